@@ -1,0 +1,43 @@
+# `make demo` and `make test` work on a fresh machine with Python 3.10 or newer and a package index.
+
+PYTHON ?= python3
+BIN := .venv/bin
+IMPRESS := $(BIN)/impress
+DEMO := build/demo.impress
+
+.PHONY: install demo test test-slow bench check clean
+
+install: .venv/installed
+
+.venv/installed: pyproject.toml impress_cli/__init__.py
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+demo: .venv/installed
+	@rm -rf $(DEMO)
+	@echo '$$ impress bank create $(DEMO) rotated-digits/0:360:36'
+	@$(IMPRESS) bank create $(DEMO) rotated-digits/0:360:36
+	@echo '$$ impress task add $(DEMO) rotated-digits/15:360:60'
+	@$(IMPRESS) task add $(DEMO) rotated-digits/15:360:60
+	@echo '$$ impress eval $(DEMO) --wrong-mask'
+	@$(IMPRESS) eval $(DEMO) --wrong-mask
+	@echo '$$ impress stats $(DEMO) --total-tasks 1000'
+	@$(IMPRESS) stats $(DEMO) --total-tasks 1000
+
+test: .venv/installed
+	$(BIN)/python -m pytest -q
+
+test-slow: .venv/installed
+	$(BIN)/python -m pytest -q -m slow
+
+bench: .venv/installed
+	$(BIN)/python tests/benchmarks/steps.py
+
+check: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf build .venv

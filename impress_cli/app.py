@@ -1,0 +1,71 @@
+"""The Typer app, and the one place where errors become exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from impress_cli import __version__
+from impress_cli.commands import bank, evaluate, info, stats, task
+from impress_cli.render import print_error
+from impress_format.errors import ImpressError
+
+app = typer.Typer(
+    name="impress",
+    help="One frozen random network, a bank of compressed binary masks, and every new task a file of a few hundred "
+    "bytes.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(bank.app, name="bank")
+app.add_typer(task.app, name="task")
+app.command("eval")(evaluate.evaluate)
+app.command("stats")(stats.stats)
+app.command("streams")(info.streams)
+app.command("doctor")(info.doctor)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        sys.stdout.write(f"impress {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Continual learning with a bank of masks; see `impress COMMAND --help`."""
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    debug = "--debug" in sys.argv
+    try:
+        app()
+    except ImpressError as error:
+        if debug:
+            raise
+        print_error(str(error))
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, SystemExit) as error:  # Typer turns Ctrl-C into exit status 130
+        if isinstance(error, SystemExit) and error.code != 130:
+            raise
+        print_error("interrupted. What was finished is stored; the same command goes on from there.")
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our output has gone, as with `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except (MemoryError, OSError) as error:
+        if debug:
+            raise
+        print_error(f"{type(error).__name__}: {error}")
+        sys.exit(1)

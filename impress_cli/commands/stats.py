@@ -1,0 +1,96 @@
+"""`impress stats`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from impress_cli import options, render
+
+if TYPE_CHECKING:
+    from impress_format.stats import Storage
+
+_WAYS = (
+    ("index16", "SupSup, 16-bit indices"),
+    ("bitmap", "SupSup, bitmap"),
+    ("compressed", "SupSup, compressed as here"),
+    ("full_model", "one model each, float32"),
+)
+
+
+def stats(
+    path: options.BankPath,
+    total_tasks: Annotated[
+        int | None, typer.Option("--total-tasks", metavar="N", help="Count as if the bank had grown to N tasks.")
+    ] = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """What the bank costs on disk, beside SupSup and beside a model for each task."""
+    from impress_format.bank import open_bank
+    from impress_format.stats import measure_storage
+
+    storage = measure_storage(open_bank(path), total_tasks)
+    if json:
+        render.print_json(_document(storage))
+    else:
+        _show(str(path), storage, grown=total_tasks is not None)
+
+
+def _document(storage: Storage) -> dict[str, object]:
+    other, savings = asdict(storage.alternatives), asdict(storage.savings)
+    return {
+        "weights": storage.weights,
+        "layers": storage.layers,
+        "masks": storage.masks,
+        "density": storage.density,
+        "stored_tasks": storage.stored_tasks,
+        "tasks_served": storage.tasks_served,
+        "bytes": {**asdict(storage.bytes), "total": storage.bytes.total},
+        "per_task_bytes": storage.per_task_bytes,
+        "amortised_bytes": storage.amortised_bytes,
+        "entropy_bytes": storage.entropy_bytes,
+        "supsup": {way: other[way] for way in ("index16", "bitmap", "compressed")},
+        "full_model_bytes": other["full_model"],
+        "savings": savings,
+        "break_even_tasks": storage.break_even_tasks,
+    }
+
+
+def _show(path: str, storage: Storage, *, grown: bool) -> None:
+    disk = storage.bytes
+    backbone = f"{storage.weights:,} weights in {storage.layers} layers, drawn from the seed"
+    rows = [
+        ("backbone", backbone + ("; calibration images" if disk.backbone else ""), render.size(disk.backbone)),
+        ("masks", f"{storage.masks} of density {storage.density:.2f}", render.size(disk.masks)),
+        ("tasks", f"{storage.stored_tasks} files of {render.size(storage.per_task_bytes)}", render.size(disk.tasks)),
+        ("manifest", "backbone, masks and how they were trained", render.size(disk.manifest)),
+        ("total", "", render.size(disk.total)),
+    ]
+    render.print_table(f"{path}: on disk", ("part", "what", "bytes"), rows, text_columns=2)
+
+    other, savings = asdict(storage.alternatives), asdict(storage.savings)
+    tasks = storage.tasks_served
+    mean = storage.per_task_bytes
+    comparison = [
+        (
+            label,
+            render.size(other[way]),
+            render.ratio(other[way] / mean) if mean else "—",
+            render.size(other[way] * tasks),
+            render.ratio(savings[way]),
+            _tasks(storage.break_even_tasks[way]),
+        )
+        for way, label in _WAYS
+    ]
+    comparison.append(("alpha, this bank", render.size(mean), "", render.size(storage.amortised_bytes * tasks), "", ""))
+    title = f"{'Grown to' if grown else 'Serving'} {tasks:,} tasks ({storage.masks} masks, the rest as alpha)"
+    columns = ("each task stored as", "one more", "ratio", f"all {tasks:,}", "ratio", "bank wins from")
+    render.print_table(title, columns, comparison)
+
+
+def _tasks(count: int | None) -> str:
+    return "—" if count is None else f"{count:,} tasks"

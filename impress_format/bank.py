@@ -1,0 +1,442 @@
+"""A bank on disk: open, create, add masks and tasks, remove (docs/format.md).
+
+    NAME.impress/
+      bank.json                    the manifest: backbone, and the masks the bank has or will have
+      masks/00000.safetensors ...  one file a mask; a finished file is its result
+      tasks/NAME.safetensors ...   one file a task
+      calibration.safetensors      images for norm statistics; only for networks with BatchNorm
+
+The manifest names every mask before it is trained; a mask that is planned and has no file is still to be
+trained. So a killed run is taken up where it stopped, and no file is ever written twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from impress_format.codec import BoolArray, CodecError, decode_mask, encode_mask, pack_bits
+from impress_format.container import DIGEST_DIGITS, read_record, seal_json, seal_tensors, unseal_json, unseal_tensors
+from impress_format.errors import (
+    BankMismatch,
+    BankNotFound,
+    FormatError,
+    StorageError,
+    TaskExists,
+    TaskNotFound,
+    UsageError,
+)
+from impress_format.files import make_folder, read_limited, remove_abandoned, write_atomically
+from impress_format.records import (
+    BackboneSpec,
+    BankManifest,
+    CalibrationRecord,
+    MaskPlan,
+    MaskRecord,
+    TaskRecord,
+    alpha_columns,
+    supermask_sizes,
+)
+from impress_format.versions import FORMAT_VERSION, check_version
+
+MANIFEST = "bank.json"
+CALIBRATION = "calibration.safetensors"
+_MASKS = "masks"
+_TASKS = "tasks"
+_SUFFIX = ".safetensors"
+
+MAX_MANIFEST_BYTES = 64 << 20
+MAX_TASK_BYTES = 64 << 20
+MAX_CALIBRATION_BYTES = 256 << 20
+MAX_MASKS = 100_000
+_TASK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
+
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Bank:
+    """An opened bank: its folder and its manifest. Masks and tasks are read from disk when asked for."""
+
+    path: Path
+    manifest: BankManifest
+    _bits: dict[int, str] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def backbone(self) -> BackboneSpec:
+        return self.manifest.backbone
+
+    @property
+    def manifest_path(self) -> Path:
+        return self.path / MANIFEST
+
+    @property
+    def calibration_path(self) -> Path:
+        return self.path / CALIBRATION
+
+    def mask_path(self, index: int) -> Path:
+        return self.path / _MASKS / f"{index:05d}{_SUFFIX}"
+
+    def task_path(self, name: str) -> Path:
+        return self.path / _TASKS / f"{check_task_name(name)}{_SUFFIX}"
+
+    def missing_masks(self) -> list[int]:
+        """Planned masks that are not trained yet."""
+        return [index for index in range(len(self.manifest.masks)) if not self.mask_path(index).exists()]
+
+    def complete_masks(self) -> int:
+        """Number of masks, all of them there.
+
+        Raises:
+            BankMismatch: some are still to be trained.
+        """
+        planned = len(self.manifest.masks)
+        if missing := self.missing_masks():
+            raise BankMismatch(
+                f"{self.path} has {planned - len(missing)} of its {planned} masks: run the `impress bank create` "
+                "command that was interrupted again; it trains the rest"
+            )
+        return planned
+
+    def basis_digest(self, count: int) -> str:
+        """Digest of the backbone and the bits of the first `count` masks: all that an alpha over them depends on."""
+        for index in range(count):
+            if index not in self._bits:
+                self._bits[index] = self.read_mask_record(index).bits
+        parts = [self.backbone.digest, *(self._bits[index] for index in range(count))]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:DIGEST_DIGITS]
+
+    def task_names(self) -> list[str]:
+        """Names of the stored tasks, sorted as people count: task-9 before task-10."""
+        names = (path.name.removesuffix(_SUFFIX) for path in (self.path / _TASKS).glob(f"*{_SUFFIX}"))
+        return sorted(names, key=lambda name: [(part.isdigit(), part.zfill(12)) for part in re.split(r"(\d+)", name)])
+
+    def find_task(self, name_or_reference: str) -> str:
+        """The stored name of a task given by name or by reference (`rotated-mnist/30`).
+
+        Raises:
+            TaskNotFound: with the names there are.
+        """
+        names = self.task_names()
+        if name_or_reference in names:
+            return name_or_reference
+        for name in names:
+            if self.read_task_record(name).task == name_or_reference:
+                return name
+        listed = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
+        raise TaskNotFound(f"{self.path} has no task {name_or_reference!r}: " + (f"it has {listed}" if names else
+            "it has none yet; add one with `impress task add`"))  # fmt: skip
+
+    def read_mask(self, index: int) -> tuple[MaskRecord, dict[str, BoolArray]]:
+        """One supermask: bool arrays by layer name, in the shapes of the layers.
+
+        Raises:
+            FormatError: the file is missing, damaged, or not the mask that was planned.
+        """
+        path = self.mask_path(index)
+        layers = self.backbone.masked_layers
+        # Incompressible bits plus frame and header overhead: no honest file is larger.
+        limit = sum(layer.size // 8 + 512 + 2 * len(layer.name) for layer in layers) + (1 << 16)
+        record, tensors = unseal_tensors(path, MaskRecord, limit)
+        self._check_mask_record(path, index, record)
+        if set(tensors) != {layer.name for layer in layers}:
+            raise FormatError(path, f"holds masks for {sorted(tensors)}, expected the backbone's {len(layers)} layers")
+        masks = {}
+        for layer, ones in zip(layers, record.ones, strict=True):
+            frame = tensors[layer.name]
+            if frame.dtype != np.uint8 or frame.ndim != 1:
+                raise FormatError(path, f"{layer.name}: expected a row of bytes, found {frame.dtype} {frame.shape}")
+            try:
+                masks[layer.name] = decode_mask(frame.tobytes(), layer.shape, ones)
+            except CodecError as error:
+                raise FormatError(path, f"{layer.name}: {error}") from error
+        if bits_digest(list(masks.values())) != record.bits:
+            raise FormatError(path, "its masks do not have the digest written in it")
+        return record, masks
+
+    def read_mask_record(self, index: int) -> MaskRecord:
+        """Only the header of a mask file (its checksum is checked)."""
+        path = self.mask_path(index)
+        record = read_record(path, MaskRecord, self.backbone.weights + MAX_TASK_BYTES)
+        self._check_mask_record(path, index, record)
+        return record
+
+    def read_task(self, name: str) -> tuple[TaskRecord, FloatArray]:
+        """One task's record and alpha, float32 (K, columns).
+
+        Raises:
+            TaskNotFound: there is no such task.
+            FormatError: the file is damaged, or belongs to another basis.
+        """
+        path = self.task_path(name)
+        if not path.exists():
+            self.find_task(name)
+        record, tensors = unseal_tensors(path, TaskRecord, MAX_TASK_BYTES)
+        if record.name != name:
+            raise FormatError(path, f"holds task {record.name!r}, its file name says {name!r}")
+        if set(tensors) != {"alpha"}:
+            raise FormatError(path, f"holds {sorted(tensors)}, expected one tensor, alpha")
+        alpha = tensors["alpha"]
+        if record.granularity < 1:
+            raise FormatError(path, f"granularity is {record.granularity}, expected at least 1")
+        columns = sum(alpha_columns(self.backbone.masked_layers, record.granularity))
+        planned = len(self.manifest.masks)
+        if alpha.dtype != np.float32 or alpha.ndim != 2 or alpha.shape[1] != columns:
+            raise FormatError(path, f"alpha is {alpha.dtype} {alpha.shape}, expected float32 (masks, {columns})")
+        if not 1 <= len(alpha) <= planned:
+            raise FormatError(path, f"alpha weighs {len(alpha)} masks, the bank has {planned}")
+        values = alpha.astype(np.float32)
+        if not np.isfinite(values).all():
+            raise FormatError(path, "alpha holds NaN or infinite values")
+        if record.basis != self.basis_digest(len(values)):
+            raise FormatError(path, "was learned over another basis: it belongs to another bank")
+        return record, values
+
+    def read_task_record(self, name: str) -> TaskRecord:
+        """Only the header of a task file (its checksum is checked)."""
+        path = self.task_path(name)
+        if not path.exists():
+            self.find_task(name)
+        return read_record(path, TaskRecord, MAX_TASK_BYTES)
+
+    def write_mask(self, index: int, masks: Mapping[str, BoolArray], accuracy: float | None) -> None:
+        """Store a trained mask; one that is there already is kept (an equal run made it)."""
+        plan = self.manifest.masks[index]
+        record = MaskRecord(
+            index=index,
+            plan=plan,
+            ones=tuple(int(np.count_nonzero(masks[layer.name])) for layer in self.backbone.masked_layers),
+            bits=bits_digest([masks[layer.name] for layer in self.backbone.masked_layers]),
+            backbone=self.backbone.digest,
+            accuracy=accuracy,
+        )
+        self._check_mask_record(self.mask_path(index), index, record)
+        frames = {
+            layer.name: np.frombuffer(encode_mask(masks[layer.name]), dtype=np.uint8)
+            for layer in self.backbone.masked_layers
+        }
+        make_folder(self.path / _MASKS)
+        try:
+            write_atomically(self.mask_path(index), seal_tensors(record, frames), replace=False)
+        except FileExistsError:
+            self.read_mask(index)
+
+    def write_task(self, record: TaskRecord, alpha: FloatArray, *, replace: bool = False) -> int:
+        """Store a task and return the bytes its file takes.
+
+        Raises:
+            TaskExists: a task of this name is there, and `replace` is false.
+        """
+        path = self.task_path(record.name)
+        content = seal_tensors(record, {"alpha": np.ascontiguousarray(alpha, dtype=np.float32)})
+        make_folder(path.parent)
+        remove_abandoned(path.parent)
+        try:
+            write_atomically(path, content, replace=replace)
+        except FileExistsError as error:
+            raise task_exists(self.path, [record.name]) from error
+        return len(content)
+
+    def remove_task(self, name_or_reference: str) -> str:
+        """Delete a task's file and return its name.
+
+        Raises:
+            TaskNotFound: there is no such task.
+        """
+        name = self.find_task(name_or_reference)
+        try:
+            self.task_path(name).unlink()
+        except OSError as error:
+            raise StorageError(f"cannot remove {self.task_path(name)}: {error.strerror or error}") from error
+        return name
+
+    def write_calibration(self, pixels: npt.NDArray[np.uint8], mean: Sequence[float], std: Sequence[float]) -> None:
+        """Store the images that norm statistics are recomputed from: uint8 (N, C, H, W)."""
+        record = CalibrationRecord(mean=tuple(mean), std=tuple(std), backbone=self.backbone.digest)
+        content = seal_tensors(record, {"pixels": np.ascontiguousarray(pixels)})
+        write_atomically(self.calibration_path, content, replace=True)
+
+    def read_calibration(self) -> tuple[CalibrationRecord, npt.NDArray[np.uint8]]:
+        """The images norm statistics are recomputed from, uint8 (N, C, H, W).
+
+        Raises:
+            FormatError: missing, damaged, or of another shape than the backbone's input.
+        """
+        path = self.calibration_path
+        record, tensors = unseal_tensors(path, CalibrationRecord, MAX_CALIBRATION_BYTES)
+        pixels = tensors.get("pixels")
+        if pixels is None or pixels.dtype != np.uint8 or pixels.shape[1:] != self.backbone.input_shape:
+            raise FormatError(path, f"expected uint8 pixels (N, {self.backbone.input_shape})")
+        if record.backbone != self.backbone.digest:
+            raise FormatError(path, "belongs to a bank with another backbone")
+        return record, pixels.astype(np.uint8)
+
+    def _check_mask_record(self, path: Path, index: int, record: MaskRecord) -> None:
+        if record.index != index or record.plan != self.manifest.masks[index]:
+            raise FormatError(path, f"is not the mask planned at {index} ({self.manifest.masks[index].label})")
+        if record.backbone != self.backbone.digest:
+            raise FormatError(path, f"was made for backbone {record.backbone[:12]}…, not {self.backbone.digest[:12]}…")
+        expected = supermask_sizes(self.backbone.masked_layers, record.plan.density)
+        if record.ones != expected:
+            raise FormatError(path, f"has {record.ones} ones, expected {expected} at density {record.plan.density}")
+
+
+def open_bank(path: Path | str) -> Bank:
+    """Open the bank in folder `path`.
+
+    Raises:
+        BankNotFound: no folder, or no bank in it.
+        UnsupportedVersion: made by a newer release.
+        FormatError: the manifest is damaged.
+    """
+    path = Path(path)
+    manifest_path = path / MANIFEST
+    if not path.exists():
+        raise BankNotFound(f"there is no bank at {path}: create one with `impress bank create {path} REF...`")
+    if not path.is_dir():
+        raise BankNotFound(f"{path} is a file: a bank is a folder, by habit NAME.impress")
+    if not manifest_path.exists():
+        raise BankNotFound(f"{path} holds no {MANIFEST}: it is not a bank")
+    content = read_limited(manifest_path, MAX_MANIFEST_BYTES)
+    check_version(manifest_path, content)
+    manifest = unseal_json(manifest_path, content, BankManifest)
+    _check_manifest(manifest_path, manifest)
+    return Bank(path=path, manifest=manifest)
+
+
+def create_bank(path: Path | str, backbone: BackboneSpec, masks: Sequence[MaskPlan], *, calibration: bool) -> Bank:
+    """Write the manifest of a new bank, or open the bank that an interrupted run of the same settings left.
+
+    Raises:
+        BankNotFound: `path` is a file or a folder with something else in it.
+        BankMismatch: a bank made with other settings is there.
+        StorageError: the folder cannot be written.
+    """
+    path = Path(path)
+    planned = BankManifest(
+        format_version=FORMAT_VERSION, backbone=backbone, masks=tuple(masks), calibration=calibration
+    )
+    _check_manifest(path / MANIFEST, planned)
+    if (path / MANIFEST).exists():
+        bank = open_bank(path)
+        _require_same(bank, planned)
+        remove_abandoned(path)
+        return bank
+    check_can_create(path)
+    make_folder(path / _MASKS)
+    make_folder(path / _TASKS)
+    write_atomically(path / MANIFEST, seal_json(planned), replace=True)
+    return open_bank(path)
+
+
+def check_can_create(path: Path) -> None:
+    """Refuse a path that is a file, or a folder that holds something other than a bank.
+
+    Raises:
+        BankNotFound: it is one of these.
+    """
+    if path.exists() and not path.is_dir():
+        raise BankNotFound(f"{path} is a file: a bank is a folder, by habit NAME.impress")
+    if path.is_dir():
+        foreign = [
+            entry.name for entry in path.iterdir() if entry.name not in {_MASKS, _TASKS} and entry.name[0] != "."
+        ]
+        if foreign and MANIFEST not in foreign:
+            raise BankNotFound(f"{path} holds other files ({foreign[0]}): choose an empty or a new folder")
+
+
+def extend_bank(bank: Bank, masks: Sequence[MaskPlan]) -> Bank:
+    """Plan more masks after those there are; every alpha stays valid. Masks planned already are not planned twice."""
+    known = set(bank.manifest.masks)
+    added = tuple(plan for plan in masks if plan not in known)
+    if not added:
+        return bank
+    manifest = BankManifest(
+        format_version=FORMAT_VERSION,
+        backbone=bank.backbone,
+        masks=bank.manifest.masks + added,
+        calibration=bank.manifest.calibration,
+    )
+    _check_manifest(bank.manifest_path, manifest)
+    write_atomically(bank.manifest_path, seal_json(manifest), replace=True)
+    return open_bank(bank.path)
+
+
+def bits_digest(masks: Sequence[BoolArray]) -> str:
+    """Digest of one supermask: its layers in order, packed as they are before compression."""
+    digest = hashlib.sha256()
+    for mask in masks:
+        digest.update(pack_bits(mask))
+    return digest.hexdigest()[:DIGEST_DIGITS]
+
+
+def check_task_name(name: str) -> str:
+    """The name, if a task may have it: letters, digits, '.', '_', '-', at most 100, not starting with a sign.
+
+    Raises:
+        UsageError: it may not (so that a name can never lead out of the bank's folder).
+    """
+    if not _TASK_NAME.fullmatch(name):
+        raise UsageError(f"{name!r} is no task name: up to 100 of A-Z a-z 0-9 . _ - starting with a letter or digit")
+    return name
+
+
+def task_exists(path: Path, names: Sequence[str]) -> TaskExists:
+    shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+    return TaskExists(
+        f"{path} has {shown} already: remove it first (`impress task remove`), or choose another name with --name"
+    )
+
+
+def _check_manifest(path: Path, manifest: BankManifest) -> None:
+    layers = manifest.backbone.layers
+    if not manifest.backbone.masked_layers:
+        raise FormatError(path, "the backbone has no maskable layer")
+    if len({layer.name for layer in layers}) != len(layers):
+        raise FormatError(path, "two layers have one name")
+    for layer in layers:
+        if not layer.shape or any(not 1 <= side <= 1 << 24 for side in layer.shape) or layer.size > 1 << 32:
+            raise FormatError(path, f"layer {layer.name} has shape {layer.shape}")
+        if layer.masked and len(layer.shape) < 2:
+            raise FormatError(path, f"layer {layer.name} has shape {layer.shape}, expected two or more axes")
+    if not 1 <= len(manifest.masks) <= MAX_MASKS:
+        raise FormatError(path, f"plans {len(manifest.masks)} masks, expected 1 to {MAX_MASKS}")
+    for index, plan in enumerate(manifest.masks):
+        if not 0.0 < plan.density <= 1.0:
+            raise FormatError(path, f"masks[{index}].density is {plan.density}, expected a number in (0, 1]")
+        if (plan.kind == "random") != (plan.fit is None) or (plan.kind == "random") != (plan.task is None):
+            raise FormatError(
+                path, f"masks[{index}] is {plan.kind}: a trained mask has a task and a fit, a random none"
+            )
+
+
+def _require_same(bank: Bank, planned: BankManifest) -> None:
+    found = bank.manifest
+    differences = []
+    for name in ("arch", "init", "seed", "input_shape", "classes", "digest"):
+        there, asked = getattr(found.backbone, name), getattr(planned.backbone, name)
+        if there != asked:
+            differences.append(f"backbone {name} {there} there, {asked} asked")
+    if not differences and found.masks != planned.masks:
+        differences.append(_first_difference(found.masks, planned.masks))
+    if differences:
+        raise BankMismatch(
+            f"{bank.path} exists with other settings ({differences[0]}): give the same command to go on with it, "
+            "`impress bank extend` to add masks, or another path"
+        )
+
+
+def _first_difference(there: tuple[MaskPlan, ...], asked: tuple[MaskPlan, ...]) -> str:
+    for index, (old, new) in enumerate(zip(there, asked, strict=False)):
+        if old != new:
+            for name in ("kind", "task", "density"):
+                if getattr(old, name) != getattr(new, name):
+                    return f"mask {index}: {name} {getattr(old, name)} there, {getattr(new, name)} asked"
+            return f"mask {index}: seed or training settings {old.fit} there, {new.fit} asked"
+    return f"{len(there)} masks there, {len(asked)} asked"

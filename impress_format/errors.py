@@ -1,0 +1,88 @@
+"""Every error this project raises on purpose.
+
+    ImpressError
+    ├── UsageError              what was asked does not fit; nothing was started      (exit 2)
+    │   ├── InvalidReference    unknown stream, key outside its range, malformed slice
+    │   ├── BankNotFound        no bank at this path, or something else is there
+    │   ├── BankMismatch        the bank is there, but was made with other settings
+    │   ├── TaskExists
+    │   └── TaskNotFound
+    ├── FormatError             bytes that are not what docs/format.md says           (exit 1)
+    │   └── UnsupportedVersion  a bank from a newer release
+    ├── BackboneMismatch        the rebuilt backbone has another digest               (exit 1)
+    ├── DataError               a data set is missing or unreadable                   (exit 1)
+    ├── StorageError            the disk said no: full, read-only, locked             (exit 1)
+    └── TrainingDiverged        NaN or infinite loss or scores                        (exit 1)
+
+The command layer catches ImpressError once and prints its text; so a message says what was expected,
+what was found and what to do, in one or two lines.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class ImpressError(Exception):
+    """Base of all errors of this project."""
+
+    exit_code = 1
+
+
+class UsageError(ImpressError):
+    """What was asked for does not fit; nothing was started."""
+
+    exit_code = 2
+
+
+class InvalidReference(UsageError):
+    """A task reference names an unknown stream, a key outside its range, or is malformed."""
+
+
+class BankNotFound(UsageError):
+    """There is no bank at this path."""
+
+
+class BankMismatch(UsageError):
+    """The bank exists and does not fit the request (settings, input shape, class count)."""
+
+
+class TaskExists(UsageError):
+    """A task of this name is stored already."""
+
+
+class TaskNotFound(UsageError):
+    """No task of this name is stored."""
+
+
+class FormatError(ImpressError):
+    """A file of a bank is not what docs/format.md says.
+
+    Attributes:
+        path: the file.
+    """
+
+    def __init__(self, path: Path | str, problem: str) -> None:
+        super().__init__(f"{path}: {problem}")
+        self.path = Path(path)
+        self.problem = problem
+
+
+class UnsupportedVersion(FormatError):
+    """The bank was written by a newer release."""
+
+
+class BackboneMismatch(ImpressError):
+    """The backbone rebuilt from the bank's seed is not the one the bank was made with."""
+
+
+class DataError(ImpressError):
+    """A data set is missing, unreadable, or cannot be downloaded."""
+
+
+class StorageError(ImpressError):
+    """The file system refused: full, read-only, or locked by another process."""
+
+
+class TrainingDiverged(ImpressError):
+    """The loss or the scores became NaN or infinite."""

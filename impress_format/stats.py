@@ -1,0 +1,153 @@
+"""What a bank costs on disk, beside what SupSup or one model for each task would (method.md; paper, Table 2)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from impress_format.bank import Bank
+from impress_format.codec import entropy_bytes
+from impress_format.errors import BankMismatch, UsageError
+
+_FLOAT = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiskBytes:
+    """Bytes as they lie on disk. The backbone is drawn from its seed; only calibration images are stored for it."""
+
+    backbone: int
+    masks: int
+    tasks: int
+    manifest: int
+
+    @property
+    def total(self) -> int:
+        return self.backbone + self.masks + self.tasks + self.manifest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alternatives:
+    """One quantity for each way to store a task without a basis: SupSup's mask in three encodings, or a full model."""
+
+    index16: float
+    bitmap: float
+    compressed: float
+    full_model: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Storage:
+    """Storage of a bank that serves `tasks_served` tasks.
+
+    Attributes:
+        per_task_bytes: mean size of a task file; before any is stored, None.
+        amortised_bytes: everything on disk, divided by the tasks served.
+        entropy_bytes: H(density) * n, what one mask of independent bits would take.
+        alternatives: bytes for one task, stored the other way.
+        savings: how many times less this bank takes than the other way, for the same tasks.
+        break_even_tasks: from how many tasks on the bank is smaller than the other way; None if never.
+    """
+
+    weights: int
+    layers: int
+    masks: int
+    density: float
+    stored_tasks: int
+    tasks_served: int
+    bytes: DiskBytes
+    per_task_bytes: float | None
+    amortised_bytes: float
+    entropy_bytes: float
+    alternatives: Alternatives
+    savings: Alternatives
+    break_even_tasks: dict[str, int | None]
+
+
+def measure_storage(bank: Bank, total_tasks: int | None = None) -> Storage:
+    """Measure a bank, as it is or grown to `total_tasks` tasks with files of the mean size it has.
+
+    The tasks served are those of the trained masks, each with its own mask, and those stored as alpha.
+
+    Raises:
+        UsageError: `total_tasks` is less than the masks alone serve, or no task is stored to take the size from.
+        BankMismatch: no mask is trained yet.
+        FormatError: a mask file is damaged.
+    """
+    trained = [index for index in range(len(bank.manifest.masks)) if bank.mask_path(index).exists()]
+    if not trained:
+        raise BankMismatch(f"{bank.path} has no trained mask yet: run `impress bank create` again")
+    records = [bank.read_mask_record(index) for index in trained]
+    mask_sizes = [_size(bank.mask_path(index)) for index in trained]
+    task_sizes = [_size(bank.task_path(name)) for name in bank.task_names()]
+    mean_task = sum(task_sizes) / len(task_sizes) if task_sizes else None
+
+    basis_tasks = {record.plan.task for record in records if record.plan.task is not None}
+    alpha_tasks = {bank.read_task_record(name).task for name in bank.task_names()} - basis_tasks
+    served = len(basis_tasks) + len(alpha_tasks)
+    disk = DiskBytes(
+        backbone=_size(bank.calibration_path) if bank.manifest.calibration else 0,
+        masks=sum(mask_sizes),
+        tasks=sum(task_sizes),
+        manifest=_size(bank.manifest_path),
+    )
+    total = float(disk.total)
+    if total_tasks is not None:
+        total += _growth(total_tasks, served, len(basis_tasks), len(task_sizes), mean_task)
+        served = total_tasks
+
+    ones = sum(sum(record.ones) for record in records) / len(records)
+    layers = bank.backbone.masked_layers
+    weights = bank.backbone.weights
+    alternatives = Alternatives(
+        index16=2.0 * ones,
+        bitmap=float(math.ceil(weights / 8)),
+        compressed=sum(mask_sizes) / len(mask_sizes),
+        full_model=float(_FLOAT * weights),
+    )
+    amortised = total / served if served else math.nan
+    ways = ("index16", "bitmap", "compressed", "full_model")
+    fixed = disk.total - disk.tasks
+    return Storage(
+        weights=weights,
+        layers=len(layers),
+        masks=len(trained),
+        density=ones / weights,
+        stored_tasks=len(task_sizes),
+        tasks_served=served,
+        bytes=disk,
+        per_task_bytes=mean_task,
+        amortised_bytes=amortised,
+        entropy_bytes=sum(
+            entropy_bytes(layer.size, count)
+            for record in records
+            for layer, count in zip(layers, record.ones, strict=True)
+        )
+        / len(records),
+        alternatives=alternatives,
+        savings=Alternatives(**{way: getattr(alternatives, way) / amortised for way in ways}),
+        break_even_tasks={
+            way: _break_even(getattr(alternatives, way), fixed, mean_task, len(basis_tasks)) for way in ways
+        },
+    )
+
+
+def _growth(total_tasks: int, served: int, basis_tasks: int, stored: int, mean_task: float | None) -> float:
+    """Bytes that growing (or shrinking) to `total_tasks` adds."""
+    if total_tasks < max(basis_tasks, 1):
+        raise UsageError(f"--total-tasks {total_tasks}: the masks alone serve {basis_tasks} tasks")
+    if mean_task is None:
+        raise UsageError("--total-tasks needs one stored task to take the size from: add one with `impress task add`")
+    return (total_tasks - served) * mean_task
+
+
+def _break_even(other: float, fixed: int, mean_task: float | None, basis_tasks: int) -> int | None:
+    """Least T with fixed + (T - basis_tasks) * mean_task < T * other."""
+    if mean_task is None or other <= mean_task:
+        return None
+    return max(basis_tasks, math.floor((fixed - basis_tasks * mean_task) / (other - mean_task)) + 1)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size

@@ -1,0 +1,1 @@
+"""The method: frozen backbone, supermasks, alpha. Import its modules; this package itself imports nothing."""

@@ -1,0 +1,56 @@
+"""Learning alpha: a new task as a linear combination of the bank's masks (ImpressLearn, Eq. 1 and 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from impress_learn.backbone import Backbone, use_batch_statistics
+from impress_learn.combine import Basis, effective_weights, layer_columns
+from impress_learn.streams.data import Images
+from impress_learn.training import minimise
+
+
+def fit_alpha(
+    backbone: Backbone,
+    basis: Basis,
+    train: Images,
+    *,
+    epochs: int,
+    batch_size: int,
+    lr: float,
+    l1: float,
+    granularity: int,
+    seed: int,
+    on_step: Callable[[], None],
+) -> Tensor:
+    """Learn alpha (K, columns) from 1/K by Adam on cross-entropy + l1 * sum_i (|alpha_i|_1 - 1)^2.
+
+    At granularity G > 1 the penalty holds each group's coefficients to norm 1, the mean over a layer's groups
+    standing for the layer.
+
+    Raises:
+        TrainingDiverged: loss or coefficients became NaN or infinite.
+    """
+    columns = layer_columns(backbone, granularity)
+    alpha = torch.full((len(basis), sum(columns)), 1.0 / len(basis), device=train.device, requires_grad=True)
+    share = torch.tensor([1.0 / groups for groups in columns for _ in range(groups)], device=train.device)
+
+    def penalty() -> Tensor:
+        return l1 * (share * (alpha.abs().sum(0) - 1.0) ** 2).sum()
+
+    use_batch_statistics(backbone)
+    minimise(
+        lambda images: backbone(effective_weights(basis, alpha, granularity), images),
+        [alpha],
+        train,
+        optimizer=torch.optim.Adam([alpha], lr=lr),
+        epochs=epochs,
+        batch_size=batch_size,
+        generator=torch.Generator().manual_seed(seed),
+        on_step=on_step,
+        penalty=penalty if l1 > 0 else None,
+    )
+    return alpha.detach().cpu()

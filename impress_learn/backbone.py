@@ -1,0 +1,214 @@
+"""The frozen random network: structure from a name, weights from a seed (method.md, Backbone)."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from impress_format.errors import BackboneMismatch, UsageError
+from impress_format.records import BackboneSpec, Init, LayerSpec
+from impress_format.weights import backbone_digest, layer_weights
+
+LENET = "lenet-300-100"
+_NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
+_BATCH_NORMS = (nn.modules.batchnorm._BatchNorm,)
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A frozen network.
+
+    Attributes:
+        spec: what rebuilds it.
+        module: the structure; parameters hold the random weights and never change.
+        weights: the maskable weights by name, in module order, float32.
+    """
+
+    spec: BackboneSpec
+    module: nn.Module
+    weights: dict[str, Tensor]
+
+    def __call__(self, effective: Mapping[str, Tensor], images: Tensor) -> Tensor:
+        """Logits (batch, classes) of normalised images (batch, *input_shape) under effective weights."""
+        logits: Tensor = functional_call(self.module, dict(effective), (images,))
+        return logits
+
+    @property
+    def has_batch_norm(self) -> bool:
+        return any(isinstance(module, _BATCH_NORMS) for module in self.module.modules())
+
+    def to(self, device: torch.device) -> Backbone:
+        weights = {name: weight.to(device) for name, weight in self.weights.items()}
+        return Backbone(spec=self.spec, module=self.module.to(device), weights=weights)
+
+
+def build_backbone(arch: str, *, init: Init, seed: int, input_shape: tuple[int, int, int], classes: int) -> Backbone:
+    """Build `lenet-300-100` or `timm:NAME` for images of `input_shape` (channels, height, width).
+
+    Raises:
+        UsageError: unknown architecture, or one that cannot take this input.
+    """
+    module = _structure(arch, input_shape, classes)
+    layers = _draw_layers(module)
+    spec = BackboneSpec(
+        arch=arch,
+        init=init,
+        seed=seed,
+        input_shape=input_shape,
+        classes=classes,
+        layers=layers,
+        digest=backbone_digest(seed, init, layers),
+    )
+    backbone = _fill(spec, module)
+    _try_one_image(backbone)
+    return backbone
+
+
+def rebuild_backbone(spec: BackboneSpec) -> Backbone:
+    """The backbone a bank was made with, from its spec.
+
+    Raises:
+        BackboneMismatch: the architecture's layers or the digest of the weights differ.
+    """
+    module = _structure(spec.arch, spec.input_shape, spec.classes)
+    layers = _draw_layers(module)
+    digest = backbone_digest(spec.seed, spec.init, layers)
+    if digest != spec.digest or layers != spec.layers:
+        raise BackboneMismatch(
+            f"the bank expects backbone {spec.digest[:12]}… ({spec.arch}, {len(spec.layers)} layers), rebuilt "
+            f"{digest[:12]}… ({len(layers)} layers): full digests {spec.digest} and {digest}.\n"
+            "Install the timm release the bank was made with."
+        )
+    return _fill(spec, module)
+
+
+def calibrate(backbone: Backbone, effective: Mapping[str, Tensor], images: Tensor) -> None:
+    """Recompute BatchNorm statistics from `images` (batch, *input_shape) sent through the effective weights.
+
+    Afterwards the network answers for one image alone, as it does for a batch (method.md, Norm layers).
+    """
+    norms = [module for module in backbone.module.modules() if isinstance(module, _BATCH_NORMS)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # cumulative average: one batch gives exactly its own statistics
+        norm.train()
+    with torch.no_grad():
+        backbone(effective, images)
+    for norm in norms:
+        norm.eval()
+
+
+def use_batch_statistics(backbone: Backbone) -> None:
+    """Normalise by the statistics of each batch, as in training."""
+    for module in backbone.module.modules():
+        if isinstance(module, _BATCH_NORMS):
+            module.train()
+
+
+class LeNet300100(nn.Module):
+    """784-300-100-C with ReLU and no bias (LeCun et al. 1998; 266,200 weights for C = 10)."""
+
+    def __init__(self, inputs: int, classes: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(inputs, 300, bias=False)
+        self.fc2 = nn.Linear(300, 100, bias=False)
+        self.fc3 = nn.Linear(100, classes, bias=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        hidden = torch.relu(self.fc1(images.flatten(1)))
+        logits: Tensor = self.fc3(torch.relu(self.fc2(hidden)))
+        return logits
+
+
+def _structure(arch: str, input_shape: tuple[int, int, int], classes: int) -> nn.Module:
+    if arch == LENET:
+        channels, height, width = input_shape
+        return LeNet300100(channels * height * width, classes)
+    family, _, name = arch.partition(":")
+    if family != "timm" or not name:
+        raise UsageError(f"unknown backbone {arch!r}: expected {LENET} or timm:NAME (for example timm:resnet18)")
+    return _timm_structure(name, input_shape, classes)
+
+
+def _timm_structure(name: str, input_shape: tuple[int, int, int], classes: int) -> nn.Module:
+    import difflib
+
+    import timm
+
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=3)
+        hint = f"did you mean {', '.join(near)}?" if near else "see timm.list_models()"
+        raise UsageError(f"timm {timm.__version__} has no model {name!r}: {hint}")
+    settings: dict[str, Any] = {"pretrained": False, "num_classes": classes, "in_chans": input_shape[0]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:  # vision transformers fix their input size when built; convolutional networks have no such argument
+            return timm.create_model(name, img_size=input_shape[1:], **settings)
+        except (TypeError, AssertionError):
+            return timm.create_model(name, **settings)
+
+
+def _draw_layers(module: nn.Module) -> tuple[LayerSpec, ...]:
+    """The tensors drawn from the seed: Conv and Linear weights (maskable), and what else is random in the model."""
+    constants = _constants(module)
+    maskable = {
+        f"{path}.weight" if path else "weight"
+        for path, layer in module.named_modules()
+        if isinstance(layer, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d))
+    }
+    return tuple(
+        LayerSpec(name=name, shape=tuple(parameter.shape), masked=name in maskable)
+        for name, parameter in module.named_parameters()
+        if name not in constants
+    )
+
+
+def _constants(module: nn.Module) -> dict[str, float]:
+    """Parameters that hold one constant: no bias, identity norms, and layer scale 1.
+
+    Layer scale is opened from its usual 1e-6 because it is never trained here: it would shut every block.
+    """
+    constants: dict[str, float] = {}
+    for path, layer in module.named_modules():
+        for name, _ in layer.named_parameters(recurse=False):
+            full = f"{path}.{name}" if path else name
+            if "bias" in name:
+                constants[full] = 0.0
+            elif isinstance(layer, _NORMS) or name in {"gamma", "layer_scale"}:
+                constants[full] = 1.0
+    return constants
+
+
+def _fill(spec: BackboneSpec, module: nn.Module) -> Backbone:
+    constants = _constants(module)
+    parameters = dict(module.named_parameters())
+    module.requires_grad_(False)
+    module.eval()
+    for name, value in constants.items():
+        parameters[name].fill_(value)
+    for layer in spec.layers:
+        parameters[layer.name].copy_(torch.from_numpy(layer_weights(spec.seed, spec.init, layer)))
+    backbone = Backbone(
+        spec=spec, module=module, weights={layer.name: parameters[layer.name].data for layer in spec.masked_layers}
+    )
+    use_batch_statistics(backbone)
+    return backbone
+
+
+def _try_one_image(backbone: Backbone) -> None:
+    """Fail now, with words, if this architecture cannot take this input."""
+    spec = backbone.spec
+    try:
+        with torch.no_grad():
+            shape = tuple(backbone(backbone.weights, torch.zeros(2, *spec.input_shape)).shape)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UsageError(f"{spec.arch} cannot take images of shape {spec.input_shape}: {reason}") from error
+    if shape != (2, spec.classes):
+        raise UsageError(f"{spec.arch} gives outputs of shape {shape}, expected (2, {spec.classes})")

@@ -1,0 +1,78 @@
+"""A basis and alpha -> effective weights (ImpressLearn, Eq. 1), at any granularity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from impress_format.records import alpha_columns
+from impress_learn.backbone import Backbone
+
+
+@dataclass(frozen=True)
+class Basis:
+    """K supermasks laid over the frozen weights, ready to be combined.
+
+    Attributes:
+        masked_weights: for each layer, M_k * W as float32 of shape (K, out_channels, fan_in).
+        shapes: the shape of each layer's weights.
+    """
+
+    masked_weights: dict[str, Tensor]
+    shapes: dict[str, torch.Size]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.masked_weights.values())))
+
+    @property
+    def device(self) -> torch.device:
+        return next(iter(self.masked_weights.values())).device
+
+    def first(self, count: int) -> Basis:
+        """The basis of the first `count` masks, sharing memory."""
+        return Basis({name: stack[:count] for name, stack in self.masked_weights.items()}, self.shapes)
+
+
+def make_basis(backbone: Backbone, supermasks: Sequence[Mapping[str, Tensor]]) -> Basis:
+    """Stack supermasks (bool tensors by layer, as train_supermask returns them) on the backbone's device."""
+    masked = {}
+    for name, weight in backbone.weights.items():
+        stack = torch.stack([mask[name] for mask in supermasks]).to(weight.device)
+        masked[name] = (stack * weight).flatten(2) if weight.dim() > 2 else stack * weight
+    return Basis(masked, {name: weight.shape for name, weight in backbone.weights.items()})
+
+
+def effective_weights(basis: Basis, alpha: Tensor, granularity: int = 1) -> dict[str, Tensor]:
+    """W_eff,i = (sum_k alpha_{k,i} M_{k,i}) * W_i for every layer; differentiable in alpha.
+
+    Args:
+        alpha: (K, columns): one column a layer at granularity 1; with G groups of output channels, min(G, out)
+            columns a layer, in layer order. Channel c of a layer belongs to group floor(c * groups / out).
+    """
+    effective = {}
+    start = 0
+    for name, stack in basis.masked_weights.items():
+        out = stack.shape[1]
+        groups = min(granularity, out)
+        coefficients = alpha[:, start : start + groups]
+        start += groups
+        if groups == 1:
+            combined = (coefficients.T @ stack.flatten(1)).reshape(out, -1)
+        else:
+            channels = coefficients[:, group_of_channel(out, groups, alpha.device)]
+            combined = torch.einsum("ko,koi->oi", channels, stack)
+        effective[name] = combined.reshape(basis.shapes[name])
+    return effective
+
+
+def group_of_channel(out: int, groups: int, device: torch.device | None = None) -> Tensor:
+    """Group of each output channel: contiguous groups whose sizes differ by at most one."""
+    return torch.arange(out, device=device) * groups // out
+
+
+def layer_columns(backbone: Backbone, granularity: int) -> tuple[int, ...]:
+    """Columns of alpha of each layer."""
+    return alpha_columns(backbone.spec.masked_layers, granularity)

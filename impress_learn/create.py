@@ -1,0 +1,123 @@
+"""Training the masks of a bank: what is planned and not there yet, one file after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from impress_format.bank import Bank
+from impress_format.errors import TrainingDiverged
+from impress_format.files import exclusive, remove_abandoned
+from impress_format.records import MaskPlan
+from impress_learn.backbone import Backbone, rebuild_backbone
+from impress_learn.evaluate import accuracy, load_calibration
+from impress_learn.schedule import steps_per_epoch, train_images
+from impress_learn.streams.data import Images
+from impress_learn.streams.load import load_task
+from impress_learn.streams.reference import Reference, parse_references
+from impress_learn.supermask import random_supermask, train_supermask
+
+CALIBRATION_IMAGES = 256
+"""Images kept for BatchNorm statistics: as many as gave the accuracy of batch statistics (method.md)."""
+
+
+@contextmanager
+def sole_trainer(bank: Bank) -> Iterator[None]:
+    """Hold the bank for training, so that two runs do not train the same masks.
+
+    Raises:
+        StorageError: another process is at it.
+    """
+    with exclusive(bank.path, wait=False):
+        for folder in (bank.path, bank.path / "masks"):
+            remove_abandoned(folder)
+        yield
+
+
+def training_steps(bank: Bank) -> int:
+    """Steps that training the missing masks takes."""
+    return sum(_steps(bank.manifest.masks[index]) for index in bank.missing_masks())
+
+
+def train_missing_masks(
+    bank: Bank,
+    *,
+    data_dir: Path,
+    device: torch.device,
+    on_mask: Callable[[int], None],
+    on_step: Callable[[], None],
+) -> None:
+    """Train and store every planned mask that has no file yet.
+
+    Equal plans give equal bytes on one machine: each mask depends on its own plan alone, not on the others.
+
+    Args:
+        on_mask: called with the index of each mask before it is trained.
+
+    Raises:
+        TrainingDiverged, DataError, StorageError: masks finished before stay stored.
+    """
+    missing = bank.missing_masks()
+    if not missing:
+        return
+    backbone = rebuild_backbone(bank.backbone).to(device)
+    for index in missing:
+        on_mask(index)
+        _train_one(bank, index, backbone, data_dir, device, on_step)
+
+
+def keep_calibration_images(bank: Bank, references: Sequence[Reference], data_dir: Path) -> None:
+    """Store training images of `references`, as many of each, for banks whose network has BatchNorm."""
+    if not bank.manifest.calibration or bank.calibration_path.exists():
+        return
+    share = -(-CALIBRATION_IMAGES // len(references))
+    parts: list[Images] = []
+    for reference in references[:CALIBRATION_IMAGES]:
+        train = load_task(reference, data_dir=data_dir).train
+        parts.append(train.subset(torch.linspace(0, len(train) - 1, share).long()))
+    pixels = torch.cat([part.pixels for part in parts])[:CALIBRATION_IMAGES]
+    bank.write_calibration(pixels.numpy(), parts[0].mean, parts[0].std)
+
+
+def _train_one(
+    bank: Bank, index: int, backbone: Backbone, data_dir: Path, device: torch.device, on_step: Callable[[], None]
+) -> None:
+    plan = bank.manifest.masks[index]
+    if plan.fit is None or plan.task is None:
+        masks = random_supermask(bank.backbone, density=plan.density, seed=plan.seed)
+        measured = None
+    else:
+        data = load_task(_reference(plan.task), data_dir=data_dir, holdout=plan.fit.holdout).to(device)
+        try:
+            masks = train_supermask(
+                backbone,
+                data.train,
+                density=plan.density,
+                epochs=plan.fit.epochs,
+                batch_size=plan.fit.batch_size,
+                lr=plan.fit.lr,
+                score_seed=plan.seed,
+                order_seed=plan.fit.seed,
+                on_step=on_step,
+            )
+        except TrainingDiverged as error:
+            raise TrainingDiverged(f"mask {index} ({plan.task}): {error}") from error
+        effective = {name: weight * masks[name].to(device) for name, weight in backbone.weights.items()}
+        measured = accuracy(
+            backbone, effective, data.measured(holdout=plan.fit.holdout), load_calibration(bank, device)
+        )
+    bank.write_mask(index, {name: mask.numpy() for name, mask in masks.items()}, measured)
+
+
+def _steps(plan: MaskPlan) -> int:
+    if plan.fit is None or plan.task is None:
+        return 0
+    images = train_images(_reference(plan.task).stream, plan.fit.holdout)
+    return plan.fit.epochs * steps_per_epoch(images, plan.fit.batch_size)
+
+
+def _reference(task: str) -> Reference:
+    return parse_references([task])[0]

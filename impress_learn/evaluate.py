@@ -1,0 +1,167 @@
+"""Accuracy of tasks and masks: with the task known (GG), and with a wrong mask as control."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from impress_format.bank import Bank
+from impress_format.errors import BankMismatch
+from impress_learn.backbone import Backbone, calibrate, rebuild_backbone
+from impress_learn.combine import Basis, effective_weights, make_basis
+from impress_learn.streams.data import Images, normalise
+from impress_learn.streams.load import load_task
+from impress_learn.streams.reference import parse_references
+
+_BATCH = 1000
+_MOST_WRONG_MASKS = 10
+
+
+@dataclass(frozen=True)
+class LoadedBank:
+    """A bank in memory, ready to run: network, basis, and the images its norm statistics come from (if any)."""
+
+    bank: Bank
+    backbone: Backbone
+    basis: Basis
+    calibration: Tensor | None
+
+    def mask_weights(self, index: int) -> dict[str, Tensor]:
+        """Effective weights under one mask alone."""
+        return {
+            name: stack[index].reshape(self.basis.shapes[name]) for name, stack in self.basis.masked_weights.items()
+        }
+
+    def task_weights(self, name: str) -> dict[str, Tensor]:
+        """Effective weights of a stored task."""
+        record, alpha = self.bank.read_task(name)
+        coefficients = torch.from_numpy(alpha).to(self.basis.device)
+        return effective_weights(self.basis.first(len(alpha)), coefficients, record.granularity)
+
+
+def load_bank(bank: Bank, device: torch.device) -> LoadedBank:
+    """Rebuild the backbone and read all masks.
+
+    Raises:
+        BackboneMismatch: the rebuilt backbone has another digest.
+        BankMismatch: masks are still to be trained.
+        FormatError: a file is damaged.
+    """
+    backbone = rebuild_backbone(bank.backbone).to(device)
+    masks = [bank.read_mask(index)[1] for index in range(bank.complete_masks())]
+    supermasks = [{name: torch.from_numpy(mask) for name, mask in layers.items()} for layers in masks]
+    return LoadedBank(bank, backbone, make_basis(backbone, supermasks), load_calibration(bank, device))
+
+
+def load_calibration(bank: Bank, device: torch.device) -> Tensor | None:
+    """The bank's calibration images, normalised, or None for networks that need none."""
+    if not bank.manifest.calibration:
+        return None
+    record, pixels = bank.read_calibration()
+    return normalise(torch.from_numpy(pixels).to(device), record.mean, record.std)
+
+
+def accuracy(backbone: Backbone, effective: Mapping[str, Tensor], images: Images, calibration: Tensor | None) -> float:
+    """Share of images whose largest logit is that of their label."""
+    if calibration is not None:
+        calibrate(backbone, effective, calibration)
+    right = torch.zeros((), dtype=torch.int64, device=images.device)
+    with torch.no_grad():
+        for start in range(0, len(images), _BATCH):
+            batch, labels = images.batch(slice(start, start + _BATCH))
+            right += (backbone(effective, batch).argmax(1) == labels).sum()
+    return int(right) / len(images)
+
+
+def wrong_masks(bank: Bank, task: str) -> list[int]:
+    """Masks trained for other tasks than `task`, at most ten, evenly spread over the bank.
+
+    Raises:
+        BankMismatch: there is none.
+    """
+    others = [index for index, plan in enumerate(bank.manifest.masks) if plan.task not in (None, task)]
+    if not others:
+        raise BankMismatch(f"no mask of {bank.path} was trained for another task than {task}: there is no wrong one")
+    step = -(-len(others) // _MOST_WRONG_MASKS)
+    return others[::step]
+
+
+def wrong_mask_accuracy(loaded: LoadedBank, task: str, images: Images) -> float:
+    """Mean accuracy under masks that were trained for other tasks (paper, Fig. 2: the control)."""
+    accuracies = [
+        accuracy(loaded.backbone, loaded.mask_weights(index), images, loaded.calibration)
+        for index in wrong_masks(loaded.bank, task)
+    ]
+    return sum(accuracies) / len(accuracies)
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Accuracy of one task or mask: its reference, its name in the bank, share of right answers, images asked."""
+
+    task: str
+    name: str
+    accuracy: float
+    samples: int
+
+
+def evaluate_tasks(
+    loaded: LoadedBank,
+    names: Sequence[str],
+    *,
+    wrong: bool,
+    holdout: float,
+    data_dir: Path,
+    on_task: Callable[[], None],
+) -> list[Accuracy]:
+    """Each stored task on its own images under its own weights (GG), or under wrong masks.
+
+    Args:
+        holdout: 0 for the test images, else the share of training images that is held out.
+    """
+    results = []
+    for name in names:
+        task = loaded.bank.read_task_record(name).task
+        images = _images(task, holdout, data_dir, loaded.basis.device)
+        share = (
+            wrong_mask_accuracy(loaded, task, images)
+            if wrong
+            else accuracy(loaded.backbone, loaded.task_weights(name), images, loaded.calibration)
+        )
+        results.append(Accuracy(task, name, share, len(images)))
+        on_task()
+    return results
+
+
+def evaluate_masks(
+    loaded: LoadedBank, *, wrong: bool, holdout: float, data_dir: Path, on_task: Callable[[], None]
+) -> list[Accuracy]:
+    """Each trained mask on the images of its own task, or that task under wrong masks.
+
+    Raises:
+        BankMismatch: the bank has random masks only.
+    """
+    results = []
+    for index, plan in enumerate(loaded.bank.manifest.masks):
+        on_task()
+        if plan.task is None:
+            continue
+        images = _images(plan.task, holdout, data_dir, loaded.basis.device)
+        share = (
+            wrong_mask_accuracy(loaded, plan.task, images)
+            if wrong
+            else accuracy(loaded.backbone, loaded.mask_weights(index), images, loaded.calibration)
+        )
+        results.append(Accuracy(plan.task, f"mask {index} ({plan.task})", share, len(images)))
+    if not results:
+        raise BankMismatch(f"{loaded.bank.path} has random masks only: none was trained for a task")
+    return results
+
+
+def _images(task: str, holdout: float, data_dir: Path, device: torch.device) -> Images:
+    data = load_task(parse_references([task])[0], data_dir=data_dir, holdout=holdout)
+    return data.measured(holdout=holdout).to(device)

@@ -1,0 +1,109 @@
+"""Which masks a bank is to have: references and numbers -> mask plans, every seed derived from one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from impress_format.errors import BankMismatch, UsageError
+from impress_format.records import BackboneSpec, FitSpec, MaskPlan
+from impress_format.weights import substream_seed
+from impress_learn.schedule import mask_epochs, train_images
+from impress_learn.streams.catalog import StreamInfo
+from impress_learn.streams.reference import Reference
+
+
+def plan_masks(
+    references: Sequence[Reference],
+    *,
+    masks_per_task: int,
+    random_masks: int,
+    density: float,
+    epochs: int | None,
+    batch_size: int,
+    lr: float,
+    holdout: float,
+    seed: int,
+) -> tuple[MaskPlan, ...]:
+    """One mask a reference (heterogeneous), several (homogeneous), and random ones after them.
+
+    Raises:
+        UsageError: a number out of range, or no mask at all.
+    """
+    _require(0.0 < density <= 1.0, f"--density {density}: expected a number above 0 and at most 1")
+    _require(masks_per_task >= 0, f"--masks-per-task {masks_per_task}: expected 0 or more")
+    _require(random_masks >= 0, f"--random-masks {random_masks}: expected 0 or more")
+    check_training(epochs=epochs, batch_size=batch_size, lr=lr, holdout=holdout, seed=seed)
+    trained = [
+        MaskPlan(
+            kind="heterogeneous" if masks_per_task == 1 else "homogeneous",
+            task=str(reference),
+            density=density,
+            seed=substream_seed(seed, f"mask/{reference}/{repeat}"),
+            fit=FitSpec(
+                epochs=epochs or mask_epochs(train_images(reference.stream, holdout), batch_size),
+                batch_size=batch_size,
+                lr=lr,
+                seed=substream_seed(seed, f"order/{reference}/{repeat}"),
+                holdout=holdout,
+            ),
+        )
+        for reference in references
+        for repeat in range(masks_per_task)
+    ]
+    random = [
+        MaskPlan(kind="random", task=None, density=density, seed=substream_seed(seed, f"random/{number}"), fit=None)
+        for number in range(random_masks)
+    ]
+    _require(bool(trained or random), "a bank needs at least one mask: --masks-per-task 0 needs --random-masks")
+    return (*trained, *random)
+
+
+def check_training(*, epochs: int | None, batch_size: int, lr: float, holdout: float, seed: int) -> None:
+    """Refuse training settings that cannot be meant.
+
+    Raises:
+        UsageError: naming the option.
+    """
+    _require(epochs is None or epochs >= 1, f"--epochs {epochs}: expected at least 1")
+    _require(batch_size >= 1, f"--batch-size {batch_size}: expected at least 1")
+    _require(lr > 0 and math.isfinite(lr), f"--lr {lr}: expected a positive number")
+    _require(0.0 <= holdout < 1.0, f"--holdout {holdout}: expected a number from 0 to below 1")
+    _require(0 <= seed < 1 << 53, f"--seed {seed}: expected 0 to {(1 << 53) - 1}")
+
+
+def check_same_shape(references: Sequence[Reference]) -> StreamInfo:
+    """The stream that gives a new bank its input shape and class count.
+
+    Raises:
+        BankMismatch: the references differ in one of these.
+    """
+    first = references[0].stream
+    for reference in references:
+        stream = reference.stream
+        if (stream.input_shape, stream.classes) != (first.input_shape, first.classes):
+            raise BankMismatch(
+                f"{references[0]} has images of shape {first.input_shape} and {first.classes} classes, {reference} has "
+                f"{stream.input_shape} and {stream.classes}: one bank takes one shape and class count"
+            )
+    return first
+
+
+def require_fit(references: Sequence[Reference], spec: BackboneSpec) -> None:
+    """Refuse references whose images or classes are not the bank's.
+
+    Raises:
+        BankMismatch: naming the first that does not fit.
+    """
+    for reference in references:
+        stream = reference.stream
+        if stream.input_shape != spec.input_shape or stream.classes != spec.classes:
+            raise BankMismatch(
+                f"{reference} has images of shape {stream.input_shape} and {stream.classes} classes; the bank expects "
+                f"{spec.input_shape} and {spec.classes}: use a stream that fits, or create a bank for this one"
+            )
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise UsageError(message)

@@ -1,0 +1,73 @@
+"""Task references: `STREAM/KEY`, and slices `STREAM/START:STOP:STEP` as Python means them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from impress_format.errors import InvalidReference
+from impress_learn.streams.catalog import StreamInfo, stream_info
+
+_MAX_SLICE = 1_000_000
+_KEY = re.compile(r"\d{1,10}", re.ASCII)
+_SLICE = re.compile(r"(\d{0,10}):(\d{1,10})(?::(\d{1,10}))?", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One task of one stream."""
+
+    stream: StreamInfo
+    key: int
+
+    def __str__(self) -> str:
+        return f"{self.stream.name}/{self.key}"
+
+    @property
+    def default_name(self) -> str:
+        """The name a task gets when none is given: `rotated-mnist/30` becomes `rotated-mnist-30`."""
+        return f"{self.stream.name}-{self.key}"
+
+
+def parse_references(texts: Iterable[str]) -> tuple[Reference, ...]:
+    """Expand references and slices, in order.
+
+    Raises:
+        InvalidReference: unknown stream, key outside the stream's range, malformed or empty slice,
+            or a task named twice.
+    """
+    references = tuple(reference for text in texts for reference in _expand(text))
+    seen: set[Reference] = set()
+    for reference in references:
+        if reference in seen:
+            raise InvalidReference(f"{reference} is named twice")
+        seen.add(reference)
+    return references
+
+
+def _expand(text: str) -> list[Reference]:
+    stream_name, slash, key_text = text.partition("/")
+    if not slash:
+        raise InvalidReference(f"{text!r} is not a task: expected STREAM/KEY or STREAM/START:STOP:STEP")
+    stream = stream_info(stream_name)
+    keys = _keys(text, key_text)
+    for key in (keys[0], keys[-1]):
+        if key >= stream.keys:
+            raise InvalidReference(f"{text}: key {key} is outside 0..{stream.keys - 1} of {stream.name}")
+    return [Reference(stream, key) for key in keys]
+
+
+def _keys(text: str, key_text: str) -> range:
+    if _KEY.fullmatch(key_text):
+        return range(int(key_text), int(key_text) + 1)
+    match = _SLICE.fullmatch(key_text)
+    if match is None:
+        raise InvalidReference(f"{text!r}: the key must be a whole number or START:STOP:STEP, found {key_text!r}")
+    start, stop, step = int(match[1] or 0), int(match[2]), int(match[3] or 1)
+    if step == 0 or stop <= start:
+        raise InvalidReference(f"{text!r} names no task: need START < STOP and STEP of at least 1")
+    keys = range(start, stop, step)
+    if len(keys) > _MAX_SLICE:
+        raise InvalidReference(f"{text!r} names {len(keys):,} tasks, more than {_MAX_SLICE:,}")
+    return keys

@@ -1,0 +1,73 @@
+"""One training loop for everything that is trained: scores of a mask, coefficients of a task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from impress_format.errors import TrainingDiverged
+from impress_learn.schedule import steps_per_epoch
+from impress_learn.streams.data import Images
+
+_CHECK_EVERY = 25
+"""Steps between looks at the loss: each look makes a GPU wait."""
+
+
+def minimise(
+    logits_of: Callable[[Tensor], Tensor],
+    parameters: Sequence[Tensor],
+    train: Images,
+    *,
+    optimizer: torch.optim.Optimizer,
+    epochs: int,
+    batch_size: int,
+    generator: torch.Generator,
+    on_step: Callable[[], None],
+    penalty: Callable[[], Tensor] | None = None,
+) -> None:
+    """Minimise cross-entropy (plus penalty) over `epochs` passes, learning rate falling to 0 as a cosine.
+
+    Args:
+        logits_of: normalised images (batch, *shape) -> logits (batch, classes), differentiable in `parameters`.
+        generator: gives the order of the images.
+        on_step: called after every step.
+
+    Raises:
+        TrainingDiverged: with the step and what to do.
+    """
+    steps = steps_per_epoch(len(train), batch_size)
+    total = epochs * steps
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=total)
+    losses: list[Tensor] = []
+    for _ in range(epochs):
+        order = torch.randperm(len(train), generator=generator).to(train.device)
+        for indices in order.split(batch_size)[:steps]:
+            images, labels = train.batch(indices)
+            loss = cross_entropy(logits_of(images), labels)
+            if penalty is not None:
+                loss = loss + penalty()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            losses.append(loss.detach())
+            if len(losses) == _CHECK_EVERY:
+                _check(losses, parameters, schedule.last_epoch, optimizer)
+                losses.clear()
+            on_step()
+    _check(losses, parameters, total, optimizer)
+
+
+def _check(losses: list[Tensor], parameters: Sequence[Tensor], step: int, optimizer: torch.optim.Optimizer) -> None:
+    finite = [bool(ok) for ok in torch.isfinite(torch.stack(losses))] if losses else []
+    if all(finite) and all(bool(torch.isfinite(parameter).all()) for parameter in parameters):
+        return
+    first = step - len(losses) + finite.index(False) + 1 if False in finite else step
+    lr = optimizer.defaults["lr"]
+    raise TrainingDiverged(
+        f"training diverged at step {first}: the loss or the trained values are NaN or infinite (lr {lr:g}).\n"
+        f"Lower the learning rate, for example --lr {lr / 10:g}. Nothing of this run was stored for this item."
+    )

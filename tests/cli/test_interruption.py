@@ -1,0 +1,69 @@
+"""Ctrl-C and kill: the bank goes on where it stopped, to the same bytes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import CREATE, run
+from test_errors import contents
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
+def test_an_interrupted_create_goes_on_to_the_same_bytes(
+    trained: Path, tmp_path: Path, sent: signal.Signals, code: int
+) -> None:
+    command = [sys.executable, "-m", "impress_cli", "bank", "create", "b.impress", *CREATE]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    first = tmp_path / "b.impress" / "masks" / "00000.safetensors"
+    deadline = time.monotonic() + 120
+    while not first.exists():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(process.pid, sent)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == code
+    if sent is signal.SIGINT:
+        assert "interrupted" in said
+        assert "Traceback" not in said
+    finished = contents(tmp_path / "b.impress")
+    assert "masks/00002.safetensors" not in finished
+
+    assert run("bank", "verify", "b.impress", cwd=tmp_path).code == 1
+    resumed = run("bank", "create", "b.impress", *CREATE, cwd=tmp_path)
+    assert resumed.code == 0, resumed.err
+    assert "training the rest" in resumed.err
+
+    undisturbed = {name: bytes_ for name, bytes_ in contents(trained).items() if not name.startswith("tasks/")}
+    assert contents(tmp_path / "b.impress") == undisturbed
+    assert run("bank", "verify", "b.impress", cwd=tmp_path).code == 0
+
+
+def test_a_task_slice_cut_short_goes_on_with_what_is_missing(bank: Path) -> None:
+    whole = contents(bank)
+    (bank / "tasks" / "rotated-digits-180.safetensors").unlink()
+    again = run("task", "add", bank, "rotated-digits/60:360:120", "--epochs", "5", cwd=bank.parent)
+    assert again.code == 0, again.err
+    assert contents(bank) == whole
+
+
+def test_two_creates_of_one_bank_at_once_do_not_train_the_same_masks(bank: Path) -> None:
+    from impress_format.files import exclusive
+
+    with exclusive(bank, wait=False):
+        second = run("bank", "create", bank, *CREATE, cwd=bank.parent)
+    assert second.code == 1
+    assert "another process" in second.err
+
+
+def test_a_closed_pipe_ends_the_command_quietly(bank: Path) -> None:
+    command = f"{sys.executable} -m impress_cli task show {bank} rotated-digits-60 --json | head -c 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.stdout == "{"
+    assert "Traceback" not in done.stderr
