@@ -115,7 +115,9 @@ class Bank:
     def task_names(self) -> list[str]:
         """Names of the stored tasks, sorted as people count: task-9 before task-10."""
         names = (path.name.removesuffix(_SUFFIX) for path in (self.path / _TASKS).glob(f"*{_SUFFIX}"))
-        return sorted(names, key=lambda name: [(part.isdigit(), part.zfill(12)) for part in re.split(r"(\d+)", name)])
+        return sorted(
+            names, key=lambda name: [part.zfill(12) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
+        )
 
     def find_task(self, name_or_reference: str) -> str:
         """The stored name of a task given by name or by reference (`rotated-mnist/30`).

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import CREATE, Impress
+from commandline import CREATE, Impress
 
 ADDED_KEYS = {"task", "name", "coefficients", "bytes", "accuracy", "train_accuracy", "seconds"}
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import CREATE, Impress, Result
+from commandline import CREATE, Impress, Result, contents
 
 
 def refused(result: Result, code: int, *words: str) -> None:
@@ -17,14 +17,6 @@ def refused(result: Result, code: int, *words: str) -> None:
     assert len(result.err.strip().splitlines()) <= 3 or "Usage" in result.err
     for word in words:
         assert word in result.err
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file() and path.name != ".lock"
-    }
 
 
 @pytest.mark.parametrize(

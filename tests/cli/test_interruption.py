@@ -10,8 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import CREATE, run
-from test_errors import contents
+from commandline import CREATE, contents, run
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])

@@ -1,0 +1,67 @@
+"""A bank small enough to flip every bit of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from impress_format.bank import Bank, create_bank
+from impress_format.records import BackboneSpec, FitSpec, LayerSpec, MaskPlan, TaskFit, TaskRecord
+from impress_format.weights import backbone_digest
+
+LAYERS = (LayerSpec(name="a.weight", shape=(5, 7)), LayerSpec(name="b.weight", shape=(3, 5)))
+DENSITY = 0.2
+ONES = (7, 3)
+ALPHA = np.array([[0.5, -1.25], [2.0, 0.125]], dtype=np.float32)
+
+
+def spec(seed: int = 0) -> BackboneSpec:
+    return BackboneSpec(
+        arch="lenet-300-100",
+        init="signed-constant",
+        seed=seed,
+        input_shape=(1, 1, 7),
+        classes=3,
+        layers=LAYERS,
+        digest=backbone_digest(seed, "signed-constant", LAYERS),
+    )
+
+
+def plan(task: str, seed: int, density: float = DENSITY) -> MaskPlan:
+    fit = FitSpec(epochs=1, batch_size=64, lr=4.0, seed=seed + 1)
+    return MaskPlan(kind="heterogeneous", task=task, density=density, seed=seed, fit=fit)
+
+
+PLANS = (
+    plan("rotated-digits/0", 11),
+    plan("rotated-digits/90", 12),
+    MaskPlan(kind="random", task=None, density=DENSITY, seed=13, fit=None),
+)
+
+
+def mask(seed: int) -> dict[str, np.ndarray]:
+    """One supermask with the planned number of ones in every layer."""
+    generator = np.random.default_rng(seed)
+    masks = {}
+    for layer, ones in zip(LAYERS, ONES, strict=True):
+        flat = np.zeros(layer.size, dtype=np.bool_)
+        flat[generator.permutation(layer.size)[:ones]] = True
+        masks[layer.name] = flat.reshape(layer.shape)
+    return masks
+
+
+def task_record(bank: Bank, name: str, task: str, masks: int = 2) -> TaskRecord:
+    fit = TaskFit(epochs=3, lr=0.03)
+    basis = bank.basis_digest(masks)
+    return TaskRecord(name=name, task=task, basis=basis, accuracy=0.9, train_accuracy=0.95, fit=fit)
+
+
+def make(path: Path, seed: int = 0) -> Bank:
+    """Three masks, and two tasks over the first two of them."""
+    bank = create_bank(path, spec(seed), PLANS, calibration=False)
+    for index in range(len(PLANS)):
+        bank.write_mask(index, mask(index), None if PLANS[index].kind == "random" else 0.75 + index / 10)
+    bank.write_task(task_record(bank, "one", "rotated-digits/1"), ALPHA)
+    bank.write_task(task_record(bank, "two", "rotated-digits/2"), -ALPHA)
+    return bank

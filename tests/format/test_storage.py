@@ -1,0 +1,86 @@
+"""What stats counts, recomputed by hand from the sizes of files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import small_bank
+
+from impress_format.bank import create_bank, open_bank
+from impress_format.errors import BankMismatch, UsageError
+from impress_format.stats import measure_storage
+
+WEIGHTS, ONES = 35 + 15, 7 + 3
+
+
+def sizes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def test_bytes_are_those_on_disk(tmp_path: Path) -> None:
+    bank = small_bank.make(tmp_path / "a.impress")
+    storage = measure_storage(bank)
+    assert storage.bytes.masks == sizes(bank.path / "masks")
+    assert storage.bytes.tasks == sizes(bank.path / "tasks")
+    assert storage.bytes.manifest == bank.manifest_path.stat().st_size
+    assert storage.bytes.total == sizes(bank.path)
+    assert storage.per_task_bytes == sizes(bank.path / "tasks") / 2
+
+
+def test_alternatives_are_one_mask_or_model_for_each_task(tmp_path: Path) -> None:
+    bank = small_bank.make(tmp_path / "a.impress")
+    other = measure_storage(bank).alternatives
+    assert (other.index16, other.bitmap, other.full_model) == (2 * ONES, 7, 4 * WEIGHTS)
+    assert other.compressed == sizes(bank.path / "masks") / 3
+
+
+def test_trained_masks_serve_their_own_tasks_and_random_ones_none(tmp_path: Path) -> None:
+    bank = small_bank.make(tmp_path / "a.impress")
+    storage = measure_storage(bank)
+    assert (storage.masks, storage.stored_tasks, storage.tasks_served) == (3, 2, 4)
+    bank.write_task(small_bank.task_record(bank, "again", "rotated-digits/90"), small_bank.ALPHA)
+    assert measure_storage(bank).tasks_served == 4
+
+
+def test_savings_divide_the_same_tasks_stored_the_other_way_by_everything_here(tmp_path: Path) -> None:
+    bank = small_bank.make(tmp_path / "a.impress")
+    storage = measure_storage(bank)
+    assert storage.amortised_bytes == sizes(bank.path) / 4
+    assert storage.savings.full_model == pytest.approx(4 * (4 * WEIGHTS) / sizes(bank.path))
+    assert storage.savings.index16 == pytest.approx(4 * (2 * ONES) / sizes(bank.path))
+
+
+@pytest.mark.parametrize("tasks", [2, 5, 1000])
+def test_a_grown_bank_has_more_task_files_of_the_mean_size(tmp_path: Path, tasks: int) -> None:
+    bank = small_bank.make(tmp_path / "a.impress")
+    mean = sizes(bank.path / "tasks") / 2
+    total = sizes(bank.path) - sizes(bank.path / "tasks") + (tasks - 2) * mean
+    assert measure_storage(bank, tasks).amortised_bytes == pytest.approx(total / tasks)
+
+
+def test_break_even_is_the_first_number_of_tasks_at_which_the_bank_is_smaller(tmp_path: Path) -> None:
+    bank = small_bank.make(tmp_path / "a.impress")
+    storage = measure_storage(bank)
+    mean, fixed = sizes(bank.path / "tasks") / 2, sizes(bank.path) - sizes(bank.path / "tasks")
+    mask = sizes(bank.path / "masks") / 3
+    brute_force = next(t for t in range(2, 10_000) if fixed + (t - 2) * mean < t * mask)
+    assert storage.break_even_tasks["compressed"] == brute_force
+    assert storage.break_even_tasks["index16"] is None  # 20 bytes a task are less than any file
+
+
+def test_looking_ahead_needs_a_stored_task_and_a_number_that_makes_sense(tmp_path: Path) -> None:
+    bank = small_bank.make(tmp_path / "a.impress")
+    with pytest.raises(UsageError, match="serve 2"):
+        measure_storage(bank, 1)
+    for name in bank.task_names():
+        bank.remove_task(name)
+    assert measure_storage(bank).per_task_bytes is None
+    with pytest.raises(UsageError, match="task add"):
+        measure_storage(bank, 100)
+
+
+def test_a_bank_without_any_trained_mask_has_nothing_to_count(tmp_path: Path) -> None:
+    create_bank(tmp_path / "a.impress", small_bank.spec(), small_bank.PLANS, calibration=False)
+    with pytest.raises(BankMismatch, match="no trained mask"):
+        measure_storage(open_bank(tmp_path / "a.impress"))

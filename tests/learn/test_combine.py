@@ -1,0 +1,165 @@
+"""Effective weights (Eq. 1) and their gradient against loops in float64."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from impress_format.records import BackboneSpec, LayerSpec
+from impress_learn.backbone import Backbone
+from impress_learn.combine import Basis, effective_weights, group_of_channel, layer_columns, make_basis
+
+SHAPES = {"linear.weight": (10, 7), "conv.weight": (6, 3, 3, 2), "depthwise.weight": (5, 1, 3, 3), "one.weight": (1, 4)}
+GRANULARITIES = [1, 2, 3, 7, 10**6]
+FloatArray = npt.NDArray[np.float64]
+
+
+def backbone_of(rng: np.random.Generator) -> Backbone:
+    """Weights of several shapes; its module is never run."""
+    layers = tuple(LayerSpec(name=name, shape=shape) for name, shape in SHAPES.items())
+    spec = BackboneSpec(
+        arch="none", init="kaiming-normal", seed=0, input_shape=(1, 1, 1), classes=2, layers=layers, digest=""
+    )
+    weights = {name: torch.from_numpy(rng.standard_normal(shape).astype(np.float32)) for name, shape in SHAPES.items()}
+    return Backbone(spec=spec, module=nn.Identity(), weights=weights)
+
+
+def draw(masks: int, granularity: int, seed: int = 0) -> tuple[Backbone, list[dict[str, Tensor]], Tensor]:
+    """A backbone, `masks` supermasks, and an alpha with a column for each group."""
+    rng = np.random.default_rng(seed)
+    backbone = backbone_of(rng)
+    supermasks = [
+        {name: torch.from_numpy(rng.random(shape) < 0.4) for name, shape in SHAPES.items()} for _ in range(masks)
+    ]
+    columns = sum(min(granularity, shape[0]) for shape in SHAPES.values())
+    return backbone, supermasks, torch.from_numpy(rng.standard_normal((masks, columns)).astype(np.float32))
+
+
+def column_of(name: str, channel: int, granularity: int) -> int:
+    """Column of alpha by docs/format.md: layers in order, channel c in column floor(c * g / out)."""
+    start = 0
+    for layer, shape in SHAPES.items():
+        groups = min(granularity, shape[0])
+        if layer == name:
+            return start + math.floor(channel * groups / shape[0])
+        start += groups
+    raise AssertionError(name)
+
+
+def looped(
+    backbone: Backbone, supermasks: list[dict[str, Tensor]], alpha: Tensor, granularity: int, name: str
+) -> FloatArray:
+    """sum_k alpha_k M_k W of one layer, one mask and one output channel after the other."""
+    weight = backbone.weights[name].double().numpy()
+    total = np.zeros_like(weight)
+    for k, masks in enumerate(supermasks):
+        for channel in range(weight.shape[0]):
+            coefficient = float(alpha[k, column_of(name, channel, granularity)])
+            total[channel] += coefficient * masks[name][channel].numpy() * weight[channel]
+    return total
+
+
+@pytest.mark.parametrize("masks", range(1, 10))
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+def test_effective_weights_equal_a_loop_over_masks_and_channels(masks: int, granularity: int) -> None:
+    backbone, supermasks, alpha = draw(masks, granularity)
+    effective = effective_weights(make_basis(backbone, supermasks), alpha, granularity)
+    assert list(effective) == list(SHAPES)
+    for name, shape in SHAPES.items():
+        assert effective[name].shape == shape
+        np.testing.assert_allclose(
+            effective[name].double().numpy(),
+            looped(backbone, supermasks, alpha, granularity, name),
+            rtol=1e-5,
+            atol=1e-5,
+        )
+
+
+@pytest.mark.parametrize("masks", [1, 2, 9])
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+def test_gradient_of_alpha_is_the_product_of_each_masked_layer_with_the_weights_gradient(
+    masks: int, granularity: int
+) -> None:
+    backbone, supermasks, alpha = draw(masks, granularity)
+    rng = np.random.default_rng(1)
+    upstream = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in SHAPES.items()}
+    leaf = alpha.clone().requires_grad_()
+    effective = effective_weights(make_basis(backbone, supermasks), leaf, granularity)
+    torch.autograd.backward(list(effective.values()), [torch.from_numpy(upstream[name]) for name in effective])
+
+    expected = np.zeros(tuple(alpha.shape))
+    for k, layers in enumerate(supermasks):
+        for name, shape in SHAPES.items():
+            product = layers[name].numpy() * backbone.weights[name].double().numpy() * upstream[name]
+            for channel in range(shape[0]):
+                expected[k, column_of(name, channel, granularity)] += product[channel].sum()
+    assert leaf.grad is not None
+    np.testing.assert_allclose(leaf.grad.double().numpy(), expected, rtol=1e-4, atol=1e-5)
+
+
+@given(out=st.integers(1, 300), share=st.floats(0.0, 1.0))
+def test_groups_are_contiguous_and_their_sizes_differ_by_at_most_one(out: int, share: float) -> None:
+    groups = max(1, round(share * out))
+    group = group_of_channel(out, groups).numpy()
+    sizes = np.bincount(group, minlength=groups)
+    assert len(group) == out
+    assert np.all(np.diff(group) >= 0)
+    assert len(sizes) == groups
+    assert sizes.min() >= 1
+    assert sizes.max() - sizes.min() <= 1
+
+
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+def test_columns_of_a_layer_are_the_granularity_but_at_most_its_channels(granularity: int) -> None:
+    backbone, *_ = draw(1, granularity)
+    assert layer_columns(backbone, granularity) == tuple(min(granularity, shape[0]) for shape in SHAPES.values())
+
+
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+@pytest.mark.parametrize("chosen", [0, 2])
+def test_one_hot_alpha_gives_exactly_that_masks_weights(granularity: int, chosen: int) -> None:
+    backbone, supermasks, alpha = draw(4, granularity)
+    one_hot = torch.zeros_like(alpha)
+    one_hot[chosen] = 1.0
+    effective = effective_weights(make_basis(backbone, supermasks), one_hot, granularity)
+    for name, weight in backbone.weights.items():
+        assert np.array_equal(effective[name].numpy(), np.where(supermasks[chosen][name].numpy(), weight.numpy(), 0.0))
+
+
+@pytest.mark.parametrize("masks", [1, 3, 7])
+def test_uniform_alpha_over_equal_masks_gives_that_mask(masks: int) -> None:
+    backbone, supermasks, alpha = draw(1, 1)
+    basis = make_basis(backbone, supermasks * masks)
+    effective = effective_weights(basis, torch.full((masks, alpha.shape[1]), 1.0 / masks))
+    for name, weight in backbone.weights.items():
+        expected = np.where(supermasks[0][name].numpy(), weight.numpy(), 0.0)
+        np.testing.assert_allclose(effective[name].numpy(), expected, rtol=1e-6)
+
+
+@given(layer=st.sampled_from(list(SHAPES)), change=st.floats(0.5, 3.0), mask=st.integers(0, 2))
+def test_a_coefficient_of_one_layer_changes_that_layer_alone(layer: str, change: float, mask: int) -> None:
+    backbone, supermasks, alpha = draw(3, 1)
+    basis = make_basis(backbone, supermasks)
+    moved = alpha.clone()
+    moved[mask, list(SHAPES).index(layer)] += change
+    before, after = effective_weights(basis, alpha), effective_weights(basis, moved)
+    assert [name for name in SHAPES if not torch.equal(before[name], after[name])] == [layer]
+
+
+def test_a_basis_knows_its_length_and_its_first_masks() -> None:
+    backbone, supermasks, alpha = draw(5, 1)
+    basis: Basis = make_basis(backbone, supermasks)
+    assert len(basis) == 5
+    assert len(basis.first(3)) == 3
+    short = effective_weights(basis.first(3), alpha[:3])
+    for name in SHAPES:
+        np.testing.assert_allclose(
+            short[name].double().numpy(), looped(backbone, supermasks[:3], alpha, 1, name), rtol=1e-5, atol=1e-5
+        )
