@@ -55,11 +55,16 @@ def layer_weights(seed: int, init: Init, layer: LayerSpec) -> FloatArray:
 
 
 def backbone_digest(seed: int, init: Init, layers: Iterable[LayerSpec]) -> str:
+    """Digest of the backbone that `seed` gives, without building it."""
+    return weights_digest((layer, layer_weights(seed, init, layer)) for layer in layers)
+
+
+def weights_digest(weights: Iterable[tuple[LayerSpec, FloatArray]]) -> str:
     """SHA-256 over name, shape and little-endian float32 weights of every layer, in order."""
     digest = hashlib.sha256()
-    for layer in layers:
+    for layer, values in weights:
         digest.update(f"{layer.name}:{','.join(map(str, layer.shape))}\n".encode())
-        digest.update(layer_weights(seed, init, layer).astype("<f4", copy=False).tobytes())
+        digest.update(np.ascontiguousarray(values, dtype="<f4").tobytes())
     return digest.hexdigest()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from impress_learn.backbone import Backbone, use_batch_statistics
+from impress_learn.backbone import Backbone, check_batch_size, use_batch_statistics
 from impress_learn.combine import Basis, effective_weights, layer_columns
 from impress_learn.streams.data import Images
 from impress_learn.training import minimise
@@ -33,7 +33,9 @@ def fit_alpha(
 
     Raises:
         TrainingDiverged: loss or coefficients became NaN or infinite.
+        UsageError: batches of one image for a network with BatchNorm.
     """
+    check_batch_size(backbone, min(batch_size, len(train)))
     columns = layer_columns(backbone, granularity)
     alpha = torch.full((len(basis), sum(columns)), 1.0 / len(basis), device=train.device, requires_grad=True)
     share = torch.tensor([1.0 / groups for groups in columns for _ in range(groups)], device=train.device)

@@ -13,7 +13,7 @@ from torch.func import functional_call
 
 from impress_format.errors import BackboneMismatch, UsageError
 from impress_format.records import BackboneSpec, Init, LayerSpec
-from impress_format.weights import backbone_digest, layer_weights
+from impress_format.weights import layer_weights, weights_digest
 
 LENET = "lenet-300-100"
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
@@ -56,16 +56,11 @@ def build_backbone(arch: str, *, init: Init, seed: int, input_shape: tuple[int, 
     """
     module = _structure(arch, input_shape, classes)
     layers = _draw_layers(module)
+    digest = _fill(module, seed, init, layers)
     spec = BackboneSpec(
-        arch=arch,
-        init=init,
-        seed=seed,
-        input_shape=input_shape,
-        classes=classes,
-        layers=layers,
-        digest=backbone_digest(seed, init, layers),
+        arch=arch, init=init, seed=seed, input_shape=input_shape, classes=classes, layers=layers, digest=digest
     )
-    backbone = _fill(spec, module)
+    backbone = _backbone(spec, module)
     _try_one_image(backbone)
     return backbone
 
@@ -78,14 +73,22 @@ def rebuild_backbone(spec: BackboneSpec) -> Backbone:
     """
     module = _structure(spec.arch, spec.input_shape, spec.classes)
     layers = _draw_layers(module)
-    digest = backbone_digest(spec.seed, spec.init, layers)
+    digest = _fill(module, spec.seed, spec.init, layers)
     if digest != spec.digest or layers != spec.layers:
         raise BackboneMismatch(
             f"the bank expects backbone {spec.digest[:12]}… ({spec.arch}, {len(spec.layers)} layers), rebuilt "
             f"{digest[:12]}… ({len(layers)} layers): full digests {spec.digest} and {digest}.\n"
             "Install the timm release the bank was made with."
         )
-    return _fill(spec, module)
+    return _backbone(spec, module)
+
+
+def check_batch_size(backbone: Backbone, batch_size: int) -> None:
+    """Raises UsageError if training on batches of this size cannot work with this network."""
+    if backbone.has_batch_norm and batch_size < 2:
+        raise UsageError(
+            f"--batch-size {batch_size}: {backbone.spec.arch} has BatchNorm, which needs at least 2 images"
+        )
 
 
 def calibrate(backbone: Backbone, effective: Mapping[str, Tensor], images: Tensor) -> None:
@@ -96,7 +99,7 @@ def calibrate(backbone: Backbone, effective: Mapping[str, Tensor], images: Tenso
     norms = [module for module in backbone.module.modules() if isinstance(module, _BATCH_NORMS)]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # cumulative average: one batch gives exactly its own statistics
+        norm.momentum = None  # cumulative average: after one batch, its mean and its variance with N - 1
         norm.train()
     with torch.no_grad():
         backbone(effective, images)
@@ -127,13 +130,15 @@ class LeNet300100(nn.Module):
 
 
 def _structure(arch: str, input_shape: tuple[int, int, int], classes: int) -> nn.Module:
-    if arch == LENET:
-        channels, height, width = input_shape
-        return LeNet300100(channels * height * width, classes)
+    """The network with whatever weights torch gives it; torch's own random state is left as it was."""
     family, _, name = arch.partition(":")
-    if family != "timm" or not name:
-        raise UsageError(f"unknown backbone {arch!r}: expected {LENET} or timm:NAME (for example timm:resnet18)")
-    return _timm_structure(name, input_shape, classes)
+    with torch.random.fork_rng(devices=[]):
+        if arch == LENET:
+            channels, height, width = input_shape
+            return LeNet300100(channels * height * width, classes)
+        if family == "timm" and name:
+            return _timm_structure(name, input_shape, classes)
+    raise UsageError(f"unknown backbone {arch!r}: expected {LENET} or timm:NAME (for example timm:resnet18)")
 
 
 def _timm_structure(name: str, input_shape: tuple[int, int, int], classes: int) -> nn.Module:
@@ -149,9 +154,23 @@ def _timm_structure(name: str, input_shape: tuple[int, int, int], classes: int) 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:  # vision transformers fix their input size when built; convolutional networks have no such argument
-            return timm.create_model(name, img_size=input_shape[1:], **settings)
-        except (TypeError, AssertionError):
-            return timm.create_model(name, **settings)
+            model = timm.create_model(name, img_size=input_shape[1:], **settings)
+        except Exception:
+            try:
+                model = timm.create_model(name, **settings)
+            except Exception as error:  # every architecture has its own way to refuse
+                raise UsageError(f"timm:{name} cannot be built for images of shape {input_shape}: {error}") from error
+    _check_patches(name, model, input_shape)
+    return model
+
+
+def _check_patches(name: str, model: nn.Module, input_shape: tuple[int, int, int]) -> None:
+    """timm cuts off what does not fill a patch without a word; that would hide part of every image."""
+    patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
+    if isinstance(patch, tuple) and any(side % p for side, p in zip(input_shape[1:], patch, strict=False)):
+        raise UsageError(
+            f"timm:{name} cannot take images of shape {input_shape}: its patches are {patch[0]}×{patch[-1]}"
+        )
 
 
 def _draw_layers(module: nn.Module) -> tuple[LayerSpec, ...]:
@@ -170,33 +189,48 @@ def _draw_layers(module: nn.Module) -> tuple[LayerSpec, ...]:
 
 
 def _constants(module: nn.Module) -> dict[str, float]:
-    """Parameters that hold one constant: no bias, identity norms, and layer scale 1.
+    """Parameters that hold one constant: biases 0, and 1 for norms, gains, layer scales, temperatures.
 
-    Layer scale is opened from its usual 1e-6 because it is never trained here: it would shut every block.
+    What is left to be drawn besides maskable weights are tokens, embeddings and other matrices. Layer scale is
+    opened from its usual 1e-6 because it is never trained here: it would shut every block.
     """
     constants: dict[str, float] = {}
     for path, layer in module.named_modules():
-        for name, _ in layer.named_parameters(recurse=False):
+        for name, parameter in layer.named_parameters(recurse=False):
             full = f"{path}.{name}" if path else name
             if "bias" in name:
                 constants[full] = 0.0
-            elif isinstance(layer, _NORMS) or name in {"gamma", "layer_scale"}:
+            elif isinstance(layer, _NORMS) or (_is_vector(parameter) and not _is_embedding(name)):
                 constants[full] = 1.0
     return constants
 
 
-def _fill(spec: BackboneSpec, module: nn.Module) -> Backbone:
-    constants = _constants(module)
-    parameters = dict(module.named_parameters())
+def _is_vector(parameter: Tensor) -> bool:
+    """One number, or one a channel, whatever axes of length 1 stand around it."""
+    return parameter.numel() == max(parameter.shape, default=1)
+
+
+def _is_embedding(name: str) -> bool:
+    return any(word in name for word in ("token", "embed", "latent"))
+
+
+def _fill(module: nn.Module, seed: int, init: Init, layers: tuple[LayerSpec, ...]) -> str:
+    """Put the frozen weights into the module, and return the digest of what is in it then."""
+    module.float()
     module.requires_grad_(False)
     module.eval()
-    for name, value in constants.items():
+    parameters = dict(module.named_parameters())
+    for name, value in _constants(module).items():
         parameters[name].fill_(value)
-    for layer in spec.layers:
-        parameters[layer.name].copy_(torch.from_numpy(layer_weights(spec.seed, spec.init, layer)))
-    backbone = Backbone(
-        spec=spec, module=module, weights={layer.name: parameters[layer.name].data for layer in spec.masked_layers}
-    )
+    for layer in layers:
+        parameters[layer.name].copy_(torch.from_numpy(layer_weights(seed, init, layer)))
+    return weights_digest((layer, parameters[layer.name].numpy()) for layer in layers)
+
+
+def _backbone(spec: BackboneSpec, module: nn.Module) -> Backbone:
+    parameters = dict(module.named_parameters())
+    weights = {layer.name: parameters[layer.name].data for layer in spec.masked_layers}
+    backbone = Backbone(spec=spec, module=module, weights=weights)
     use_batch_statistics(backbone)
     return backbone
 
@@ -206,9 +240,10 @@ def _try_one_image(backbone: Backbone) -> None:
     spec = backbone.spec
     try:
         with torch.no_grad():
-            shape = tuple(backbone(backbone.weights, torch.zeros(2, *spec.input_shape)).shape)
-    except (RuntimeError, AssertionError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+            images = torch.zeros(2, *spec.input_shape, dtype=torch.float32)
+            shape = tuple(backbone(backbone.weights, images).shape)
+    except Exception as error:  # every architecture has its own way to refuse
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UsageError(f"{spec.arch} cannot take images of shape {spec.input_shape}: {reason}") from error
     if shape != (2, spec.classes):
         raise UsageError(f"{spec.arch} gives outputs of shape {shape}, expected (2, {spec.classes})")

@@ -69,16 +69,18 @@ def train_missing_masks(
         _train_one(bank, index, backbone, data_dir, device, on_step)
 
 
-def keep_calibration_images(bank: Bank, references: Sequence[Reference], data_dir: Path) -> None:
-    """Store training images of `references`, as many of each, for banks whose network has BatchNorm."""
+def keep_calibration_images(bank: Bank, references: Sequence[Reference], *, data_dir: Path, holdout: float) -> None:
+    """Store training images of `references`, spread as evenly as it goes, if the bank's network has BatchNorm."""
     if not bank.manifest.calibration or bank.calibration_path.exists():
         return
-    share = -(-CALIBRATION_IMAGES // len(references))
     parts: list[Images] = []
-    for reference in references[:CALIBRATION_IMAGES]:
-        train = load_task(reference, data_dir=data_dir).train
-        parts.append(train.subset(torch.linspace(0, len(train) - 1, share).long()))
-    pixels = torch.cat([part.pixels for part in parts])[:CALIBRATION_IMAGES]
+    chosen, counts = (torch.arange(CALIBRATION_IMAGES) * len(references) // CALIBRATION_IMAGES).unique_consecutive(
+        return_counts=True
+    )
+    for number, count in zip(chosen.tolist(), counts.tolist(), strict=True):
+        train = load_task(references[number], data_dir=data_dir, holdout=holdout).train
+        parts.append(train.subset(torch.linspace(0, len(train) - 1, count).long()))
+    pixels = torch.cat([part.pixels for part in parts])
     bank.write_calibration(pixels.numpy(), parts[0].mean, parts[0].std)
 
 

@@ -30,6 +30,13 @@ class LoadedBank:
     basis: Basis
     calibration: Tensor | None
 
+    def logits(self, effective: Mapping[str, Tensor], images: Tensor) -> Tensor:
+        """Logits (batch, classes) of normalised images; an image's do not depend on the others beside it."""
+        if self.calibration is not None:
+            calibrate(self.backbone, effective, self.calibration)
+        with torch.no_grad():
+            return self.backbone(effective, images)
+
     def mask_weights(self, index: int) -> dict[str, Tensor]:
         """Effective weights under one mask alone."""
         return {

@@ -34,6 +34,7 @@ def plan_masks(
     _require(masks_per_task >= 0, f"--masks-per-task {masks_per_task}: expected 0 or more")
     _require(random_masks >= 0, f"--random-masks {random_masks}: expected 0 or more")
     check_training(epochs=epochs, batch_size=batch_size, lr=lr, holdout=holdout, seed=seed)
+    images = {reference.stream.name: train_images(reference.stream, holdout) for reference in references}
     trained = [
         MaskPlan(
             kind="heterogeneous" if masks_per_task == 1 else "homogeneous",
@@ -41,7 +42,7 @@ def plan_masks(
             density=density,
             seed=substream_seed(seed, f"mask/{reference}/{repeat}"),
             fit=FitSpec(
-                epochs=epochs or mask_epochs(train_images(reference.stream, holdout), batch_size),
+                epochs=epochs or mask_epochs(images[reference.stream.name], batch_size),
                 batch_size=batch_size,
                 lr=lr,
                 seed=substream_seed(seed, f"order/{reference}/{repeat}"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from impress_format.errors import UsageError
 from impress_learn.streams.catalog import StreamInfo
 
 _MASK_EPOCHS, _MASK_STEPS = 3, 1_000
@@ -12,9 +13,22 @@ _TASK_EPOCHS, _TASK_STEPS = 3, 500
 
 def train_images(stream: StreamInfo, holdout: float, shots: int | None = None) -> int:
     """Images that a task of `stream` is learned from."""
-    if shots is not None:
-        return shots * stream.classes
-    return stream.train_images - round(holdout * stream.train_images)
+    kept = stream.train_images - held_out(stream.train_images, holdout)
+    return kept if shots is None else shots * stream.classes
+
+
+def held_out(images: int, fraction: float) -> int:
+    """How many of `images` training images are held out.
+
+    Raises:
+        UsageError: none would be, or none would be left.
+    """
+    held = round(fraction * images)
+    if fraction > 0 and not 0 < held < images:
+        raise UsageError(
+            f"--holdout {fraction:g} holds out {held:,} of {images:,} training images: expected some of them"
+        )
+    return held
 
 
 def steps_per_epoch(images: int, batch_size: int) -> int:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from impress_format.records import BackboneSpec, supermask_sizes
 from impress_format.weights import random_words
-from impress_learn.backbone import Backbone, use_batch_statistics
+from impress_learn.backbone import Backbone, check_batch_size, use_batch_statistics
 from impress_learn.streams.data import Images
 from impress_learn.training import minimise
 
@@ -39,7 +39,9 @@ def train_supermask(
 
     Raises:
         TrainingDiverged: loss or scores became NaN or infinite.
+        UsageError: batches of one image for a network with BatchNorm.
     """
+    check_batch_size(backbone, min(batch_size, len(train)))
     init = torch.Generator().manual_seed(score_seed)
     device = train.device
     scores = [initial_scores(weight.shape, init).to(device) for weight in backbone.weights.values()]
@@ -74,10 +76,10 @@ def random_supermask(spec: BackboneSpec, *, density: float, seed: int) -> dict[s
     """A supermask whose ones are a uniform sample, the same on every machine (random basis, method.md)."""
     masks = {}
     for layer, ones in zip(spec.masked_layers, supermask_sizes(spec.masked_layers, density), strict=True):
-        order = np.argsort(random_words(seed, f"random mask/{layer.name}", layer.size), kind="stable")
-        mask = torch.zeros(layer.size, dtype=torch.bool)
-        mask[torch.from_numpy(order[:ones].copy())] = True
-        masks[layer.name] = mask.reshape(layer.shape)
+        words = random_words(seed, f"random mask/{layer.name}", layer.size)
+        mask = words <= np.partition(words, ones - 1)[ones - 1]
+        mask[np.flatnonzero(mask)[ones:]] = False  # of equal words, which hardly ever meet, the first
+        masks[layer.name] = torch.from_numpy(mask).reshape(layer.shape)
     return masks
 
 

@@ -70,7 +70,7 @@ def create(
     )
     from impress_cli.runtime import choose_device, data_folder
     from impress_format.bank import check_can_create, create_bank
-    from impress_learn.backbone import build_backbone
+    from impress_learn.backbone import build_backbone, check_batch_size
     from impress_learn.create import keep_calibration_images, sole_trainer
 
     check_can_create(path)
@@ -78,9 +78,10 @@ def create(
     network = build_backbone(
         backbone, init=init.value, seed=seed, input_shape=stream.input_shape, classes=stream.classes
     )
+    check_batch_size(network, batch_size)
     bank = create_bank(path, network.spec, plans, calibration=network.has_batch_norm)
     with sole_trainer(bank):
-        keep_calibration_images(bank, tasks, data_folder(data_dir))
+        keep_calibration_images(bank, tasks, data_dir=data_folder(data_dir), holdout=holdout)
         _train(bank, data_folder(data_dir), torch_device, quiet=quiet)
     _report(bank, started, json=json)
 

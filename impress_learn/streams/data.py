@@ -9,6 +9,7 @@ from torch import Tensor
 
 from impress_format.errors import UsageError
 from impress_format.weights import permutation
+from impress_learn.schedule import held_out
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,13 @@ def normalise(pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -
 
 
 def hold_out(train: Images, fraction: float) -> tuple[Images, Images]:
-    """Split training images into (kept, held out). The choice is fixed, so that two commands hold out the same."""
+    """Split training images into (kept, held out). The choice is fixed, so that two commands hold out the same.
+
+    Raises:
+        UsageError: none would be held out, or none kept.
+    """
     order = torch.from_numpy(permutation(0, f"hold out/{len(train)}", len(train)))
-    held = round(fraction * len(train))
+    held = held_out(len(train), fraction)
     return train.subset(order[held:].sort().values), train.subset(order[:held].sort().values)
 
 

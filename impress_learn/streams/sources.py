@@ -55,17 +55,23 @@ def default_data_dir() -> Path:
 def _read_mnist(data_dir: Path, *, train: bool) -> Images:
     from torchvision.datasets import MNIST
 
+    files = data_dir / "MNIST" / "raw"
+    kinds = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
+    there = all((files / f"{kind}-ubyte").exists() for kind in kinds)
     try:
-        try:
-            dataset = MNIST(str(data_dir), train=train, download=False)
-        except RuntimeError:  # torchvision's word for "not there"
-            dataset = MNIST(str(data_dir), train=train, download=True)
-    except (OSError, RuntimeError) as error:
+        dataset = MNIST(str(data_dir), train=train, download=not there)
+        images = Images(dataset.data.unsqueeze(1), dataset.targets, mean=(0.1307,), std=(0.3081,))
+        if images.pixels.shape != (len(images), 1, 28, 28) or not 0 <= images.labels.min() <= images.labels.max() <= 9:
+            raise ValueError(f"images {tuple(dataset.data.shape)}, {len(images)} labels")
+    except Exception as error:  # torchvision raises whatever its parser stumbles over
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        if there:
+            raise DataError(
+                f"the MNIST files in {files} are damaged ({reason}): delete them and fetch them again"
+            ) from error
         raise DataError(
-            f"MNIST is not in {data_dir} and could not be downloaded ({str(error).splitlines()[0]}).\n"
-            f"Put its four files into {data_dir / 'MNIST' / 'raw'}, name another folder with --data-dir or "
-            "$IMPRESS_DATA, or use rotated-digits, which needs no download."
+            f"MNIST is not in {data_dir} and could not be downloaded ({reason}).\n"
+            f"Put its four files into {files}, name another folder with --data-dir or $IMPRESS_DATA, or use "
+            "rotated-digits, which needs no download."
         ) from error
-    except (ValueError, AssertionError, EOFError) as error:
-        raise DataError(f"the MNIST files in {data_dir} are damaged ({error}): delete and fetch them again") from error
-    return Images(dataset.data.unsqueeze(1), dataset.targets, mean=(0.1307,), std=(0.3081,))
+    return images

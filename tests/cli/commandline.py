@@ -30,11 +30,12 @@ class Result:
 Impress = Callable[..., Result]
 
 
-def run(*arguments: object, cwd: Path, env: dict[str, str] | None = None) -> Result:
+def run(*arguments: object, cwd: Path, env: dict[str, str] | None = None, timeout: int = 300) -> Result:
     """Run `impress ARGUMENTS` to its end."""
     command = [sys.executable, "-m", "impress_cli", *map(str, arguments)]
+    environment = {**os.environ, **(env or {})}
     done = subprocess.run(
-        command, cwd=cwd, env={**os.environ, **(env or {})}, capture_output=True, text=True, timeout=300, check=False
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout, check=False
     )
     return Result(done.returncode, done.stdout, done.stderr)
 

@@ -19,9 +19,10 @@ settings.load_profile("learn")
 
 
 @pytest.fixture(autouse=True, scope="session")
-def few_threads() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
+    """Several threads only wait for each other where cores are shared."""
     before = torch.get_num_threads()
-    torch.set_num_threads(min(2, before))
+    torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
 

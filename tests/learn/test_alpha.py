@@ -139,16 +139,13 @@ def test_learned_alpha_is_right_more_often_than_uniform_alpha_on_a_new_rotation(
 @pytest.fixture(scope="module")
 def trained_basis(lenet: Backbone, digits: tuple[Images, Images]) -> Basis:
     """Three masks for the digits turned by 0, 60 and 300 degrees, shortly trained."""
-    return make_basis(
-        lenet,
-        [
-            train_supermask(
-                lenet, rotate(digits[0].subset(torch.arange(512)), degrees), density=0.1, epochs=6, batch_size=64, lr=4.0,
-                score_seed=degrees, order_seed=degrees + 1, on_step=lambda: None,
-            )
-            for degrees in (0, 60, 300)
-        ],
-    )  # fmt: skip
+    few = digits[0].subset(torch.arange(512))
+    settings: dict[str, Any] = {"density": 0.1, "epochs": 6, "batch_size": 64, "lr": 4.0, "on_step": lambda: None}
+    masks = [
+        train_supermask(lenet, rotate(few, degrees), score_seed=degrees, order_seed=degrees + 1, **settings)
+        for degrees in (0, 60, 300)
+    ]
+    return make_basis(lenet, masks)
 
 
 def test_absurd_learning_rate_diverges_with_step_and_lr_in_the_message(

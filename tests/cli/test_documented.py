@@ -1,0 +1,42 @@
+"""Every command and every option is in docs/cli.md or in its own help."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from commandline import Impress
+
+DOCS = Path(__file__).parents[2] / "docs"
+COMMANDS = {
+    "bank": ("create", "extend", "show", "verify"),
+    "task": ("add", "list", "show", "remove"),
+    "eval": (),
+    "stats": (),
+    "streams": (),
+    "doctor": (),
+}
+
+
+def listed(help_text: str) -> set[str]:
+    """Commands that a help page lists."""
+    _, _, commands = help_text.partition("Commands")
+    return set(re.findall(r"^│ (\w+)", commands, flags=re.MULTILINE))
+
+
+def test_help_lists_exactly_the_commands_there_are(impress: Impress) -> None:
+    assert listed(impress("--help").out) == set(COMMANDS)
+    for group, commands in COMMANDS.items():
+        assert listed(impress(group, "--help").out) == set(commands)
+
+
+@pytest.mark.parametrize("command", [f"{g} {c}".strip() for g, cs in COMMANDS.items() for c in (cs or ("",))])
+def test_every_command_is_documented_and_explains_each_option(impress: Impress, command: str) -> None:
+    group, _, name = command.partition(" ")
+    documented = (DOCS / "cli.md").read_text()
+    assert f"impress {command}" in documented or re.search(rf"impress {group} [^|]*{name} BANK", documented)
+    text = impress(*command.split(), "--help").out
+    assert "--json" in text
+    for option in re.findall(r"^│ (--[\w-]+) +(.*)│$", text, flags=re.MULTILINE):
+        assert len(option[1].strip()) > 10, option

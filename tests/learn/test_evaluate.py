@@ -1,0 +1,241 @@
+"""Accuracy of what is stored, the control with wrong masks, and networks that need calibration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from impress_format.bank import Bank, create_bank
+from impress_format.errors import BankMismatch
+from impress_format.records import TaskFit, TaskRecord
+from impress_learn import create as create_module
+from impress_learn import evaluate as evaluate_module
+from impress_learn.backbone import Backbone, build_backbone
+from impress_learn.create import keep_calibration_images, train_missing_masks
+from impress_learn.evaluate import (
+    LoadedBank,
+    accuracy,
+    evaluate_masks,
+    evaluate_tasks,
+    load_bank,
+    wrong_mask_accuracy,
+    wrong_masks,
+)
+from impress_learn.plan import plan_masks
+from impress_learn.streams.data import Images, TaskData
+from impress_learn.streams.load import load_task
+from impress_learn.streams.reference import Reference, parse_references
+
+CPU = torch.device("cpu")
+NOWHERE = Path("nowhere")
+TASKS = ("rotated-digits/0", "rotated-digits/90", "rotated-digits/180")
+
+
+def planned(
+    path: Path, backbone: Backbone, *texts: str, masks_per_task: int = 1, random_masks: int = 0, lr: float = 4.0
+) -> Bank:
+    """A bank with one epoch planned for each mask, nothing trained."""
+    plans = plan_masks(
+        parse_references(texts),
+        masks_per_task=masks_per_task,
+        random_masks=random_masks,
+        density=0.1,
+        epochs=1,
+        batch_size=64,
+        lr=lr,
+        holdout=0.0,
+        seed=0,
+    )
+    return create_bank(path, backbone.spec, plans, calibration=backbone.has_batch_norm)
+
+
+def train(bank: Bank) -> None:
+    train_missing_masks(bank, data_dir=NOWHERE, device=CPU, on_mask=lambda _: None, on_step=lambda: None)
+
+
+def store(bank: Bank, name: str, task: str, alpha: np.ndarray, granularity: int = 1) -> None:
+    """Store a task whose alpha is given."""
+    record = TaskRecord(
+        name=name,
+        task=task,
+        basis=bank.basis_digest(len(alpha)),
+        accuracy=0.0,
+        train_accuracy=0.0,
+        fit=TaskFit(epochs=1, lr=0.1),
+        granularity=granularity,
+    )
+    bank.write_task(record, alpha.astype(np.float32))
+
+
+@pytest.fixture(scope="module")
+def loaded(lenet: Backbone, tmp_path_factory: pytest.TempPathFactory) -> LoadedBank:
+    """Three trained masks, a random one, and a task for each mask whose alpha names that mask alone."""
+    bank = planned(tmp_path_factory.mktemp("bank") / "a.impress", lenet, *TASKS, random_masks=1)
+    train(bank)
+    for index in range(4):
+        for granularity, columns in ((1, 3), (7, 21)):
+            alpha = np.zeros((4, columns))
+            alpha[index] = 1.0
+            store(bank, f"only-{index}-{granularity}", TASKS[index % 3], alpha, granularity)
+    return load_bank(bank, CPU)
+
+
+@pytest.mark.parametrize("granularity", [1, 7])
+@pytest.mark.parametrize("index", range(4))
+def test_weights_of_a_one_hot_task_are_those_of_the_mask(loaded: LoadedBank, index: int, granularity: int) -> None:
+    of_task, of_mask = loaded.task_weights(f"only-{index}-{granularity}"), loaded.mask_weights(index)
+    _, masks = loaded.bank.read_mask(index)
+    for name, weight in loaded.backbone.weights.items():
+        expected = np.where(masks[name], weight.numpy(), 0.0)
+        assert np.array_equal(of_task[name].numpy(), expected)
+        assert np.array_equal(of_mask[name].numpy(), expected)
+
+
+def test_alpha_over_the_first_masks_ignores_those_added_later(loaded: LoadedBank) -> None:
+    store(loaded.bank, "short", TASKS[0], np.array([[0.0] * 3, [1.0] * 3]))
+    weights, expected = loaded.task_weights("short"), loaded.mask_weights(1)
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
+
+
+def test_accuracy_is_the_share_of_images_whose_largest_logit_is_their_label(
+    lenet: Backbone, digits: tuple[Images, Images], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, labels = digits[1].batch(slice(None))
+    hidden = images.flatten(1).double().numpy()
+    for number, weight in enumerate(lenet.weights.values()):
+        hidden = hidden @ weight.double().numpy().T
+        hidden = np.maximum(hidden, 0.0) if number < 2 else hidden
+    expected = float((hidden.argmax(1) == labels.numpy()).mean())
+    for batch in (1000, 499, 64):
+        monkeypatch.setattr(evaluate_module, "_BATCH", batch)
+        assert accuracy(lenet, lenet.weights, digits[1], None) == pytest.approx(expected, abs=1 / 500)
+
+
+def test_incomplete_bank_is_refused_with_how_many_are_there(lenet: Backbone, tmp_path: Path) -> None:
+    bank = planned(tmp_path / "b.impress", lenet, *TASKS, masks_per_task=0, random_masks=3)
+    train(bank)
+    bank.mask_path(1).unlink()
+    with pytest.raises(BankMismatch, match="has 2 of its 3 masks"):
+        load_bank(bank, CPU)
+
+
+def test_wrong_masks_are_those_of_other_tasks_but_never_random_ones(loaded: LoadedBank) -> None:
+    assert wrong_masks(loaded.bank, "rotated-digits/90") == [0, 2]
+    assert wrong_masks(loaded.bank, "rotated-digits/45") == [0, 1, 2]
+
+
+@pytest.mark.parametrize("tasks", [2, 10, 11, 12, 21, 95, 360])
+def test_wrong_masks_are_at_most_ten_spread_over_the_bank(lenet: Backbone, tmp_path: Path, tasks: int) -> None:
+    bank = planned(tmp_path / "b.impress", lenet, f"rotated-digits/0:{tasks}")
+    chosen = wrong_masks(bank, "rotated-digits/0")
+    assert 0 not in chosen
+    assert min(tasks - 1, 6) <= len(chosen) <= 10
+    gaps = np.diff([1, *chosen, tasks - 1])
+    assert gaps.max() <= -(-(tasks - 1) // 10)
+
+
+def test_all_masks_of_the_task_itself_are_right_ones(lenet: Backbone, tmp_path: Path) -> None:
+    bank = planned(tmp_path / "b.impress", lenet, "rotated-digits/0:2", masks_per_task=3)
+    assert wrong_masks(bank, "rotated-digits/0") == [3, 4, 5]
+
+
+def test_bank_of_one_task_has_no_wrong_mask(lenet: Backbone, tmp_path: Path) -> None:
+    bank = planned(tmp_path / "b.impress", lenet, "rotated-digits/0", random_masks=2)
+    with pytest.raises(BankMismatch, match="no wrong one"):
+        wrong_masks(bank, "rotated-digits/0")
+
+
+def test_wrong_mask_accuracy_is_the_mean_over_wrong_masks(loaded: LoadedBank, digits: tuple[Images, Images]) -> None:
+    _, test = digits
+    each = [accuracy(loaded.backbone, loaded.mask_weights(index), test, None) for index in (1, 2)]
+    assert wrong_mask_accuracy(loaded, TASKS[0], test) == pytest.approx(sum(each) / 2)
+
+
+def test_masks_are_right_on_their_own_task_and_wrong_ones_are_not(loaded: LoadedBank) -> None:
+    calls: list[None] = []
+    own = evaluate_masks(loaded, wrong=False, holdout=0.0, data_dir=NOWHERE, on_task=lambda: calls.append(None))
+    control = evaluate_masks(loaded, wrong=True, holdout=0.0, data_dir=NOWHERE, on_task=lambda: None)
+    assert [(one.task, one.samples) for one in own] == [(task, 500) for task in TASKS]
+    assert [one.accuracy for one in own] == [loaded.bank.read_mask_record(index).accuracy for index in range(3)]
+    assert min(one.accuracy for one in own) > max(one.accuracy for one in control) + 0.1
+    assert len(calls) == 4
+
+
+def test_tasks_are_measured_on_their_own_images(loaded: LoadedBank) -> None:
+    names = ["only-0-1", "only-1-1", "only-2-7"]
+    found = evaluate_tasks(loaded, names, wrong=False, holdout=0.0, data_dir=NOWHERE, on_task=lambda: None)
+    assert [(one.task, one.name) for one in found] == list(zip(TASKS, names, strict=True))
+    assert [one.accuracy for one in found] == [loaded.bank.read_mask_record(index).accuracy for index in range(3)]
+
+
+def test_held_out_images_are_measured_where_asked_for(loaded: LoadedBank) -> None:
+    (found,) = evaluate_tasks(loaded, ["only-0-1"], wrong=False, holdout=0.1, data_dir=NOWHERE, on_task=lambda: None)
+    held = load_task(parse_references([TASKS[0]])[0], data_dir=NOWHERE, holdout=0.1).validation
+    assert found.samples == 130
+    assert found.accuracy == accuracy(loaded.backbone, loaded.mask_weights(0), held, None)
+
+
+def test_bank_of_random_masks_has_no_mask_to_measure(lenet: Backbone, tmp_path: Path) -> None:
+    bank = planned(tmp_path / "b.impress", lenet, "rotated-digits/0", masks_per_task=0, random_masks=1)
+    train(bank)
+    with pytest.raises(BankMismatch, match="random masks only"):
+        evaluate_masks(load_bank(bank, CPU), wrong=False, holdout=0.0, data_dir=NOWHERE, on_task=lambda: None)
+
+
+@pytest.fixture(scope="module")
+def with_batch_norm(tmp_path_factory: pytest.TempPathFactory) -> LoadedBank:
+    """A bank over ResNet-18: one mask trained on 320 digits, one random."""
+
+    def few(reference: Reference, *, data_dir: Path, holdout: float = 0.0) -> TaskData:
+        data = load_task(reference, data_dir=data_dir, holdout=holdout)
+        return TaskData(
+            reference=data.reference,
+            train=data.train.subset(torch.arange(320)),
+            validation=data.validation,
+            test=data.test.subset(torch.arange(100)),
+            classes=data.classes,
+        )
+
+    backbone = build_backbone("timm:resnet18", init="signed-constant", seed=0, input_shape=(1, 28, 28), classes=10)
+    bank = planned(tmp_path_factory.mktemp("norm") / "a.impress", backbone, TASKS[0], random_masks=1)
+    assert bank.manifest.calibration
+    keep_calibration_images(bank, parse_references(TASKS[:1]), data_dir=NOWHERE, holdout=0.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(create_module, "load_task", few)
+        train(bank)
+    return load_bank(bank, CPU)
+
+
+def test_calibrated_network_is_as_accurate_one_image_at_a_time_as_in_batches(
+    with_batch_norm: LoadedBank, digits: tuple[Images, Images], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = digits[1].subset(torch.arange(100))
+    weights = with_batch_norm.mask_weights(0)
+    together = accuracy(with_batch_norm.backbone, weights, images, with_batch_norm.calibration)
+    monkeypatch.setattr(evaluate_module, "_BATCH", 1)
+    alone = accuracy(with_batch_norm.backbone, weights, images, with_batch_norm.calibration)
+    assert alone == together
+    assert together > 0.2
+
+
+def test_accuracy_stored_with_a_mask_is_measured_after_calibration(
+    with_batch_norm: LoadedBank, digits: tuple[Images, Images]
+) -> None:
+    images = digits[1].subset(torch.arange(100))
+    stored = with_batch_norm.bank.read_mask_record(0).accuracy
+    assert stored == accuracy(
+        with_batch_norm.backbone, with_batch_norm.mask_weights(0), images, with_batch_norm.calibration
+    )
+
+
+def test_measuring_one_mask_leaves_no_trace_on_the_next(
+    with_batch_norm: LoadedBank, digits: tuple[Images, Images]
+) -> None:
+    images = digits[1].subset(torch.arange(50))
+    backbone, calibration = with_batch_norm.backbone, with_batch_norm.calibration
+    first = accuracy(backbone, with_batch_norm.mask_weights(0), images, calibration)
+    accuracy(backbone, with_batch_norm.mask_weights(1), images, calibration)
+    assert accuracy(backbone, with_batch_norm.mask_weights(0), images, calibration) == first

@@ -1,0 +1,206 @@
+"""Plans: which masks a bank is to have, every seed drawn from one, and settings that cannot be meant refused."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from impress_format.errors import BankMismatch, UsageError
+from impress_format.records import BackboneSpec, LayerSpec, MaskPlan
+from impress_learn.plan import check_same_shape, plan_masks, require_fit
+from impress_learn.schedule import mask_epochs, steps_per_epoch, task_epochs, train_images
+from impress_learn.streams.catalog import STREAMS
+from impress_learn.streams.reference import Reference, parse_references
+
+GOOD: dict[str, Any] = {
+    "masks_per_task": 1,
+    "random_masks": 0,
+    "density": 0.1,
+    "epochs": 2,
+    "batch_size": 64,
+    "lr": 4.0,
+    "holdout": 0.0,
+    "seed": 0,
+}
+
+
+def plan(*texts: str, **changes: Any) -> tuple[MaskPlan, ...]:
+    """A plan with good settings, but for `changes`."""
+    return plan_masks(parse_references(texts), **{**GOOD, **changes})
+
+
+def seeds(plans: tuple[MaskPlan, ...]) -> list[int]:
+    return [one.seed for one in plans] + [one.fit.seed for one in plans if one.fit]
+
+
+def test_one_mask_a_task_is_a_heterogeneous_basis() -> None:
+    plans = plan("rotated-digits/0:360:120")
+    assert [(one.kind, one.task) for one in plans] == [
+        ("heterogeneous", "rotated-digits/0"),
+        ("heterogeneous", "rotated-digits/120"),
+        ("heterogeneous", "rotated-digits/240"),
+    ]
+
+
+def test_several_masks_a_task_are_homogeneous() -> None:
+    plans = plan("rotated-digits/5", masks_per_task=4)
+    assert [(one.kind, one.task) for one in plans] == [("homogeneous", "rotated-digits/5")] * 4
+
+
+def test_random_masks_alone_have_neither_task_nor_fit() -> None:
+    plans = plan("rotated-digits/5", masks_per_task=0, random_masks=3)
+    assert [(one.kind, one.task, one.fit, one.label) for one in plans] == [("random", None, None, "random")] * 3
+
+
+def test_trained_masks_come_before_random_ones() -> None:
+    assert [one.kind for one in plan("rotated-digits/0", "rotated-digits/1", masks_per_task=2, random_masks=2)] == [
+        *["homogeneous"] * 4,
+        *["random"] * 2,
+    ]
+
+
+def test_settings_are_written_into_every_plan() -> None:
+    (one,) = plan("rotated-digits/0", density=0.25, epochs=7, batch_size=32, lr=1.5, holdout=0.1)
+    assert one.fit is not None
+    assert (one.density, one.fit.epochs, one.fit.batch_size, one.fit.lr, one.fit.holdout) == (0.25, 7, 32, 1.5, 0.1)
+
+
+def test_all_seeds_of_a_plan_are_distinct() -> None:
+    found = seeds(plan("rotated-digits/0:100", "rotated-mnist/0:100", masks_per_task=3, random_masks=100))
+    assert len(set(found)) == len(found) == 2 * 600 + 100
+
+
+def test_neighbouring_seeds_share_no_seed_and_are_not_shifted() -> None:
+    plans = [plan("rotated-digits/0:50", random_masks=20, seed=seed) for seed in range(4)]
+    found = [seeds(one) for one in plans]
+    assert len({seed for row in found for seed in row}) == 4 * 120
+    steps = np.diff(np.array(found, dtype=np.int64), axis=0)
+    assert len(np.unique(steps)) == steps.size
+
+
+def test_a_plan_is_decided_by_its_settings() -> None:
+    assert plan("rotated-digits/0:5", seed=3) == plan("rotated-digits/0:5", seed=3)
+
+
+def test_a_masks_seed_does_not_depend_on_the_masks_beside_it() -> None:
+    assert plan("rotated-digits/0:10")[7] == plan("rotated-digits/7")[0]
+
+
+def test_seed_of_a_mask_is_fixed_for_good() -> None:
+    (one,) = plan("rotated-digits/0")
+    assert one.fit is not None
+    assert (one.seed, one.fit.seed) == (95123285191977, 4287428134564)
+
+
+@given(density=st.floats(0.0, 1.0, exclude_min=True))
+def test_every_density_in_range_is_taken_as_it_is(density: float) -> None:
+    assert plan("rotated-digits/0", density=density)[0].density == density
+
+
+@pytest.mark.parametrize("density", [0.0, -0.1, 1.0000001, 5.0, math.nan, math.inf, -math.inf])
+def test_density_out_of_range_is_refused(density: float) -> None:
+    with pytest.raises(UsageError, match="--density"):
+        plan("rotated-digits/0", density=density)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("lr", math.nan),
+        ("lr", math.inf),
+        ("lr", 0.0),
+        ("lr", -1.0),
+        ("epochs", 0),
+        ("epochs", -3),
+        ("batch_size", 0),
+        ("holdout", 1.0),
+        ("holdout", -0.1),
+        ("holdout", math.nan),
+        ("seed", -1),
+        ("seed", 1 << 53),
+        ("masks_per_task", -1),
+        ("random_masks", -1),
+    ],
+)
+def test_setting_that_cannot_be_meant_is_refused_by_its_option(option: str, value: float) -> None:
+    with pytest.raises(UsageError, match=f"--{option.replace('_', '-')} {value}"):
+        plan("rotated-digits/0", **{option: value})
+
+
+@pytest.mark.parametrize("holdout", [1e-6, 0.9999])
+def test_holdout_that_leaves_one_side_without_images_is_refused(holdout: float) -> None:
+    with pytest.raises(UsageError, match="--holdout"):
+        plan("rotated-digits/0", holdout=holdout)
+
+
+def test_a_plan_without_any_mask_is_refused() -> None:
+    with pytest.raises(UsageError, match="at least one mask"):
+        plan("rotated-digits/0", masks_per_task=0)
+
+
+@pytest.mark.parametrize(
+    ("images", "batch", "steps"),
+    [(1297, 64, 20), (60_000, 64, 937), (64, 64, 1), (3, 64, 1), (127, 64, 1), (128, 64, 2)],
+)
+def test_an_epoch_is_its_whole_batches_and_one_at_least(images: int, batch: int, steps: int) -> None:
+    assert steps_per_epoch(images, batch) == steps
+
+
+@given(images=st.integers(1, 100_000), batch=st.integers(1, 1000))
+def test_default_epochs_are_three_or_as_many_as_make_the_least_number_of_steps(images: int, batch: int) -> None:
+    for epochs, least in ((mask_epochs(images, batch), 1000), (task_epochs(images, batch), 500)):
+        assert epochs >= 3
+        assert epochs * steps_per_epoch(images, batch) >= least
+        assert epochs == 3 or (epochs - 1) * steps_per_epoch(images, batch) < least
+
+
+def test_default_epochs_of_known_streams() -> None:
+    assert mask_epochs(60_000, 64) == 3
+    assert mask_epochs(1297, 64) == 50
+    assert task_epochs(1297, 128) == 50
+
+
+@pytest.mark.parametrize(
+    ("stream", "holdout", "shots", "images"),
+    [
+        ("rotated-mnist", 0.0, None, 60_000),
+        ("rotated-mnist", 0.1, None, 54_000),
+        ("rotated-digits", 0.2, None, 1038),
+        ("rotated-digits", 0.2, 7, 70),
+    ],
+)
+def test_images_a_task_is_learned_from(stream: str, holdout: float, shots: int | None, images: int) -> None:
+    assert train_images(STREAMS[stream], holdout, shots) == images
+
+
+def coloured(reference: Reference) -> Reference:
+    """The same task with images of three channels."""
+    return replace(reference, stream=replace(reference.stream, input_shape=(3, 28, 28)))
+
+
+def test_references_of_one_shape_give_the_stream_a_bank_is_made_for() -> None:
+    references = parse_references(["rotated-mnist/0", "permuted-digits/1"])
+    assert check_same_shape(references) == STREAMS["rotated-mnist"]
+
+
+def test_references_of_two_shapes_are_refused() -> None:
+    first, second = parse_references(["rotated-mnist/0", "rotated-mnist/1"])
+    with pytest.raises(BankMismatch, match=r"rotated-mnist/0 .*\(1, 28, 28\).* rotated-mnist/1 .*\(3, 28, 28\)"):
+        check_same_shape([first, coloured(second)])
+
+
+def test_reference_that_does_not_fit_the_bank_is_refused_by_name() -> None:
+    first, second = parse_references(["rotated-mnist/0", "rotated-mnist/1"])
+    spec = BackboneSpec(
+        arch="none", init="signed-constant", seed=0, input_shape=(1, 28, 28), classes=10,
+        layers=(LayerSpec(name="a", shape=(1, 1)),), digest="",
+    )  # fmt: skip
+    require_fit([first, second], spec)
+    with pytest.raises(BankMismatch, match=r"rotated-mnist/1 has images of shape \(3, 28, 28\)"):
+        require_fit([first, coloured(second)], spec)

@@ -1,0 +1,349 @@
+"""Data: what the digits and MNIST are, what a key does to them, and which images are set apart."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import sklearn.datasets
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from torch import Tensor
+from torchvision.datasets import MNIST
+
+from impress_format.errors import DataError, UsageError
+from impress_learn.streams.data import Images, hold_out, normalise, take_shots
+from impress_learn.streams.load import load_task
+from impress_learn.streams.permuted import permute
+from impress_learn.streams.reference import parse_references
+from impress_learn.streams.rotated import rotate
+from impress_learn.streams.sources import load_digits, load_mnist
+
+NOWHERE = Path("nowhere")
+
+
+def images_of(pixels: Tensor, labels: Tensor | None = None) -> Images:
+    """Images with plain normalisation, numbered labels where none are given."""
+    return Images(pixels, torch.arange(len(pixels)) if labels is None else labels, mean=(0.5,), std=(0.25,))
+
+
+def noise(count: int, side: int = 28, channels: int = 1) -> Images:
+    generator = torch.Generator().manual_seed(0)
+    return images_of(torch.randint(0, 256, (count, channels, side, side), generator=generator).to(torch.uint8))
+
+
+def block(side: int = 28) -> Tensor:
+    """A bright block to the right of the centre, on black: (1, 1, side, side)."""
+    pixels = torch.zeros(1, 1, side, side, dtype=torch.uint8)
+    pixels[..., 12:16, 20:24] = 255
+    return pixels
+
+
+# The embedded digits
+
+
+def test_embedded_digits_are_those_of_scikit_learn() -> None:
+    reference = sklearn.datasets.load_digits()
+    train, test = load_digits()
+    assert torch.cat([train.labels, test.labels]).tolist() == reference.target.tolist()
+    large = torch.cat([train.pixels, test.pixels])[:, 0].double().numpy()
+
+    # Bilinear, aligned at the edges: row r of 28 lies at (r + 0.5) * 8 / 28 - 0.5 of the 8 rows there are.
+    place = np.clip((np.arange(28) + 0.5) * 8 / 28 - 0.5, 0, 7)
+    spread = np.maximum(0.0, 1.0 - np.abs(place[:, None] - np.arange(8)[None]))
+    expected = np.einsum("rh,nhw,cw->nrc", spread, reference.images * 255.0 / 16.0, spread)
+    assert np.abs(large - expected).max() <= 0.5 + 1e-3
+
+
+def test_digits_are_split_1297_to_500_and_always_alike() -> None:
+    train, test = load_digits()
+    load_digits.cache_clear()
+    again = load_digits()
+    assert (len(train), len(test)) == (1297, 500)
+    assert train.pixels.shape[1:] == (1, 28, 28)
+    assert train.pixels.dtype == torch.uint8
+    assert torch.equal(again[0].pixels, train.pixels)
+    assert torch.equal(again[1].pixels, test.pixels)
+
+
+def test_no_test_digit_is_a_training_digit() -> None:
+    train, test = load_digits()
+    assert not {image.numpy().tobytes() for image in train.pixels} & {image.numpy().tobytes() for image in test.pixels}
+
+
+def test_normalised_training_digits_have_mean_0_and_deviation_1() -> None:
+    images, _ = load_digits()[0].batch(slice(None))
+    assert abs(float(images.double().mean())) < 0.01
+    assert abs(float(images.double().std()) - 1.0) < 0.01
+
+
+@given(seed=st.integers(0, 1000), channels=st.integers(1, 3))
+def test_normalise_subtracts_the_mean_and_divides_by_the_deviation_of_each_channel(seed: int, channels: int) -> None:
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, 256, (2, channels, 3, 4), dtype=np.uint8)
+    mean, std = rng.random(channels), rng.random(channels) + 0.1
+    expected = (pixels / 255.0 - mean[:, None, None]) / std[:, None, None]
+    found = normalise(torch.from_numpy(pixels), tuple(mean), tuple(std))
+    np.testing.assert_allclose(found.double().numpy(), expected, rtol=1e-4, atol=1e-5)
+
+
+# Rotation
+
+
+@pytest.mark.parametrize(("degrees", "quarters"), [(90, 1), (180, 2), (270, 3)])
+def test_rotation_by_quarters_is_exact_and_counter_clockwise(degrees: int, quarters: int) -> None:
+    images = noise(4)
+    expected = torch.rot90(images.pixels, quarters, dims=(2, 3))
+    assert int((rotate(images, degrees).pixels.int() - expected.int()).abs().max()) <= 1
+
+
+@pytest.mark.parametrize("degrees", [30, 60])
+def test_a_key_turns_what_is_right_of_the_centre_upwards(degrees: int) -> None:
+    turned = rotate(images_of(block()), degrees).pixels[0, 0].double().numpy()
+    rows, columns = np.indices(turned.shape) - 13.5
+    angle = np.degrees(np.arctan2(-(turned * rows).sum(), (turned * columns).sum()))
+    assert angle == pytest.approx(degrees, abs=1.0)
+
+
+def test_rotation_by_0_changes_nothing() -> None:
+    images = noise(3)
+    assert torch.equal(rotate(images, 0).pixels, images.pixels)
+
+
+def test_rotation_by_180_twice_is_the_identity_up_to_rounding() -> None:
+    images = noise(3)
+    assert int((rotate(rotate(images, 180), 180).pixels.int() - images.pixels.int()).abs().max()) <= 1
+
+
+def test_rotation_there_and_back_keeps_what_is_near_the_centre(digits: tuple[Images, Images]) -> None:
+    images = digits[0].subset(torch.arange(50))
+    back = rotate(rotate(images, 45), 315)
+    difference = (back.pixels.double() - images.pixels.double())[..., 9:19, 9:19]
+    assert float(difference.abs().mean()) < 10.0
+
+
+def test_rotation_brings_in_black_corners() -> None:
+    turned = rotate(images_of(torch.full((1, 1, 28, 28), 255, dtype=torch.uint8)), 45).pixels[0, 0]
+    assert [int(turned[row, column]) for row in (0, 27) for column in (0, 27)] == [0, 0, 0, 0]
+    assert int(turned[14, 14]) == 255
+
+
+def test_every_image_of_a_task_is_turned_alike_however_many_there_are() -> None:
+    one = block()
+    turned = rotate(images_of(one.expand(10_001, 1, 28, 28)), 33).pixels
+    assert torch.equal(turned, rotate(images_of(one), 33).pixels.expand_as(turned))
+
+
+# Permutation
+
+
+@given(key=st.integers(0, 2**31 - 1))
+def test_permuting_keeps_every_pixel_once(key: int) -> None:
+    numbered = images_of((torch.arange(225) % 256).to(torch.uint8).reshape(1, 1, 15, 15))
+    assert sorted(permute(numbered, key).pixels.flatten().tolist()) == list(range(225))
+
+
+def test_train_and_test_images_and_all_channels_are_permuted_alike() -> None:
+    one = noise(1).pixels
+    train = images_of(one.expand(5, 3, 28, 28))
+    assert torch.equal(permute(train, 7).pixels, permute(images_of(one), 7).pixels.expand(5, 3, 28, 28))
+
+
+def test_neighbouring_keys_give_unrelated_permutations() -> None:
+    numbered = images_of((torch.arange(225) % 256).to(torch.uint8).reshape(1, 1, 15, 15))
+    orders = np.array([permute(numbered, key).pixels.flatten().tolist() for key in range(200)])
+    agreements = [(orders[i] == orders[i + 1]).sum() for i in range(199)]  # Poisson of mean 1 each
+    assert max(agreements) < 10
+    assert abs(sum(agreements) - 199) < 5 * np.sqrt(199)
+
+
+def test_permutation_of_a_key_is_the_same_on_every_machine() -> None:
+    numbered = images_of((torch.arange(225) % 256).to(torch.uint8).reshape(1, 1, 15, 15))
+    assert permute(numbered, 0).pixels.flatten()[:8].tolist() == [178, 81, 211, 91, 72, 166, 23, 70]
+
+
+def test_load_task_permutes_train_and_test_with_its_key() -> None:
+    plain = load_task(parse_references(["rotated-digits/0"])[0], data_dir=NOWHERE)
+    task = load_task(parse_references(["permuted-digits/11"])[0], data_dir=NOWHERE)
+    for split in ("train", "test"):
+        before, after = getattr(plain, split), getattr(task, split)
+        assert torch.equal(after.pixels, permute(before, 11).pixels)
+        assert torch.equal(after.labels, before.labels)
+
+
+def test_load_task_rotates_train_and_test_with_its_key() -> None:
+    plain = load_task(parse_references(["rotated-digits/0"])[0], data_dir=NOWHERE)
+    task = load_task(parse_references(["rotated-digits/90"])[0], data_dir=NOWHERE)
+    for split in ("train", "test"):
+        expected = torch.rot90(getattr(plain, split).pixels, 1, dims=(2, 3))
+        assert int((getattr(task, split).pixels.int() - expected.int()).abs().max()) <= 1
+
+
+# Held-out images and few shots
+
+
+@given(count=st.integers(1, 400), fraction=st.floats(0.0, 1.0, exclude_max=True))
+def test_hold_out_covers_all_images_once_and_always_the_same(count: int, fraction: float) -> None:
+    assume(fraction == 0 or 0 < round(fraction * count) < count)
+    images = images_of(torch.zeros(count, 1, 1, 1, dtype=torch.uint8))
+    kept, held = hold_out(images, fraction)
+    assert len(held) == round(fraction * count)
+    assert sorted(kept.labels.tolist() + held.labels.tolist()) == list(range(count))
+    assert torch.equal(hold_out(images, fraction)[1].labels, held.labels)
+
+
+def test_held_out_digits_are_of_every_class_and_from_everywhere(digits: tuple[Images, Images]) -> None:
+    _, held = hold_out(digits[0], 0.2)
+    assert set(held.labels.tolist()) == set(range(10))
+    _, numbers = hold_out(images_of(torch.zeros(1297, 1, 1, 1, dtype=torch.uint8)), 0.2)
+    assert float(numbers.labels.double().mean()) == pytest.approx(648, abs=5 * 374 / np.sqrt(259))
+
+
+def test_measured_images_are_the_test_images_unless_some_are_held_out() -> None:
+    reference = parse_references(["rotated-digits/0"])[0]
+    plain = load_task(reference, data_dir=NOWHERE)
+    held = load_task(reference, data_dir=NOWHERE, holdout=0.1)
+    assert (len(plain.train), len(plain.measured(holdout=0.0))) == (1297, 500)
+    assert (len(held.train), len(held.measured(holdout=0.1)), len(held.test)) == (1167, 130, 500)
+
+
+@given(shots=st.integers(1, 20), seed=st.integers(0, 2**53 - 1))
+def test_take_shots_gives_exactly_so_many_of_each_class(shots: int, seed: int) -> None:
+    train, _ = load_digits()
+    taken = take_shots(train, shots, seed)
+    assert torch.bincount(taken.labels, minlength=10).tolist() == [shots] * 10
+
+
+def test_take_shots_takes_each_image_once_and_another_choice_for_another_seed() -> None:
+    labels = torch.arange(200) % 10
+    numbered = images_of(torch.arange(200).to(torch.uint8).reshape(-1, 1, 1, 1), labels)
+    first, again, other = (take_shots(numbered, 8, seed).pixels.flatten().tolist() for seed in (1, 1, 2))
+    assert len(set(first)) == 80
+    assert first == again
+    assert first != other
+
+
+def test_take_shots_says_which_class_has_too_few() -> None:
+    labels = torch.tensor([0] * 9 + [1] * 3)
+    with pytest.raises(UsageError, match="--shots 4: class 1 has only 3 training images"):
+        take_shots(images_of(torch.zeros(12, 1, 1, 1, dtype=torch.uint8), labels), 4, seed=0)
+
+
+# MNIST
+
+
+def test_mnist_is_the_published_set(mnist_dir: Path) -> None:
+    train, test = load_mnist(mnist_dir)
+    assert (tuple(train.pixels.shape), tuple(test.pixels.shape)) == ((60_000, 1, 28, 28), (10_000, 1, 28, 28))
+    assert train.labels[:5].tolist() == [5, 0, 4, 1, 9]
+    assert test.labels[:5].tolist() == [7, 2, 1, 0, 4]
+    assert torch.bincount(train.labels).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+
+
+def test_normalised_mnist_has_mean_0_and_deviation_1(mnist_dir: Path) -> None:
+    images, _ = load_mnist(mnist_dir)[0].batch(slice(0, 20_000))
+    assert abs(float(images.mean())) < 0.01
+    assert abs(float(images.std()) - 1.0) < 0.01
+
+
+def test_rotated_mnist_is_mnist_turned(mnist_dir: Path) -> None:
+    task = load_task(parse_references(["rotated-mnist/270"])[0], data_dir=mnist_dir)
+    plain = load_mnist(mnist_dir)[1]
+    assert int((task.test.pixels.int() - torch.rot90(plain.pixels, 3, dims=(2, 3)).int()).abs().max()) <= 1
+
+
+def idx(*sides: int, magic: int, fill: int = 0, item: int = 1) -> bytes:
+    """A file in the idx format of MNIST's home page: magic number, sides, content."""
+    return struct.pack(f">{1 + len(sides)}I", magic, *sides) + bytes([fill]) * (int(np.prod(sides)) * item)
+
+
+@pytest.fixture
+def small_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Folder `raw` of an MNIST of 20 and 10 black images; torchvision finds no network."""
+
+    def no_network(*_: object) -> None:
+        raise URLError("Temporary failure in name resolution")
+
+    monkeypatch.setattr(MNIST, "download", no_network)
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name, count in (("train", 20), ("t10k", 10)):
+        (raw / f"{name}-images-idx3-ubyte").write_bytes(idx(count, 28, 28, magic=0x803))
+        (raw / f"{name}-labels-idx1-ubyte").write_bytes(idx(count, magic=0x801))
+    load_mnist.cache_clear()
+    yield raw
+    load_mnist.cache_clear()
+
+
+def test_the_small_mnist_is_read_where_it_is_not_damaged(small_mnist: Path) -> None:
+    train, test = load_mnist(small_mnist.parents[1])
+    assert (len(train), len(test)) == (20, 10)
+
+
+@pytest.mark.parametrize("missing", ["train-images-idx3-ubyte", "t10k-labels-idx1-ubyte"])
+def test_missing_mnist_without_a_network_names_the_folder_and_what_to_do(small_mnist: Path, missing: str) -> None:
+    (small_mnist / missing).unlink()
+    folder = small_mnist.parents[1]
+    with pytest.raises(DataError) as caught:
+        load_mnist(folder)
+    message = str(caught.value)
+    for part in (f"MNIST is not in {folder}", str(small_mnist), "--data-dir", "$IMPRESS_DATA", "rotated-digits"):
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        pytest.param("train-images-idx3-ubyte", b"", id="empty"),
+        pytest.param("train-images-idx3-ubyte", idx(20, 28, 28, magic=0x803)[:10], id="header cut"),
+        pytest.param("train-images-idx3-ubyte", b"<html>404 not found</html>" * 40, id="a web page"),
+        pytest.param("t10k-labels-idx1-ubyte", b"\x1f\x8b\x08\x00" + bytes(100), id="still gzipped"),
+        pytest.param("train-images-idx3-ubyte", idx(20, 28, magic=0x802), id="two axes"),
+        pytest.param(
+            "train-images-idx3-ubyte",
+            idx(20, 28, 28, magic=0x803)[:500],
+            id="content cut",
+        ),
+        pytest.param(
+            "t10k-labels-idx1-ubyte",
+            idx(10, magic=0x801) + b"\0",
+            id="a byte too many",
+        ),
+        pytest.param(
+            "train-images-idx3-ubyte",
+            idx(20, 28, 28, magic=0xA03),
+            id="unknown item type",
+        ),
+        pytest.param(
+            "train-images-idx3-ubyte",
+            idx(20, 28, 28, magic=0xD03, item=4),
+            id="floats",
+        ),
+        pytest.param(
+            "train-labels-idx1-ubyte",
+            idx(10, magic=0x801),
+            id="fewer labels than images",
+        ),
+        pytest.param(
+            "train-labels-idx1-ubyte",
+            idx(20, magic=0x801, fill=12),
+            id="label 12",
+        ),
+        pytest.param(
+            "train-images-idx3-ubyte",
+            idx(20, 32, 32, magic=0x803),
+            id="32x32",
+        ),
+    ],
+)
+def test_damaged_mnist_is_called_damaged(small_mnist: Path, name: str, content: bytes) -> None:
+    (small_mnist / name).write_bytes(content)
+    folder = small_mnist.parents[1]
+    with pytest.raises(DataError, match="are damaged") as caught:
+        load_mnist(folder)
+    assert str(folder) in str(caught.value)
