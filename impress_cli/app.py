@@ -49,6 +49,9 @@ def root(
 def main() -> None:
     """Run the command line and exit."""
     debug = "--debug" in sys.argv
+    # Before torch is imported: threads that spin while they wait make training several times slower as soon as
+    # another process wants a core; letting them sleep costs about a tenth on an idle machine (docs/results.md).
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except ImpressError as error:

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from impress_format.codec import BoolArray, CodecError, decode_mask, encode_mask, pack_bits
-from impress_format.container import DIGEST_DIGITS, read_record, seal_json, seal_tensors, unseal_json, unseal_tensors
+from impress_format.container import DIGEST_DIGITS, read_record, seal_tensors, unseal_json, unseal_tensors
 from impress_format.errors import (
     BankMismatch,
     BankNotFound,
@@ -33,28 +33,27 @@ from impress_format.errors import (
     UsageError,
 )
 from impress_format.files import make_folder, read_limited, remove_abandoned, write_atomically
+from impress_format.manifest import check_manifest
 from impress_format.records import (
     BackboneSpec,
     BankManifest,
     CalibrationRecord,
-    MaskPlan,
     MaskRecord,
     TaskRecord,
     alpha_columns,
     supermask_sizes,
 )
-from impress_format.versions import FORMAT_VERSION, check_version
+from impress_format.versions import check_version
 
 MANIFEST = "bank.json"
 CALIBRATION = "calibration.safetensors"
-_MASKS = "masks"
-_TASKS = "tasks"
+MASKS = "masks"
+TASKS = "tasks"
 _SUFFIX = ".safetensors"
 
 MAX_MANIFEST_BYTES = 64 << 20
 MAX_TASK_BYTES = 64 << 20
 MAX_CALIBRATION_BYTES = 256 << 20
-MAX_MASKS = 100_000
 _TASK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
 
 FloatArray = npt.NDArray[np.float32]
@@ -81,10 +80,10 @@ class Bank:
         return self.path / CALIBRATION
 
     def mask_path(self, index: int) -> Path:
-        return self.path / _MASKS / f"{index:05d}{_SUFFIX}"
+        return self.path / MASKS / f"{index:05d}{_SUFFIX}"
 
     def task_path(self, name: str) -> Path:
-        return self.path / _TASKS / f"{check_task_name(name)}{_SUFFIX}"
+        return self.path / TASKS / f"{check_task_name(name)}{_SUFFIX}"
 
     def missing_masks(self) -> list[int]:
         """Planned masks that are not trained yet."""
@@ -114,7 +113,7 @@ class Bank:
 
     def task_names(self) -> list[str]:
         """Names of the stored tasks, sorted as people count: task-9 before task-10."""
-        names = (path.name.removesuffix(_SUFFIX) for path in (self.path / _TASKS).glob(f"*{_SUFFIX}"))
+        names = (path.name.removesuffix(_SUFFIX) for path in (self.path / TASKS).glob(f"*{_SUFFIX}"))
         return sorted(
             names, key=lambda name: [part.zfill(12) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
         )
@@ -223,7 +222,7 @@ class Bank:
             layer.name: np.frombuffer(encode_mask(masks[layer.name]), dtype=np.uint8)
             for layer in self.backbone.masked_layers
         }
-        make_folder(self.path / _MASKS)
+        make_folder(self.path / MASKS)
         try:
             write_atomically(self.mask_path(index), seal_tensors(record, frames), replace=False)
         except FileExistsError:
@@ -308,74 +307,8 @@ def open_bank(path: Path | str) -> Bank:
     content = read_limited(manifest_path, MAX_MANIFEST_BYTES)
     check_version(manifest_path, content)
     manifest = unseal_json(manifest_path, content, BankManifest)
-    _check_manifest(manifest_path, manifest)
+    check_manifest(manifest_path, manifest)
     return Bank(path=path, manifest=manifest)
-
-
-def create_bank(path: Path | str, backbone: BackboneSpec, masks: Sequence[MaskPlan], *, calibration: bool) -> Bank:
-    """Write the manifest of a new bank, or open the bank that an interrupted run of the same settings left.
-
-    Raises:
-        BankNotFound: `path` is a file or a folder with something else in it.
-        BankMismatch: a bank made with other settings is there.
-        StorageError: the folder cannot be written.
-    """
-    path = Path(path)
-    planned = BankManifest(
-        format_version=FORMAT_VERSION, backbone=backbone, masks=tuple(masks), calibration=calibration
-    )
-    _check_manifest(path / MANIFEST, planned)
-    if (path / MANIFEST).exists():
-        bank = open_bank(path)
-        _require_same(bank, planned)
-        remove_abandoned(path)
-        return bank
-    check_can_create(path)
-    make_folder(path / _MASKS)
-    make_folder(path / _TASKS)
-    write_atomically(path / MANIFEST, seal_json(planned), replace=True)
-    return open_bank(path)
-
-
-def check_can_create(path: Path) -> None:
-    """Refuse a path that is a file, or a folder that holds something other than a bank.
-
-    Raises:
-        BankNotFound: it is one of these.
-    """
-    if path.exists() and not path.is_dir():
-        raise BankNotFound(f"{path} is a file: a bank is a folder, by habit NAME.impress")
-    if path.is_dir():
-        foreign = [
-            entry.name for entry in path.iterdir() if entry.name not in {_MASKS, _TASKS} and entry.name[0] != "."
-        ]
-        if foreign and MANIFEST not in foreign:
-            raise BankNotFound(f"{path} holds other files ({foreign[0]}): choose an empty or a new folder")
-
-
-def extend_bank(bank: Bank, masks: Sequence[MaskPlan]) -> Bank:
-    """Plan more masks after those there are; every alpha stays valid. Masks planned already are not planned twice."""
-    known = set(bank.manifest.masks)
-    added = tuple(plan for plan in masks if plan not in known)
-    if not added:
-        return bank
-    manifest = BankManifest(
-        format_version=FORMAT_VERSION,
-        backbone=bank.backbone,
-        masks=bank.manifest.masks + added,
-        calibration=bank.manifest.calibration,
-    )
-    _check_manifest(bank.manifest_path, manifest)
-    write_atomically(bank.manifest_path, seal_json(manifest), replace=True)
-    return open_bank(bank.path)
-
-
-def bits_digest(masks: Sequence[BoolArray]) -> str:
-    """Digest of one supermask: its layers in order, packed as they are before compression."""
-    digest = hashlib.sha256()
-    for mask in masks:
-        digest.update(pack_bits(mask))
-    return digest.hexdigest()[:DIGEST_DIGITS]
 
 
 def check_task_name(name: str) -> str:
@@ -396,49 +329,9 @@ def task_exists(path: Path, names: Sequence[str]) -> TaskExists:
     )
 
 
-def _check_manifest(path: Path, manifest: BankManifest) -> None:
-    layers = manifest.backbone.layers
-    if not manifest.backbone.masked_layers:
-        raise FormatError(path, "the backbone has no maskable layer")
-    if len({layer.name for layer in layers}) != len(layers):
-        raise FormatError(path, "two layers have one name")
-    for layer in layers:
-        if not layer.shape or any(not 1 <= side <= 1 << 24 for side in layer.shape) or layer.size > 1 << 32:
-            raise FormatError(path, f"layer {layer.name} has shape {layer.shape}")
-        if layer.masked and len(layer.shape) < 2:
-            raise FormatError(path, f"layer {layer.name} has shape {layer.shape}, expected two or more axes")
-    if not 1 <= len(manifest.masks) <= MAX_MASKS:
-        raise FormatError(path, f"plans {len(manifest.masks)} masks, expected 1 to {MAX_MASKS}")
-    for index, plan in enumerate(manifest.masks):
-        if not 0.0 < plan.density <= 1.0:
-            raise FormatError(path, f"masks[{index}].density is {plan.density}, expected a number in (0, 1]")
-        if (plan.kind == "random") != (plan.fit is None) or (plan.kind == "random") != (plan.task is None):
-            raise FormatError(
-                path, f"masks[{index}] is {plan.kind}: a trained mask has a task and a fit, a random none"
-            )
-
-
-def _require_same(bank: Bank, planned: BankManifest) -> None:
-    found = bank.manifest
-    differences = []
-    for name in ("arch", "init", "seed", "input_shape", "classes", "digest"):
-        there, asked = getattr(found.backbone, name), getattr(planned.backbone, name)
-        if there != asked:
-            differences.append(f"backbone {name} {there} there, {asked} asked")
-    if not differences and found.masks != planned.masks:
-        differences.append(_first_difference(found.masks, planned.masks))
-    if differences:
-        raise BankMismatch(
-            f"{bank.path} exists with other settings ({differences[0]}): give the same command to go on with it, "
-            "`impress bank extend` to add masks, or another path"
-        )
-
-
-def _first_difference(there: tuple[MaskPlan, ...], asked: tuple[MaskPlan, ...]) -> str:
-    for index, (old, new) in enumerate(zip(there, asked, strict=False)):
-        if old != new:
-            for name in ("kind", "task", "density"):
-                if getattr(old, name) != getattr(new, name):
-                    return f"mask {index}: {name} {getattr(old, name)} there, {getattr(new, name)} asked"
-            return f"mask {index}: seed or training settings {old.fit} there, {new.fit} asked"
-    return f"{len(there)} masks there, {len(asked)} asked"
+def bits_digest(masks: Sequence[BoolArray]) -> str:
+    """Digest of one supermask: its layers in order, packed as they are before compression."""
+    digest = hashlib.sha256()
+    for mask in masks:
+        digest.update(pack_bits(mask))
+    return digest.hexdigest()[:DIGEST_DIGITS]

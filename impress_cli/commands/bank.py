@@ -69,7 +69,7 @@ def create(
         seed=seed,
     )
     from impress_cli.runtime import choose_device, data_folder
-    from impress_format.bank import check_can_create, create_bank
+    from impress_format.create import check_can_create, create_bank
     from impress_learn.backbone import build_backbone, check_batch_size
     from impress_learn.create import keep_calibration_images, sole_trainer
 
@@ -112,7 +112,8 @@ def extend(
     --seed. Interrupted? The same command goes on where it stopped.
     """
     started = time.perf_counter()
-    from impress_format.bank import extend_bank, open_bank
+    from impress_format.bank import open_bank
+    from impress_format.create import extend_bank
     from impress_learn.plan import plan_masks, require_fit
     from impress_learn.streams.reference import parse_references
 

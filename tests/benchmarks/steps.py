@@ -6,10 +6,13 @@ method is the published one as it is usually written: scores sorted at every ste
 
 from __future__ import annotations
 
+import os
 import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does, and before torch is imported
 
 import torch
 from torch import Tensor

@@ -92,7 +92,8 @@ def test_creating_with_other_settings_over_a_bank_is_refused_and_keeps_it(impres
 
 
 def test_a_stream_of_another_shape_or_class_count_is_refused(impress: Impress, bank: Path) -> None:
-    from impress_format.bank import create_bank, open_bank
+    from impress_format.bank import open_bank
+    from impress_format.create import create_bank
     from impress_format.records import BackboneSpec, LayerSpec
     from impress_format.weights import backbone_digest
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from impress_format.bank import Bank, create_bank
+from impress_format.bank import Bank
+from impress_format.create import create_bank
 from impress_format.records import BackboneSpec, FitSpec, LayerSpec, MaskPlan, TaskFit, TaskRecord
 from impress_format.weights import backbone_digest
 

@@ -17,8 +17,9 @@ import safetensors.numpy
 import small_bank
 
 import impress_format
-from impress_format.bank import check_task_name, create_bank, extend_bank, open_bank
+from impress_format.bank import check_task_name, open_bank
 from impress_format.container import seal_tensors
+from impress_format.create import create_bank, extend_bank
 from impress_format.errors import (
     BankMismatch,
     BankNotFound,

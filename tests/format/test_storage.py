@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import small_bank
 
-from impress_format.bank import create_bank, open_bank
+from impress_format.bank import open_bank
+from impress_format.create import create_bank
 from impress_format.errors import BankMismatch, UsageError
 from impress_format.stats import measure_storage
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from impress_format.bank import Bank, create_bank, open_bank
+from impress_format.bank import Bank, open_bank
+from impress_format.create import create_bank
 from impress_format.errors import StorageError, TrainingDiverged
 from impress_learn import create as create_module
 from impress_learn.backbone import Backbone, build_backbone

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from impress_format.bank import Bank, create_bank
+from impress_format.bank import Bank
+from impress_format.create import create_bank
 from impress_format.errors import BankMismatch
 from impress_format.records import TaskFit, TaskRecord
 from impress_learn import create as create_module

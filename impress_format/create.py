@@ -1,0 +1,96 @@
+"""Planning a bank: a new one, one that goes on, one with more masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from impress_format.bank import MANIFEST, MASKS, TASKS, Bank, open_bank
+from impress_format.container import seal_json
+from impress_format.errors import BankMismatch, BankNotFound
+from impress_format.files import make_folder, remove_abandoned, write_atomically
+from impress_format.manifest import check_manifest
+from impress_format.records import BackboneSpec, BankManifest, MaskPlan
+from impress_format.versions import FORMAT_VERSION
+
+
+def create_bank(path: Path | str, backbone: BackboneSpec, masks: Sequence[MaskPlan], *, calibration: bool) -> Bank:
+    """Write the manifest of a new bank, or open the bank that an interrupted run of the same settings left.
+
+    Raises:
+        BankNotFound: `path` is a file or a folder with something else in it.
+        BankMismatch: a bank made with other settings is there.
+        StorageError: the folder cannot be written.
+    """
+    path = Path(path)
+    planned = BankManifest(
+        format_version=FORMAT_VERSION, backbone=backbone, masks=tuple(masks), calibration=calibration
+    )
+    check_manifest(path / MANIFEST, planned)
+    if (path / MANIFEST).exists():
+        bank = open_bank(path)
+        _require_same(bank, planned)
+        remove_abandoned(path)
+        return bank
+    check_can_create(path)
+    make_folder(path / MASKS)
+    make_folder(path / TASKS)
+    write_atomically(path / MANIFEST, seal_json(planned), replace=True)
+    return open_bank(path)
+
+
+def check_can_create(path: Path) -> None:
+    """Refuse a path that is a file, or a folder that holds something other than a bank.
+
+    Raises:
+        BankNotFound: it is one of these.
+    """
+    if path.exists() and not path.is_dir():
+        raise BankNotFound(f"{path} is a file: a bank is a folder, by habit NAME.impress")
+    if path.is_dir():
+        foreign = [entry.name for entry in path.iterdir() if entry.name not in {MASKS, TASKS} and entry.name[0] != "."]
+        if foreign and MANIFEST not in foreign:
+            raise BankNotFound(f"{path} holds other files ({foreign[0]}): choose an empty or a new folder")
+
+
+def extend_bank(bank: Bank, masks: Sequence[MaskPlan]) -> Bank:
+    """Plan more masks after those there are; every alpha stays valid. Masks planned already are not planned twice."""
+    known = set(bank.manifest.masks)
+    added = tuple(plan for plan in masks if plan not in known)
+    if not added:
+        return bank
+    manifest = BankManifest(
+        format_version=FORMAT_VERSION,
+        backbone=bank.backbone,
+        masks=bank.manifest.masks + added,
+        calibration=bank.manifest.calibration,
+    )
+    check_manifest(bank.manifest_path, manifest)
+    write_atomically(bank.manifest_path, seal_json(manifest), replace=True)
+    return open_bank(bank.path)
+
+
+def _require_same(bank: Bank, planned: BankManifest) -> None:
+    found = bank.manifest
+    differences = []
+    for name in ("arch", "init", "seed", "input_shape", "classes", "digest"):
+        there, asked = getattr(found.backbone, name), getattr(planned.backbone, name)
+        if there != asked:
+            differences.append(f"backbone {name} {there} there, {asked} asked")
+    if not differences and found.masks != planned.masks:
+        differences.append(_first_difference(found.masks, planned.masks))
+    if differences:
+        raise BankMismatch(
+            f"{bank.path} exists with other settings ({differences[0]}): give the same command to go on with it, "
+            "`impress bank extend` to add masks, or another path"
+        )
+
+
+def _first_difference(there: tuple[MaskPlan, ...], asked: tuple[MaskPlan, ...]) -> str:
+    for index, (old, new) in enumerate(zip(there, asked, strict=False)):
+        if old != new:
+            for name in ("kind", "task", "density"):
+                if getattr(old, name) != getattr(new, name):
+                    return f"mask {index}: {name} {getattr(old, name)} there, {getattr(new, name)} asked"
+            return f"mask {index}: seed or training settings {old.fit} there, {new.fit} asked"
+    return f"{len(there)} masks there, {len(asked)} asked"
