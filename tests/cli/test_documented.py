@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,3 +42,12 @@ def test_every_command_is_documented_and_explains_each_option(impress: Impress, 
     assert "--json" in text
     for option in re.findall(r"^│ (--[\w-]+) +(.*)│$", text, flags=re.MULTILINE):
         assert len(option[1].strip()) > 10, option
+
+
+def test_the_python_of_the_readme_runs(bank: Path) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (DOCS.parent / "README.md").read_text(), flags=re.DOTALL)
+    code = code.replace("build/demo.impress", str(bank)).replace("rotated-digits-15", "rotated-digits-60")
+    done = subprocess.run(
+        [sys.executable, "-c", code + "print(tuple(logits.shape))"], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "(1, 10)\n", done.stderr

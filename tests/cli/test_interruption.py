@@ -18,7 +18,14 @@ def test_an_interrupted_create_goes_on_to_the_same_bytes(
     trained: Path, tmp_path: Path, sent: signal.Signals, code: int
 ) -> None:
     command = [sys.executable, "-m", "impress_cli", "bank", "create", "b.impress", *CREATE]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell that runs us in the background has SIGINT ignored, and children would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  no threads here
+    )
     first = tmp_path / "b.impress" / "masks" / "00000.safetensors"
     deadline = time.monotonic() + 120
     while not first.exists():
