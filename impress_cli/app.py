@@ -63,7 +63,10 @@ def main() -> None:
         if isinstance(error, SystemExit) and error.code != 130:
             raise
         print_error("interrupted. What was finished is stored; the same command goes on from there.")
-        sys.exit(130)
+        # Not sys.exit: where the interrupt fell into an import that runs generated code, CPython remembers it and
+        # kills itself by SIGINT at the end, whatever status was asked for.
+        sys.stdout.flush()
+        os._exit(130)
     except BrokenPipeError:  # the reader of our output has gone, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
