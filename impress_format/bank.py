@@ -142,8 +142,11 @@ class Bank:
         """
         path = self.mask_path(index)
         layers = self.backbone.masked_layers
-        # Incompressible bits plus frame and header overhead: no honest file is larger.
-        limit = sum(layer.size // 8 + 512 + 2 * len(layer.name) for layer in layers) + (1 << 16)
+        # Incompressible bits and classes plus frame and header overhead: no honest file is larger.
+        limit = sum(
+            layer.size // 8 + layer.size // layer.shape[0] + layer.shape[0] + 1024 + 2 * len(layer.name)
+            for layer in layers
+        ) + (1 << 16)  # fmt: skip
         record, tensors = unseal_tensors(path, MaskRecord, limit)
         self._check_mask_record(path, index, record)
         if set(tensors) != {layer.name for layer in layers}:

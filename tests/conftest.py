@@ -16,3 +16,9 @@ def mnist_dir() -> Path:
     if not (REAL_DATA / "MNIST" / "raw" / "train-images-idx3-ubyte").exists():
         pytest.skip(f"real MNIST is not in {REAL_DATA} (set IMPRESS_TEST_DATA)")
     return REAL_DATA
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--regenerate-golden", action="store_true", help="make tests/golden of the current format version anew"
+    )

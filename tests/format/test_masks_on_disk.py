@@ -53,8 +53,53 @@ def test_a_frame_that_declares_no_size_is_refused() -> None:
         decode_mask(silent, MASK.shape, int(MASK.sum()))
 
 
+def plain_frame(mask: np.ndarray, classes: bytes | None = None) -> bytes:
+    """The frame of a mask whose rows and columns are all of class 0, or of the classes given."""
+    rows, columns = mask.shape
+    content = (bytes(rows + columns) if classes is None else classes) + pack_bits(mask)
+    return zstandard.ZstdCompressor().compress(content)
+
+
+def test_without_classes_the_bits_stand_in_c_order() -> None:
+    assert np.array_equal(decode_mask(plain_frame(MASK), MASK.shape, int(MASK.sum())), MASK)
+
+
+def test_rectangles_come_in_falling_order_of_density() -> None:
+    """Two rows and three columns by hand: row classes (0, 1), column classes (2, 0, 2)."""
+    bits = np.array([[1, 0, 1, 0, 0, 1]], dtype=np.bool_)
+    classes = np.array([0, 1, 2, 0, 2], dtype=np.int8).tobytes()
+    frame = zstandard.ZstdCompressor().compress(classes + pack_bits(bits))
+    # sum 3: row 1, columns 0 and 2; sum 2: row 0, columns 0 and 2; sum 1: row 1, column 1; sum 0: row 0, column 1
+    assert decode_mask(frame, (2, 3), 3).astype(int).tolist() == [[1, 1, 0], [1, 0, 0]]
+
+
+@pytest.mark.parametrize("density", [0.1, 0.3])
+def test_uneven_rows_and_columns_take_less_than_independent_bits(density: float) -> None:
+    generator = np.random.default_rng(1)
+    rows, columns = generator.exponential(size=(300, 1)), generator.exponential(size=(1, 784))
+    mask = generator.random((300, 784)) < density * rows * columns
+    frame = encode_mask(mask)
+    assert len(frame) < 0.95 * entropy_bytes(mask.size, int(mask.sum()))
+    assert len(frame) < 0.9 * len(zstandard.ZstdCompressor(level=19).compress(pack_bits(mask)))
+    assert np.array_equal(decode_mask(frame, mask.shape, int(mask.sum())), mask)
+
+
+def test_even_bits_cost_no_more_than_they_would_plain() -> None:
+    mask = np.random.default_rng(2).random((100, 200)) < 0.1
+    plain = zstandard.ZstdCompressor(level=19).compress(pack_bits(mask))
+    assert len(encode_mask(mask)) <= len(plain) + 32
+
+
+@pytest.mark.parametrize("value", [-128, -61, 61, 127])
+def test_a_class_out_of_range_is_refused(value: int) -> None:
+    classes = np.zeros(20, dtype=np.int8)
+    classes[7] = value
+    with pytest.raises(CodecError, match="class"):
+        decode_mask(plain_frame(MASK, classes.tobytes()), MASK.shape, int(MASK.sum()))
+
+
 def test_set_padding_bits_are_refused() -> None:
-    packed = bytearray(pack_bits(MASK))
+    packed = bytearray(bytes(20) + pack_bits(MASK))
     packed[-1] |= 0x80
     with pytest.raises(CodecError, match="padding"):
         decode_mask(zstandard.ZstdCompressor().compress(bytes(packed)), MASK.shape, int(MASK.sum()))

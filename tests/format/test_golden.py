@@ -1,0 +1,137 @@
+"""Banks of every format version stay readable for ever, and docs/format.md alone is enough to read them.
+
+`tests/golden/vN/digits.impress` is a real bank: LeNet, two masks of the embedded digits and two tasks, one of them with
+granularity 3. Beside it stand an input and what its tasks made of it. They are never made anew but by
+
+    python -m pytest tests/format/test_golden.py --regenerate-golden
+
+which touches the folder of the current version only; that is right before that version is released, and never after.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import shutil
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from impress_format import open_bank, verify_bank
+from impress_format.codec import decode_mask
+from impress_format.records import LayerSpec
+from impress_format.versions import FORMAT_VERSION
+from impress_format.weights import layer_weights, random_words
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+DOCS = Path(__file__).parents[2] / "docs"
+VERSIONS = [f"v{version}" for version in range(1, FORMAT_VERSION + 1)]
+
+
+@pytest.fixture(scope="module")
+def reader() -> ModuleType:
+    """docs/read_bank.py, which knows nothing of this project's packages."""
+    source = DOCS / "read_bank.py"
+    assert "impress_" not in re.sub(r'""".*?"""', "", source.read_text(), count=1, flags=re.DOTALL)
+    spec = importlib.util.spec_from_file_location("read_bank", source)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_regenerate(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    if not request.config.getoption("--regenerate-golden"):
+        pytest.skip("golden banks are made anew only with --regenerate-golden")
+    _regenerate(GOLDEN / f"v{FORMAT_VERSION}", tmp_path)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_golden_banks_of_every_version_verify(version: str) -> None:
+    outcome = verify_bank(GOLDEN / version / "digits.impress")
+    assert (outcome.checked, outcome.problems) == (5, ())
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_golden_banks_of_every_version_hold_what_they_held(version: str) -> None:
+    bank = open_bank(GOLDEN / version / "digits.impress")
+    expected = json.loads((GOLDEN / version / "expected.json").read_text())
+    assert bank.manifest.format_version == int(version[1:])
+    assert [bank.read_mask(index)[0].bits for index in range(2)] == expected["bits"]
+    for name, task in expected["tasks"].items():
+        assert np.array_equal(bank.read_task(name)[1], np.array(task["alpha"], dtype=np.float32))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_reader_of_the_docs_gives_the_stored_logits(version: str, reader: ModuleType) -> None:
+    folder = GOLDEN / version
+    expected = json.loads((folder / "expected.json").read_text())
+    images = np.load(folder / "input.npy", allow_pickle=False)
+    for name, task in expected["tasks"].items():
+        found = reader.logits(folder / "digits.impress", name, images)
+        np.testing.assert_allclose(found, task["logits"], rtol=1e-4, atol=1e-4)
+
+
+def test_the_reader_of_the_docs_notices_a_changed_byte(reader: ModuleType, tmp_path: Path) -> None:
+    bank = Path(shutil.copytree(GOLDEN / VERSIONS[-1] / "digits.impress", tmp_path / "a.impress"))
+    path = bank / "masks" / "00001.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(AssertionError, match="damaged"):
+        reader.logits(bank, "rotated-digits-30", np.zeros((1, 784), np.float32))
+
+
+def test_the_worked_example_of_the_format_is_right() -> None:
+    text = (DOCS / "format.md").read_text()
+    example = text.partition("## Worked example")[2]
+    frame = bytes.fromhex("".join(re.findall(r"^    ([0-9a-f ]+?)  ", example, flags=re.MULTILINE)))
+    layer = LayerSpec(name="a", shape=(2, 3))
+    mask = decode_mask(frame, layer.shape, 3)
+    (word,) = re.findall(r"first word of `impress/0/a` is `([0-9a-f]{16})`", example)
+    assert int(random_words(0, "a", 1)[0]) == int(word, 16)
+    rows = re.findall(r"^    \[(.*?)\]  (.*?)$", example, flags=re.MULTILINE)
+    written = {
+        name.strip(): np.array([[float(x) for x in row.split()] for row in body.split(";")]) for body, name in rows
+    }
+    c = np.sqrt(2 / 3)
+    assert np.array_equal(written["mask"], mask)
+    signs = layer_weights(0, "signed-constant", layer) / c
+    assert np.allclose(written["signs of the weights"], signs)
+    assert np.allclose(written["effective weights over c, with alpha = 0.5"], 0.5 * signs * mask)
+
+
+def _regenerate(folder: Path, tmp_path: Path) -> None:
+    """Make the bank of the current version with this release's own command line, and what to expect of it."""
+    import subprocess
+    import sys
+
+    import torch
+
+    from impress_learn.evaluate import load_bank
+
+    bank = tmp_path / "digits.impress"
+    for arguments in (
+        ("bank", "create", bank, "rotated-digits/0:180:90", "--density", "0.05", "--epochs", "2"),
+        ("task", "add", bank, "rotated-digits/30", "--epochs", "2"),
+        ("task", "add", bank, "rotated-digits/60", "--epochs", "2", "--granularity", "3"),
+    ):
+        subprocess.run([sys.executable, "-m", "impress_cli", *map(str, arguments)], check=True)
+    (bank / ".lock").unlink()
+    opened = open_bank(bank)
+    images = np.random.default_rng(0).standard_normal((3, 784)).astype(np.float32)
+    loaded = load_bank(opened, torch.device("cpu"))
+    tasks = {}
+    for name in opened.task_names():
+        logits = loaded.logits(loaded.task_weights(name), torch.from_numpy(images).reshape(-1, 1, 28, 28))
+        tasks[name] = {"alpha": opened.read_task(name)[1].tolist(), "logits": logits.tolist()}
+    expected = {"bits": [opened.read_mask(index)[0].bits for index in range(2)], "tasks": tasks}
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    shutil.copytree(bank, folder / "digits.impress")
+    np.save(folder / "input.npy", images)
+    (folder / "expected.json").write_text(json.dumps(expected, indent=1) + "\n")
