@@ -17,6 +17,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -57,6 +58,9 @@ MAX_CALIBRATION_BYTES = 256 << 20
 _TASK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
 
 FloatArray = npt.NDArray[np.float32]
+AlphaArray = npt.NDArray[np.float32] | npt.NDArray[np.float16]
+AlphaType = Literal["float32", "float16"]
+ALPHA_TYPES = (np.dtype(np.float32), np.dtype(np.float16))
 
 
 @dataclass(frozen=True)
@@ -172,35 +176,22 @@ class Bank:
         return record
 
     def read_task(self, name: str) -> tuple[TaskRecord, FloatArray]:
-        """One task's record and alpha, float32 (K, columns).
+        """One task's record and alpha, float32 (K, columns) in whichever type it is stored.
 
         Raises:
             TaskNotFound: there is no such task.
             FormatError: the file is damaged, or belongs to another basis.
         """
-        path = self.task_path(name)
-        if not path.exists():
-            self.find_task(name)
-        record, tensors = unseal_tensors(path, TaskRecord, MAX_TASK_BYTES)
-        if record.name != name:
-            raise FormatError(path, f"holds task {record.name!r}, its file name says {name!r}")
-        if set(tensors) != {"alpha"}:
-            raise FormatError(path, f"holds {sorted(tensors)}, expected one tensor, alpha")
-        alpha = tensors["alpha"]
-        if record.granularity < 1:
-            raise FormatError(path, f"granularity is {record.granularity}, expected at least 1")
-        columns = sum(alpha_columns(self.backbone.masked_layers, record.granularity))
-        planned = len(self.manifest.masks)
-        if alpha.dtype != np.float32 or alpha.ndim != 2 or alpha.shape[1] != columns:
-            raise FormatError(path, f"alpha is {alpha.dtype} {alpha.shape}, expected float32 (masks, {columns})")
-        if not 1 <= len(alpha) <= planned:
-            raise FormatError(path, f"alpha weighs {len(alpha)} masks, the bank has {planned}")
-        values = alpha.astype(np.float32)
-        if not np.isfinite(values).all():
-            raise FormatError(path, "alpha holds NaN or infinite values")
-        if record.basis != self.basis_digest(len(values)):
-            raise FormatError(path, "was learned over another basis: it belongs to another bank")
-        return record, values
+        record, alpha = self._read_task(name)
+        return record, alpha.astype(np.float32)
+
+    def read_alpha_type(self, name: str) -> AlphaType:
+        """The type a task's alpha is stored in.
+
+        Raises:
+            TaskNotFound, FormatError: as read_task.
+        """
+        return "float16" if self._read_task(name)[1].dtype == np.float16 else "float32"
 
     def read_task_record(self, name: str) -> TaskRecord:
         """Only the header of a task file (its checksum is checked)."""
@@ -231,14 +222,15 @@ class Bank:
         except FileExistsError:
             self.read_mask(index)
 
-    def write_task(self, record: TaskRecord, alpha: FloatArray, *, replace: bool = False) -> int:
-        """Store a task and return the bytes its file takes.
+    def write_task(self, record: TaskRecord, alpha: AlphaArray, *, replace: bool = False) -> int:
+        """Store a task, alpha as float16 if it is float16 and else as float32; return the bytes its file takes.
 
         Raises:
             TaskExists: a task of this name is there, and `replace` is false.
         """
         path = self.task_path(record.name)
-        content = seal_tensors(record, {"alpha": np.ascontiguousarray(alpha, dtype=np.float32)})
+        stored = alpha if alpha.dtype == np.float16 else alpha.astype(np.float32)
+        content = seal_tensors(record, {"alpha": np.ascontiguousarray(stored)})
         make_folder(path.parent)
         remove_abandoned(path.parent)
         try:
@@ -280,6 +272,33 @@ class Bank:
         if record.backbone != self.backbone.digest:
             raise FormatError(path, "belongs to a bank with another backbone")
         return record, pixels.astype(np.uint8)
+
+    def _read_task(self, name: str) -> tuple[TaskRecord, npt.NDArray[np.generic]]:
+        """A task's record and its alpha as it is stored, both checked."""
+        path = self.task_path(name)
+        if not path.exists():
+            self.find_task(name)
+        record, tensors = unseal_tensors(path, TaskRecord, MAX_TASK_BYTES)
+        if record.name != name:
+            raise FormatError(path, f"holds task {record.name!r}, its file name says {name!r}")
+        if set(tensors) != {"alpha"}:
+            raise FormatError(path, f"holds {sorted(tensors)}, expected one tensor, alpha")
+        alpha = tensors["alpha"]
+        if record.granularity < 1:
+            raise FormatError(path, f"granularity is {record.granularity}, expected at least 1")
+        columns = sum(alpha_columns(self.backbone.masked_layers, record.granularity))
+        planned = len(self.manifest.masks)
+        if alpha.dtype not in ALPHA_TYPES or alpha.ndim != 2 or alpha.shape[1] != columns:
+            raise FormatError(
+                path, f"alpha is {alpha.dtype} {alpha.shape}, expected float32 or float16 (masks, {columns})"
+            )
+        if not 1 <= len(alpha) <= planned:
+            raise FormatError(path, f"alpha weighs {len(alpha)} masks, the bank has {planned}")
+        if not np.isfinite(alpha.astype(np.float32)).all():
+            raise FormatError(path, "alpha holds NaN or infinite values")
+        if record.basis != self.basis_digest(len(alpha)):
+            raise FormatError(path, "was learned over another basis: it belongs to another bank")
+        return record, alpha
 
     def _check_mask_record(self, path: Path, index: int, record: MaskRecord) -> None:
         if record.index != index or record.plan != self.manifest.masks[index]:

@@ -115,7 +115,10 @@ class CalibrationRecord(_Record, frozen=True):
 
 
 class TaskFit(_Record, frozen=True, omit_defaults=True):
-    """How an alpha was learned. Defaults are left out of the file, where every byte counts."""
+    """How an alpha was learned. Defaults are left out of the file, where every byte counts.
+
+    `start` is the digest of the task file whose alpha this one went on from (`task update`), null if from 1/K.
+    """
 
     epochs: int
     lr: float
@@ -124,6 +127,7 @@ class TaskFit(_Record, frozen=True, omit_defaults=True):
     l1: float = 0.0
     holdout: float = 0.0
     shots: int | None = None
+    start: str | None = None
 
 
 class TaskRecord(_Record, frozen=True, omit_defaults=True):

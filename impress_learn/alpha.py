@@ -25,8 +25,9 @@ def fit_alpha(
     granularity: int,
     seed: int,
     on_step: Callable[[], None],
+    start: Tensor | None = None,
 ) -> Tensor:
-    """Learn alpha (K, columns) from 1/K by Adam on cross-entropy + l1 * sum_i (|alpha_i|_1 - 1)^2.
+    """Learn alpha (K, columns) from `start`, or from 1/K, by Adam on cross-entropy + l1 * sum_i (|alpha_i|_1 - 1)^2.
 
     At granularity G > 1 the penalty holds each group's coefficients to norm 1, the mean over a layer's groups
     standing for the layer.
@@ -37,7 +38,8 @@ def fit_alpha(
     """
     check_batch_size(backbone, min(batch_size, len(train)))
     columns = layer_columns(backbone, granularity)
-    alpha = torch.full((len(basis), sum(columns)), 1.0 / len(basis), device=train.device, requires_grad=True)
+    uniform = torch.full((len(basis), sum(columns)), 1.0 / len(basis))
+    alpha = (uniform if start is None else start).clone().to(train.device).requires_grad_()
     share = torch.tensor([1.0 / groups for groups in columns for _ in range(groups)], device=train.device)
 
     def penalty() -> Tensor:

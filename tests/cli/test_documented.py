@@ -13,7 +13,7 @@ from commandline import Impress
 DOCS = Path(__file__).parents[2] / "docs"
 COMMANDS = {
     "bank": ("create", "extend", "show", "verify"),
-    "task": ("add", "list", "show", "remove"),
+    "task": ("add", "update", "list", "show", "remove"),
     "eval": (),
     "stats": (),
     "streams": (),

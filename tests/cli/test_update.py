@@ -1,0 +1,104 @@
+"""`task update` goes on from a task's own coefficients; `--alpha-dtype` stores them in half the bytes."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commandline import Impress, contents
+
+from impress_format import open_bank
+from impress_format.container import unseal_tensors
+from impress_format.records import TaskRecord
+
+TASK, NEXT = "rotated-digits-60", "rotated-digits/65"
+UPDATE = ("task", "update", "a.impress", TASK, NEXT, "--epochs", 1, "--shots", 5)
+
+
+def test_the_task_keeps_its_name_and_gets_the_new_reference(impress: Impress, bank: Path) -> None:
+    before, alpha = open_bank(bank).read_task(TASK)
+    (updated,) = impress(*UPDATE, "--json").json["tasks"]
+    record, after = open_bank(bank).read_task(TASK)
+    assert (updated["name"], updated["task"], updated["coefficients"]) == (TASK, NEXT, alpha.size)
+    assert (record.task, record.accuracy, record.fit.start) == (NEXT, updated["accuracy"], before.digest)
+    assert alpha.shape == after.shape
+    assert impress("bank", "verify", bank).code == 0
+
+
+def test_it_starts_from_the_coefficients_the_task_has(impress: Impress, bank: Path) -> None:
+    before = open_bank(bank).read_task(TASK)[1]
+    assert impress(*UPDATE, "--lr", 1e-7).code == 0
+    after = open_bank(bank).read_task(TASK)[1]
+    assert 0 < np.abs(after - before).max() < 1e-5
+
+
+def test_given_again_it_changes_nothing_and_another_seed_goes_on(impress: Impress, bank: Path) -> None:
+    first = impress(*UPDATE, "--json").json
+    stored = contents(bank)
+    again = impress(*UPDATE, "--json")
+    assert contents(bank) == stored
+    assert "updated with these settings already" in again.err
+    assert again.json["tasks"][0] == {**first["tasks"][0], "seconds": 0.0}
+    assert impress(*UPDATE, "--seed", 1).code == 0
+    assert contents(bank) != stored
+
+
+def test_equal_updates_give_equal_bytes(impress: Impress, bank: Path, tmp_path: Path) -> None:
+    shutil.copytree(bank, tmp_path / "b.impress")
+    impress(*UPDATE)
+    impress(*("b.impress" if word == "a.impress" else word for word in UPDATE))
+    assert contents(bank) == contents(tmp_path / "b.impress")
+
+
+def test_a_task_of_a_bank_that_was_extended_keeps_its_masks(impress: Impress, bank: Path) -> None:
+    assert impress("bank", "extend", bank, "rotated-digits/10", "--masks-per-task", 0, "--random-masks", 1).code == 0
+    assert impress(*UPDATE).code == 0
+    assert len(open_bank(bank).read_task(TASK)[1]) == 3
+
+
+def test_float16_takes_half_the_bytes_a_coefficient_and_is_kept(impress: Impress, bank: Path) -> None:
+    fit = ("--epochs", 1, "--shots", 5, "--granularity", 16)
+    (wide,) = impress("task", "add", bank, "rotated-digits/61", *fit, "--json").json["tasks"]
+    (narrow,) = impress("task", "add", bank, "rotated-digits/62", *fit, "--alpha-dtype", "float16", "--json").json[
+        "tasks"
+    ]
+    assert wide["bytes"] - narrow["bytes"] == pytest.approx(2 * wide["coefficients"], abs=16)
+    _, tensors = unseal_tensors(open_bank(bank).task_path(narrow["name"]), TaskRecord, 1 << 20)
+    assert tensors["alpha"].dtype == np.float16
+    assert open_bank(bank).read_task(narrow["name"])[1].dtype == np.float32
+    # The accuracy written down is that of the coefficients as they are stored.
+    (measured,) = impress("eval", bank, narrow["name"], "--json").json["tasks"]
+    assert measured["accuracy"] == narrow["accuracy"]
+    impress("task", "update", bank, narrow["name"], "rotated-digits/63", "--epochs", 1, "--shots", 5)
+    assert open_bank(bank).read_alpha_type(narrow["name"]) == "float16"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (("nothing", NEXT), 2, "has no task 'nothing'"),
+        ((TASK, "rotated-digits/0:30:10"), 2, "names 3 tasks"),
+        ((TASK, "rotated-nothing/3"), 2, "rotated-nothing"),
+        ((TASK, NEXT, "--shots", 0), 2, "--shots 0"),
+        ((TASK, NEXT, "--lr", 1e30, "--epochs", 5), 1, "diverged"),
+    ],
+)
+def test_what_does_not_fit_is_refused_and_the_task_stays(
+    impress: Impress, bank: Path, arguments: tuple[object, ...], status: int, words: str
+) -> None:
+    before = contents(bank)
+    refused = impress("task", "update", bank, *arguments)
+    assert (refused.code, contents(bank)) == (status, before)
+    assert words in refused.err
+    assert "Traceback" not in refused.err
+
+
+def test_float16_refuses_coefficients_beyond_its_range(impress: Impress, bank: Path) -> None:
+    before = contents(bank)
+    refused = impress(
+        "task", "add", bank, "rotated-digits/61", "--epochs", 1, "--shots", 5, "--lr", 1e7, "--alpha-dtype", "float16"
+    )
+    assert (refused.code, contents(bank)) == (1, before)
+    assert "too large for float16" in refused.err
