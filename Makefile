@@ -5,7 +5,7 @@ BIN := .venv/bin
 IMPRESS := $(BIN)/impress
 DEMO := build/demo.impress
 
-.PHONY: install demo test test-slow bench check clean
+.PHONY: install demo test test-slow bench check zoo-verify clean
 
 install: .venv/installed
 
@@ -33,6 +33,10 @@ test-slow: .venv/installed
 
 bench: .venv/installed
 	$(BIN)/python tests/benchmarks/steps.py
+
+zoo-verify: .venv/installed
+	$(IMPRESS) zoo verify --zoo zoo
+	$(BIN)/python zoo/rebuild.py digits-rotated
 
 check: .venv/installed
 	$(BIN)/ruff check .

@@ -12,6 +12,7 @@
     ├── BackboneMismatch        the rebuilt backbone has another digest               (exit 1)
     ├── DataError               a data set is missing or unreadable                   (exit 1)
     ├── StorageError            the disk said no: full, read-only, locked             (exit 1)
+    ├── ZooError                a zoo cannot be reached, or is not what it says       (exit 1)
     └── TrainingDiverged        NaN or infinite loss or scores                        (exit 1)
 
 The command layer catches ImpressError once and prints its text; so a message says what was expected,
@@ -82,6 +83,10 @@ class DataError(ImpressError):
 
 class StorageError(ImpressError):
     """The file system refused: full, read-only, or locked by another process."""
+
+
+class ZooError(ImpressError):
+    """A zoo cannot be reached, or sends something other than its index says."""
 
 
 class TrainingDiverged(ImpressError):

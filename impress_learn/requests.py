@@ -9,8 +9,9 @@ import msgspec
 import torch
 from torch import Tensor
 
-from impress_format.bank import AlphaType, Bank, task_exists
+from impress_format.bank import TASKS, AlphaType, Bank, task_exists
 from impress_format.errors import UsageError
+from impress_format.files import remove_abandoned
 from impress_format.records import TaskFit
 from impress_learn.plan import check_training
 from impress_learn.schedule import steps_per_epoch, task_epochs, train_images
@@ -136,6 +137,7 @@ def still_to_add(bank: Bank, requests: Sequence[TaskRequest]) -> list[TaskReques
     Raises:
         TaskExists: all are stored, or one of the names is taken by a task made with other settings.
     """
+    remove_abandoned(bank.path / TASKS)
     stored = set(bank.task_names())
     there = [request for request in requests if request.name in stored]
     taken = [request.name for request in there if not _is_stored(bank, request)]

@@ -14,6 +14,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 COMMANDS = {
     "bank": ("create", "extend", "show", "verify"),
     "task": ("add", "update", "list", "show", "remove"),
+    "zoo": ("list", "search", "show", "pull", "push", "verify"),
     "eval": (),
     "stats": (),
     "streams": (),

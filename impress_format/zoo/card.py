@@ -1,0 +1,272 @@
+"""Model cards: Markdown with the front matter the Hugging Face Hub reads, made from what a bank says of itself."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from impress_format.bank import Bank, open_bank
+from impress_format.errors import UsageError
+from impress_format.records import MaskPlan, TaskRecord
+from impress_format.stats import measure_storage
+from impress_format.zoo.index import bank_digest
+
+LICENSE = "apache-2.0"
+_TAGS = ("impress", "supermask", "continual-learning", "random-network", "model-compression")
+# Streams whose data has an entry on the Hub; the others are embedded, or a person's own.
+_DATASETS = {"mnist": "ylecun/mnist", "cifar100": "uoft-cs/cifar100", "cifar10": "uoft-cs/cifar10"}
+_WAYS = (
+    ("index16", "SupSup, 16-bit indices"),
+    ("bitmap", "SupSup, bitmap"),
+    ("compressed", "SupSup, compressed as here"),
+    ("full_model", "one float32 model each"),
+)
+_FRONT_MATTER = re.compile(r"\A---\r?\n(.*?)\r?\n---\r?\n", re.DOTALL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CardSummary:
+    """What the index takes from a card."""
+
+    title: str
+    description: str
+    tags: tuple[str, ...]
+
+
+def read_card(text: str) -> CardSummary:
+    """Title (first heading), description (first paragraph after it) and tags (of the front matter) of a card.
+
+    Raises:
+        UsageError: no front matter, or no heading.
+    """
+    match = _FRONT_MATTER.match(text)
+    if match is None:
+        raise UsageError("a model card begins with front matter: lines between two lines of ---")
+    body = text[match.end() :]
+    heading = re.search(r"^# +(.+?)\s*$", body, flags=re.MULTILINE)
+    if heading is None:
+        raise UsageError("a model card has a title: a line that begins with `# `")
+    paragraph = body[heading.end() :].strip().split("\n\n")[0]
+    description = "" if paragraph.startswith(("#", "|", "```")) else " ".join(paragraph.split())
+    return CardSummary(title=heading[1], description=description[:1000], tags=_tags(match[1]))
+
+
+def model_card(
+    folder: Path,
+    name: str,
+    *,
+    title: str | None = None,
+    description: str | None = None,
+    license: str = LICENSE,  # noqa: A002  the word of the front matter
+    command: str | None = None,
+) -> str:
+    """The card of the bank in `folder`; every number in it is stored in the bank or measured on its files.
+
+    Args:
+        command: what rebuilds the bank; otherwise derived from the masks and tasks it has.
+    """
+    bank = open_bank(folder)
+    tasks = [bank.read_task_record(task) for task in bank.task_names()]
+    front = _front_matter(bank, tasks, license)
+    sections = (
+        f"# {_plain(title or name)}",
+        _plain(description) if description else _summary(bank, tasks),
+        _use(name),
+        _masks(bank),
+        _accuracy(bank, tasks),
+        _savings(bank),
+        _LIMITS,
+        _rebuild(bank, tasks, name, command),
+        f"## Digest\n\n`{bank_digest(folder)}`, the SHA-256 over the lines `PATH SHA256` of its files; "
+        "`impress zoo verify` checks it.",
+    )
+    return front + "\n" + "\n\n".join(sections) + "\n"
+
+
+def _front_matter(bank: Bank, tasks: Sequence[TaskRecord], license_name: str) -> str:
+    streams = _streams([plan.task for plan in bank.manifest.masks if plan.task] + [task.task for task in tasks])
+    datasets = sorted({hub for stream in streams for key, hub in _DATASETS.items() if stream.endswith(f"-{key}")})
+    arch = bank.backbone.arch.partition(":")[2] or bank.backbone.arch
+    lines = ["---", "library_name: impress", f"license: {license_name}", "tags:"]
+    lines += [f"- {tag}" for tag in dict.fromkeys((*_TAGS, _slug(arch), *map(_slug, streams)))]
+    if datasets:
+        lines += ["datasets:", *(f"- {dataset}" for dataset in datasets)]
+    return "\n".join([*lines, "pipeline_tag: image-classification", "---", ""])
+
+
+def _summary(bank: Bank, tasks: Sequence[TaskRecord]) -> str:
+    spec = bank.backbone
+    streams = _streams([plan.task for plan in bank.manifest.masks if plan.task] + [task.task for task in tasks])
+    return (
+        f"A bank of {len(bank.manifest.masks)} binary supermasks over a frozen random {spec.arch} "
+        f"({spec.weights:,} weights, drawn from seed {spec.seed}), with {len(tasks)} tasks stored as combinations of "
+        f"them. Data: {', '.join(map(_plain, streams)) or 'none, all masks are random'}."
+    )
+
+
+def _use(name: str) -> str:
+    return f"""## Intended use
+
+As a basis for new tasks of the same input shape and class count: each is learned as a few coefficients over these
+masks. For study of continual learning and of model compression; not checked for any other purpose.
+
+```
+impress zoo pull {name}
+impress task add {name}.impress STREAM/KEY
+impress eval {name}.impress
+```"""
+
+
+def _masks(bank: Bank) -> str:
+    rows = []
+    for index, plan in enumerate(bank.manifest.masks):
+        accuracy = bank.read_mask_record(index).accuracy
+        size = bank.mask_path(index).stat().st_size
+        rows.append((str(index), _plain(plan.label), plan.kind, f"{plan.density:g}", f"{size:,}", _percent(accuracy)))
+    table = _table(("mask", "trained on", "kind", "density", "bytes", "accuracy"), rows)
+    return f"## Masks\n\n{table}\n\nAccuracy of a mask alone on its own task, as measured when it was stored."
+
+
+def _accuracy(bank: Bank, tasks: Sequence[TaskRecord]) -> str:
+    if not tasks:
+        return "## Accuracy\n\nNo task is stored yet."
+    mean = sum(task.accuracy for task in tasks) / len(tasks)
+    held_out = any(task.fit.holdout > 0 for task in tasks)
+    images = "held-out training images where the task was learned with --holdout, else on test images"
+    rows = [(_plain(task.name), _plain(task.task), _percent(task.accuracy)) for task in tasks[:50]]
+    more = f"\n\nand {len(tasks) - 50} more." if len(tasks) > 50 else ""
+    return (
+        f"## Accuracy\n\nTask given at training and at inference (GG): mean {_percent(mean)} over {len(tasks)} stored "
+        f"tasks, as measured when they were stored, on {images if held_out else 'test images'}.\n\n"
+        f"{_table(('task', 'reference', 'accuracy'), rows)}{more}\n\n"
+        "With the task inferred (GN): not measured."
+    )
+
+
+def _savings(bank: Bank) -> str:
+    storage = measure_storage(bank)
+    other, savings = asdict(storage.alternatives), asdict(storage.savings)
+    rows = [
+        (label, f"{other[way]:,.0f}", f"{savings[way]:.3g}", str(storage.break_even_tasks[way] or "—"))
+        for way, label in _WAYS
+    ]
+    per_task = "" if storage.per_task_bytes is None else f"; one more task takes {storage.per_task_bytes:,.0f} bytes"
+    table = _table(("each task stored as", "bytes a task", "times this bank", "bank is smaller from tasks"), rows)
+    return (
+        f"## Storage\n\n{storage.bytes.total:,} bytes on disk for {storage.tasks_served} tasks served{per_task}.\n\n"
+        f"{table}\n\nA factor below 1 says that the other way is smaller for the tasks the bank has now."
+    )
+
+
+_LIMITS = """## Limits
+
+- The task of an image has to be known, or inferred at some cost in accuracy.
+- Accuracy is that of a subnetwork of a random network: below a network trained on the one task.
+- Combinations are good for tasks like those the masks were trained on, and need not be for others."""
+
+
+def _rebuild(bank: Bank, tasks: Sequence[TaskRecord], name: str, command: str | None) -> str:
+    if command:
+        lines, how = [command.strip()], "As recorded when it was pushed."
+    else:
+        lines = [*_create_lines(bank, name), *_task_lines(bank, tasks, name)]
+        how = (
+            "Derived from what the bank records of its masks and tasks. The seed given is that of the backbone; "
+            "the bank records derived seeds of masks, not the option they came from."
+        )
+    return "## Rebuild\n\n```\n" + "\n".join(lines) + f"\n```\n\n{how}"
+
+
+def _create_lines(bank: Bank, name: str) -> list[str]:
+    """`bank create` for the first masks of equal settings, `bank extend` for each later group."""
+    spec = bank.backbone
+    groups: list[list[MaskPlan]] = []
+    for plan in bank.manifest.masks:
+        if groups and (plan.fit is None or _settings(plan) == _settings(groups[-1][0])):
+            groups[-1].append(plan)
+        else:
+            groups.append([plan])
+    lines = []
+    for number, plans in enumerate(groups):
+        references = list(dict.fromkeys(plan.task for plan in plans if plan.task))
+        random = sum(plan.task is None for plan in plans)
+        first = plans[0]
+        words = ["impress", "bank", "extend" if number else "create", f"{name}.impress", *references]
+        if number == 0:
+            words += ["--backbone", spec.arch, "--init", spec.init]
+        words += ["--density", f"{first.density:g}"]
+        repeats = (len(plans) - random) // max(len(references), 1)
+        words += ["--masks-per-task", str(repeats)] if repeats != 1 else []
+        words += ["--random-masks", str(random)] if random else []
+        if first.fit:
+            fit = first.fit
+            words += ["--epochs", str(fit.epochs), "--batch-size", str(fit.batch_size), "--lr", f"{fit.lr:g}"]
+            words += ["--holdout", f"{fit.holdout:g}"] if fit.holdout else []
+        lines.append(shlex.join([*words, "--seed", str(spec.seed)]))
+    return lines
+
+
+def _settings(plan: MaskPlan) -> tuple[object, ...]:
+    fit = plan.fit
+    return (plan.kind, plan.density, *((fit.epochs, fit.batch_size, fit.lr, fit.holdout) if fit else ()))
+
+
+def _task_lines(bank: Bank, tasks: Sequence[TaskRecord], name: str) -> list[str]:
+    """One `task add` for the tasks of equal settings; one for each that has a name of its own.
+
+    How a task was learned first is lost when it is updated; a comment says so.
+    """
+    updated = [f"# {task.name} went on from an earlier alpha (task update)" for task in tasks if task.fit.start]
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for task in tasks:
+        fit = task.fit
+        if fit.start:
+            continue
+        words = ["--epochs", str(fit.epochs), "--batch-size", str(fit.batch_size), "--lr", f"{fit.lr:g}"]
+        words += ["--l1", f"{fit.l1:g}"] if fit.l1 else []
+        words += ["--granularity", str(task.granularity)] if task.granularity != 1 else []
+        words += ["--alpha-dtype", "float16"] if bank.read_alpha_type(task.name) == "float16" else []
+        words += ["--shots", str(fit.shots)] if fit.shots is not None else []
+        words += ["--holdout", f"{fit.holdout:g}"] if fit.holdout else []
+        words += ["--seed", str(fit.seed)] if fit.seed else []
+        words += ["--name", task.name] if task.name != task.task.replace("/", "-") else []
+        groups.setdefault(tuple(words), []).append(task.task)
+    added = [
+        shlex.join(["impress", "task", "add", f"{name}.impress", *references, *words])
+        for words, references in groups.items()
+    ]
+    return added + updated
+
+
+def _tags(front_matter: str) -> tuple[str, ...]:
+    """`tags:` as a list of `- tag` lines or as `[a, b]`: the two ways cards write it. Not a parser of YAML."""
+    match = re.search(r"^tags:[ \t]*(\[.*?\])?[ \t]*\r?$((?:\r?\n[ \t]*- .*)*)", front_matter, flags=re.MULTILINE)
+    if match is None:
+        return ()
+    items = match[1].strip("[]").split(",") if match[1] else re.findall(r"^\s*- (.*)$", match[2], flags=re.MULTILINE)
+    return tuple(tag for item in items if (tag := item.strip().strip("'\"")))
+
+
+def _streams(references: Sequence[str]) -> list[str]:
+    return sorted({reference.partition("/")[0].partition(":")[0] for reference in references})
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-")
+
+
+def _plain(text: str) -> str:
+    """A text of the bank inside Markdown: one line, no table or tag of its own."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+def _percent(share: float | None) -> str:
+    return "—" if share is None else f"{100 * share:.1f} %"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -1,0 +1,295 @@
+"""`index.json` of a zoo: which banks it has, and size and SHA-256 of each of their files.
+
+    ZOO/
+      index.json
+      NAME.impress/        the files of the bank, nothing else
+      NAME.md              its model card, beside the folder: a bank may hold no foreign file
+
+The index is read as what it may be, a text from a stranger: names and paths can lead nowhere, sizes are bounded,
+and nothing in it can write to a terminal.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from impress_format.bank import MAX_CALIBRATION_BYTES, MAX_MANIFEST_BYTES, MAX_TASK_BYTES, open_bank
+from impress_format.errors import FormatError, UsageError, ZooError
+
+INDEX = "index.json"
+ZOO_VERSION = 1
+
+MAX_INDEX_BYTES = 16 << 20
+MAX_CARD_BYTES = 1 << 20
+MAX_MASK_BYTES = 1 << 30  # two masks of the largest layer there may be, as bitmaps
+MAX_BANK_BYTES = 16 << 30
+_MAX_TEXT = 2000
+_MAX_TAGS = 50
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,79}", re.ASCII)
+_SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_LIMITS = (
+    (re.compile(r"bank\.json", re.ASCII), MAX_MANIFEST_BYTES),
+    (re.compile(r"calibration\.safetensors", re.ASCII), MAX_CALIBRATION_BYTES),
+    (re.compile(r"masks/[0-9]{5}\.safetensors", re.ASCII), MAX_MASK_BYTES),
+    (re.compile(r"tasks/[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.safetensors", re.ASCII), MAX_TASK_BYTES),
+)
+_CHUNK = 1 << 20
+
+
+class _Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class ZooFile(_Record, frozen=True):
+    """One file of a bank, its path relative to the bank's folder."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+
+class ZooBank(_Record, frozen=True):
+    """One bank of a zoo. `masks` and `tasks` are numbers of files; `digest` is that of all its files."""
+
+    name: str
+    title: str
+    description: str
+    tags: tuple[str, ...]
+    backbone: str
+    masks: int
+    tasks: int
+    bytes: int
+    digest: str
+    files: tuple[ZooFile, ...]
+
+    @property
+    def folder(self) -> str:
+        return bank_folder(self.name)
+
+    @property
+    def card(self) -> str:
+        return card_name(self.name)
+
+
+class ZooIndex(_Record, frozen=True):
+    """`index.json`."""
+
+    zoo_version: int = ZOO_VERSION
+    banks: tuple[ZooBank, ...] = ()
+
+
+class _VersionOnly(msgspec.Struct):
+    zoo_version: int
+
+
+def bank_folder(name: str) -> str:
+    return f"{name}.impress"
+
+
+def card_name(name: str) -> str:
+    return f"{name}.md"
+
+
+def parse_index(where: str, content: bytes) -> ZooIndex:
+    """The index, every name, path, size and digest in it checked; `where` is named in errors.
+
+    Raises:
+        ZooError: too large, of a newer version, or not what docs/zoo.md says.
+    """
+    if len(content) > MAX_INDEX_BYTES:
+        raise ZooError(f"{where}: is larger than the {MAX_INDEX_BYTES:,} bytes an index may have")
+    try:
+        version = msgspec.json.decode(content, type=_VersionOnly).zoo_version
+        if version > ZOO_VERSION:
+            raise ZooError(
+                f"{where}: has zoo version {version}, this release reads {ZOO_VERSION}: upgrade impresslearn"
+            )
+        index = msgspec.json.decode(content, type=ZooIndex)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ZooError(f"{where}: is not the index of a zoo ({_one_line(str(error))})") from error
+    if version < 1:
+        raise ZooError(f"{where}: has zoo version {version}, expected {ZOO_VERSION}")
+    for bank in index.banks:
+        if problem := _problem(bank):
+            raise ZooError(f"{where}: bank {bank.name[:80]!r}: {problem}")
+    if repeated := _first_repeated(bank.name for bank in index.banks):
+        raise ZooError(f"{where}: names {repeated!r} twice")
+    return index
+
+
+def encode_index(index: ZooIndex) -> bytes:
+    """The bytes of `index.json`: banks by name, two spaces of indent, one line break at the end."""
+    ordered = msgspec.structs.replace(index, banks=tuple(sorted(index.banks, key=lambda bank: bank.name)))
+    return msgspec.json.format(msgspec.json.encode(ordered), indent=2) + b"\n"
+
+
+def find_bank(index: ZooIndex, name: str) -> ZooBank:
+    """The bank of this name.
+
+    Raises:
+        UsageError: there is none; with the names that are near.
+    """
+    by_name = {bank.name: bank for bank in index.banks}
+    wanted = name.removesuffix(".impress")
+    if wanted in by_name:
+        return by_name[wanted]
+    near = difflib.get_close_matches(wanted, by_name, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"`impress zoo list` shows the {len(by_name)} there are"
+    raise UsageError(f"the zoo has no bank {name!r}: {hint}")
+
+
+def search_banks(index: ZooIndex, words: Sequence[str]) -> tuple[ZooBank, ...]:
+    """Banks in whose name, title, description, tags or backbone every word occurs, upper or lower case."""
+    lowered = [word.lower() for text in words for word in text.split()]
+
+    def text(bank: ZooBank) -> str:
+        return "\n".join((bank.name, bank.title, bank.description, *bank.tags, bank.backbone)).lower()
+
+    return tuple(bank for bank in index.banks if all(word in text(bank) for word in lowered))
+
+
+def check_name(name: str) -> str:
+    """The name, if a bank of a zoo may have it.
+
+    Raises:
+        UsageError: it may not.
+    """
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"{name!r} is no name for a zoo: up to 80 of a-z 0-9 . _ - starting with a letter or digit; give --name"
+        )
+    return name
+
+
+def make_entry(folder: Path, name: str, *, title: str, description: str, tags: Sequence[str]) -> ZooBank:
+    """The index entry of the bank in `folder`. Only files that its manifest accounts for are named.
+
+    Raises:
+        UsageError: the name cannot be used, or the bank is larger than a zoo takes.
+        FormatError: a file is missing or is a link.
+    """
+    bank = open_bank(folder)
+    files = bank_files(folder)
+    entry = ZooBank(
+        name=check_name(name),
+        title=_one_line(title),
+        description=_one_line(description),
+        tags=tuple(_one_line(tag) for tag in tags)[:_MAX_TAGS],
+        backbone=bank.backbone.arch,
+        masks=len(bank.manifest.masks),
+        tasks=len(bank.task_names()),
+        bytes=sum(file.bytes for file in files),
+        digest=files_digest(files),
+        files=files,
+    )
+    if problem := _problem(entry):
+        raise UsageError(f"{folder} cannot be in a zoo: {problem}")
+    return entry
+
+
+def bank_files(folder: Path) -> tuple[ZooFile, ...]:
+    """The files of the bank in `folder` with size and SHA-256, by path; hidden files are no part of it.
+
+    Raises:
+        FormatError: a file that the manifest names is missing, or is a link.
+    """
+    bank = open_bank(folder)
+    paths = [bank.manifest_path, *(bank.mask_path(index) for index in range(len(bank.manifest.masks)))]
+    paths += [bank.task_path(name) for name in bank.task_names()]
+    if bank.manifest.calibration:
+        paths.append(bank.calibration_path)
+    relative = sorted(path.relative_to(folder).as_posix() for path in paths)
+    return tuple(_describe(folder, path) for path in relative)
+
+
+def bank_digest(folder: Path) -> str:
+    """Digest of a whole bank: all its files, whatever order a disk lists them in."""
+    return files_digest(bank_files(folder))
+
+
+def files_digest(files: Iterable[ZooFile]) -> str:
+    """SHA-256 over the sorted lines `PATH SHA256` and a line break each."""
+    lines = sorted(f"{file.path} {file.sha256}\n" for file in files)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, read piece by piece."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _describe(folder: Path, relative: str) -> ZooFile:
+    path = folder / relative
+    try:
+        if path.is_symlink() or path.parent.is_symlink() or not path.is_file():
+            raise FormatError(path, "is missing" if not path.exists() else "is not a plain file")
+        return ZooFile(path=relative, bytes=path.stat().st_size, sha256=file_sha256(path))
+    except OSError as error:
+        raise FormatError(path, f"cannot be read: {error.strerror or error}") from error
+
+
+def _problem(bank: ZooBank) -> str | None:
+    """What is wrong with an entry, or None."""
+    if not _NAME.fullmatch(bank.name):
+        return "expected a name of up to 80 of a-z 0-9 . _ - starting with a letter or digit"
+    texts = (bank.title, bank.description, bank.backbone, *bank.tags)
+    if len(bank.tags) > _MAX_TAGS or any(len(text) > _MAX_TEXT or not text.isprintable() for text in texts):
+        return f"expected texts of at most {_MAX_TEXT} printable characters and at most {_MAX_TAGS} tags"
+    if problem := next(filter(None, map(_file_problem, bank.files)), None):
+        return problem
+    # Case folded: on many disks tasks/A and tasks/a are one file.
+    if repeated := _first_repeated(file.path.casefold() for file in bank.files):
+        return f"names {repeated} twice"
+    return _sum_problem(bank)
+
+
+def _file_problem(file: ZooFile) -> str | None:
+    limit = next((limit for pattern, limit in _LIMITS if pattern.fullmatch(file.path)), None)
+    if limit is None:
+        return f"{file.path[:120]!r} is no path in a bank"
+    if not 1 <= file.bytes <= limit:
+        return f"{file.path} has {file.bytes:,} bytes, expected 1 to {limit:,}"
+    if not _SHA256.fullmatch(file.sha256):
+        return f"{file.path}: expected 64 hex digits of SHA-256"
+    return None
+
+
+def _sum_problem(bank: ZooBank) -> str | None:
+    paths = {file.path for file in bank.files}
+    masks = sum(path.startswith("masks/") for path in paths)
+    tasks = sum(path.startswith("tasks/") for path in paths)
+    total = sum(file.bytes for file in bank.files)
+    if "bank.json" not in paths:
+        return "names no bank.json"
+    if (bank.masks, bank.tasks) != (masks, tasks):
+        return f"says {bank.masks} masks and {bank.tasks} tasks, names files of {masks} and {tasks}"
+    if bank.bytes != total or total > MAX_BANK_BYTES:
+        return f"says {bank.bytes:,} bytes, its files have {total:,}; at most {MAX_BANK_BYTES:,} are allowed"
+    if bank.digest != files_digest(bank.files):
+        return "its digest is not that of its files"
+    return None
+
+
+def _first_repeated(names: Iterable[str]) -> str | None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
+
+
+def _one_line(text: str) -> str:
+    joined = " ".join(text.split())
+    return "".join(character for character in joined if character.isprintable())[:_MAX_TEXT]

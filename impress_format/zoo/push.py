@@ -1,0 +1,218 @@
+"""From a bank on this disk into a zoo: a folder, or a repository of the Hub."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from impress_format.bank import open_bank
+from impress_format.errors import FormatError, StorageError, UsageError, ZooError
+from impress_format.files import exclusive, make_folder, read_limited, write_atomically
+from impress_format.verify import verify_bank
+from impress_format.zoo.card import CardSummary, model_card, read_card
+from impress_format.zoo.index import (
+    INDEX,
+    MAX_CARD_BYTES,
+    ZooBank,
+    ZooIndex,
+    bank_digest,
+    check_name,
+    encode_index,
+    make_entry,
+)
+from impress_format.zoo.sources import FolderSource, copy_file, is_hub, is_web, read_index
+
+_PUSHES = 4  # tries beside other people's pushes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A bank ready to be pushed: checked, with its entry and its card."""
+
+    folder: Path
+    entry: ZooBank
+    card: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pushed:
+    """What a push did; `where` is the folder, or the address of the commit."""
+
+    where: str
+    changed: bool
+
+
+def prepare(
+    folder: Path,
+    name: str | None,
+    *,
+    card: Path | None = None,
+    title: str | None = None,
+    description: str | None = None,
+    command: str | None = None,
+) -> Prepared:
+    """Check the bank in `folder` and make its index entry and its card; with `card`, that file is the card.
+
+    Raises:
+        BankNotFound, BankMismatch: no bank, or masks are still to be trained.
+        ZooError: the bank does not verify.
+        UsageError: the name or the card cannot be used.
+    """
+    name = check_name(name if name is not None else folder.resolve().name.removesuffix(".impress"))
+    open_bank(folder).complete_masks()
+    outcome = verify_bank(folder)
+    if not outcome.ok:
+        problem = outcome.problems[0]
+        raise ZooError(f"{folder}: {problem.file} {problem.error}. A bank that does not verify is not pushed.")
+    if card is None:
+        text = model_card(folder, name, title=title, description=description, command=command)
+        summary = read_card(text)
+    else:
+        text, summary = _read_card_file(card)
+    entry = make_entry(
+        folder,
+        name,
+        title=title or summary.title,
+        description=description or summary.description,
+        tags=summary.tags,
+    )
+    return Prepared(folder=folder, entry=entry, card=text)
+
+
+def push(prepared: Prepared, zoo: str, *, replace: bool) -> Pushed:
+    """Put a bank into a zoo. The very same bank with the same card is there: nothing is done.
+
+    Raises:
+        UsageError: another bank of this name is there and `replace` is false, or the zoo takes no pushes.
+        ZooError: the Hub refuses or cannot be reached.
+        StorageError: the folder cannot be written.
+    """
+    if is_web(zoo):
+        raise UsageError(f"{zoo}: a zoo behind https is only read; push to its folder, or to hf://OWNER/NAME")
+    if is_hub(zoo):
+        return _push_to_hub(prepared, zoo, replace=replace)
+    if "://" in zoo:
+        raise UsageError(f"{zoo}: push takes a folder or hf://OWNER/NAME[@BRANCH]")
+    return _push_to_folder(prepared, Path(zoo), replace=replace)
+
+
+def merge(index: ZooIndex, entry: ZooBank, *, replace: bool) -> ZooIndex:
+    """The index with the entry in it.
+
+    Raises:
+        UsageError: it has another bank of this name, and `replace` is false.
+    """
+    there = next((bank for bank in index.banks if bank.name == entry.name), None)
+    if there is not None and there.digest != entry.digest and not replace:
+        raise UsageError(
+            f"the zoo has another bank {entry.name!r} (digest {there.digest[:12]}…, yours {entry.digest[:12]}…): "
+            "choose another --name, or give --replace"
+        )
+    others = tuple(bank for bank in index.banks if bank.name != entry.name)
+    return msgspec.structs.replace(index, banks=(*others, entry))
+
+
+def _push_to_folder(prepared: Prepared, zoo: Path, *, replace: bool) -> Pushed:
+    entry = prepared.entry
+    make_folder(zoo)
+    source = FolderSource(zoo)
+    with exclusive(zoo, wait=True):
+        index = read_index(source) if (zoo / INDEX).exists() else ZooIndex()
+        merged = merge(index, entry, replace=replace)
+        target, card = source.place(entry.folder), source.place(entry.card)
+        there = target.exists() and _digest_of(target) == entry.digest
+        if there and entry in index.banks and card.exists() and read_limited(card, MAX_CARD_BYTES) == _bytes(prepared):
+            return Pushed(where=str(target), changed=False)
+        if target.exists() and not there and not replace and entry.name not in {bank.name for bank in index.banks}:
+            raise UsageError(f"{target} exists and is in no index: choose another --name, or give --replace")
+        if not there:
+            _copy_bank(prepared, target)
+        write_atomically(card, _bytes(prepared), replace=True)
+        # Last: what the index names is there.
+        write_atomically(zoo / INDEX, encode_index(merged), replace=True)
+    return Pushed(where=str(target), changed=True)
+
+
+def _copy_bank(prepared: Prepared, target: Path) -> None:
+    """Copy the files of the entry beside `target`, check them, and put them in its place.
+
+    Between the two renames of a replaced bank a reader finds none; one that is reading finds other bytes than its
+    index says and is told so.
+    """
+    staging, old = target.parent / f".{target.name}.push", target.parent / f".{target.name}.old"
+    try:
+        for left in (staging, old):
+            if left.exists():
+                shutil.rmtree(left)
+        for file in prepared.entry.files:
+            place = staging / file.path
+            make_folder(place.parent)
+            copy_file(prepared.folder / file.path, place)
+        if _digest_of(staging) != prepared.entry.digest:
+            raise StorageError(f"{prepared.folder} was changed while it was copied: push again when nobody works on it")
+        if target.exists():
+            target.rename(old)
+        staging.rename(target)
+        if old.exists():
+            shutil.rmtree(old)
+    except OSError as error:
+        raise StorageError(f"cannot write {target}: {error.strerror or error}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            if staging.exists():
+                shutil.rmtree(staging)
+            if old.exists() and not os.path.lexists(target):
+                old.rename(target)  # the second rename failed: what was there comes back
+
+
+def _push_to_hub(prepared: Prepared, zoo: str, *, replace: bool) -> Pushed:
+    from impress_format.zoo.hub import PushedMeanwhile, commit_files, open_hub
+
+    entry = prepared.entry
+    for left in reversed(range(_PUSHES)):
+        source = open_hub(zoo)
+        if source.sizes is None:
+            raise ZooError("HF_HUB_OFFLINE is set: unset it to push to the Hub")
+        index = read_index(source) if INDEX in source.sizes else ZooIndex()
+        merged = merge(index, entry, replace=replace)
+        if entry in index.banks and source.read(entry.card, MAX_CARD_BYTES) == _bytes(prepared):
+            return Pushed(where=source.label, changed=False)
+        add: dict[str, Path | bytes] = {
+            f"{entry.folder}/{file.path}": prepared.folder / file.path for file in entry.files
+        }
+        stale = [path for path in source.sizes if path.startswith(f"{entry.folder}/") and path not in add]
+        add[entry.card] = _bytes(prepared)
+        add[INDEX] = encode_index(merged)
+        try:
+            return Pushed(where=commit_files(source, add, stale, message=f"Add bank {entry.name}"), changed=True)
+        except PushedMeanwhile:
+            if not left:
+                raise
+    raise AssertionError("the last try returns or raises")
+
+
+def _read_card_file(path: Path) -> tuple[str, CardSummary]:
+    try:
+        text = read_limited(path, MAX_CARD_BYTES).decode()
+        return text, read_card(text)
+    except (FormatError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be the card: {error}") from error
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
+
+
+def _digest_of(folder: Path) -> str | None:
+    """The digest of the bank in a folder; None where there is no whole bank."""
+    try:
+        return bank_digest(folder)
+    except (FormatError, UsageError):
+        return None
+
+
+def _bytes(prepared: Prepared) -> bytes:
+    return prepared.card.encode()

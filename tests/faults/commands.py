@@ -1,0 +1,61 @@
+"""The commands that write to a bank, each small, and what they leave when nothing disturbs them."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from commandline import contents
+from faulty import FaultyImpress
+
+_CREATE = ("bank", "create", "a.impress", "rotated-digits/0", "--epochs", "1", "--random-masks", "1")
+_ADD = ("task", "add", "a.impress", "rotated-digits/30:90:30", "--epochs", "1", "--shots", "2")
+_EXTEND = ("bank", "extend", "a.impress", "rotated-digits/90", "--epochs", "1")
+_UPDATE = ("task", "update", "a.impress", "rotated-digits-30", "rotated-digits/35", "--epochs", "1", "--shots", "2")
+
+COMMANDS = {
+    # name: what must be there before, the command
+    "create": ((), _CREATE),
+    "extend": ((_CREATE, _ADD), _EXTEND),
+    "add": ((_CREATE,), _ADD),
+    "update": ((_CREATE, _ADD), _UPDATE),
+}
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """One command's world: `before` in a folder, `after` as contents, its file operations and its seconds."""
+
+    folder: Path
+    command: tuple[str, ...]
+    before: dict[str, bytes]
+    after: dict[str, bytes]
+    operations: tuple[str, ...]
+    seconds: float
+
+    @staticmethod
+    def run(impress: FaultyImpress, folder: Path, name: str) -> Undisturbed:
+        earlier, command = COMMANDS[name]
+        start, whole = folder / "start", folder / "whole"
+        start.mkdir()
+        for step in earlier:
+            done = impress(*step, cwd=start)
+            assert done.code == 0, done.err
+        shutil.copytree(start, whole)
+        started = time.monotonic()
+        done = impress(*command, cwd=whole)
+        assert done.code == 0, done.err
+        seconds = time.monotonic() - started
+        return Undisturbed(start, command, contents(start), contents(whole), done.operations, seconds)
+
+    def places(self) -> list[int]:
+        """Numbers of the first and the last operation of each kind: each way to stop, at little cost."""
+        kinds = list(self.operations)
+        first = {kinds.index(kind) + 1 for kind in kinds}
+        return sorted(first | {len(kinds) - kinds[::-1].index(kind) for kind in kinds})
+
+    def fresh(self, folder: Path) -> Path:
+        """A folder in the state before the command."""
+        return Path(shutil.copytree(self.folder, folder))

@@ -1,0 +1,76 @@
+"""kill -9 at file operations and at random moments: a bank is always whole, and the command takes up its work."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+from commandline import contents
+from commands import COMMANDS, Undisturbed
+from faulty import Ended, FaultyImpress
+
+from impress_format import open_bank, verify_bank
+
+SIGKILL = -9
+
+
+def is_temporary(path: str) -> bool:
+    return Path(path).name.startswith(".")
+
+
+def check_what_is_left(world: Undisturbed, folder: Path) -> None:
+    """Every file under its own name is one from before or one of the finished run, whole; nothing is lost."""
+    left = {path: content for path, content in contents(folder).items() if not is_temporary(path)}
+    for path, content in left.items():
+        assert content in (world.before.get(path), world.after.get(path)), path
+    assert set(world.before) <= set(left)
+    bank = folder / "a.impress"
+    if not (bank / "bank.json").exists():
+        assert world.before == {}
+        return
+    opened = open_bank(bank)
+    for name in opened.task_names():
+        opened.read_task(name)
+    assert {problem.error for problem in verify_bank(bank).problems} <= {"is missing"}
+
+
+def check_it_completes(world: Undisturbed, impress: FaultyImpress, folder: Path) -> None:
+    again = impress(*world.command, cwd=folder)
+    # 2: the run was killed after its last task was stored, and `task add` says that it is there.
+    assert again.code == 0 or (again.code == 2 and "already" in again.err), again.err
+    assert contents(folder) == world.after
+
+
+def kill_and_complete(world: Undisturbed, impress: FaultyImpress, folder: Path, **fault: float) -> Ended:
+    world.fresh(folder)
+    ended = impress(*world.command, cwd=folder, **fault)
+    check_what_is_left(world, folder)
+    check_it_completes(world, impress, folder)
+    return ended
+
+
+@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", COMMANDS)
+def test_killed_at_file_operations(
+    name: str, every: bool, undisturbed: dict[str, Undisturbed], impress: FaultyImpress, tmp_path: Path
+) -> None:
+    world = undisturbed[name]
+    assert len(world.operations) >= 6
+    for at in range(1, len(world.operations) + 1) if every else world.places():
+        ended = kill_and_complete(world, impress, tmp_path / str(at), at=at)
+        assert (ended.code, len(ended.operations)) == (SIGKILL, at), ended.err
+
+
+@pytest.mark.slow
+def test_killed_200_times_at_random_moments(
+    undisturbed: dict[str, Undisturbed], impress: FaultyImpress, tmp_path: Path
+) -> None:
+    moments = random.Random(0)
+    killed = 0
+    for number in range(200):
+        world = undisturbed[list(COMMANDS)[number % len(COMMANDS)]]
+        after = moments.uniform(0.0, 1.1 * world.seconds)
+        killed += kill_and_complete(world, impress, tmp_path / str(number), kill_after_s=after).code == SIGKILL
+    print(f"\n{killed} of 200 runs were killed before they ended")
+    assert killed > 100

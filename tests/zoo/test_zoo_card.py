@@ -1,0 +1,80 @@
+"""Model cards: front matter that the Hub reads, and numbers that are the bank's."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from impress_format.bank import open_bank
+from impress_format.errors import UsageError
+from impress_format.stats import measure_storage
+from impress_format.zoo.card import model_card, read_card
+from impress_format.zoo.index import bank_digest
+from impress_format.zoo.push import prepare
+
+
+def front_matter(card: str) -> dict[str, object]:
+    """Read as the Hub does, by its own library."""
+    from huggingface_hub import ModelCard
+
+    return ModelCard(card).data.to_dict()
+
+
+def test_the_front_matter_is_what_the_hub_expects(bank: Path) -> None:
+    data = front_matter(model_card(bank, "tiny"))
+    assert data["library_name"] == "impress"
+    assert data["pipeline_tag"] == "image-classification"
+    assert data["license"] == "apache-2.0"
+    assert {"impress", "supermask", "rotated-digits", "lenet-300-100"} <= set(data["tags"])  # type: ignore[call-overload]
+
+
+def test_numbers_are_those_of_the_bank(bank: Path) -> None:
+    card = model_card(bank, "tiny")
+    storage = measure_storage(open_bank(bank))
+    assert f"{storage.bytes.total:,} bytes on disk" in card
+    assert f"{storage.alternatives.compressed:,.0f}" in card
+    assert "mean 90.0 %" in card  # small_bank stores 0.9 twice
+    assert bank_digest(bank) in card
+    sizes = [path.stat().st_size for path in sorted((bank / "masks").iterdir())]
+    assert [
+        int(row.replace(",", "")) for row in re.findall(r"^\| \d+ \|.*?\| ([\d,]+) \| [^|]*\|$", card, re.M)
+    ] == sizes
+
+
+def test_it_has_every_part(bank: Path) -> None:
+    headings = re.findall(r"^## (.+)$", model_card(bank, "tiny"), re.M)
+    assert headings == ["Intended use", "Masks", "Accuracy", "Storage", "Limits", "Rebuild", "Digest"]
+
+
+def test_the_command_is_the_one_given_or_one_derived(bank: Path) -> None:
+    assert "impress bank create tiny.impress rotated-digits/0 rotated-digits/90" in model_card(bank, "tiny")
+    assert "impress task add tiny.impress rotated-digits/1 --epochs 3" in model_card(bank, "tiny")
+    given = model_card(bank, "tiny", command="impress bank create x.impress rotated-digits/1\n")
+    assert "```\nimpress bank create x.impress rotated-digits/1\n```" in given
+
+
+def test_texts_of_a_bank_cannot_break_out_of_the_card(bank: Path) -> None:
+    card = model_card(bank, "tiny", title="A | <b>title", description="one\n\n# two")
+    assert "# A \\| &lt;b>title" in card
+    assert read_card(card).description == "one # two"
+
+
+@pytest.mark.parametrize(("text", "words"), [("# Title", "front matter"), ("---\na: b\n---\ntext", "a title")])
+def test_a_card_without_front_matter_or_title_is_refused(text: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        read_card(text)
+
+
+def test_tags_are_read_in_both_ways_of_writing() -> None:
+    for tags in ("tags:\n- one\n- 'two'", 'tags: [one, "two"]'):
+        assert read_card(f"---\nlicense: mit\n{tags}\n---\n# T\n\nText.").tags == ("one", "two")
+
+
+def test_a_card_of_ones_own_is_taken_as_it_is(bank: Path, tmp_path: Path) -> None:
+    path = tmp_path / "card.md"
+    path.write_text("---\nlibrary_name: impress\ntags: [mine]\n---\n# Mine\n\nWhat it\nis.\n")
+    prepared = prepare(bank, "other", card=path)
+    assert prepared.card == path.read_text()
+    assert (prepared.entry.title, prepared.entry.description, prepared.entry.tags) == ("Mine", "What it is.", ("mine",))

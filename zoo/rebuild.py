@@ -1,0 +1,76 @@
+"""Rebuild a bank of this zoo with the commands of its model card, and compare every file with the index.
+
+    python zoo/rebuild.py digits-rotated
+
+Exit status 1 if a file differs. On the machine that trained a bank, or one with the same CPU and torch, the bytes are
+equal; elsewhere sums of floats may round in another order, and the report says how far the results are from each other.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from impress_format import open_bank
+from impress_format.zoo.index import ZooBank, bank_files, find_bank, parse_index
+
+ZOO = Path(__file__).parent
+
+
+def commands(card: str) -> list[list[str]]:
+    """The lines of the code block below the heading Rebuild."""
+    block = re.search(r"^## Rebuild\n\n```\n(.*?)```", card, flags=re.MULTILINE | re.DOTALL)
+    if block is None:
+        raise SystemExit("the card has no commands below the heading Rebuild")
+    return [shlex.split(line, comments=True) for line in block[1].splitlines() if shlex.split(line, comments=True)]
+
+
+def differing(bank: ZooBank, folder: Path) -> list[str]:
+    """Paths that are not in both, or are not equal."""
+    wanted = {file.path: file.sha256 for file in bank.files}
+    found = {file.path: file.sha256 for file in bank_files(folder)}
+    return sorted(path for path in wanted | found if wanted.get(path) != found.get(path))
+
+
+def describe(name: str, rebuilt: Path, path: str) -> str:
+    """What differs in one file, in numbers."""
+    old, new = open_bank(ZOO / f"{name}.impress"), open_bank(rebuilt)
+    stem = Path(path).stem
+    try:
+        if path.startswith("masks/"):
+            (was, before), (now, after) = old.read_mask(int(stem)), new.read_mask(int(stem))
+            same = sum(int((before[layer] == after[layer]).sum()) for layer in before)
+            return f"{same:,} of {old.backbone.weights:,} bits equal, accuracy {was.accuracy} and {now.accuracy}"
+        if path.startswith("tasks/"):
+            (task, alpha), (again, beta) = old.read_task(stem), new.read_task(stem)
+            apart = f"{abs(alpha - beta).max():.3g}" if alpha.shape == beta.shape else "of other shape"
+            return f"coefficients at most {apart} apart, accuracy {task.accuracy} and {again.accuracy}"
+    except Exception as error:
+        return str(error)
+    return "differs"
+
+
+def main(name: str) -> int:
+    bank = find_bank(parse_index("zoo", (ZOO / "index.json").read_bytes()), name)
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    with tempfile.TemporaryDirectory(prefix="impress-rebuild-") as folder:
+        for command in commands((ZOO / bank.card).read_text()):
+            print("$", shlex.join(command), flush=True)
+            subprocess.run(command, cwd=folder, env=environment, check=True)
+        rebuilt = Path(folder) / bank.folder
+        wrong = differing(bank, rebuilt)
+        for path in wrong:
+            print(f"{path}: {describe(name, rebuilt, path)}")
+    print(
+        f"{name}: {len(wrong)} of {len(bank.files)} files differ" if wrong else f"{name}: digest {bank.digest}, equal"
+    )
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1] if len(sys.argv) > 1 else "digits-rotated"))
