@@ -41,10 +41,11 @@ def seal_tensors(record: R, tensors: Mapping[str, Array]) -> bytes:
     """The bytes of a safetensors file holding `record` in its metadata. Equal inputs give equal bytes.
 
     Raises:
-        UsageError: a value of the record is out of its range; no reader would take it.
+        UsageError: a value out of its range, or a file too large: no reader would take it.
     """
     text = _encode(record).decode()
-    return _seal(safetensors.numpy.save(dict(tensors), metadata={METADATA_KEY: text}), _DIGEST_IN_METADATA)
+    content = safetensors.numpy.save(dict(tensors), metadata={METADATA_KEY: text})
+    return _seal(record, content, content.find(_DIGEST_IN_METADATA) + len(_DIGEST_IN_METADATA))
 
 
 def unseal_tensors(path: Path, record_type: type[R], limit: int) -> tuple[R, dict[str, Array]]:
@@ -70,9 +71,10 @@ def seal_json(record: R) -> bytes:
     """The bytes of a JSON file: two spaces of indent, one line break at the end.
 
     Raises:
-        UsageError: a value of the record is out of its range; no reader would take it.
+        UsageError: a value out of its range, or a file too large: no reader would take it.
     """
-    return _seal(msgspec.json.format(_encode(record), indent=2) + b"\n", _DIGEST_IN_JSON)
+    content = msgspec.json.format(_encode(record), indent=2) + b"\n"
+    return _seal(record, content, content.rfind(_DIGEST_IN_JSON) + len(_DIGEST_IN_JSON))
 
 
 def unseal_json(path: Path, content: bytes, record_type: type[R]) -> R:
@@ -82,13 +84,13 @@ def unseal_json(path: Path, content: bytes, record_type: type[R]) -> R:
         FormatError: no such record, or wrong checksum.
     """
     record = _decode(path, content, record_type)
-    _check_digest(path, content, content.rfind(_DIGEST_IN_JSON), len(_DIGEST_IN_JSON), record.digest)
+    _check_digest(path, content, content.rfind(_DIGEST_IN_JSON) + len(_DIGEST_IN_JSON), record.digest)
     return record
 
 
 def _record(path: Path, content: bytes, text: bytes, record_type: type[R]) -> R:
     record = _decode(path, text, record_type)
-    _check_digest(path, content, content.find(_DIGEST_IN_METADATA), len(_DIGEST_IN_METADATA), record.digest)
+    _check_digest(path, content, content.find(_DIGEST_IN_METADATA) + len(_DIGEST_IN_METADATA), record.digest)
     return record
 
 
@@ -110,16 +112,18 @@ def _decode(path: Path, text: bytes, record_type: type[R]) -> R:
         raise FormatError(path, f"holds no valid {record_type.__name__} ({error})") from error
 
 
-def _seal(content: bytes, marker: bytes) -> bytes:
-    found = content.find(marker) if marker is _DIGEST_IN_METADATA else content.rfind(marker)
-    start = found + len(marker)
+def _seal(record: R, content: bytes, start: int) -> bytes:
+    if len(content) > record.max_bytes:
+        raise UsageError(
+            f"{type(record).__name__} cannot be stored: its file would have {len(content):,} bytes, at most "
+            f"{record.max_bytes:,} are read again"
+        )
     return content[:start] + _checksum(content, start) + content[start + DIGEST_DIGITS :]
 
 
-def _check_digest(path: Path, content: bytes, found: int, skip: int, digest: str) -> None:
-    start = found + skip
+def _check_digest(path: Path, content: bytes, start: int, digest: str) -> None:
     written = content[start : start + DIGEST_DIGITS]
-    if found < 0 or written != digest.encode():
+    if len(digest) != DIGEST_DIGITS or written != digest.encode():  # the field may be missing, or written otherwise
         raise FormatError(path, "holds no checksum where one must be")
     expected = _checksum(content, start)
     if written != expected:

@@ -7,19 +7,23 @@ record that decodes is a record that this release understands whole.
 from __future__ import annotations
 
 from math import prod
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta
 
 from impress_format.limits import (
     MAX_AXES,
+    MAX_CALIBRATION_BYTES,
     MAX_CLASSES,
     MAX_INTEGER,
     MAX_LAYERS,
+    MAX_MANIFEST_BYTES,
     MAX_MASKS,
     MAX_SIDE,
+    MAX_TASK_BYTES,
     MAX_TEXT,
+    MAX_WEIGHTS,
 )
 
 # Neither controls, which a terminal would obey, nor marks that are invisible or turn the direction of writing.
@@ -112,6 +116,8 @@ class MaskPlan(_Record, frozen=True):
 class BankManifest(_Record, frozen=True):
     """`bank.json`: what the bank is, and which masks it has or will have."""
 
+    max_bytes: ClassVar[int] = MAX_MANIFEST_BYTES
+
     format_version: int
     backbone: BackboneSpec
     masks: Annotated[tuple[MaskPlan, ...], Meta(max_length=MAX_MASKS)]
@@ -126,6 +132,8 @@ class MaskRecord(_Record, frozen=True):
     same whichever release of zstd compressed it.
     """
 
+    max_bytes: ClassVar[int] = MAX_WEIGHTS
+
     index: Annotated[int, Meta(ge=0, lt=MAX_MASKS)]
     plan: MaskPlan
     ones: Annotated[tuple[Count, ...], Meta(max_length=MAX_LAYERS)]
@@ -137,6 +145,8 @@ class MaskRecord(_Record, frozen=True):
 
 class CalibrationRecord(_Record, frozen=True):
     """Header of the calibration images: how to normalise their pixels (units of pixel / 255, per channel)."""
+
+    max_bytes: ClassVar[int] = MAX_CALIBRATION_BYTES
 
     mean: tuple[Mean, ...]
     std: tuple[Deviation, ...]
@@ -162,6 +172,8 @@ class TaskRecord(_Record, frozen=True, omit_defaults=True):
     `basis` is the digest of the masks that alpha weighs, the first rows of the bank; so an alpha stays
     valid when masks are added, and is refused beside other masks. `granularity` is G of method.md.
     """
+
+    max_bytes: ClassVar[int] = MAX_TASK_BYTES
 
     name: TaskName
     task: Text
