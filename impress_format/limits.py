@@ -23,8 +23,8 @@ MAX_PIXELS = 1 << 24
 
 MAX_JSON_DEPTH = 8
 """A manifest has five levels."""
-MAX_JSON_VALUES = 1_250_000
-"""Commas of one JSON document: those of the largest manifest. Each may stand for some 100 bytes in memory."""
+MAX_JSON_MARKS = {b"{": 210_000, b"[": 10_000, b",": 1_250_000, b'"': 3_000_000, b"\\": 1 << 16}
+"""Brackets, commas, quotes and escapes of one JSON document: no fewer than the largest manifest or header has."""
 MAX_TEXT = 1_024
 """Characters of a name or a reference."""
 MAX_INTEGER = (1 << 53) - 1

@@ -10,9 +10,7 @@ import re
 from pathlib import Path
 
 from impress_format.errors import FormatError
-from impress_format.limits import MAX_JSON_DEPTH, MAX_JSON_VALUES
-
-_MAX_ESCAPES = 1 << 16
+from impress_format.limits import MAX_JSON_DEPTH, MAX_JSON_MARKS
 
 # A text and whether a colon follows, a lone quote, or a bracket. No part can match in two ways, so the scan is linear.
 _TOKEN = re.compile(rb'"([^"\\]*(?:\\.[^"\\]*)*)"[ \t\r\n]*(:?)|["{}\[\]]', re.DOTALL)
@@ -27,10 +25,9 @@ def check_json(path: Path, text: bytes, *, longest: int) -> None:
     Raises:
         FormatError: an object with two equal keys, or too deep, too many or too long values.
     """
-    if text.count(b",") > MAX_JSON_VALUES:
-        raise FormatError(path, f"holds JSON of more than {MAX_JSON_VALUES:,} values")
-    if text.count(b"\\") > _MAX_ESCAPES:
-        raise FormatError(path, f"holds JSON with more than {_MAX_ESCAPES:,} escapes")
+    for mark, limit in MAX_JSON_MARKS.items():
+        if text.count(mark) > limit:
+            raise FormatError(path, f"holds JSON with more than {limit:,} times {mark.decode()}")
     keys: list[set[bytes]] = []  # of each object or array that is open
     for match in _TOKEN.finditer(text):
         first = match[0][0]
