@@ -13,6 +13,7 @@ trained. So a killed run is taken up where it stopped, and no file is ever writt
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -323,7 +324,7 @@ def open_bank(path: Path | str) -> Bank:
         raise BankNotFound(f"there is no bank at {path}: create one with `impress bank create {path} REF...`")
     if not path.is_dir():
         raise BankNotFound(f"{path} is a file: a bank is a folder, by habit NAME.impress")
-    if not manifest_path.exists():
+    if not os.path.lexists(manifest_path):
         raise BankNotFound(f"{path} holds no {MANIFEST}: it is not a bank")
     for folder in (MASKS, TASKS):
         check_folder(path / folder)

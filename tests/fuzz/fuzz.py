@@ -17,12 +17,11 @@ import atheris
 with atheris.instrument_imports(include=["impress_format"]):
     import damaged
 
-    import impress_format.bank
-
 WORDS = (
     '"', '\\"', "{", "}", "[", "]", ",", ":", "null", "true", "-1", "0", "1e999", "0.5", "9007199254740992", "U8",
     "F16", "F32", "I64", "__metadata__", "impress", "dtype", "shape", "data_offsets", "alpha", "pixels", "a.weight",
-    "digest", "format_version", "backbone", "layers", "masked", "masks", "density", "ones", "plan", "fit", "granularity",
+    "digest", "format_version", "backbone", "layers", "masked", "masks", "density", "ones", "plan", "fit",
+    "granularity",
 )  # fmt: skip
 
 
