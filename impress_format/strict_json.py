@@ -12,8 +12,9 @@ from pathlib import Path
 from impress_format.errors import FormatError
 from impress_format.limits import MAX_JSON_DEPTH, MAX_JSON_MARKS
 
-# A text and whether a colon follows, a lone quote, or a bracket. No part can match in two ways, so the scan is linear.
-_TOKEN = re.compile(rb'"([^"\\]*(?:\\.[^"\\]*)*)"[ \t\r\n]*(:?)|["{}\[\]]', re.DOTALL)
+# A text, whether it ends and whether a colon follows; or a bracket. What follows a quote cannot fail to match, so that
+# nothing is tried twice and the scan is linear.
+_TOKEN = re.compile(rb'"([^"\\]*(?:\\.[^"\\]*)*)("?)[ \t\r\n]*(:?)|[{}\[\]]', re.DOTALL)
 
 
 def check_json(path: Path, text: bytes, *, longest: int) -> None:
@@ -30,11 +31,11 @@ def check_json(path: Path, text: bytes, *, longest: int) -> None:
             raise FormatError(path, f"holds JSON with more than {limit:,} times {mark.decode()}")
     keys: list[set[bytes]] = []  # of each object or array that is open
     for match in _TOKEN.finditer(text):
-        first = match[0][0]
-        if match[2] is not None:
-            if len(match[1]) > longest:
+        first = text[match.start()]
+        if first in b'"' and match[2]:
+            if match.end(1) - match.start(1) > longest:
                 raise FormatError(path, f"holds JSON with a text longer than {longest:,} bytes")
-            if match[2]:
+            if match[3]:
                 _add_key(path, keys, match[1])
         elif first in b"{[":
             keys.append(set())

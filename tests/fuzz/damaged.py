@@ -36,6 +36,7 @@ class Target:
 
     folder: Path
     kind: str
+    undamaged: bytes
 
     def seeds(self) -> list[bytes]:
         """Inputs that are read without an error, and files of the golden bank."""
@@ -43,7 +44,7 @@ class Target:
             mask = small_bank.mask(11)[_LAYER.name]
             frame = encode_mask(mask)
             return [b"\0" + frame, b"\1" + zstandard.decompress(frame)]
-        contents = [(self.folder / FILES[self.kind]).read_bytes()]
+        contents = [self.undamaged]
         part = {"manifest": "bank.json", "mask": "masks/*", "task": "tasks/*"}.get(self.kind)
         contents += [path.read_bytes() for path in sorted(GOLDEN.glob(part))] if part else []
         seeds = [selector + content for content in contents for selector in (b"\0", b"\1")]
@@ -98,7 +99,7 @@ class Target:
 def make(folder: Path, kind: str) -> Target:
     """A bank in `folder` whose file of `kind` inputs will replace."""
     small_bank.make(folder, calibration=True)
-    return Target(folder, kind)
+    return Target(folder, kind, (folder / FILES[kind]).read_bytes() if kind in FILES else b"")
 
 
 def sealed(content: bytes, *, safetensors: bool) -> bytes:
