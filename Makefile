@@ -4,8 +4,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 IMPRESS := $(BIN)/impress
 DEMO := build/demo.impress
+RUNS ?= 1000000
 
-.PHONY: install demo test test-slow bench check clean
+.PHONY: install demo test test-slow bench fuzz check clean
 
 install: .venv/installed
 
@@ -33,6 +34,13 @@ test-slow: .venv/installed
 
 bench: .venv/installed
 	$(BIN)/python tests/benchmarks/steps.py
+
+# Linux only: atheris has wheels for nothing else. RUNS inputs in all, a fifth for each kind of file.
+fuzz: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
+	for kind in manifest mask task calibration frame; do \
+		$(BIN)/python tests/fuzz/fuzz.py $$kind -runs=$$(($(RUNS) / 5)) || exit 1; \
+	done
 
 check: .venv/installed
 	$(BIN)/ruff check .
