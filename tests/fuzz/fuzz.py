@@ -14,7 +14,7 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["impress_format"]):
+with atheris.instrument_imports(include=["impress_format", "damaged"]):
     import damaged
 
 WORDS = (
