@@ -4,8 +4,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 IMPRESS := $(BIN)/impress
 DEMO := build/demo.impress
+RUNS ?= 1000000
 
-.PHONY: install demo test test-slow bench check zoo-verify clean
+.PHONY: install demo test test-slow bench fuzz check zoo-verify clean
 
 install: .venv/installed
 
@@ -37,6 +38,13 @@ bench: .venv/installed
 zoo-verify: .venv/installed
 	$(IMPRESS) zoo verify --zoo zoo
 	$(BIN)/python zoo/rebuild.py digits-rotated
+
+# Linux only: atheris has wheels for nothing else. RUNS inputs in all, a fifth for each kind of file.
+fuzz: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
+	for kind in manifest mask task calibration frame; do \
+		$(BIN)/python tests/fuzz/fuzz.py $$kind -runs=$$(($(RUNS) / 5)) || exit 1; \
+	done
 
 check: .venv/installed
 	$(BIN)/ruff check .

@@ -13,6 +13,7 @@ trained. So a killed run is taken up where it stopped, and no file is ever writt
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,9 +34,16 @@ from impress_format.errors import (
     TaskNotFound,
     UsageError,
 )
-from impress_format.files import make_folder, read_limited, remove_abandoned, write_atomically
+from impress_format.files import check_folder, make_folder, read_limited, remove_abandoned, write_atomically
+from impress_format.limits import (
+    MAX_CALIBRATION_BYTES,
+    MAX_HEADER_BYTES,
+    MAX_MANIFEST_BYTES,
+    MAX_TASK_BYTES,
+)
 from impress_format.manifest import check_manifest
 from impress_format.records import (
+    TASK_NAME,
     BackboneSpec,
     BankManifest,
     CalibrationRecord,
@@ -52,10 +60,7 @@ MASKS = "masks"
 TASKS = "tasks"
 _SUFFIX = ".safetensors"
 
-MAX_MANIFEST_BYTES = 64 << 20
-MAX_TASK_BYTES = 64 << 20
-MAX_CALIBRATION_BYTES = 256 << 20
-_TASK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
+_TASK_NAME = re.compile(TASK_NAME, re.ASCII)
 
 FloatArray = npt.NDArray[np.float32]
 AlphaArray = npt.NDArray[np.float32] | npt.NDArray[np.float16]
@@ -117,9 +122,10 @@ class Bank:
 
     def task_names(self) -> list[str]:
         """Names of the stored tasks, sorted as people count: task-9 before task-10."""
-        names = (path.name.removesuffix(_SUFFIX) for path in (self.path / TASKS).glob(f"*{_SUFFIX}"))
+        stems = (path.name.removesuffix(_SUFFIX) for path in (self.path / TASKS).glob(f"*{_SUFFIX}"))
         return sorted(
-            names, key=lambda name: [part.zfill(12) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
+            filter(_TASK_NAME.fullmatch, stems),
+            key=lambda name: [part.zfill(12) if part.isdecimal() else part for part in re.split(r"(\d+)", name)],
         )
 
     def find_task(self, name_or_reference: str) -> str:
@@ -146,12 +152,7 @@ class Bank:
         """
         path = self.mask_path(index)
         layers = self.backbone.masked_layers
-        # Incompressible bits and classes plus frame and header overhead: no honest file is larger.
-        limit = sum(
-            layer.size // 8 + layer.size // layer.shape[0] + layer.shape[0] + 1024 + 2 * len(layer.name)
-            for layer in layers
-        ) + (1 << 16)  # fmt: skip
-        record, tensors = unseal_tensors(path, MaskRecord, limit)
+        record, tensors = unseal_tensors(path, MaskRecord, self._mask_limit())
         self._check_mask_record(path, index, record)
         if set(tensors) != {layer.name for layer in layers}:
             raise FormatError(path, f"holds masks for {sorted(tensors)}, expected the backbone's {len(layers)} layers")
@@ -171,7 +172,7 @@ class Bank:
     def read_mask_record(self, index: int) -> MaskRecord:
         """Only the header of a mask file (its checksum is checked)."""
         path = self.mask_path(index)
-        record = read_record(path, MaskRecord, self.backbone.weights + MAX_TASK_BYTES)
+        record = read_record(path, MaskRecord, self._mask_limit())
         self._check_mask_record(path, index, record)
         return record
 
@@ -198,7 +199,7 @@ class Bank:
         path = self.task_path(name)
         if not path.exists():
             self.find_task(name)
-        return read_record(path, TaskRecord, MAX_TASK_BYTES)
+        return read_record(path, TaskRecord, self._task_limit())
 
     def write_mask(self, index: int, masks: Mapping[str, BoolArray], accuracy: float | None) -> None:
         """Store a trained mask; one that is there already is kept (an equal run made it)."""
@@ -267,8 +268,16 @@ class Bank:
         path = self.calibration_path
         record, tensors = unseal_tensors(path, CalibrationRecord, MAX_CALIBRATION_BYTES)
         pixels = tensors.get("pixels")
-        if pixels is None or pixels.dtype != np.uint8 or pixels.shape[1:] != self.backbone.input_shape:
-            raise FormatError(path, f"expected uint8 pixels (N, {self.backbone.input_shape})")
+        if set(tensors) != {"pixels"} or pixels is None:
+            raise FormatError(path, f"holds {sorted(tensors)}, expected one tensor, pixels")
+        channels, height, width = self.backbone.input_shape
+        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != (channels, height, width):
+            raise FormatError(
+                path, f"pixels are {pixels.dtype} {pixels.shape}, expected uint8 (N, {channels}, {height}, {width})"
+            )
+        if not len(record.mean) == len(record.std) == channels:
+            raise FormatError(path, f"has mean and std of {len(record.mean)} and {len(record.std)} channels, "
+                f"the backbone takes {channels}")  # fmt: skip
         if record.backbone != self.backbone.digest:
             raise FormatError(path, "belongs to a bank with another backbone")
         return record, pixels.astype(np.uint8)
@@ -278,14 +287,12 @@ class Bank:
         path = self.task_path(name)
         if not path.exists():
             self.find_task(name)
-        record, tensors = unseal_tensors(path, TaskRecord, MAX_TASK_BYTES)
+        record, tensors = unseal_tensors(path, TaskRecord, self._task_limit())
         if record.name != name:
             raise FormatError(path, f"holds task {record.name!r}, its file name says {name!r}")
         if set(tensors) != {"alpha"}:
             raise FormatError(path, f"holds {sorted(tensors)}, expected one tensor, alpha")
         alpha = tensors["alpha"]
-        if record.granularity < 1:
-            raise FormatError(path, f"granularity is {record.granularity}, expected at least 1")
         columns = sum(alpha_columns(self.backbone.masked_layers, record.granularity))
         planned = len(self.manifest.masks)
         if alpha.dtype not in ALPHA_TYPES or alpha.ndim != 2 or alpha.shape[1] != columns:
@@ -299,6 +306,18 @@ class Bank:
         if record.basis != self.basis_digest(len(alpha)):
             raise FormatError(path, "was learned over another basis: it belongs to another bank")
         return record, alpha
+
+    def _mask_limit(self) -> int:
+        """Bytes of the largest honest mask file: incompressible bits and classes, frames, header."""
+        return MAX_HEADER_BYTES + sum(
+            layer.size // 8 + layer.size // layer.shape[0] + layer.shape[0] + 1024
+            for layer in self.backbone.masked_layers
+        )
+
+    def _task_limit(self) -> int:
+        """Bytes of the largest task file: a float32 for each output channel and mask, header."""
+        channels = sum(layer.shape[0] for layer in self.backbone.masked_layers)
+        return min(MAX_TASK_BYTES, MAX_HEADER_BYTES + 4 * channels * len(self.manifest.masks))
 
     def _check_mask_record(self, path: Path, index: int, record: MaskRecord) -> None:
         if record.index != index or record.plan != self.manifest.masks[index]:
@@ -324,8 +343,10 @@ def open_bank(path: Path | str) -> Bank:
         raise BankNotFound(f"there is no bank at {path}: create one with `impress bank create {path} REF...`")
     if not path.is_dir():
         raise BankNotFound(f"{path} is a file: a bank is a folder, by habit NAME.impress")
-    if not manifest_path.exists():
+    if not os.path.lexists(manifest_path):
         raise BankNotFound(f"{path} holds no {MANIFEST}: it is not a bank")
+    for folder in (MASKS, TASKS):
+        check_folder(path / folder)
     content = read_limited(manifest_path, MAX_MANIFEST_BYTES)
     check_version(manifest_path, content)
     manifest = unseal_json(manifest_path, content, BankManifest)

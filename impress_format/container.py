@@ -18,55 +18,63 @@ from typing import TypeVar
 import msgspec
 import numpy as np
 import numpy.typing as npt
-import safetensors
 import safetensors.numpy
 
-from impress_format.errors import FormatError
+from impress_format.errors import FormatError, UsageError
 from impress_format.files import read_limited
+from impress_format.header import METADATA_KEY, parse_header, read_tensors
+from impress_format.limits import MAX_TEXT
+from impress_format.records import BankManifest, CalibrationRecord, MaskRecord, TaskRecord
+from impress_format.strict_json import check_json
 
 Array = npt.NDArray[np.generic]
 
-_METADATA_KEY = "impress"
 DIGEST_DIGITS = 32
 _BLANK = b"0" * DIGEST_DIGITS
 _DIGEST_IN_METADATA = rb"\"digest\":\""
 _DIGEST_IN_JSON = b'"digest": "'
-_MAX_HEADER = 1 << 24
+
+R = TypeVar("R", BankManifest, MaskRecord, TaskRecord, CalibrationRecord)
 
 
-R = TypeVar("R", bound=msgspec.Struct)
+def seal_tensors(record: R, tensors: Mapping[str, Array]) -> bytes:
+    """The bytes of a safetensors file holding `record` in its metadata. Equal inputs give equal bytes.
 
-
-def seal_tensors(record: msgspec.Struct, tensors: Mapping[str, Array]) -> bytes:
-    """The bytes of a safetensors file holding `record` in its metadata. Equal inputs give equal bytes."""
-    text = msgspec.json.encode(msgspec.structs.replace(record, digest=_BLANK.decode())).decode()
-    return _seal(safetensors.numpy.save(dict(tensors), metadata={_METADATA_KEY: text}), _DIGEST_IN_METADATA)
+    Raises:
+        UsageError: a value out of its range, or a file too large: no reader would take it.
+    """
+    text = _encode(record).decode()
+    content = safetensors.numpy.save(dict(tensors), metadata={METADATA_KEY: text})
+    return _seal(record, content, content.find(_DIGEST_IN_METADATA) + len(_DIGEST_IN_METADATA))
 
 
 def unseal_tensors(path: Path, record_type: type[R], limit: int) -> tuple[R, dict[str, Array]]:
     """Read what seal_tensors wrote, checking everything that does not depend on the bank.
 
+    The tensors are views of the file's bytes and cannot be written to.
+
     Raises:
         FormatError: missing, too large, not safetensors, wrong checksum, or a record of another form.
     """
     content = read_limited(path, limit)
-    record = _record(path, content, record_type)
-    try:
-        tensors = dict(safetensors.numpy.load(content))
-    except (safetensors.SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise FormatError(path, f"is not a safetensors file ({error})") from error
-    return record, tensors
+    header = parse_header(path, content)
+    return _record(path, content, header.record, record_type), read_tensors(content, header)
 
 
 def read_record(path: Path, record_type: type[R], limit: int) -> R:
     """Only the record of a sealed safetensors file; its checksum covers the whole file and is checked."""
-    return _record(path, read_limited(path, limit), record_type)
+    content = read_limited(path, limit)
+    return _record(path, content, parse_header(path, content).record, record_type)
 
 
-def seal_json(record: msgspec.Struct) -> bytes:
-    """The bytes of a JSON file: two spaces of indent, one line break at the end."""
-    text = msgspec.json.encode(msgspec.structs.replace(record, digest=_BLANK.decode()))
-    return _seal(msgspec.json.format(text, indent=2) + b"\n", _DIGEST_IN_JSON)
+def seal_json(record: R) -> bytes:
+    """The bytes of a JSON file: two spaces of indent, one line break at the end.
+
+    Raises:
+        UsageError: a value out of its range, or a file too large: no reader would take it.
+    """
+    content = msgspec.json.format(_encode(record), indent=2) + b"\n"
+    return _seal(record, content, content.rfind(_DIGEST_IN_JSON) + len(_DIGEST_IN_JSON))
 
 
 def unseal_json(path: Path, content: bytes, record_type: type[R]) -> R:
@@ -76,52 +84,55 @@ def unseal_json(path: Path, content: bytes, record_type: type[R]) -> R:
         FormatError: no such record, or wrong checksum.
     """
     record = _decode(path, content, record_type)
-    _check_digest(path, content, _DIGEST_IN_JSON)
+    _check_digest(path, content, content.rfind(_DIGEST_IN_JSON) + len(_DIGEST_IN_JSON), record.digest)
     return record
 
 
-def _record(path: Path, content: bytes, record_type: type[R]) -> R:
-    size = int.from_bytes(content[:8], "little")
-    if len(content) < 8 or size > min(len(content) - 8, _MAX_HEADER):
-        raise FormatError(path, "is not a safetensors file (cut short or damaged)")
-    try:
-        header = msgspec.json.decode(content[8 : 8 + size], type=dict[str, object])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise FormatError(path, f"is not a safetensors file ({error})") from error
-    metadata = header.get("__metadata__")
-    if not isinstance(metadata, dict) or set(metadata) != {_METADATA_KEY}:
-        raise FormatError(path, f"is not a file of a bank: expected one metadata key, {_METADATA_KEY!r}")
-    record = _decode(path, str(metadata[_METADATA_KEY]).encode(), record_type)
-    _check_digest(path, content, _DIGEST_IN_METADATA)
+def _record(path: Path, content: bytes, text: bytes, record_type: type[R]) -> R:
+    record = _decode(path, text, record_type)
+    _check_digest(path, content, content.find(_DIGEST_IN_METADATA) + len(_DIGEST_IN_METADATA), record.digest)
     return record
 
 
-def _decode(path: Path, content: bytes, record_type: type[R]) -> R:
+def _encode(record: R) -> bytes:
+    """The record with a blank checksum, after a check that it can be decoded again."""
+    text = msgspec.json.encode(msgspec.structs.replace(record, digest=_BLANK.decode()))
     try:
-        return msgspec.json.decode(content, type=record_type)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        msgspec.json.decode(text, type=type(record))
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{type(record).__name__} cannot be stored: {error}") from error
+    return text
+
+
+def _decode(path: Path, text: bytes, record_type: type[R]) -> R:
+    check_json(path, text, longest=4 * MAX_TEXT)
+    try:
+        return msgspec.json.decode(text, type=record_type)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise FormatError(path, f"holds no valid {record_type.__name__} ({error})") from error
 
 
-def _seal(content: bytes, marker: bytes) -> bytes:
-    start = _digest_start(content, marker)
+def _seal(record: R, content: bytes, start: int) -> bytes:
+    if len(content) > record.max_bytes:
+        raise UsageError(
+            f"{type(record).__name__} cannot be stored: its file would have {len(content):,} bytes, at most "
+            f"{record.max_bytes:,} are read again"
+        )
     return content[:start] + _checksum(content, start) + content[start + DIGEST_DIGITS :]
 
 
-def _check_digest(path: Path, content: bytes, marker: bytes) -> None:
-    start = _digest_start(content, marker)
-    written, found = content[start : start + DIGEST_DIGITS], _checksum(content, start)
-    if written != found:
-        raise FormatError(path, f"is damaged: its bytes give checksum {found.decode()}, not the one written in it")
-
-
-def _digest_start(content: bytes, marker: bytes) -> int:
-    found = content.find(marker) if marker is _DIGEST_IN_METADATA else content.rfind(marker)
-    return found + len(marker)
+def _check_digest(path: Path, content: bytes, start: int, digest: str) -> None:
+    written = content[start : start + DIGEST_DIGITS]
+    if len(digest) != DIGEST_DIGITS or written != digest.encode():  # the field may be missing, or written otherwise
+        raise FormatError(path, "holds no checksum where one must be")
+    expected = _checksum(content, start)
+    if written != expected:
+        raise FormatError(path, f"is damaged: its bytes give checksum {expected.decode()}, not the one written in it")
 
 
 def _checksum(content: bytes, start: int) -> bytes:
-    digest = hashlib.sha256(content[:start])
+    view = memoryview(content)
+    digest = hashlib.sha256(view[:start])
     digest.update(_BLANK)
-    digest.update(content[start + DIGEST_DIGITS :])
+    digest.update(view[start + DIGEST_DIGITS :])
     return digest.hexdigest()[:DIGEST_DIGITS].encode()

@@ -1,10 +1,16 @@
-"""Writing files so that a killed process leaves the old one or the new one, never half of one."""
+"""Writing files so that a killed process leaves the old one or the new one; reading plain files only.
+
+Banks come from strangers: a file of one may be a link out of it, or a pipe that never ends. So files are opened without
+following a link and without waiting, and what was opened is looked at, not what was there a moment before.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,15 +63,27 @@ def read_limited(path: Path, limit: int) -> bytes:
         FormatError: missing, a link, not a file, or too large.
     """
     try:
-        if path.is_symlink() or not path.is_file():
-            raise FormatError(path, "is missing" if not path.exists() else "is not a plain file")
-        with open(path, "rb") as file:
-            content = file.read(limit + 1)
+        with os.fdopen(_open_plain(path, os.O_RDONLY), "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size <= limit:
+                return file.read(size)
+    except FileNotFoundError as error:
+        raise FormatError(path, "is missing") from error
+    except _NotPlain as error:
+        raise FormatError(path, "is not a plain file") from error
     except OSError as error:
         raise FormatError(path, f"cannot be read: {error.strerror or error}") from error
-    if len(content) > limit:
-        raise FormatError(path, f"is larger than the {limit:,} bytes this file may have")
-    return content
+    raise FormatError(path, f"has {size:,} bytes, this file may have {limit:,}")
+
+
+def check_folder(path: Path) -> None:
+    """Refuse a folder of a bank that is a link, which would lead out of the bank.
+
+    Raises:
+        FormatError: it is one.
+    """
+    if path.is_symlink():
+        raise FormatError(path, "is a link, not a folder of its own")
 
 
 def remove_abandoned(folder: Path) -> None:
@@ -86,7 +104,7 @@ def exclusive(folder: Path, *, wait: bool) -> Iterator[None]:
     import fcntl
 
     try:
-        file = open(folder / ".lock", "ab")  # noqa: SIM115  closed below, after the lock is tried
+        file = os.fdopen(_open_plain(folder / ".lock", os.O_RDWR | os.O_CREAT), "rb")
     except OSError as error:
         raise StorageError(f"cannot write to {folder}: {error.strerror or error}") from error
     with file:
@@ -95,6 +113,24 @@ def exclusive(folder: Path, *, wait: bool) -> Iterator[None]:
         except BlockingIOError as error:
             raise StorageError(f"another process is working on {folder}: wait for it to end") from error
         yield
+
+
+class _NotPlain(OSError):
+    """A link, folder, pipe, socket or device stands where a plain file must."""
+
+
+def _open_plain(path: Path, flags: int) -> int:
+    """A descriptor of a plain file: never of a link's target, and never waiting for a pipe's other end."""
+    try:
+        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno in {errno.ELOOP, errno.ENXIO, errno.EISDIR}:  # a link, a socket, a folder
+            raise _NotPlain(error.errno, "it is not a plain file") from error
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _NotPlain(errno.EINVAL, "it is not a plain file")
+    return descriptor
 
 
 def _is_running(temporary: Path) -> bool:

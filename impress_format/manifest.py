@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
 
 from impress_format.errors import FormatError
+from impress_format.limits import MAX_LAYERS, MAX_MASKS, MAX_PIXELS, MAX_SIDE, MAX_WEIGHTS
 from impress_format.records import BankManifest
-
-MAX_MASKS = 100_000
-MAX_SIDE = 1 << 24
-MAX_LAYER = 1 << 32
 
 
 def check_manifest(path: Path, manifest: BankManifest) -> None:
@@ -19,15 +17,21 @@ def check_manifest(path: Path, manifest: BankManifest) -> None:
         FormatError: naming the field.
     """
     layers = manifest.backbone.layers
+    if len(layers) > MAX_LAYERS:
+        raise FormatError(path, f"has {len(layers):,} layers, expected at most {MAX_LAYERS:,}")
     if not manifest.backbone.masked_layers:
         raise FormatError(path, "the backbone has no maskable layer")
     if len({layer.name for layer in layers}) != len(layers):
         raise FormatError(path, "two layers have one name")
     for layer in layers:
-        if not layer.shape or any(not 1 <= side <= MAX_SIDE for side in layer.shape) or layer.size > MAX_LAYER:
+        if not layer.shape or any(not 1 <= side <= MAX_SIDE for side in layer.shape):
             raise FormatError(path, f"layer {layer.name} has shape {layer.shape}")
         if layer.masked and len(layer.shape) < 2:
             raise FormatError(path, f"layer {layer.name} has shape {layer.shape}, expected two or more axes")
+    if (weights := sum(layer.size for layer in layers)) > MAX_WEIGHTS:
+        raise FormatError(path, f"has a backbone of {weights:,} weights, expected at most {MAX_WEIGHTS:,}")
+    if prod(manifest.backbone.input_shape) > MAX_PIXELS:
+        raise FormatError(path, f"has input of shape {manifest.backbone.input_shape}: more than {MAX_PIXELS:,} values")
     if not 1 <= len(manifest.masks) <= MAX_MASKS:
         raise FormatError(path, f"plans {len(manifest.masks)} masks, expected 1 to {MAX_MASKS}")
     for index, plan in enumerate(manifest.masks):

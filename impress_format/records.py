@@ -1,15 +1,49 @@
 """The frozen records of a bank, as they are written to disk (docs/format.md).
 
-Decoding is strict: an unknown field, a missing field or a wrong type is an error, so that a record that
-decodes is a record that this release understands whole.
+Decoding is strict: an unknown field, a missing field, a wrong type or a value out of its range is an error, so that a
+record that decodes is a record that this release understands whole.
 """
 
 from __future__ import annotations
 
 from math import prod
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
+from msgspec import Meta
+
+from impress_format.limits import (
+    MAX_AXES,
+    MAX_CALIBRATION_BYTES,
+    MAX_CLASSES,
+    MAX_INTEGER,
+    MAX_LAYERS,
+    MAX_MANIFEST_BYTES,
+    MAX_MASKS,
+    MAX_SIDE,
+    MAX_TASK_BYTES,
+    MAX_TEXT,
+    MAX_WEIGHTS,
+)
+
+# Neither controls, which a terminal would obey, nor marks that are invisible or turn the direction of writing.
+_UNSEEN = r"\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff0-\uffff"
+TASK_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
+
+Text = Annotated[str, Meta(pattern=rf"\A[^{_UNSEEN}]{{1,{MAX_TEXT}}}\Z")]
+TaskName = Annotated[str, Meta(pattern=rf"\A{TASK_NAME}\Z")]
+LayerName = Annotated[str, Meta(pattern=r"\A[!#-\[\]-~]{1,200}\Z")]
+"""Visible ASCII but quote and backslash: the same in JSON as in memory."""
+Digest = Annotated[str, Meta(pattern=r"\A[0-9a-f]{32}\Z")]
+FullDigest = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+Seed = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
+Count = Annotated[int, Meta(ge=1, le=MAX_INTEGER)]
+Side = Annotated[int, Meta(ge=1, le=MAX_SIDE)]
+Share = Annotated[float, Meta(ge=0.0, le=1.0)]
+Holdout = Annotated[float, Meta(ge=0.0, lt=1.0)]
+LearningRate = Annotated[float, Meta(gt=0.0)]
+Mean = Annotated[float, Meta(ge=-1e6, le=1e6)]
+Deviation = Annotated[float, Meta(ge=1e-6, le=1e6)]
 
 Init = Literal["signed-constant", "kaiming-normal"]
 MaskKind = Literal["heterogeneous", "homogeneous", "random"]
@@ -25,8 +59,8 @@ class LayerSpec(_Record, frozen=True, omit_defaults=True):
     `masked` is false for tensors that are random but carry no mask (position embeddings, class tokens).
     """
 
-    name: str
-    shape: tuple[int, ...]
+    name: LayerName
+    shape: Annotated[tuple[Side, ...], Meta(min_length=1, max_length=MAX_AXES)]
     masked: bool = True
 
     @property
@@ -37,13 +71,13 @@ class LayerSpec(_Record, frozen=True, omit_defaults=True):
 class BackboneSpec(_Record, frozen=True):
     """All that is needed to rebuild the frozen network, and the digest to check it by."""
 
-    arch: str
+    arch: Text
     init: Init
-    seed: int
-    input_shape: tuple[int, int, int]
-    classes: int
-    layers: tuple[LayerSpec, ...]
-    digest: str
+    seed: Seed
+    input_shape: tuple[Side, Side, Side]
+    classes: Annotated[int, Meta(ge=1, le=MAX_CLASSES)]
+    layers: Annotated[tuple[LayerSpec, ...], Meta(max_length=MAX_LAYERS)]
+    digest: FullDigest
 
     @property
     def masked_layers(self) -> tuple[LayerSpec, ...]:
@@ -58,20 +92,20 @@ class BackboneSpec(_Record, frozen=True):
 class FitSpec(_Record, frozen=True):
     """How a mask or an alpha was trained; enough to train it again."""
 
-    epochs: int
-    batch_size: int
-    lr: float
-    seed: int
-    holdout: float = 0.0
+    epochs: Count
+    batch_size: Count
+    lr: LearningRate
+    seed: Seed
+    holdout: Holdout = 0.0
 
 
 class MaskPlan(_Record, frozen=True):
     """One mask of the bank, as planned when the bank was created; its file follows when it is trained."""
 
     kind: MaskKind
-    task: str | None
+    task: Text | None
     density: float
-    seed: int
+    seed: Seed
     fit: FitSpec | None
 
     @property
@@ -82,11 +116,13 @@ class MaskPlan(_Record, frozen=True):
 class BankManifest(_Record, frozen=True):
     """`bank.json`: what the bank is, and which masks it has or will have."""
 
+    max_bytes: ClassVar[int] = MAX_MANIFEST_BYTES
+
     format_version: int
     backbone: BackboneSpec
-    masks: tuple[MaskPlan, ...]
+    masks: Annotated[tuple[MaskPlan, ...], Meta(max_length=MAX_MASKS)]
     calibration: bool = False
-    digest: str = ""
+    digest: Digest = ""
 
 
 class MaskRecord(_Record, frozen=True):
@@ -96,22 +132,26 @@ class MaskRecord(_Record, frozen=True):
     same whichever release of zstd compressed it.
     """
 
-    index: int
+    max_bytes: ClassVar[int] = MAX_WEIGHTS
+
+    index: Annotated[int, Meta(ge=0, lt=MAX_MASKS)]
     plan: MaskPlan
-    ones: tuple[int, ...]
-    bits: str
-    backbone: str
-    accuracy: float | None
-    digest: str = ""
+    ones: Annotated[tuple[Count, ...], Meta(max_length=MAX_LAYERS)]
+    bits: Digest
+    backbone: FullDigest
+    accuracy: Share | None
+    digest: Digest = ""
 
 
 class CalibrationRecord(_Record, frozen=True):
     """Header of the calibration images: how to normalise their pixels (units of pixel / 255, per channel)."""
 
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    backbone: str
-    digest: str = ""
+    max_bytes: ClassVar[int] = MAX_CALIBRATION_BYTES
+
+    mean: tuple[Mean, ...]
+    std: tuple[Deviation, ...]
+    backbone: FullDigest
+    digest: Digest = ""
 
 
 class TaskFit(_Record, frozen=True, omit_defaults=True):
@@ -120,14 +160,14 @@ class TaskFit(_Record, frozen=True, omit_defaults=True):
     `start` is the digest of the task file whose alpha this one went on from (`task update`), null if from 1/K.
     """
 
-    epochs: int
-    lr: float
-    seed: int = 0
-    batch_size: int = 128
-    l1: float = 0.0
-    holdout: float = 0.0
-    shots: int | None = None
-    start: str | None = None
+    epochs: Count
+    lr: LearningRate
+    seed: Seed = 0
+    batch_size: Count = 128
+    l1: Annotated[float, Meta(ge=0.0)] = 0.0
+    holdout: Holdout = 0.0
+    shots: Count | None = None
+    start: Digest | None = None
 
 
 class TaskRecord(_Record, frozen=True, omit_defaults=True):
@@ -137,14 +177,16 @@ class TaskRecord(_Record, frozen=True, omit_defaults=True):
     valid when masks are added, and is refused beside other masks. `granularity` is G of method.md.
     """
 
-    name: str
-    task: str
-    basis: str
-    accuracy: float
-    train_accuracy: float
+    max_bytes: ClassVar[int] = MAX_TASK_BYTES
+
+    name: TaskName
+    task: Text
+    basis: Digest
+    accuracy: Share
+    train_accuracy: Share
     fit: TaskFit
-    granularity: int = 1
-    digest: str = ""
+    granularity: Side = 1
+    digest: Digest = ""
 
 
 def supermask_sizes(layers: tuple[LayerSpec, ...], density: float) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from impress_format.bank import Bank, open_bank
+from impress_format.bank import MASKS, TASKS, Bank, open_bank
 from impress_format.errors import FormatError, ImpressError
 from impress_format.weights import backbone_digest
 
@@ -76,15 +76,19 @@ def _check_backbone(bank: Bank) -> None:
 
 
 def _strays(bank: Bank) -> Iterator[Path]:
-    """Files that belong to no bank. Hidden ones (lock, unfinished writes) are no part of it and pass."""
+    """What belongs to no bank. Hidden files (lock, unfinished writes) are no part of it and pass.
+
+    A folder that does not belong is one stray, whatever is in it: it may be deeper than paths can be long.
+    """
     known = {bank.manifest_path, *(bank.mask_path(index) for index in range(len(bank.manifest.masks)))}
+    known |= {bank.task_path(name) for name in bank.task_names()}
+    folders = [bank.path / MASKS, bank.path / TASKS]
     if bank.manifest.calibration:
         known.add(bank.calibration_path)
-    for path in sorted(bank.path.rglob("*")):
-        is_task = path.parent == bank.path / "tasks" and path.suffix == ".safetensors"
-        is_folder = path.is_dir() and not path.is_symlink() and path.parent == bank.path
-        if not (path in known or is_task or path.name.startswith(".") or is_folder):
-            yield path
+    for folder in (bank.path, *filter(Path.is_dir, folders)):
+        for path in sorted(folder.iterdir()):
+            if not (path in known or path.name.startswith(".") or (path in folders and path.is_dir())):
+                yield path
 
 
 def _refuse(path: Path) -> None:
@@ -92,4 +96,6 @@ def _refuse(path: Path) -> None:
 
 
 def _relative(bank: Bank, path: Path) -> str:
-    return path.relative_to(bank.path).as_posix()
+    """The path within the bank, fit to print: a file name may hold line breaks, escapes of terminals, or no text."""
+    name = path.relative_to(bank.path).as_posix()
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in name)

@@ -7,16 +7,18 @@ refused as a whole, with the version named, since its files may mean what this r
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
 from impress_format.errors import FormatError, UnsupportedVersion
+from impress_format.limits import MAX_INTEGER
 
 FORMAT_VERSION = 1
 
 
 class _VersionOnly(msgspec.Struct):
-    format_version: int
+    format_version: Annotated[int, msgspec.Meta(ge=-MAX_INTEGER, le=MAX_INTEGER)]
 
 
 def check_version(path: Path, manifest: bytes) -> int:
@@ -28,7 +30,7 @@ def check_version(path: Path, manifest: bytes) -> int:
     """
     try:
         version = msgspec.json.decode(manifest, type=_VersionOnly).format_version
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise FormatError(path, f"is not a bank manifest ({error})") from error
     if version > FORMAT_VERSION:
         raise UnsupportedVersion(

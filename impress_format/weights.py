@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -18,14 +18,20 @@ from impress_format.records import Init, LayerSpec
 
 FloatArray = npt.NDArray[np.float32]
 
+_BLOCK = 1 << 14
+"""Weights drawn at a time, a multiple of 64: they fit the cache, and a digest takes constant memory."""
 _UNMASKED_SCALE = 0.02
 """Size of random values outside maskable layers: the deviation ViT gives its position embeddings."""
 
 
 def random_words(seed: int, label: str, count: int) -> npt.NDArray[np.uint64]:
     """The first `count` 64-bit words of the substream (`seed`, `label`)."""
+    return _philox(seed, label).random_raw(count)
+
+
+def _philox(seed: int, label: str) -> np.random.Philox:
     key = hashlib.sha256(f"impress/{seed}/{label}".encode()).digest()[:16]
-    return np.random.Philox(key=np.frombuffer(key, dtype="<u8").astype(np.uint64)).random_raw(count)
+    return np.random.Philox(key=np.frombuffer(key, dtype="<u8").astype(np.uint64))
 
 
 def substream_seed(seed: int, label: str) -> int:
@@ -43,35 +49,49 @@ def layer_weights(seed: int, init: Init, layer: LayerSpec) -> FloatArray:
 
     signed-constant: +-sqrt(2 / fan_in), Ramanujan et al. 2019. kaiming-normal: N(0, 2 / fan_in), He et al. 2015.
     """
-    if not layer.masked:
-        return (_signs(seed, layer) * np.float32(_UNMASKED_SCALE)).reshape(layer.shape)
-    scale = math.sqrt(2.0 / math.prod(layer.shape[1:]))
-    if init == "signed-constant":
-        return (_signs(seed, layer) * np.float32(scale)).reshape(layer.shape)
-    # Centre of one of 2**52 equal cells of (0, 1): never 0 or 1, and exact in float64.
-    words = random_words(seed, layer.name, layer.size) >> np.uint64(12)
-    uniform = (words.astype(np.float64) + 0.5) * 2.0**-52
-    return (_normal_quantile(uniform) * scale).astype(np.float32).reshape(layer.shape)
+    weights = np.empty(layer.size, dtype=np.float32)
+    for start, block in zip(range(0, layer.size, _BLOCK), _blocks(seed, init, layer), strict=True):
+        weights[start : start + _BLOCK] = block
+    return weights.reshape(layer.shape)
 
 
 def backbone_digest(seed: int, init: Init, layers: Iterable[LayerSpec]) -> str:
-    """Digest of the backbone that `seed` gives, without building it."""
-    return weights_digest((layer, layer_weights(seed, init, layer)) for layer in layers)
+    """Digest of the backbone that `seed` gives, without building it, in constant memory."""
+    return _digest((layer, _blocks(seed, init, layer)) for layer in layers)
 
 
 def weights_digest(weights: Iterable[tuple[LayerSpec, FloatArray]]) -> str:
     """SHA-256 over name, shape and little-endian float32 weights of every layer, in order."""
+    return _digest((layer, [values]) for layer, values in weights)
+
+
+def _digest(weights: Iterable[tuple[LayerSpec, Iterable[FloatArray]]]) -> str:
     digest = hashlib.sha256()
-    for layer, values in weights:
+    for layer, blocks in weights:
         digest.update(f"{layer.name}:{','.join(map(str, layer.shape))}\n".encode())
-        digest.update(np.ascontiguousarray(values, dtype="<f4").tobytes())
+        for block in blocks:
+            digest.update(np.ascontiguousarray(block, dtype="<f4").data)
     return digest.hexdigest()
 
 
-def _signs(seed: int, layer: LayerSpec) -> FloatArray:
+def _blocks(seed: int, init: Init, layer: LayerSpec) -> Iterator[FloatArray]:
+    """One layer's weights in C order, `_BLOCK` at a time: the same stream as if drawn at once."""
+    words = _philox(seed, layer.name)
+    scale = math.sqrt(2.0 / math.prod(layer.shape[1:])) if layer.masked else _UNMASKED_SCALE
+    for start in range(0, layer.size, _BLOCK):
+        count = min(_BLOCK, layer.size - start)
+        if init == "signed-constant" or not layer.masked:
+            yield _signs(words.random_raw(-(-count // 64)), count) * np.float32(scale)
+        else:
+            # Centre of one of 2**52 equal cells of (0, 1): never 0 or 1, and exact in float64.
+            cells = words.random_raw(count) >> np.uint64(12)
+            uniform = (cells.astype(np.float64) + 0.5) * 2.0**-52
+            yield (_normal_quantile(uniform) * scale).astype(np.float32)
+
+
+def _signs(words: npt.NDArray[np.uint64], count: int) -> FloatArray:
     """+1 where the stream's bit is one, else -1; least significant bit of each word first."""
-    words = random_words(seed, layer.name, -(-layer.size // 64))
-    bits = np.unpackbits(words.astype("<u8").view(np.uint8), count=layer.size, bitorder="little")
+    bits = np.unpackbits(words.astype("<u8").view(np.uint8), count=count, bitorder="little")
     return bits.astype(np.float32) * np.float32(2) - np.float32(1)
 
 

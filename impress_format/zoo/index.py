@@ -19,8 +19,9 @@ from pathlib import Path
 
 import msgspec
 
-from impress_format.bank import MAX_CALIBRATION_BYTES, MAX_MANIFEST_BYTES, MAX_TASK_BYTES, open_bank
+from impress_format.bank import open_bank
 from impress_format.errors import FormatError, UsageError, ZooError
+from impress_format.limits import MAX_CALIBRATION_BYTES, MAX_MANIFEST_BYTES, MAX_TASK_BYTES
 
 INDEX = "index.json"
 ZOO_VERSION = 1

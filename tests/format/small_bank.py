@@ -14,6 +14,7 @@ from impress_format.weights import backbone_digest
 LAYERS = (LayerSpec(name="a.weight", shape=(5, 7)), LayerSpec(name="b.weight", shape=(3, 5)))
 DENSITY = 0.2
 ONES = (7, 3)
+PIXELS = np.arange(28, dtype=np.uint8).reshape(4, 1, 1, 7)
 ALPHA = np.array([[0.5, -1.25], [2.0, 0.125]], dtype=np.float32)
 
 
@@ -58,9 +59,11 @@ def task_record(bank: Bank, name: str, task: str, masks: int = 2) -> TaskRecord:
     return TaskRecord(name=name, task=task, basis=basis, accuracy=0.9, train_accuracy=0.95, fit=fit)
 
 
-def make(path: Path, seed: int = 0) -> Bank:
-    """Three masks, and two tasks over the first two of them."""
-    bank = create_bank(path, spec(seed), PLANS, calibration=False)
+def make(path: Path, seed: int = 0, *, calibration: bool = False) -> Bank:
+    """Three masks, and two tasks over the first two of them; with calibration images if asked."""
+    bank = create_bank(path, spec(seed), PLANS, calibration=calibration)
+    if calibration:
+        bank.write_calibration(PIXELS, [0.25], [0.5])
     for index in range(len(PLANS)):
         bank.write_mask(index, mask(index), None if PLANS[index].kind == "random" else 0.75 + index / 10)
     bank.write_task(task_record(bank, "one", "rotated-digits/1"), ALPHA)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,14 +12,29 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from impress_format import ImpressError, verify_bank
+from impress_format.create import create_bank
 
-FILES = ("bank.json", "masks/00001.safetensors", "tasks/one.safetensors")
+FILES = ("bank.json", "masks/00000.safetensors", "tasks/one.safetensors", "calibration.safetensors")
+GOLDEN = Path(__file__).parents[1] / "golden" / "v1" / "digits.impress"
+GOLDEN_FILES = sorted(path.relative_to(GOLDEN).as_posix() for path in GOLDEN.rglob("*") if path.is_file())
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("damage") / "a.impress"
     small_bank.make(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def one_of_each(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bank with one file of each kind, so that verifying it 40,000 times takes seconds."""
+    path = tmp_path_factory.mktemp("damage") / "a.impress"
+    bank = create_bank(path, small_bank.spec(), small_bank.PLANS[:1], calibration=True)
+    bank.write_calibration(small_bank.PIXELS, [0.25], [0.5])
+    bank.write_mask(0, small_bank.mask(0), 0.75)
+    bank.write_task(small_bank.task_record(bank, "one", "rotated-digits/1", masks=1), small_bank.ALPHA[:1])
+    assert verify_bank(path).ok
     return path
 
 
@@ -38,33 +54,48 @@ def test_the_undamaged_bank_is_ok(folder: Path) -> None:
     assert (outcome.ok, outcome.checked) == (True, 6)
 
 
-@pytest.mark.parametrize("file", FILES)
-def test_every_flipped_bit_is_reported_naming_the_file(folder: Path, file: str) -> None:
-    content = (folder / file).read_bytes()
+def flips(content: bytes) -> Iterator[bytes]:
     for bit in range(8 * len(content)):
         damaged = bytearray(content)
         damaged[bit // 8] ^= 1 << bit % 8
-        assert reported(folder, file, bytes(damaged)), f"bit {bit} of {file}"
+        yield bytes(damaged)
+
+
+def truncations(content: bytes) -> Iterator[bytes]:
+    return (content[:length] for length in range(len(content)))
+
+
+@pytest.mark.parametrize("damage", [flips, truncations])
+@pytest.mark.parametrize("file", FILES)
+def test_every_flipped_bit_and_every_truncation_is_reported_naming_the_file(
+    one_of_each: Path, file: str, damage: Callable[[bytes], Iterator[bytes]]
+) -> None:
+    for number, damaged in enumerate(damage((one_of_each / file).read_bytes())):
+        assert reported(one_of_each, file, damaged), f"{damage.__name__} {number} of {file}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", [flips, truncations])
+@pytest.mark.parametrize("file", GOLDEN_FILES)
+def test_so_is_every_one_of_the_golden_bank(
+    tmp_path: Path, file: str, damage: Callable[[bytes], Iterator[bytes]]
+) -> None:
+    copy = Path(shutil.copytree(GOLDEN, tmp_path / "a.impress"))
+    for number, damaged in enumerate(damage((GOLDEN / file).read_bytes())):
+        assert reported(copy, file, damaged), f"{damage.__name__} {number} of {file}"
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_every_truncation_is_reported_naming_the_file(folder: Path, file: str) -> None:
-    content = (folder / file).read_bytes()
-    for length in range(len(content)):
-        assert reported(folder, file, content[:length]), f"{file} cut to {length}"
-
-
-@pytest.mark.parametrize("file", FILES)
-def test_bytes_added_at_the_end_are_reported(folder: Path, file: str) -> None:
-    content = (folder / file).read_bytes()
+def test_bytes_added_at_the_end_are_reported(one_of_each: Path, file: str) -> None:
+    content = (one_of_each / file).read_bytes()
     for tail in (b"\0", b" ", b"\n", content):
-        assert reported(folder, file, content + tail)
+        assert reported(one_of_each, file, content + tail)
 
 
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.sampled_from(FILES), st.binary(max_size=300))
-def test_random_bytes_are_reported_and_raise_nothing_else(folder: Path, file: str, content: bytes) -> None:
-    assert reported(folder, file, content)
+def test_random_bytes_are_reported_and_raise_nothing_else(one_of_each: Path, file: str, content: bytes) -> None:
+    assert reported(one_of_each, file, content)
 
 
 def test_missing_and_foreign_files_are_reported(folder: Path, tmp_path: Path) -> None:

@@ -1,0 +1,104 @@
+"""The header of a safetensors file, read strictly: every size is known to be right before a tensor is touched.
+
+A file is eight bytes with the header's length, the header in JSON, padded with spaces, then the tensors one after the
+other: they tile the rest of the file without holes, overlaps or bytes left over.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from msgspec import Meta
+
+from impress_format.errors import FormatError
+from impress_format.limits import MAX_AXES, MAX_HEADER_BYTES, MAX_INTEGER, MAX_LAYERS
+from impress_format.strict_json import check_json
+
+METADATA_KEY = "impress"
+
+_SAFETENSORS_METADATA = "__metadata__"
+_LENGTH_BYTES = 8
+_DTYPES: dict[str, np.dtype[np.generic]] = {"U8": np.dtype("u1"), "F16": np.dtype("<f2"), "F32": np.dtype("<f4")}
+
+_Offset = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
+_Side = Annotated[int, Meta(ge=1, le=MAX_INTEGER)]
+
+
+class _Tensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    dtype: Literal["U8", "F16", "F32"]
+    shape: Annotated[tuple[_Side, ...], Meta(max_length=MAX_AXES)]
+    data_offsets: tuple[_Offset, _Offset]
+
+    @property
+    def size(self) -> int:
+        return prod(self.shape) * _DTYPES[self.dtype].itemsize
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Header:
+    """What stands before the tensors: the record's JSON, and where each tensor is."""
+
+    record: bytes
+    tensors: dict[str, _Tensor]
+    start: int
+
+
+def parse_header(path: Path, content: bytes) -> Header:
+    """Check the header of a whole safetensors file against the file's size.
+
+    Raises:
+        FormatError: not safetensors, other metadata than one record, or tensors that do not tile the file.
+    """
+    length = int.from_bytes(content[:_LENGTH_BYTES], "little")
+    start = _LENGTH_BYTES + length
+    if len(content) < _LENGTH_BYTES or start > len(content):
+        raise FormatError(path, "is not a safetensors file (cut short or damaged)")
+    if length > MAX_HEADER_BYTES:
+        raise FormatError(path, f"has a header of {length:,} bytes, expected at most {MAX_HEADER_BYTES:,}")
+    text = content[_LENGTH_BYTES:start]
+    if not text.startswith(b"{"):
+        raise FormatError(path, "is not a safetensors file (no header)")
+    check_json(path, text, longest=MAX_HEADER_BYTES)
+    try:
+        fields = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+        metadata = msgspec.json.decode(fields.pop(_SAFETENSORS_METADATA, b"{}"), type=dict[str, str])
+        if set(metadata) != {METADATA_KEY}:
+            raise FormatError(path, f"is not a file of a bank: expected one metadata key, {METADATA_KEY!r}")
+        if len(fields) > MAX_LAYERS:
+            raise FormatError(path, f"holds {len(fields):,} tensors, expected at most {MAX_LAYERS:,}")
+        tensors = {name: msgspec.json.decode(field, type=_Tensor) for name, field in fields.items()}
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise FormatError(path, f"is not a safetensors file ({error})") from error
+    _check_tiling(path, tensors, len(content) - start)
+    return Header(record=metadata[METADATA_KEY].encode(), tensors=tensors, start=start)
+
+
+def read_tensors(content: bytes, header: Header) -> dict[str, npt.NDArray[np.generic]]:
+    """Views of the tensors of the file that `header` was parsed from."""
+    tensors: dict[str, npt.NDArray[np.generic]] = {}
+    for name, tensor in header.tensors.items():
+        start = header.start + tensor.data_offsets[0]
+        flat = np.frombuffer(content, dtype=_DTYPES[tensor.dtype], count=prod(tensor.shape), offset=start)
+        tensors[name] = flat.reshape(tensor.shape)
+    return tensors
+
+
+def _check_tiling(path: Path, tensors: dict[str, _Tensor], size: int) -> None:
+    end = 0
+    for name, tensor in sorted(tensors.items(), key=lambda item: item[1].data_offsets):
+        first, last = tensor.data_offsets
+        if first != end:
+            raise FormatError(path, f"tensor {name!r} starts at byte {first}, expected {end}: a hole or an overlap")
+        if last - first != tensor.size:
+            raise FormatError(
+                path, f"tensor {name!r} takes {last - first} bytes, its type and shape {tensor.shape} {tensor.size}"
+            )
+        end = last
+    if end != size:
+        raise FormatError(path, f"holds {size} bytes of tensors, its header says {end}")

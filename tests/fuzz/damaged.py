@@ -1,0 +1,132 @@
+"""Files of a small bank under mutation: how each kind is taken apart, sealed again and read."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import zstandard
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "format"))
+
+import small_bank
+
+from impress_format.bank import open_bank
+from impress_format.codec import CodecError, decode_mask, encode_mask
+from impress_format.errors import ImpressError
+from impress_format.limits import MAX_WEIGHTS
+from impress_format.verify import verify_bank
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "v1" / "digits.impress"
+FILES = {
+    "manifest": "bank.json",
+    "mask": "masks/00000.safetensors",
+    "task": "tasks/one.safetensors",
+    "calibration": "calibration.safetensors",
+}
+KINDS = (*FILES, "frame")
+_LAYER, _ONES = small_bank.LAYERS[0], small_bank.ONES[0]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A small bank in `folder`, one file of which is replaced for each input."""
+
+    folder: Path
+    kind: str
+    undamaged: bytes
+
+    def seeds(self) -> list[bytes]:
+        """Inputs that are read without an error, and files of the golden bank."""
+        if self.kind == "frame":
+            mask = small_bank.mask(11)[_LAYER.name]
+            frame = encode_mask(mask)
+            return [b"\0" + frame, b"\1" + zstandard.decompress(frame)]
+        contents = [self.undamaged]
+        part = {"manifest": "bank.json", "mask": "masks/*", "task": "tasks/*"}.get(self.kind)
+        contents += [path.read_bytes() for path in sorted(GOLDEN.glob(part))] if part else []
+        seeds = [b"\0" + content for content in contents]
+        if self.kind != "manifest":
+            seeds += [b"\1" + _without_length(content) for content in contents]
+        return seeds
+
+    def run(self, data: bytes) -> bool:
+        """Read one input: whether it was taken. Only this project's errors may come out.
+
+        If the first byte is odd, the rest is header, NUL, tensors, and the header's length is made right; of a frame it
+        is the content. Every second input gets a right checksum, by no byte of it that a search could settle on.
+        """
+        selector, content = data[0] if data else 0, data[1:]
+        if self.kind == "frame":
+            return _decode(zstandard.compress(content) if selector & 1 else content)
+        if selector & 1 and self.kind != "manifest":
+            header, _, body = content.partition(b"\0")
+            content = len(header).to_bytes(8, "little") + header + body
+        if zlib.crc32(data) & 1:
+            content = sealed(content, safetensors=self.kind != "manifest")
+        (self.folder / FILES[self.kind]).write_bytes(content)
+        try:
+            self.read()
+        except ImpressError as error:
+            str(error).encode()  # fit to print
+            return False
+        return True
+
+    def read(self) -> None:
+        """Read the file as every command does, and hold what comes out to what the format says."""
+        bank = open_bank(self.folder)
+        if self.kind == "mask":
+            _, masks = bank.read_mask(0)
+            bank.read_mask_record(0)
+            assert {name: mask.shape for name, mask in masks.items()} == {
+                layer.name: layer.shape for layer in small_bank.LAYERS
+            }
+        elif self.kind == "task":
+            record, alpha = bank.read_task("one")
+            bank.read_task_record("one")
+            assert record.name == "one"
+            assert np.isfinite(alpha).all()
+        elif self.kind == "calibration":
+            _, pixels = bank.read_calibration()
+            assert pixels.shape[1:] == bank.backbone.input_shape
+        else:
+            assert bank.backbone.weights <= MAX_WEIGHTS
+            if sum(layer.size for layer in bank.backbone.layers) < 1 << 16:
+                verify_bank(self.folder)  # reads every file under the mutated manifest
+
+
+def make(folder: Path, kind: str) -> Target:
+    """A bank in `folder` whose file of `kind` inputs will replace."""
+    small_bank.make(folder, calibration=True)
+    return Target(folder, kind, (folder / FILES[kind]).read_bytes() if kind in FILES else b"")
+
+
+def sealed(content: bytes, *, safetensors: bool) -> bytes:
+    """The same bytes with the right checksum, where there is room for one (docs/format.md, Checksum)."""
+    marker = rb"\"digest\":\"" if safetensors else b'"digest": "'
+    find: Callable[[bytes], int] = content.find if safetensors else content.rfind
+    start = find(marker) + len(marker)
+    if start < len(marker) or start + 32 > len(content):
+        return content
+    digest = hashlib.sha256(content[:start] + b"0" * 32 + content[start + 32 :]).hexdigest()[:32]
+    return content[:start] + digest.encode() + content[start + 32 :]
+
+
+def _without_length(content: bytes) -> bytes:
+    end = 8 + int.from_bytes(content[:8], "little")
+    return content[8:end] + b"\0" + content[end:]
+
+
+def _decode(frame: bytes) -> bool:
+    try:
+        mask = decode_mask(frame, _LAYER.shape, _ONES)
+    except CodecError:
+        return False
+    assert mask.shape == _LAYER.shape
+    assert int(mask.sum()) == _ONES
+    return True
