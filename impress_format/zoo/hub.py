@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from impress_format.errors import UsageError, ZooError
-from impress_format.files import read_limited
 from impress_format.zoo.index import INDEX
-from impress_format.zoo.sources import copy_file
+from impress_format.zoo.sources import copy_file, read_small
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -55,7 +54,7 @@ class HubSource:
             if path not in self.sizes:
                 return None
             self._check_size(path, limit)
-        return read_limited(self._cached(path), limit)
+        return read_small(self._cached(path), limit)
 
     def fetch(self, path: str, part: Path, size: int) -> None:
         if self.sizes is not None:

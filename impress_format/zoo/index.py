@@ -22,6 +22,7 @@ import msgspec
 from impress_format.bank import open_bank
 from impress_format.errors import FormatError, UsageError, ZooError
 from impress_format.limits import MAX_CALIBRATION_BYTES, MAX_MANIFEST_BYTES, MAX_TASK_BYTES
+from impress_format.strict_json import check_json
 
 INDEX = "index.json"
 ZOO_VERSION = 1
@@ -31,6 +32,7 @@ MAX_CARD_BYTES = 1 << 20
 MAX_MASK_BYTES = 1 << 30  # two masks of the largest layer there may be, as bitmaps
 MAX_BANK_BYTES = 16 << 30
 _MAX_TEXT = 2000
+_MAX_TEXT_BYTES = 6 * _MAX_TEXT  # a character outside the basic plane, escaped, takes twelve bytes; few are
 _MAX_TAGS = 50
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,79}", re.ASCII)
@@ -107,12 +109,15 @@ def parse_index(where: str, content: bytes) -> ZooIndex:
     if len(content) > MAX_INDEX_BYTES:
         raise ZooError(f"{where}: is larger than the {MAX_INDEX_BYTES:,} bytes an index may have")
     try:
+        check_json(Path(where), content, longest=_MAX_TEXT_BYTES)
         version = msgspec.json.decode(content, type=_VersionOnly).zoo_version
         if version > ZOO_VERSION:
             raise ZooError(
                 f"{where}: has zoo version {version}, this release reads {ZOO_VERSION}: upgrade impresslearn"
             )
         index = msgspec.json.decode(content, type=ZooIndex)
+    except FormatError as error:
+        raise ZooError(str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ZooError(f"{where}: is not the index of a zoo ({_one_line(str(error))})") from error
     if version < 1:
@@ -138,7 +143,7 @@ def find_bank(index: ZooIndex, name: str) -> ZooBank:
         UsageError: there is none; with the names that are near.
     """
     by_name = {bank.name: bank for bank in index.banks}
-    wanted = name.removesuffix(".impress")
+    wanted = name if name in by_name else name.removesuffix(".impress")  # the folder's name is taken too
     if wanted in by_name:
         return by_name[wanted]
     near = difflib.get_close_matches(wanted, by_name, n=3, cutoff=0.5)

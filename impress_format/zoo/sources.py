@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Protocol
 
-from impress_format.errors import StorageError, UsageError, ZooError
+from impress_format.errors import FormatError, StorageError, UsageError, ZooError
 from impress_format.files import read_limited
 from impress_format.zoo.index import INDEX, MAX_CARD_BYTES, MAX_INDEX_BYTES, ZooBank, ZooIndex, parse_index
 
@@ -54,7 +54,7 @@ class FolderSource:
 
     def read(self, path: str, limit: int) -> bytes | None:
         place = self.place(path)
-        return read_limited(place, limit) if place.exists() else None
+        return read_small(place, limit) if place.exists() else None
 
     def fetch(self, path: str, part: Path, size: int) -> None:
         place = self.place(path)
@@ -111,7 +111,7 @@ def zoo_name(text: str | None) -> str:
     """
     if text := text or os.environ.get(ENVIRONMENT):
         return text
-    if _CHECKOUT_ZOO.is_dir():
+    if (_CHECKOUT_ZOO / INDEX).is_file():  # beside an installed package, `zoo` may be somebody else's folder
         return str(_CHECKOUT_ZOO)
     raise UsageError(f"no zoo is named: give --zoo FOLDER, https://…/ or hf://OWNER/NAME, or set {ENVIRONMENT}")
 
@@ -148,6 +148,18 @@ def read_card_text(source: Source, bank: ZooBank) -> str | None:
         return None
     text = content.decode(errors="replace").expandtabs()
     return "".join(character for character in text if character.isprintable() or character == "\n")
+
+
+def read_small(path: Path, limit: int) -> bytes:
+    """A file of a zoo that is on this disk.
+
+    Raises:
+        ZooError: it is no plain file, cannot be read, or is larger than `limit`.
+    """
+    try:
+        return read_limited(path, limit)
+    except FormatError as error:
+        raise ZooError(str(error)) from error
 
 
 def copy_file(source: Path, target: Path) -> None:

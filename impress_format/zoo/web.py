@@ -151,6 +151,8 @@ class WebSource:
                 if error.code in _TRANSIENT:
                     raise _Interrupted(f"the server answered {error.code}", _retry_after(error)) from error
                 raise ZooError(f"{self.base}{path}: the server answered {error.code}") from error
+        except (ValueError, http.client.InvalidURL) as error:  # of a host name or a redirect; asking again is no use
+            raise ZooError(f"{self.base}{path}: leads to an address that is none ({error})") from error
         return response
 
     def _persist(self, path: str, attempt: Callable[[], T], *, progress: Callable[[], int]) -> T:
@@ -187,10 +189,11 @@ def open_web(base: str, patience: Patience | None = None) -> WebSource:
     try:
         parts = urllib.parse.urlsplit(base)
         valid = bool(parts.hostname) and not (parts.query or parts.fragment or parts.username or parts.password)
+        valid = valid and parts.port != 0 and base.isascii() and base.isprintable() and " " not in base
     except ValueError:
         valid = False
     if not valid:
-        raise UsageError(f"{base}: expected https://HOST/PATH/, without user, query or fragment")
+        raise UsageError(f"{base!r}: expected https://HOST/PATH/ in plain ASCII, without user, query or fragment")
     if parts.scheme != "https" and not _is_loopback(base):
         raise UsageError(f"{base}: plain http is taken from this machine only; use https://")
     return WebSource(base.rstrip("/") + "/", patience or Patience())

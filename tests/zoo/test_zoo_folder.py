@@ -28,7 +28,7 @@ from impress_format.zoo.index import (
 )
 from impress_format.zoo.pull import pull_bank
 from impress_format.zoo.push import prepare, push
-from impress_format.zoo.sources import FolderSource, open_source, read_index
+from impress_format.zoo.sources import FolderSource, open_source, read_card_text, read_index, zoo_name
 from impress_format.zoo.verify import verify_zoo
 
 SHIPPED = Path(__file__).parents[2] / "zoo"
@@ -211,6 +211,31 @@ def test_one_file_named_twice_is_refused_whatever_its_case(bank: Path) -> None:
     index["banks"][0]["files"][-1] = twin
     with pytest.raises(ZooError, match="twice"):
         parse_index("here", json.dumps(index).encode())
+
+
+def test_an_index_with_a_key_twice_is_refused() -> None:
+    with pytest.raises(ZooError, match=r"here: .*'banks' twice"):
+        parse_index("here", b'{"zoo_version": 1, "banks": [], "banks": []}')
+
+
+def test_a_card_that_is_no_plain_file_is_an_error_of_the_zoo(zoo: Path) -> None:
+    entry = find_bank(read_index(FolderSource(zoo)), "tiny")
+    (zoo / entry.card).unlink(missing_ok=True)
+    (zoo / entry.card).mkdir()
+    with pytest.raises(ZooError, match=entry.card):
+        read_card_text(FolderSource(zoo), entry)
+
+
+def test_a_folder_called_zoo_without_an_index_is_not_taken_for_one(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.delenv("IMPRESS_ZOO", raising=False)
+    monkeypatch.setattr("impress_format.zoo.sources._CHECKOUT_ZOO", tmp_path)
+    with pytest.raises(UsageError, match="no zoo is named"):
+        zoo_name(None)
+
+
+def test_a_bank_may_be_named_by_its_folder(zoo: Path) -> None:
+    index = read_index(FolderSource(zoo))
+    assert find_bank(index, "tiny.impress") == find_bank(index, "tiny")
 
 
 def test_an_index_too_large_or_too_deep_is_refused() -> None:

@@ -144,6 +144,21 @@ def test_a_long_retry_after_is_cut_to_the_longest_wait(server: FlakyServer, targ
     assert time.monotonic() - started < 60
 
 
+def test_a_redirect_to_no_address_is_given_up_at_once(server: FlakyServer, target: Path) -> None:
+    server.answers[MASK] += [server_does.status(302, Location="http://[half/")]
+    with pytest.raises(ZooError, match="an address that is none"):
+        pull(server, target)
+    assert len(server.requests(MASK)) == 1
+
+
+@pytest.mark.parametrize(
+    "base", ["https://host/a b", "https://hóst/", "https://host:0/", "https:///path", "https://u@h/"]
+)
+def test_an_address_that_is_none_is_refused(base: str) -> None:
+    with pytest.raises(UsageError, match="expected https://HOST/PATH/"):
+        open_web(base)
+
+
 @pytest.mark.parametrize(("answer", "words"), [(500, "answered 500, after 3 attempts"), (403, "answered 403")])
 def test_a_server_that_stays_broken_is_given_up_with_its_answer(
     server: FlakyServer, target: Path, answer: int, words: str
