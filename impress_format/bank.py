@@ -5,6 +5,7 @@
       masks/00000.safetensors ...  one file a mask; a finished file is its result
       tasks/NAME.safetensors ...   one file a task
       calibration.safetensors      images for norm statistics; only for networks with BatchNorm
+      identity.safetensors         statistics that signatures of tasks are made with
 
 The manifest names every mask before it is trained; a mask that is planned and has no file is still to be
 trained. So a killed run is taken up where it stopped, and no file is ever written twice.
@@ -20,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -38,15 +40,18 @@ from impress_format.files import check_folder, make_folder, read_limited, remove
 from impress_format.limits import (
     MAX_CALIBRATION_BYTES,
     MAX_HEADER_BYTES,
+    MAX_IDENTITY_BYTES,
     MAX_MANIFEST_BYTES,
     MAX_TASK_BYTES,
 )
 from impress_format.manifest import check_manifest
 from impress_format.records import (
+    TAG_BYTES,
     TASK_NAME,
     BackboneSpec,
     BankManifest,
     CalibrationRecord,
+    IdentityRecord,
     MaskRecord,
     TaskRecord,
     alpha_columns,
@@ -56,6 +61,7 @@ from impress_format.versions import check_version
 
 MANIFEST = "bank.json"
 CALIBRATION = "calibration.safetensors"
+IDENTITY = "identity.safetensors"
 MASKS = "masks"
 TASKS = "tasks"
 _SUFFIX = ".safetensors"
@@ -75,6 +81,7 @@ class Bank:
     path: Path
     manifest: BankManifest
     _bits: dict[int, str] = field(default_factory=dict, repr=False, compare=False)
+    _tag: list[bytes] = field(default_factory=list, repr=False, compare=False)
 
     @property
     def backbone(self) -> BackboneSpec:
@@ -87,6 +94,21 @@ class Bank:
     @property
     def calibration_path(self) -> Path:
         return self.path / CALIBRATION
+
+    @property
+    def identity_path(self) -> Path:
+        return self.path / IDENTITY
+
+    def identity_tag(self) -> bytes:
+        """The first bytes of the identity file's digest, which every signature made with it begins with.
+
+        Raises:
+            FormatError: the file is missing or damaged.
+        """
+        if not self._tag:
+            record = read_record(self.identity_path, IdentityRecord, MAX_IDENTITY_BYTES)
+            self._tag.append(bytes.fromhex(record.digest)[:TAG_BYTES])
+        return self._tag[0]
 
     def mask_path(self, index: int) -> Path:
         return self.path / MASKS / f"{index:05d}{_SUFFIX}"
@@ -201,7 +223,9 @@ class Bank:
             self.find_task(name)
         return read_record(path, TaskRecord, self._task_limit())
 
-    def write_mask(self, index: int, masks: Mapping[str, BoolArray], accuracy: float | None) -> None:
+    def write_mask(
+        self, index: int, masks: Mapping[str, BoolArray], accuracy: float | None, signature: bytes | None = None
+    ) -> None:
         """Store a trained mask; one that is there already is kept (an equal run made it)."""
         plan = self.manifest.masks[index]
         record = MaskRecord(
@@ -211,6 +235,7 @@ class Bank:
             bits=bits_digest([masks[layer.name] for layer in self.backbone.masked_layers]),
             backbone=self.backbone.digest,
             accuracy=accuracy,
+            signature=signature,
         )
         self._check_mask_record(self.mask_path(index), index, record)
         frames = {
@@ -253,6 +278,39 @@ class Bank:
             raise StorageError(f"cannot remove {self.task_path(name)}: {error.strerror or error}") from error
         return name
 
+    def export_task(self, name_or_reference: str, path: Path) -> str:
+        """Copy a task's file to `path`, where nothing may be yet, and return the task's name.
+
+        Raises:
+            TaskNotFound, FormatError: as read_task.
+            UsageError: something is at `path`.
+            StorageError: it cannot be written.
+        """
+        name = self.find_task(name_or_reference)
+        self.read_task(name)
+        content = read_limited(self.task_path(name), self._task_limit())
+        try:
+            write_atomically(path, content, replace=False)
+        except FileExistsError as error:
+            raise UsageError(f"{path} exists: choose another file") from error
+        return name
+
+    def import_task(self, path: Path, name: str | None = None) -> str:
+        """Store a task that another copy of this bank exported, without its data, and return its name.
+
+        Args:
+            name: what to call it, if not as it is called in the file.
+
+        Raises:
+            FormatError: `path` holds no task, or one learned over other masks.
+            TaskExists: a task of this name is there.
+        """
+        record, alpha = self._read_task_file(path)
+        renamed = record if name is None else msgspec.structs.replace(record, name=check_task_name(name))
+        stored = alpha.astype(np.float16) if alpha.dtype == np.float16 else alpha.astype(np.float32)
+        self.write_task(renamed, stored)
+        return renamed.name
+
     def write_calibration(self, pixels: npt.NDArray[np.uint8], mean: Sequence[float], std: Sequence[float]) -> None:
         """Store the images that norm statistics are recomputed from: uint8 (N, C, H, W)."""
         record = CalibrationRecord(mean=tuple(mean), std=tuple(std), backbone=self.backbone.digest)
@@ -287,9 +345,13 @@ class Bank:
         path = self.task_path(name)
         if not path.exists():
             self.find_task(name)
-        record, tensors = unseal_tensors(path, TaskRecord, self._task_limit())
+        record, alpha = self._read_task_file(path)
         if record.name != name:
             raise FormatError(path, f"holds task {record.name!r}, its file name says {name!r}")
+        return record, alpha
+
+    def _read_task_file(self, path: Path) -> tuple[TaskRecord, npt.NDArray[np.generic]]:
+        record, tensors = unseal_tensors(path, TaskRecord, self._task_limit())
         if set(tensors) != {"alpha"}:
             raise FormatError(path, f"holds {sorted(tensors)}, expected one tensor, alpha")
         alpha = tensors["alpha"]
@@ -305,6 +367,7 @@ class Bank:
             raise FormatError(path, "alpha holds NaN or infinite values")
         if record.basis != self.basis_digest(len(alpha)):
             raise FormatError(path, "was learned over another basis: it belongs to another bank")
+        self._check_signature(path, record.signature)
         return record, alpha
 
     def _mask_limit(self) -> int:
@@ -327,6 +390,15 @@ class Bank:
         expected = supermask_sizes(self.backbone.masked_layers, record.plan.density)
         if record.ones != expected:
             raise FormatError(path, f"has {record.ones} ones, expected {expected} at density {record.plan.density}")
+        self._check_signature(path, record.signature)
+
+    def _check_signature(self, path: Path, signature: bytes | None) -> None:
+        if signature is None:
+            return
+        if not self.manifest.identity:
+            raise FormatError(path, "has a signature, and the bank has no identity file")
+        if signature[:TAG_BYTES] != self.identity_tag():
+            raise FormatError(path, f"has a signature that was not made with this bank's {IDENTITY}")
 
 
 def open_bank(path: Path | str) -> Bank:

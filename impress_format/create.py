@@ -14,7 +14,9 @@ from impress_format.records import BackboneSpec, BankManifest, MaskPlan
 from impress_format.versions import FORMAT_VERSION
 
 
-def create_bank(path: Path | str, backbone: BackboneSpec, masks: Sequence[MaskPlan], *, calibration: bool) -> Bank:
+def create_bank(
+    path: Path | str, backbone: BackboneSpec, masks: Sequence[MaskPlan], *, calibration: bool, identity: bool = False
+) -> Bank:
     """Write the manifest of a new bank, or open the bank that an interrupted run of the same settings left.
 
     Raises:
@@ -24,7 +26,7 @@ def create_bank(path: Path | str, backbone: BackboneSpec, masks: Sequence[MaskPl
     """
     path = Path(path)
     planned = BankManifest(
-        format_version=FORMAT_VERSION, backbone=backbone, masks=tuple(masks), calibration=calibration
+        format_version=FORMAT_VERSION, backbone=backbone, masks=tuple(masks), calibration=calibration, identity=identity
     )
     check_manifest(path / MANIFEST, planned)
     if (path / MANIFEST).exists():
@@ -64,6 +66,7 @@ def extend_bank(bank: Bank, masks: Sequence[MaskPlan]) -> Bank:
         backbone=bank.backbone,
         masks=bank.manifest.masks + added,
         calibration=bank.manifest.calibration,
+        identity=bank.manifest.identity,
     )
     check_manifest(bank.manifest_path, manifest)
     write_atomically(bank.manifest_path, seal_json(manifest), replace=True)

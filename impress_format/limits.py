@@ -8,6 +8,8 @@ MAX_MANIFEST_BYTES = 64 * MIB
 MAX_TASK_BYTES = 64 * MIB
 MAX_CALIBRATION_BYTES = 64 * MIB
 """256 images of 3 x 292 x 292."""
+MAX_IDENTITY_BYTES = 16 * MIB
+"""Statistics of 4,096 features: 0.2 MiB."""
 MAX_HEADER_BYTES = 1 * MIB
 """Header of one safetensors file; that of a mask of a network of 160 layers takes 20 kB."""
 

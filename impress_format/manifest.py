@@ -7,7 +7,7 @@ from pathlib import Path
 
 from impress_format.errors import FormatError
 from impress_format.limits import MAX_LAYERS, MAX_MASKS, MAX_PIXELS, MAX_SIDE, MAX_WEIGHTS
-from impress_format.records import BankManifest
+from impress_format.records import BankManifest, LayerSpec
 
 
 def check_manifest(path: Path, manifest: BankManifest) -> None:
@@ -23,17 +23,15 @@ def check_manifest(path: Path, manifest: BankManifest) -> None:
         raise FormatError(path, "the backbone has no maskable layer")
     if len({layer.name for layer in layers}) != len(layers):
         raise FormatError(path, "two layers have one name")
-    for layer in layers:
-        if not layer.shape or any(not 1 <= side <= MAX_SIDE for side in layer.shape):
-            raise FormatError(path, f"layer {layer.name} has shape {layer.shape}")
-        if layer.masked and len(layer.shape) < 2:
-            raise FormatError(path, f"layer {layer.name} has shape {layer.shape}, expected two or more axes")
+    _check_layers(path, layers)
     if (weights := sum(layer.size for layer in layers)) > MAX_WEIGHTS:
         raise FormatError(path, f"has a backbone of {weights:,} weights, expected at most {MAX_WEIGHTS:,}")
     if prod(manifest.backbone.input_shape) > MAX_PIXELS:
         raise FormatError(path, f"has input of shape {manifest.backbone.input_shape}: more than {MAX_PIXELS:,} values")
     if not 1 <= len(manifest.masks) <= MAX_MASKS:
         raise FormatError(path, f"plans {len(manifest.masks)} masks, expected 1 to {MAX_MASKS}")
+    if manifest.identity and manifest.format_version < 2:
+        raise FormatError(path, "has format version 1 and says that there is an identity file, which came with 2")
     for index, plan in enumerate(manifest.masks):
         if not 0.0 < plan.density <= 1.0:
             raise FormatError(path, f"masks[{index}].density is {plan.density}, expected a number in (0, 1]")
@@ -41,3 +39,11 @@ def check_manifest(path: Path, manifest: BankManifest) -> None:
             raise FormatError(
                 path, f"masks[{index}] is {plan.kind}: a trained mask has a task and a fit, a random none"
             )
+
+
+def _check_layers(path: Path, layers: tuple[LayerSpec, ...]) -> None:
+    for layer in layers:
+        if not layer.shape or any(not 1 <= side <= MAX_SIDE for side in layer.shape):
+            raise FormatError(path, f"layer {layer.name} has shape {layer.shape}")
+        if layer.masked and len(layer.shape) < 2:
+            raise FormatError(path, f"layer {layer.name} has shape {layer.shape}, expected two or more axes")

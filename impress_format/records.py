@@ -16,6 +16,7 @@ from impress_format.limits import (
     MAX_AXES,
     MAX_CALIBRATION_BYTES,
     MAX_CLASSES,
+    MAX_IDENTITY_BYTES,
     MAX_INTEGER,
     MAX_LAYERS,
     MAX_MANIFEST_BYTES,
@@ -44,6 +45,11 @@ Holdout = Annotated[float, Meta(ge=0.0, lt=1.0)]
 LearningRate = Annotated[float, Meta(gt=0.0)]
 Mean = Annotated[float, Meta(ge=-1e6, le=1e6)]
 Deviation = Annotated[float, Meta(ge=1e-6, le=1e6)]
+
+SIGNATURE_BYTES = 64
+TAG_BYTES = 4
+"""Of the digest of the identity file that a signature was made with; they precede it."""
+Signature = Annotated[bytes, Meta(min_length=TAG_BYTES + SIGNATURE_BYTES, max_length=TAG_BYTES + SIGNATURE_BYTES)]
 
 Init = Literal["signed-constant", "kaiming-normal"]
 MaskKind = Literal["heterogeneous", "homogeneous", "random"]
@@ -122,14 +128,15 @@ class BankManifest(_Record, frozen=True):
     backbone: BackboneSpec
     masks: Annotated[tuple[MaskPlan, ...], Meta(max_length=MAX_MASKS)]
     calibration: bool = False
+    identity: bool = False
     digest: Digest = ""
 
 
-class MaskRecord(_Record, frozen=True):
+class MaskRecord(_Record, frozen=True, omit_defaults=True):
     """Header of one mask file.
 
     `ones` gives the number of ones in each masked layer, in order; `bits` is the digest of the mask itself, the
-    same whichever release of zstd compressed it.
+    same whichever release of zstd compressed it. `signature` tells the images of its task from others.
     """
 
     max_bytes: ClassVar[int] = MAX_WEIGHTS
@@ -140,6 +147,7 @@ class MaskRecord(_Record, frozen=True):
     bits: Digest
     backbone: FullDigest
     accuracy: Share | None
+    signature: Signature | None = None
     digest: Digest = ""
 
 
@@ -147,6 +155,17 @@ class CalibrationRecord(_Record, frozen=True):
     """Header of the calibration images: how to normalise their pixels (units of pixel / 255, per channel)."""
 
     max_bytes: ClassVar[int] = MAX_CALIBRATION_BYTES
+
+    mean: tuple[Mean, ...]
+    std: tuple[Deviation, ...]
+    backbone: FullDigest
+    digest: Digest = ""
+
+
+class IdentityRecord(_Record, frozen=True):
+    """Header of the identity file: how the bank's images are normalised (pixel / 255, per channel)."""
+
+    max_bytes: ClassVar[int] = MAX_IDENTITY_BYTES
 
     mean: tuple[Mean, ...]
     std: tuple[Deviation, ...]
@@ -174,7 +193,8 @@ class TaskRecord(_Record, frozen=True, omit_defaults=True):
     """Header of one task file.
 
     `basis` is the digest of the masks that alpha weighs, the first rows of the bank; so an alpha stays
-    valid when masks are added, and is refused beside other masks. `granularity` is G of method.md.
+    valid when masks are added, and is refused beside other masks. `granularity` is G of method.md. `signature` tells
+    images of this task from others.
     """
 
     max_bytes: ClassVar[int] = MAX_TASK_BYTES
@@ -186,6 +206,7 @@ class TaskRecord(_Record, frozen=True, omit_defaults=True):
     train_accuracy: Share
     fit: TaskFit
     granularity: Side = 1
+    signature: Signature | None = None
     digest: Digest = ""
 
 

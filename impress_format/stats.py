@@ -15,16 +15,21 @@ _FLOAT = 4
 
 @dataclass(frozen=True, kw_only=True)
 class DiskBytes:
-    """Bytes as they lie on disk. The backbone is drawn from its seed; only calibration images are stored for it."""
+    """Bytes as they lie on disk.
+
+    The backbone is drawn from its seed; only calibration images are stored for it. `identity` is what signatures are
+    made with; the signatures themselves are in the files of masks and tasks.
+    """
 
     backbone: int
+    identity: int
     masks: int
     tasks: int
     manifest: int
 
     @property
     def total(self) -> int:
-        return self.backbone + self.masks + self.tasks + self.manifest
+        return self.backbone + self.identity + self.masks + self.tasks + self.manifest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +93,7 @@ def measure_storage(bank: Bank, total_tasks: int | None = None) -> Storage:
     served = len(basis_tasks) + len(alpha_tasks)
     disk = DiskBytes(
         backbone=_size(bank.calibration_path) if bank.manifest.calibration else 0,
+        identity=_size(bank.identity_path) if bank.manifest.identity else 0,
         masks=sum(mask_sizes),
         tasks=sum(task_sizes),
         manifest=_size(bank.manifest_path),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from impress_format.bank import MASKS, TASKS, Bank, open_bank
 from impress_format.errors import FormatError, ImpressError
+from impress_format.identity import read_identity
 from impress_format.weights import backbone_digest
 
 
@@ -64,6 +65,8 @@ def _checks(bank: Bank) -> Iterator[tuple[str, Callable[[], object]]]:
         yield f"tasks/{name}.safetensors", lambda name=name: bank.read_task(name)  # type: ignore[misc]
     if bank.manifest.calibration:
         yield bank.calibration_path.name, bank.read_calibration
+    if bank.manifest.identity:
+        yield bank.identity_path.name, lambda: read_identity(bank)
     for stray in _strays(bank):
         yield _relative(bank, stray), lambda stray=stray: _refuse(stray)  # type: ignore[misc]
 
@@ -85,6 +88,8 @@ def _strays(bank: Bank) -> Iterator[Path]:
     folders = [bank.path / MASKS, bank.path / TASKS]
     if bank.manifest.calibration:
         known.add(bank.calibration_path)
+    if bank.manifest.identity:
+        known.add(bank.identity_path)
     for folder in (bank.path, *filter(Path.is_dir, folders)):
         for path in sorted(folder.iterdir()):
             if not (path in known or path.name.startswith(".") or (path in folders and path.is_dir())):

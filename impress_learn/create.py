@@ -11,9 +11,12 @@ import torch
 from impress_format.bank import Bank
 from impress_format.errors import TrainingDiverged
 from impress_format.files import exclusive, remove_abandoned
+from impress_format.identity import write_identity
 from impress_format.records import MaskPlan
 from impress_learn.backbone import Backbone, rebuild_backbone
 from impress_learn.evaluate import accuracy, load_calibration
+from impress_learn.features import image_features
+from impress_learn.identity import fit_identity, load_identifier, sign_task
 from impress_learn.schedule import steps_per_epoch, train_images
 from impress_learn.streams.data import Images
 from impress_learn.streams.load import load_task
@@ -22,6 +25,8 @@ from impress_learn.supermask import random_supermask, train_supermask
 
 CALIBRATION_IMAGES = 256
 """Images kept for BatchNorm statistics: as many as gave the accuracy of batch statistics (method.md)."""
+IDENTITY_TASKS = 64
+"""Tasks that identity statistics are taken from."""
 
 
 @contextmanager
@@ -84,13 +89,35 @@ def keep_calibration_images(bank: Bank, references: Sequence[Reference], *, data
     bank.write_calibration(pixels.numpy(), parts[0].mean, parts[0].std)
 
 
+def keep_identity(
+    bank: Bank, references: Sequence[Reference], *, data_dir: Path, holdout: float, device: torch.device
+) -> None:
+    """Store the statistics that signatures of tasks are made with, from training images of `references`.
+
+    Up to 64 of them, evenly spread, are enough for statistics, and one task's images at a time for memory.
+    """
+    if not bank.manifest.identity or bank.identity_path.exists():
+        return
+    backbone = rebuild_backbone(bank.backbone).to(device)
+    calibration = load_calibration(bank, device)
+    distinct = list(dict.fromkeys(references))
+    chosen = torch.linspace(0, len(distinct) - 1, min(len(distinct), IDENTITY_TASKS)).round().long().tolist()
+    means, covariance = [], torch.zeros((), dtype=torch.float64)
+    for number in chosen:
+        train = load_task(distinct[number], data_dir=data_dir, holdout=holdout).train.to(device)
+        features = image_features(backbone, train, calibration).double().cpu()
+        means.append(features.mean(0))
+        covariance = covariance + torch.cov(features.T) / len(chosen)
+    write_identity(bank, fit_identity(torch.stack(means), covariance), train.mean, train.std)
+
+
 def _train_one(
     bank: Bank, index: int, backbone: Backbone, data_dir: Path, device: torch.device, on_step: Callable[[], None]
 ) -> None:
     plan = bank.manifest.masks[index]
     if plan.fit is None or plan.task is None:
         masks = random_supermask(bank.backbone, density=plan.density, seed=plan.seed)
-        measured = None
+        measured = signature = None
     else:
         data = load_task(_reference(plan.task), data_dir=data_dir, holdout=plan.fit.holdout).to(device)
         try:
@@ -108,10 +135,10 @@ def _train_one(
         except TrainingDiverged as error:
             raise TrainingDiverged(f"mask {index} ({plan.task}): {error}") from error
         effective = {name: weight * masks[name].to(device) for name, weight in backbone.weights.items()}
-        measured = accuracy(
-            backbone, effective, data.measured(holdout=plan.fit.holdout), load_calibration(bank, device)
-        )
-    bank.write_mask(index, {name: mask.numpy() for name, mask in masks.items()}, measured)
+        calibration = load_calibration(bank, device)
+        measured = accuracy(backbone, effective, data.measured(holdout=plan.fit.holdout), calibration)
+        signature = sign_task(load_identifier(bank, device), backbone, data.train, calibration)
+    bank.write_mask(index, {name: mask.numpy() for name, mask in masks.items()}, measured, signature)
 
 
 def _steps(plan: MaskPlan) -> int:

@@ -13,6 +13,7 @@ from impress_format.bank import Bank
 from impress_format.errors import BankMismatch
 from impress_learn.backbone import Backbone, calibrate, rebuild_backbone
 from impress_learn.combine import Basis, effective_weights, make_basis
+from impress_learn.identity import Identifier, load_identifier
 from impress_learn.streams.data import Images, normalise
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_references
@@ -23,12 +24,14 @@ _MOST_WRONG_MASKS = 10
 
 @dataclass(frozen=True)
 class LoadedBank:
-    """A bank in memory, ready to run: network, basis, and the images its norm statistics come from (if any)."""
+    """A bank in memory, ready to run: network, basis, the images its norm statistics come from, and what signatures are
+    made with (if any)."""
 
     bank: Bank
     backbone: Backbone
     basis: Basis
     calibration: Tensor | None
+    identifier: Identifier | None
 
     def logits(self, effective: Mapping[str, Tensor], images: Tensor) -> Tensor:
         """Logits (batch, classes) of normalised images; an image's do not depend on the others beside it."""
@@ -61,7 +64,9 @@ def load_bank(bank: Bank, device: torch.device) -> LoadedBank:
     backbone = rebuild_backbone(bank.backbone).to(device)
     masks = [bank.read_mask(index)[1] for index in range(bank.complete_masks())]
     supermasks = [{name: torch.from_numpy(mask) for name, mask in layers.items()} for layers in masks]
-    return LoadedBank(bank, backbone, make_basis(backbone, supermasks), load_calibration(bank, device))
+    return LoadedBank(
+        bank, backbone, make_basis(backbone, supermasks), load_calibration(bank, device), load_identifier(bank, device)
+    )
 
 
 def load_calibration(bank: Bank, device: torch.device) -> Tensor | None:

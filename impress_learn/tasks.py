@@ -16,6 +16,7 @@ from impress_format.weights import substream_seed
 from impress_learn.alpha import fit_alpha
 from impress_learn.combine import effective_weights
 from impress_learn.evaluate import LoadedBank, accuracy
+from impress_learn.identity import sign_task
 from impress_learn.requests import TaskRequest
 from impress_learn.streams.data import take_shots
 from impress_learn.streams.load import load_task
@@ -73,6 +74,7 @@ def add_task(loaded: LoadedBank, request: TaskRequest, *, data_dir: Path, on_ste
         train_accuracy=accuracy(loaded.backbone, effective, train, loaded.calibration),
         fit=fit,
         granularity=request.granularity,
+        signature=sign_task(loaded.identifier, loaded.backbone, train, loaded.calibration),
     )
     size = loaded.bank.write_task(record, alpha.numpy(), replace=request.start is not None)
     return AddedTask(

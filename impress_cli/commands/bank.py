@@ -71,7 +71,7 @@ def create(
     from impress_cli.runtime import choose_device, data_folder
     from impress_format.create import check_can_create, create_bank
     from impress_learn.backbone import build_backbone, check_batch_size
-    from impress_learn.create import keep_calibration_images, sole_trainer
+    from impress_learn.create import keep_calibration_images, keep_identity, sole_trainer
 
     check_can_create(path)
     torch_device = choose_device(device)
@@ -79,9 +79,10 @@ def create(
         backbone, init=init.value, seed=seed, input_shape=stream.input_shape, classes=stream.classes
     )
     check_batch_size(network, batch_size)
-    bank = create_bank(path, network.spec, plans, calibration=network.has_batch_norm)
+    bank = create_bank(path, network.spec, plans, calibration=network.has_batch_norm, identity=True)
     with sole_trainer(bank):
         keep_calibration_images(bank, tasks, data_dir=data_folder(data_dir), holdout=holdout)
+        keep_identity(bank, tasks, data_dir=data_folder(data_dir), holdout=holdout, device=torch_device)
         _train(bank, data_folder(data_dir), torch_device, quiet=quiet)
     _report(bank, started, json=json)
 

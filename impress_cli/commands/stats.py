@@ -67,6 +67,7 @@ def _show(path: str, storage: Storage, *, grown: bool) -> None:
         ("backbone", backbone + ("; calibration images" if disk.backbone else ""), render.size(disk.backbone)),
         ("masks", f"{storage.masks} of density {storage.density:.2f}", render.size(disk.masks)),
         ("tasks", f"{storage.stored_tasks} files of {render.size(storage.per_task_bytes)}", render.size(disk.tasks)),
+        ("identity", "statistics that tell tasks apart" if disk.identity else "", render.size(disk.identity)),
         ("manifest", "backbone, masks and how they were trained", render.size(disk.manifest)),
         ("total", "", render.size(disk.total)),
     ]

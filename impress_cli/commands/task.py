@@ -1,23 +1,25 @@
-"""`impress task`: add, update, list, show, remove."""
+"""`impress task`: add, update, list, show, remove, export, import."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from impress_cli import options, render
-from impress_cli.commands import learn
+from impress_cli.commands import discover, learn
 
 if TYPE_CHECKING:
     from impress_format.bank import Bank
 
 
-app = typer.Typer(help="Add, update, list, show and remove tasks.", no_args_is_help=True)
+app = typer.Typer(help="Add, update, list, show, remove, export and import tasks.", no_args_is_help=True)
 
 
 app.command()(learn.add)
 app.command()(learn.update)
+app.command()(discover.discover)
 
 
 @app.command("list")
@@ -89,6 +91,46 @@ def remove(
 
 _COLUMNS = ("task", "of", "coefficients", "on disk", "accuracy")
 _MOST_COLUMNS = 12
+
+
+@app.command("export")
+def export_task(
+    path: options.BankPath,
+    task: Annotated[str, typer.Argument(metavar="TASK", help="Name or reference of a stored task.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to put it; nothing may be there yet.")],
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Copy one task into a file, to send it to someone who has the bank."""
+    from impress_format.bank import open_bank
+
+    name = open_bank(path).export_task(task, file)
+    size = file.stat().st_size
+    if json:
+        render.print_json({"task": name, "file": str(file), "bytes": size})
+    else:
+        render.print_line(f"{file}: task {name}, {render.size(size)}")
+
+
+@app.command("import")
+def import_task(
+    path: options.BankPath,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `impress task export` wrote.")],
+    name: Annotated[str | None, typer.Option("--name", help="Name of the task. Default: as in the file.")] = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Store a task that was exported from a copy of this bank. Needs no data: it is found by --gn at once."""
+    from impress_format.bank import open_bank
+
+    bank = open_bank(path)
+    stored = bank.import_task(file, name)
+    if json:
+        render.print_json({"tasks": [_describe(bank, stored)]})
+    else:
+        render.print_table(f"{path}: {stored} imported", _COLUMNS, [_row(_describe(bank, stored))], text_columns=2)
 
 
 def _describe(bank: Bank, name: str) -> dict[str, Any]:

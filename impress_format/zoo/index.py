@@ -21,7 +21,7 @@ import msgspec
 
 from impress_format.bank import open_bank
 from impress_format.errors import FormatError, UsageError, ZooError
-from impress_format.limits import MAX_CALIBRATION_BYTES, MAX_MANIFEST_BYTES, MAX_TASK_BYTES
+from impress_format.limits import MAX_CALIBRATION_BYTES, MAX_IDENTITY_BYTES, MAX_MANIFEST_BYTES, MAX_TASK_BYTES
 from impress_format.strict_json import check_json
 
 INDEX = "index.json"
@@ -40,6 +40,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _LIMITS = (
     (re.compile(r"bank\.json", re.ASCII), MAX_MANIFEST_BYTES),
     (re.compile(r"calibration\.safetensors", re.ASCII), MAX_CALIBRATION_BYTES),
+    (re.compile(r"identity\.safetensors", re.ASCII), MAX_IDENTITY_BYTES),
     (re.compile(r"masks/[0-9]{5}\.safetensors", re.ASCII), MAX_MASK_BYTES),
     (re.compile(r"tasks/[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.safetensors", re.ASCII), MAX_TASK_BYTES),
 )

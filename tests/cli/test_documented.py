@@ -13,9 +13,10 @@ from commandline import Impress
 DOCS = Path(__file__).parents[2] / "docs"
 COMMANDS = {
     "bank": ("create", "extend", "show", "verify"),
-    "task": ("add", "update", "list", "show", "remove"),
+    "task": ("add", "update", "list", "show", "remove", "export", "import", "discover"),
     "zoo": ("list", "search", "show", "pull", "push", "verify"),
     "eval": (),
+    "infer": (),
     "stats": (),
     "streams": (),
     "doctor": (),

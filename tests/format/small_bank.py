@@ -8,7 +8,8 @@ import numpy as np
 
 from impress_format.bank import Bank
 from impress_format.create import create_bank
-from impress_format.records import BackboneSpec, FitSpec, LayerSpec, MaskPlan, TaskFit, TaskRecord
+from impress_format.identity import Identity, write_identity
+from impress_format.records import SIGNATURE_BYTES, BackboneSpec, FitSpec, LayerSpec, MaskPlan, TaskFit, TaskRecord
 from impress_format.weights import backbone_digest
 
 LAYERS = (LayerSpec(name="a.weight", shape=(5, 7)), LayerSpec(name="b.weight", shape=(3, 5)))
@@ -53,19 +54,50 @@ def mask(seed: int) -> dict[str, np.ndarray]:
     return masks
 
 
+def identity(features: int = 5, nuisances: int = 3, directions: int = 2, seed: int = 0) -> Identity:
+    generator = np.random.default_rng(seed)
+
+    def positive(count: int) -> np.ndarray:
+        return generator.uniform(0.1, 2.0, count).astype(np.float32)
+
+    return Identity(
+        center=generator.normal(size=features).astype(np.float16),
+        scale=positive(features).astype(np.float16),
+        nuisance=generator.integers(-7, 8, (features, nuisances)).astype(np.int8),
+        nuisance_step=positive(nuisances),
+        directions=generator.integers(-127, 128, (directions, features)).astype(np.int8),
+        direction_step=positive(directions),
+        within=positive(directions + 1),
+        between=positive(directions + 1),
+    )
+
+
+def signature(bank: Bank, seed: int) -> bytes | None:
+    """Some signature, if the bank has what signatures are made with."""
+    return bank.identity_tag() + np.random.default_rng(seed).bytes(SIGNATURE_BYTES) if bank.manifest.identity else None
+
+
 def task_record(bank: Bank, name: str, task: str, masks: int = 2) -> TaskRecord:
-    fit = TaskFit(epochs=3, lr=0.03)
-    basis = bank.basis_digest(masks)
-    return TaskRecord(name=name, task=task, basis=basis, accuracy=0.9, train_accuracy=0.95, fit=fit)
+    return TaskRecord(
+        name=name,
+        task=task,
+        basis=bank.basis_digest(masks),
+        accuracy=0.9,
+        train_accuracy=0.95,
+        fit=TaskFit(epochs=3, lr=0.03),
+        signature=signature(bank, masks),
+    )
 
 
-def make(path: Path, seed: int = 0, *, calibration: bool = False) -> Bank:
-    """Three masks, and two tasks over the first two of them; with calibration images if asked."""
-    bank = create_bank(path, spec(seed), PLANS, calibration=calibration)
-    if calibration:
+def make(path: Path, seed: int = 0, *, full: bool = False) -> Bank:
+    """Three masks, and two tasks over the first two of them; if `full`, with calibration images and signatures."""
+    bank = create_bank(path, spec(seed), PLANS, calibration=full, identity=full)
+    if full:
         bank.write_calibration(PIXELS, [0.25], [0.5])
-    for index in range(len(PLANS)):
-        bank.write_mask(index, mask(index), None if PLANS[index].kind == "random" else 0.75 + index / 10)
+        write_identity(bank, identity(), [0.25], [0.5])
+    for index, masked in enumerate(PLANS):
+        accuracy = None if masked.kind == "random" else 0.75 + index / 10
+        bank.write_mask(index, mask(index), accuracy, signature(bank, index) if masked.task else None)
     bank.write_task(task_record(bank, "one", "rotated-digits/1"), ALPHA)
     bank.write_task(task_record(bank, "two", "rotated-digits/2"), -ALPHA)
     return bank

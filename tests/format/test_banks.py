@@ -31,6 +31,7 @@ from impress_format.errors import (
     UsageError,
 )
 from impress_format.files import exclusive, remove_abandoned, write_atomically
+from impress_format.versions import FORMAT_VERSION
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -65,7 +66,7 @@ def test_a_plain_safetensors_reader_opens_a_task_and_finds_one_metadata_key(tmp_
 
 def test_a_manifest_is_json_that_people_can_read(tmp_path: Path) -> None:
     manifest = json.loads(small_bank.make(tmp_path / "a.impress").manifest_path.read_text())
-    assert manifest["format_version"] == 1
+    assert manifest["format_version"] == FORMAT_VERSION
     assert [mask["task"] for mask in manifest["masks"]] == ["rotated-digits/0", "rotated-digits/90", None]
 
 
@@ -138,10 +139,12 @@ def test_a_path_without_a_bank_is_refused(tmp_path: Path, path: str, words: str)
         open_bank(tmp_path / path)
 
 
-@pytest.mark.parametrize(("version", "error"), [(2, UnsupportedVersion), (10**9, UnsupportedVersion), (0, FormatError)])
+@pytest.mark.parametrize(
+    ("version", "error"), [(FORMAT_VERSION + 1, UnsupportedVersion), (10**9, UnsupportedVersion), (0, FormatError)]
+)
 def test_only_known_format_versions_are_read(tmp_path: Path, version: int, error: type[Exception]) -> None:
     bank = small_bank.make(tmp_path / "a.impress")
-    text = bank.manifest_path.read_text().replace('"format_version": 1', f'"format_version": {version}')
+    text = bank.manifest_path.read_text().replace('"format_version": 2', f'"format_version": {version}')
     bank.manifest_path.write_text(text)
     with pytest.raises(error, match=str(version)):
         open_bank(bank.path)

@@ -13,9 +13,17 @@ from hypothesis import strategies as st
 
 from impress_format import ImpressError, verify_bank
 from impress_format.create import create_bank
+from impress_format.identity import write_identity
+from impress_format.versions import FORMAT_VERSION
 
-FILES = ("bank.json", "masks/00000.safetensors", "tasks/one.safetensors", "calibration.safetensors")
-GOLDEN = Path(__file__).parents[1] / "golden" / "v1" / "digits.impress"
+FILES = (
+    "bank.json",
+    "masks/00000.safetensors",
+    "tasks/one.safetensors",
+    "calibration.safetensors",
+    "identity.safetensors",
+)
+GOLDEN = Path(__file__).parents[1] / "golden" / f"v{FORMAT_VERSION}" / "digits.impress"
 GOLDEN_FILES = sorted(path.relative_to(GOLDEN).as_posix() for path in GOLDEN.rglob("*") if path.is_file())
 
 
@@ -30,9 +38,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def one_of_each(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bank with one file of each kind, so that verifying it 40,000 times takes seconds."""
     path = tmp_path_factory.mktemp("damage") / "a.impress"
-    bank = create_bank(path, small_bank.spec(), small_bank.PLANS[:1], calibration=True)
+    bank = create_bank(path, small_bank.spec(), small_bank.PLANS[:1], calibration=True, identity=True)
     bank.write_calibration(small_bank.PIXELS, [0.25], [0.5])
-    bank.write_mask(0, small_bank.mask(0), 0.75)
+    write_identity(bank, small_bank.identity(), [0.25], [0.5])
+    bank.write_mask(0, small_bank.mask(0), 0.75, small_bank.signature(bank, 0))
     bank.write_task(small_bank.task_record(bank, "one", "rotated-digits/1", masks=1), small_bank.ALPHA[:1])
     assert verify_bank(path).ok
     return path

@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+import safetensors.numpy
 import small_bank
 import zstandard
 
@@ -32,11 +33,12 @@ from impress_format.verify import Problem
 
 HUGE = 10**400
 CHECKSUM_IN_HEADER, CHECKSUM_IN_JSON = rb"\"digest\":\"", b'"digest": "'
+SIGNATURE_IN_HEADER = rb"\"signature\":\""
 
 
 @pytest.fixture
 def bank(tmp_path: Path) -> Bank:
-    return small_bank.make(tmp_path / "a.impress", calibration=True)
+    return small_bank.make(tmp_path / "a.impress", full=True)
 
 
 def with_checksum(content: bytes, start: int) -> bytes:
@@ -106,13 +108,33 @@ def masks_with(frame: np.ndarray) -> Callable[[bytes], bytes]:
     return tensors_with({"a.weight": frame, "b.weight": other})
 
 
+def identity_with(**new: np.ndarray) -> Callable[[bytes], bytes]:
+    """The identity file with other tensors in place of some."""
+
+    def change(content: bytes) -> bytes:
+        return tensors_with({**safetensors.numpy.load(content), **new})(content)
+
+    return change
+
+
+def signature_with(start: bytes) -> Callable[[bytes], bytes]:
+    """A file whose record's signature starts with other characters of base64."""
+
+    def change(content: bytes) -> bytes:
+        header, body = split(content)
+        at = header.find(SIGNATURE_IN_HEADER) + len(SIGNATURE_IN_HEADER)
+        return file_of(header[:at] + start + header[at + len(start) :], body)
+
+    return change
+
+
 PLAIN = bytes(5 + 7) + pack_bits(small_bank.mask(0)["a.weight"])
 PADDED = PLAIN[:-1] + bytes([PLAIN[-1] | 0x80])
 ALPHA = '"alpha":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]}'
 OFFSETS, SHAPE, FIT = '"data_offsets":[0,16]', '"shape":[2,2]', '"fit":{"epochs":3,"lr":0.03}'
 
-MANIFEST, MASK, TASK, CALIBRATION = (
-    "bank.json", "masks/00000.safetensors", "tasks/one.safetensors", "calibration.safetensors",
+MANIFEST, MASK, TASK, CALIBRATION, IDENTITY = (
+    "bank.json", "masks/00000.safetensors", "tasks/one.safetensors", "calibration.safetensors", "identity.safetensors",
 )  # fmt: skip
 
 HOSTILE: list[tuple[str, str, Callable[[bytes], bytes], str]] = [
@@ -124,7 +146,7 @@ HOSTILE: list[tuple[str, str, Callable[[bytes], bytes], str]] = [
     ("a long text", MANIFEST, manifest_with("lenet-300-100", "x" * 5000), "longer than"),
     ("a huge integer", MANIFEST, manifest_with('"classes": 3', f'"classes": {HUGE}'), "classes"),
     ("a huge float", MANIFEST, manifest_with('"lr": 4.0', '"lr": 1e999'), "out of range"),
-    ("a huge version", MANIFEST, manifest_with('"format_version": 1', f'"format_version": {HUGE}'), "format_version"),
+    ("a huge version", MANIFEST, manifest_with('"format_version": 2', f'"format_version": {HUGE}'), "format_version"),
     ("NaN", MANIFEST, manifest_with('"lr": 4.0', '"lr": NaN'), "invalid"),
     ("an unknown field", MANIFEST, manifest_with('"classes": 3', '"classes": 3, "note": 4'), "note"),
     ("no UTF-8", MANIFEST, lambda content: content.replace(b"lenet", b"\xff\xfenet"), "utf-8"),
@@ -204,6 +226,25 @@ HOSTILE: list[tuple[str, str, Callable[[bytes], bytes], str]] = [
     ("no deviation", CALIBRATION, record_with('"std":[0.5]', '"std":[0.0]'), "std"),
     ("two means", CALIBRATION, record_with('"mean":[0.25]', '"mean":[0.25,0.25]'), "mean"),
     ("no mean", CALIBRATION, record_with('"mean":[0.25]', '"mean":[]'), "mean"),
+    # identity and signatures
+    ("two means", IDENTITY, record_with('"mean":[0.25]', '"mean":[0.25,0.25]'), "mean"),
+    ("another backbone", IDENTITY, record_with(small_bank.spec().digest, "0" * 64), "another backbone"),
+    ("NaN", IDENTITY, identity_with(center=np.full(5, np.nan, np.float16)), "center holds"),
+    ("a scale of 0", IDENTITY, identity_with(scale=np.zeros(5, np.float16)), "scale holds"),
+    ("a negative variance", IDENTITY, identity_with(within=np.array([1, -1, 1], np.float32)), "within holds"),
+    ("an infinite variance", IDENTITY, identity_with(between=np.array([1, np.inf, 1], np.float32)), "between holds"),
+    ("one feature more", IDENTITY, identity_with(center=np.zeros(6, np.float16)), "expected"),
+    ("doubles for halves", IDENTITY, identity_with(center=np.zeros(5, np.float32)), "expected"),
+    ("directions of fewer features", IDENTITY, identity_with(directions=np.zeros((2, 4), np.uint8)), "expected"),
+    ("too many nuisances", IDENTITY, identity_with(nuisance_step=np.ones(257, np.float32)), "257 nuisances"),
+    ("too many directions", IDENTITY, identity_with(direction_step=np.ones(17, np.float32)), "17 directions"),
+    ("too many features", IDENTITY, identity_with(center=np.zeros(2**14 + 1, np.float16)), "16385 features"),
+    ("another tensor", IDENTITY, identity_with(other=np.zeros(1, np.float32)), "other"),
+    ("no features", IDENTITY, tensors_with({"within": np.ones(1, np.float32)}), "expected"),
+    ("a signature of another bank", TASK, signature_with(b"AAAA"), "was not made with"),
+    ("a signature of another bank", MASK, signature_with(b"AAAA"), "was not made with"),
+    ("a signature of no base64", TASK, signature_with(b"*"), "signature"),
+    ("a short signature", TASK, record_with('"signature":"', '"signature":"AAAA","x":"'), "signature"),
 ]
 
 
@@ -219,7 +260,7 @@ def test_verify_names_the_file_and_what_is_wrong_with_it(
     assert "checksum" not in errors[file]
 
 
-@pytest.mark.parametrize("file", [MANIFEST, MASK, TASK, CALIBRATION])
+@pytest.mark.parametrize("file", [MANIFEST, MASK, TASK, CALIBRATION, IDENTITY])
 def test_a_file_without_its_checksum_is_refused(bank: Bank, file: str) -> None:
     path = bank.path / file
     content = path.read_bytes()

@@ -19,15 +19,18 @@ import small_bank
 from impress_format.bank import open_bank
 from impress_format.codec import CodecError, decode_mask, encode_mask
 from impress_format.errors import ImpressError
+from impress_format.identity import read_identity
 from impress_format.limits import MAX_WEIGHTS
 from impress_format.verify import verify_bank
+from impress_format.versions import FORMAT_VERSION
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "v1" / "digits.impress"
+GOLDEN = Path(__file__).parents[1] / "golden" / f"v{FORMAT_VERSION}" / "digits.impress"
 FILES = {
     "manifest": "bank.json",
     "mask": "masks/00000.safetensors",
     "task": "tasks/one.safetensors",
     "calibration": "calibration.safetensors",
+    "identity": "identity.safetensors",
 }
 KINDS = (*FILES, "frame")
 _LAYER, _ONES = small_bank.LAYERS[0], small_bank.ONES[0]
@@ -48,7 +51,7 @@ class Target:
             frame = encode_mask(mask)
             return [b"\0" + frame, b"\1" + zstandard.decompress(frame)]
         contents = [self.undamaged]
-        part = {"manifest": "bank.json", "mask": "masks/*", "task": "tasks/*"}.get(self.kind)
+        part = {"manifest": "bank.json", "mask": "masks/*", "task": "tasks/*", "identity": "identity.*"}.get(self.kind)
         contents += [path.read_bytes() for path in sorted(GOLDEN.glob(part))] if part else []
         seeds = [b"\0" + content for content in contents]
         if self.kind != "manifest":
@@ -94,6 +97,10 @@ class Target:
         elif self.kind == "calibration":
             _, pixels = bank.read_calibration()
             assert pixels.shape[1:] == bank.backbone.input_shape
+        elif self.kind == "identity":
+            record, identity = read_identity(bank)
+            assert len(record.mean) == bank.backbone.input_shape[0]
+            assert identity.directions.shape[1] == identity.nuisance.shape[0] == len(identity.center)
         else:
             assert bank.backbone.weights <= MAX_WEIGHTS
             if sum(layer.size for layer in bank.backbone.layers) < 1 << 16:
@@ -102,7 +109,7 @@ class Target:
 
 def make(folder: Path, kind: str) -> Target:
     """A bank in `folder` whose file of `kind` inputs will replace."""
-    small_bank.make(folder, calibration=True)
+    small_bank.make(folder, full=True)
     return Target(folder, kind, (folder / FILES[kind]).read_bytes() if kind in FILES else b"")
 
 
