@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from impress_cli import __version__
 from impress_cli.commands import bank, evaluate, info, stats, task, zoo
-from impress_cli.render import print_error
+from impress_cli.render import prepare_streams, print_error
 from impress_format.errors import ImpressError
 
 app = typer.Typer(
@@ -53,26 +54,52 @@ def main() -> None:
     # Before torch is imported: threads that spin while they wait make training several times slower as soon as
     # another process wants a core; letting them sleep costs about a tenth on an idle machine (docs/results.md).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    prepare_streams()
     try:
         app()
     except ImpressError as error:
         if debug:
             raise
-        print_error(str(error))
+        print_error(_with_options(str(error)))
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, SystemExit) as error:  # Typer turns Ctrl-C into exit status 130
         if isinstance(error, SystemExit) and error.code != 130:
             raise
-        print_error("interrupted. What was finished is stored; the same command goes on from there.")
+        print_error("interrupted. What was finished is stored; the same command resumes from there.")
         # Not sys.exit: where the interrupt fell into an import that runs generated code, CPython remembers it and
         # kills itself by SIGINT at the end, whatever status was asked for.
         sys.stdout.flush()
         os._exit(130)
     except BrokenPipeError:  # the reader of our output has gone, as with `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_stdout()
         sys.exit(1)
     except (MemoryError, OSError) as error:
         if debug:
             raise
-        print_error(f"{type(error).__name__}: {error}")
+        print_error(_in_words(error))
+        _discard_stdout()  # what is still in its buffer could not be written, and would fail once more at the end
         sys.exit(1)
+
+
+def _with_options(message: str) -> str:
+    """A message of the library, its fields (`batch_size`) as the options of this command line (--batch-size)."""
+    options = _options(typer.main.get_command(app))
+    return re.sub(r"`(\w+)`", lambda match: options.get(match[1], match[0]), message)
+
+
+def _options(command: Any) -> dict[str, str]:
+    found = {one.name: one.opts[0] for one in command.params if one.opts and one.opts[0].startswith("--")}
+    for sub in getattr(command, "commands", {}).values():
+        found.update(_options(sub))
+    return found
+
+
+def _in_words(error: MemoryError | OSError) -> str:
+    if isinstance(error, MemoryError):
+        return "out of memory"
+    reason = error.strerror or str(error) or type(error).__name__
+    return f"{error.filename}: {reason}" if error.filename else f"cannot write the output: {reason}"
+
+
+def _discard_stdout() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

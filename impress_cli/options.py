@@ -1,4 +1,4 @@
-"""Options that several commands share, declared once."""
+"""Arguments and options that several commands share; those of every command are in shared.py."""
 
 from __future__ import annotations
 
@@ -8,12 +8,7 @@ from typing import Annotated
 
 import typer
 
-
-class Device(str, Enum):
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-    mps = "mps"
+from impress_cli.shared import path_of
 
 
 class InitChoice(str, Enum):
@@ -21,36 +16,21 @@ class InitChoice(str, Enum):
     kaiming_normal = "kaiming-normal"
 
 
-_EVERYWHERE = "Everywhere"
-
-BankPath = Annotated[Path, typer.Argument(metavar="BANK", help="Folder of the bank, by habit NAME.impress.")]
+BankPath = Annotated[
+    Path, typer.Argument(metavar="BANK", parser=path_of, help="Folder of the bank, by habit NAME.impress.")
+]
 References = Annotated[
     list[str],
     typer.Argument(metavar="REF...", help="Tasks: STREAM/KEY, or a slice STREAM/START:STOP:STEP.", show_default=False),
 ]
-Json = Annotated[
-    bool, typer.Option("--json", help="One JSON document on stdout, nothing else.", rich_help_panel=_EVERYWHERE)
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no remarks.", rich_help_panel=_EVERYWHERE)]
-Debug = Annotated[bool, typer.Option("--debug", help="Full traceback on an error.", rich_help_panel=_EVERYWHERE)]
-DataDir = Annotated[
-    Path | None,
-    typer.Option(
-        "--data-dir",
-        help="Where data sets are, or are downloaded to. Default: $IMPRESS_DATA, else the user's cache folder.",
-        show_default=False,
-        rich_help_panel=_EVERYWHERE,
-    ),
-]
-DeviceOption = Annotated[Device, typer.Option("--device", help="Where to compute.", rich_help_panel=_EVERYWHERE)]
-Seed = Annotated[int, typer.Option("--seed", help="What all randomness is drawn from.", rich_help_panel=_EVERYWHERE)]
+Task = Annotated[str, typer.Argument(metavar="TASK", help="Name or reference of a stored task.")]
 Holdout = Annotated[
     float,
     typer.Option(
         "--holdout",
         metavar="FRACTION",
         help="Keep this share of the training images apart and measure accuracy on it instead of the test images: "
-        "for choosing settings.",
+        "for choosing settings. The masks beneath must have kept it apart too.",
     ),
 ]
 Density = Annotated[float, typer.Option("--density", help="Share of ones in every layer of a mask, in (0, 1].")]

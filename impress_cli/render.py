@@ -1,16 +1,48 @@
-"""The only place that prints: results on stdout, as Rich tables or as one JSON document; the rest on stderr."""
+"""The only place that prints: results on stdout, as tables or as one JSON document; the rest on stderr.
+
+Text comes from users and strangers (names, paths, model cards). It is printed as it is: never obeyed as markup, as an
+emoji code or as a link, and what a terminal would obey (escapes, line breaks of a file name) is shown as its code.
+"""
 
 from __future__ import annotations
 
+import codecs
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
+    from rich.progress import Progress, TaskID
+    from rich.progress import Task as ProgressTask
+
+    from impress_learn.jobs import Watch
+
+_LEAST_TEXT = 12
+"""Characters a column of text keeps in a narrow terminal."""
+_GAP = "   "
+_SUBSTITUTES = {"—": "-", "–": "-", "…": "...", "×": "x", "°": " deg", "α": "alpha", "·": ".", "√": "sqrt", "─": "-"}
+
+
+def prepare_streams() -> None:
+    """Make every text printable on whatever stdout and stderr are.
+
+    A closed stream (`>&-`) becomes the null device: left closed, its number would go to the next file that is opened,
+    and what is printed would land in it.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w", encoding="utf-8", closefd=False))  # noqa: SIM115
+    codecs.register_error("impress", _substitute)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="impress")
 
 
 def print_json(document: Mapping[str, object]) -> None:
@@ -22,43 +54,80 @@ def print_json(document: Mapping[str, object]) -> None:
 def print_table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, text_columns: int = 1, footer: str = ""
 ) -> None:
-    """A table on stdout; the first `text_columns` stand left, the rest are numbers and stand right."""
-    from rich import box
-    from rich.table import Table
+    """A table on stdout; the first `text_columns` stand left, the rest are numbers and stand right.
 
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number < text_columns else "right", no_wrap=number == 0)
-    for row in rows:
-        table.add_row(*row)
-    _print_result(table)
+    On a terminal text folds to its width and numbers never do; elsewhere a table is as wide as it needs. (The tables
+    of Rich cut numbers where names are long, and take ten seconds for 20,000 rows.)
+    """
+    width = _width()
+    cells = [[plain(cell) for cell in row] for row in rows]
+    widths = _column_widths(columns, cells, text_columns, width)
+    _print_title(title)
+    out = [""]
+    out += _lines([_fold(head, size) for head, size in zip(columns, widths, strict=True)], widths, text_columns)
+    out.append(" " + "─" * (sum(widths) + len(_GAP) * (len(widths) - 1)))
+    for row in cells:
+        if all(len(cell) <= size and cell.isascii() for cell, size in zip(row, widths, strict=True)):
+            out.append(_line(row, widths, text_columns))
+        else:
+            out += _lines([_fold(cell, size) for cell, size in zip(row, widths, strict=True)], widths, text_columns)
+    print_line("\n".join([*out, ""]))
     if footer:
-        _print_result(footer)
+        print_line(footer)
 
 
 def print_line(text: str) -> None:
     """A line of result on stdout."""
-    _print_result(text)
+    sys.stdout.write(plain(text, keep="\n") + "\n")
+    sys.stdout.flush()
 
 
 def remark(text: str, *, quiet: bool) -> None:
     """A line about what is going on, on stderr."""
     if not quiet:
-        _console(stderr=True).print(text, highlight=False, markup=False)
+        _write(sys.stderr, plain(text, keep="\n") + "\n")
 
 
 def print_error(message: str) -> None:
     """An error, on stderr."""
     console = _console(stderr=True)
     console.print("error:", style="bold red", end=" ", soft_wrap=True)
-    console.print(message, highlight=False, markup=False, soft_wrap=True)
+    _write(sys.stderr, plain(message, keep="\n") + "\n")
 
 
 @contextmanager
 def progress(total: int, unit: str, *, quiet: bool) -> Iterator[tuple[Callable[[str], None], Callable[[], None]]]:
     """A bar on stderr with rate and time left. Yields (describe, step); drawn only on a terminal."""
+    with watch(unit, quiet=quiet) as seen:
+        seen.begin(total)
+        yield seen.describe, seen.step
+
+
+@contextmanager
+def watch(unit: str, *, quiet: bool) -> Iterator[Watch]:
+    """What a job tells, shown on stderr: remarks as lines, and from its `begin` on a bar, drawn only on a terminal."""
+    from impress_learn.jobs import Watch
+
+    with ExitStack() as stack:
+        bars: list[tuple[Progress, TaskID]] = []
+
+        def begin(total: int) -> None:
+            bar = stack.enter_context(_bar(unit, quiet=quiet))
+            bars.append((bar, bar.add_task("", total=total)))
+
+        def describe(text: str) -> None:
+            for bar, task in bars:
+                bar.update(task, description=plain(text))
+
+        def step() -> None:
+            for bar, task in bars:
+                bar.advance(task)
+
+        yield Watch(begin=begin, describe=describe, step=step, remark=lambda text: remark(text, quiet=quiet))
+
+
+def _bar(unit: str, *, quiet: bool) -> Progress:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Task as ProgressTask
     from rich.text import Text
 
     class Rate(ProgressColumn):
@@ -66,47 +135,140 @@ def progress(total: int, unit: str, *, quiet: bool) -> Iterator[tuple[Callable[[
             return Text(f"{task.speed or 0:,.0f} {unit}/s")
 
     console = _console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
+    return Progress(
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         Rate(),
         TextColumn("left"),
         TimeRemainingColumn(),
+        console=console,
+        disable=quiet or not console.is_terminal,
+        transient=True,
     )
-    disable = quiet or not console.is_terminal
-    with Progress(*columns, console=console, disable=disable, transient=True) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda text: bar.update(task, description=text), lambda: bar.advance(task)
+
+
+def plain(text: str, keep: str = "") -> str:
+    """Text in which what a terminal would obey, but for `keep`, stands as its code: `\\x1b`, `\\n`."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() or one in keep else ascii(one)[1:-1] for one in text)
 
 
 def percent(share: float | None) -> str:
     return "—" if share is None else f"{100 * share:.1f} %"
 
 
-def size(count: float | None) -> str:
+def count(number: int, thing: str) -> str:
+    """`1 task`, `2,000 tasks`."""
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
+
+
+def size(number: float | None) -> str:
     """A number of bytes as people read it, in powers of 1000."""
-    if count is None:
+    if number is None:
         return "—"
     for limit, unit in ((1e3, "B"), (1e6, "kB"), (1e9, "MB")):
-        if count < limit:
-            return f"{count / limit * 1e3:,.0f} {unit}" if unit == "B" else f"{count / limit * 1e3:,.1f} {unit}"
-    return f"{count / 1e9:,.1f} GB"
+        if number < limit:
+            return f"{number / limit * 1e3:,.0f} {unit}" if unit == "B" else f"{number / limit * 1e3:,.1f} {unit}"
+    return f"{number / 1e9:,.1f} GB"
 
 
 def ratio(value: float) -> str:
     return f"{value:,.1f} x" if value < 100 else f"{value:,.0f} x"
 
 
-def _print_result(content: Table | str) -> None:
-    console = _console(stderr=False)
-    if isinstance(content, str):
-        console.print(content, highlight=False, markup=False, soft_wrap=True)
+def _width() -> int | None:
+    """Columns there are; None where nobody said: in a pipe or a file."""
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns) > 0:
+        return int(columns)
+    return _console(stderr=False).width if sys.stdout.isatty() else None
+
+
+def _column_widths(
+    columns: Sequence[str], cells: Sequence[Sequence[str]], text_columns: int, width: int | None
+) -> list[int]:
+    """As wide as the widest cell; where that is more than `width`, columns of text give way, the widest first."""
+    widths = []
+    for number, head in enumerate(columns):
+        longest = max([_cells(row[number]) for row in cells] + [0])
+        # A head of numbers may fold at its spaces.
+        head_width = _cells(head) if number < text_columns else max(map(_cells, head.split()), default=0)
+        widths.append(max(longest, _cells(head) if width is None else head_width, 1))
+    if width is None:
+        return widths
+    excess = 1 + sum(widths) + len(_GAP) * (len(widths) - 1) - width
+    while excess > 0:
+        widest = max(range(text_columns), key=lambda number: widths[number])
+        if widths[widest] <= _LEAST_TEXT:
+            break  # the terminal wraps the line: numbers are never cut
+        widths[widest] -= 1
+        excess -= 1
+    return widths
+
+
+def _lines(cells: Sequence[Sequence[str]], widths: Sequence[int], text_columns: int) -> Iterator[str]:
+    """The lines of one row whose cells are folded."""
+    for number in range(max(map(len, cells))):
+        yield _line([cell[number] if number < len(cell) else "" for cell in cells], widths, text_columns)
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], text_columns: int) -> str:
+    parts = []
+    for number, (cell, width) in enumerate(zip(cells, widths, strict=True)):
+        space = " " * (width - _cells(cell))
+        parts.append(cell + space if number < text_columns else space + cell)
+    return (" " + _GAP.join(parts)).rstrip()
+
+
+def _fold(cell: str, width: int) -> list[str]:
+    """Lines of at most `width` columns, broken at spaces and slashes where there are any."""
+    lines = [""]
+    for word in cell.replace("/", "/\0").replace(" ", " \0").split("\0"):
+        if lines[-1] and _cells(lines[-1]) + _cells(word.rstrip()) > width:
+            lines[-1] = lines[-1].rstrip()
+            lines.append("")
+        for character in word:
+            if _cells(lines[-1] + character.strip()) > width:
+                lines.append("")
+            lines[-1] += character
+    return [line.rstrip() for line in lines]
+
+
+def _cells(text: str) -> int:
+    """Columns a terminal gives a text."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
+def _print_title(title: str) -> None:
+    """A line of its own, whatever the width of the table below it."""
+    if sys.stdout.isatty():
+        from rich.text import Text
+
+        _console(stderr=False).print(Text(plain(title), style="bold"), soft_wrap=True)
     else:
-        console.print(content)
+        print_line(plain(title))
+
+
+def _write(stream: TextIO, text: str) -> None:
+    stream.write(text)
+    stream.flush()
 
 
 def _console(*, stderr: bool) -> Console:
     from rich.console import Console
 
-    return Console(stderr=stderr)
+    return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+
+
+def _substitute(error: UnicodeError) -> tuple[str, int]:
+    """Characters that an output encoding lacks: a plain one in their place, else their code."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    missing = error.object[error.start : error.end]
+    return "".join(_SUBSTITUTES.get(one, ascii(one)[1:-1]) for one in missing), error.end

@@ -13,8 +13,8 @@ trained. So a killed run is taken up where it stopped, and no file is ever writt
 from __future__ import annotations
 
 import hashlib
-import os
 import re
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +26,7 @@ import numpy.typing as npt
 from impress_format.codec import BoolArray, CodecError, decode_mask, encode_mask, pack_bits
 from impress_format.container import DIGEST_DIGITS, read_record, seal_tensors, unseal_json, unseal_tensors
 from impress_format.errors import (
+    AmbiguousTask,
     BankMismatch,
     BankNotFound,
     FormatError,
@@ -34,7 +35,16 @@ from impress_format.errors import (
     TaskNotFound,
     UsageError,
 )
-from impress_format.files import check_folder, make_folder, read_limited, remove_abandoned, write_atomically
+from impress_format.files import (
+    check_folder,
+    is_there,
+    list_folder,
+    make_folder,
+    read_limited,
+    remove_abandoned,
+    unreadable,
+    write_atomically,
+)
 from impress_format.limits import (
     MAX_CALIBRATION_BYTES,
     MAX_HEADER_BYTES,
@@ -95,8 +105,13 @@ class Bank:
         return self.path / TASKS / f"{check_task_name(name)}{_SUFFIX}"
 
     def missing_masks(self) -> list[int]:
-        """Planned masks that are not trained yet."""
-        return [index for index in range(len(self.manifest.masks)) if not self.mask_path(index).exists()]
+        """Planned masks that are not trained yet.
+
+        Raises:
+            StorageError: the folder may not be read.
+        """
+        there = set(list_folder(self.path / MASKS))
+        return [index for index in range(len(self.manifest.masks)) if self.mask_path(index).name not in there]
 
     def complete_masks(self) -> int:
         """Number of masks, all of them there.
@@ -108,7 +123,7 @@ class Bank:
         if missing := self.missing_masks():
             raise BankMismatch(
                 f"{self.path} has {planned - len(missing)} of its {planned} masks: run the `impress bank create` "
-                "command that was interrupted again; it trains the rest"
+                "command that was interrupted again; it resumes and trains the rest"
             )
         return planned
 
@@ -121,28 +136,33 @@ class Bank:
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:DIGEST_DIGITS]
 
     def task_names(self) -> list[str]:
-        """Names of the stored tasks, sorted as people count: task-9 before task-10."""
-        stems = (path.name.removesuffix(_SUFFIX) for path in (self.path / TASKS).glob(f"*{_SUFFIX}"))
-        return sorted(
-            filter(_TASK_NAME.fullmatch, stems),
-            key=lambda name: [part.zfill(12) if part.isdecimal() else part for part in re.split(r"(\d+)", name)],
-        )
+        """Names of the stored tasks, sorted as people count: task-9 before task-10.
+
+        Raises:
+            StorageError: the folder may not be read.
+        """
+        stems = (name.removesuffix(_SUFFIX) for name in list_folder(self.path / TASKS) if name.endswith(_SUFFIX))
+        return sorted(filter(_TASK_NAME.fullmatch, stems), key=_as_people_count)
 
     def find_task(self, name_or_reference: str) -> str:
         """The stored name of a task given by name or by reference (`rotated-mnist/30`).
 
         Raises:
             TaskNotFound: with the names there are.
+            AmbiguousTask: several tasks were learned from this reference.
         """
         names = self.task_names()
         if name_or_reference in names:
             return name_or_reference
-        for name in names:
-            if self.read_task_record(name).task == name_or_reference:
-                return name
-        listed = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
-        raise TaskNotFound(f"{self.path} has no task {name_or_reference!r}: " + (f"it has {listed}" if names else
-            "it has none yet; add one with `impress task add`"))  # fmt: skip
+        found = [name for name in names if self.read_task_record(name).task == name_or_reference]
+        if len(found) > 1:
+            raise AmbiguousTask(
+                f"{self.path} has {len(found)} tasks of {name_or_reference} ({_listed(found)}): give the name of one"
+            )
+        if found:
+            return found[0]
+        raise TaskNotFound(f"{self.path} has no task {name_or_reference!r}: " + (f"it has {_listed(names)}" if names
+            else "it has none yet; add one with `impress task add`"))  # fmt: skip
 
     def read_mask(self, index: int) -> tuple[MaskRecord, dict[str, BoolArray]]:
         """One supermask: bool arrays by layer name, in the shapes of the layers.
@@ -197,7 +217,7 @@ class Bank:
     def read_task_record(self, name: str) -> TaskRecord:
         """Only the header of a task file (its checksum is checked)."""
         path = self.task_path(name)
-        if not path.exists():
+        if not is_there(path):
             self.find_task(name)
         return read_record(path, TaskRecord, self._task_limit())
 
@@ -285,7 +305,7 @@ class Bank:
     def _read_task(self, name: str) -> tuple[TaskRecord, npt.NDArray[np.generic]]:
         """A task's record and its alpha as it is stored, both checked."""
         path = self.task_path(name)
-        if not path.exists():
+        if not is_there(path):
             self.find_task(name)
         record, tensors = unseal_tensors(path, TaskRecord, self._task_limit())
         if record.name != name:
@@ -334,16 +354,25 @@ def open_bank(path: Path | str) -> Bank:
 
     Raises:
         BankNotFound: no folder, or no bank in it.
+        StorageError: the folder may not be read.
         UnsupportedVersion: made by a newer release.
         FormatError: the manifest is damaged.
     """
+    if path == "":  # which pathlib would take for the current folder
+        raise BankNotFound("the path of the bank is empty: is a variable not set?")
     path = Path(path)
     manifest_path = path / MANIFEST
-    if not path.exists():
-        raise BankNotFound(f"there is no bank at {path}: create one with `impress bank create {path} REF...`")
-    if not path.is_dir():
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise BankNotFound(
+            f"there is no bank at {path}: create one with `impress bank create {path} REF...`"
+        ) from error
+    except OSError as error:
+        raise unreadable(path, error) from error
+    if not stat.S_ISDIR(mode):
         raise BankNotFound(f"{path} is a file: a bank is a folder, by habit NAME.impress")
-    if not os.path.lexists(manifest_path):
+    if not is_there(manifest_path):
         raise BankNotFound(f"{path} holds no {MANIFEST}: it is not a bank")
     for folder in (MASKS, TASKS):
         check_folder(path / folder)
@@ -352,6 +381,14 @@ def open_bank(path: Path | str) -> Bank:
     manifest = unseal_json(manifest_path, content, BankManifest)
     check_manifest(manifest_path, manifest)
     return Bank(path=path, manifest=manifest)
+
+
+def _as_people_count(name: str) -> list[str]:
+    return [part.zfill(12) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
 
 
 def check_task_name(name: str) -> str:
@@ -366,9 +403,9 @@ def check_task_name(name: str) -> str:
 
 
 def task_exists(path: Path, names: Sequence[str]) -> TaskExists:
-    shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
     return TaskExists(
-        f"{path} has {shown} already: remove it first (`impress task remove`), or choose another name with --name"
+        f"{path} has {_listed(names)} already, made with other settings: remove it first (`impress task remove`), or "
+        "choose another `name`"
     )
 
 

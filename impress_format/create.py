@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
 from impress_format.bank import MANIFEST, MASKS, TASKS, Bank, open_bank
 from impress_format.container import seal_json
 from impress_format.errors import BankMismatch, BankNotFound
-from impress_format.files import make_folder, remove_abandoned, write_atomically
+from impress_format.files import is_there, list_folder, make_folder, remove_abandoned, write_atomically
 from impress_format.manifest import check_manifest
 from impress_format.records import BackboneSpec, BankManifest, MaskPlan
 from impress_format.versions import FORMAT_VERSION
@@ -16,6 +18,9 @@ from impress_format.versions import FORMAT_VERSION
 
 def create_bank(path: Path | str, backbone: BackboneSpec, masks: Sequence[MaskPlan], *, calibration: bool) -> Bank:
     """Write the manifest of a new bank, or open the bank that an interrupted run of the same settings left.
+
+    A plan of which nothing was trained yet gives way to other settings. Call it with the folder's lock held
+    (`exclusive`), so that this is not the plan of a run that has just begun.
 
     Raises:
         BankNotFound: `path` is a file or a folder with something else in it.
@@ -27,15 +32,20 @@ def create_bank(path: Path | str, backbone: BackboneSpec, masks: Sequence[MaskPl
         format_version=FORMAT_VERSION, backbone=backbone, masks=tuple(masks), calibration=calibration
     )
     check_manifest(path / MANIFEST, planned)
-    if (path / MANIFEST).exists():
-        bank = open_bank(path)
-        _require_same(bank, planned)
-        remove_abandoned(path)
-        return bank
     check_can_create(path)
     make_folder(path / MASKS)
     make_folder(path / TASKS)
-    write_atomically(path / MANIFEST, seal_json(planned), replace=True)
+    try:
+        # Never over a manifest that is there: of two processes that create one bank, the second compares.
+        write_atomically(path / MANIFEST, seal_json(planned), replace=False)
+    except FileExistsError:
+        remove_abandoned(path)
+        bank = open_bank(path)
+        if _is_empty(bank) and bank.manifest != msgspec.structs.replace(planned, digest=bank.manifest.digest):
+            bank.calibration_path.unlink(missing_ok=True)  # images for the plan that gives way
+            write_atomically(path / MANIFEST, seal_json(planned), replace=True)
+        else:
+            _require_same(bank, planned)
     return open_bank(path)
 
 
@@ -44,19 +54,27 @@ def check_can_create(path: Path) -> None:
 
     Raises:
         BankNotFound: it is one of these.
+        StorageError: the folder may not be read.
     """
-    if path.exists() and not path.is_dir():
+    if is_there(path) and not path.is_dir():
         raise BankNotFound(f"{path} is a file: a bank is a folder, by habit NAME.impress")
-    if path.is_dir():
-        foreign = [entry.name for entry in path.iterdir() if entry.name not in {MASKS, TASKS} and entry.name[0] != "."]
-        if foreign and MANIFEST not in foreign:
-            raise BankNotFound(f"{path} holds other files ({foreign[0]}): choose an empty or a new folder")
+    foreign = [name for name in list_folder(path) if name not in {MASKS, TASKS} and name[0] != "."]
+    if foreign and MANIFEST not in foreign:
+        raise BankNotFound(f"{path} holds other files ({foreign[0]}): choose an empty or a new folder")
+
+
+def _is_empty(bank: Bank) -> bool:
+    """Whether a run was stopped before it stored anything: its plan binds nobody."""
+    return len(bank.missing_masks()) == len(bank.manifest.masks) and not bank.task_names()
 
 
 def extend_bank(bank: Bank, masks: Sequence[MaskPlan]) -> Bank:
-    """Plan more masks after those there are; every alpha stays valid. Masks planned already are not planned twice."""
-    known = set(bank.manifest.masks)
-    added = tuple(plan for plan in masks if plan not in known)
+    """Plan more masks after those there are; every alpha stays valid. Masks planned already are not planned twice.
+
+    Equal training gives equal bits whatever the kind says: one mask of a task may later be the first of several.
+    """
+    known = set(map(_training, bank.manifest.masks))
+    added = tuple(plan for plan in masks if _training(plan) not in known)
     if not added:
         return bank
     manifest = BankManifest(
@@ -70,6 +88,10 @@ def extend_bank(bank: Bank, masks: Sequence[MaskPlan]) -> Bank:
     return open_bank(bank.path)
 
 
+def _training(plan: MaskPlan) -> tuple[object, ...]:
+    return plan.task, plan.density, plan.seed, plan.fit
+
+
 def _require_same(bank: Bank, planned: BankManifest) -> None:
     found = bank.manifest
     differences = []
@@ -81,7 +103,7 @@ def _require_same(bank: Bank, planned: BankManifest) -> None:
         differences.append(_first_difference(found.masks, planned.masks))
     if differences:
         raise BankMismatch(
-            f"{bank.path} exists with other settings ({differences[0]}): give the same command to go on with it, "
+            f"{bank.path} exists with other settings ({differences[0]}): give the same command to resume it, "
             "`impress bank extend` to add masks, or another path"
         )
 

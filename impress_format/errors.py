@@ -6,17 +6,20 @@
     │   ├── BankNotFound        no bank at this path, or something else is there
     │   ├── BankMismatch        the bank is there, but was made with other settings
     │   ├── TaskExists
-    │   └── TaskNotFound
+    │   ├── TaskNotFound
+    │   └── AmbiguousTask       a reference that several stored tasks were learned from
     ├── FormatError             bytes that are not what docs/format.md says           (exit 1)
     │   └── UnsupportedVersion  a bank from a newer release
     ├── BackboneMismatch        the rebuilt backbone has another digest               (exit 1)
     ├── DataError               a data set is missing or unreadable                   (exit 1)
     ├── StorageError            the disk said no: full, read-only, locked             (exit 1)
     ├── ZooError                a zoo cannot be reached, or is not what it says       (exit 1)
+    ├── OutOfMemory             this machine or its GPU has too little memory         (exit 1)
     └── TrainingDiverged        NaN or infinite loss or scores                        (exit 1)
 
 The command layer catches ImpressError once and prints its text; so a message says what was expected,
-what was found and what to do, in one or two lines.
+what was found and what to do, in one or two lines. A setting is named by its field in backticks (`batch_size`), as a
+Python caller writes it; the command line puts its own option there (--batch-size).
 """
 
 from __future__ import annotations
@@ -56,6 +59,10 @@ class TaskNotFound(UsageError):
     """No task of this name is stored."""
 
 
+class AmbiguousTask(UsageError):
+    """Several stored tasks were learned from this reference; a name tells them apart."""
+
+
 class FormatError(ImpressError):
     """A file of a bank is not what docs/format.md says.
 
@@ -91,3 +98,7 @@ class ZooError(ImpressError):
 
 class TrainingDiverged(ImpressError):
     """The loss or the scores became NaN or infinite."""
+
+
+class OutOfMemory(ImpressError):
+    """What was asked for takes more memory than there is."""

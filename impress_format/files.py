@@ -7,18 +7,26 @@ following a link and without waiting, and what was opened is looked at, not what
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
 import secrets
-import stat
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from impress_format.errors import FormatError, StorageError
+from impress_format.locks import hold
+from impress_format.plain import NotPlain, is_running, machine_tag, open_plain
 
 _TEMPORARY = ".impress-"
 _ABANDONED_AFTER_S = 600
+_FOREIGN_ABANDONED_AFTER_S = 24 * 3600
+"""Whether a process of another machine still runs cannot be asked; clocks of two machines may be hours apart."""
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+_UNSUPPORTED = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.EMLINK}
+"""How file systems without hard links (exFAT, SMB, some FUSE) answer `link`, and others answer `renameat2`."""
+_NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.EACCES, errno.ENOSYS}
+_AT_FDCWD, _RENAME_NOREPLACE = -100, 1
 
 
 def write_atomically(path: Path, content: bytes, *, replace: bool) -> None:
@@ -28,7 +36,8 @@ def write_atomically(path: Path, content: bytes, *, replace: bool) -> None:
         FileExistsError: `replace` is false and the file exists (it is left as it was).
         StorageError: the disk is full, read-only, or out of reach.
     """
-    temporary = path.parent / f"{_TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    temporary = _temporary_in(path.parent)
+    placed = False
     try:
         with open(temporary, "xb") as file:
             file.write(content)
@@ -37,15 +46,36 @@ def write_atomically(path: Path, content: bytes, *, replace: bool) -> None:
         if replace:
             temporary.replace(path)
         else:
-            os.link(temporary, path)  # unlike rename, fails if the name is taken
+            _place_new(temporary, path)
+        placed = True
         _sync_folder(path.parent)
     except FileExistsError:
         raise
     except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror or error}. What was there before is kept.") from error
+        kept = "It is written, but may not outlast a power cut." if placed else "What was there before is kept."
+        raise StorageError(f"cannot write {path}: {error.strerror or error}. {kept}") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def check_writable(folder: Path, size: int) -> None:
+    """Try, before work is begun, whether `size` bytes can be written to `folder`, by writing them; nothing stays.
+
+    Raises:
+        StorageError: the folder is missing or read-only, or the disk is full.
+    """
+    probe = _temporary_in(folder)
+    try:
+        with open(probe, "xb") as file:
+            file.write(bytes(size))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise StorageError(f"cannot write to {folder}: {error.strerror or error}. Nothing was started.") from error
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink(missing_ok=True)
 
 
 def make_folder(path: Path) -> None:
@@ -60,20 +90,69 @@ def read_limited(path: Path, limit: int) -> bytes:
     """The file's bytes, refused before reading if it is no plain file or larger than `limit`.
 
     Raises:
-        FormatError: missing, a link, not a file, or too large.
+        FormatError: missing, a link, not a file, too large, or a git-LFS pointer in place of the file.
     """
     try:
-        with os.fdopen(_open_plain(path, os.O_RDONLY), "rb") as file:
+        with os.fdopen(open_plain(path, os.O_RDONLY), "rb") as file:
             size = os.fstat(file.fileno()).st_size
-            if size <= limit:
-                return file.read(size)
+            content = file.read(size) if size <= limit else None
     except FileNotFoundError as error:
         raise FormatError(path, "is missing") from error
-    except _NotPlain as error:
+    except NotPlain as error:
         raise FormatError(path, "is not a plain file") from error
     except OSError as error:
         raise FormatError(path, f"cannot be read: {error.strerror or error}") from error
-    raise FormatError(path, f"has {size:,} bytes, this file may have {limit:,}")
+    if content is None:
+        raise FormatError(path, f"has {size:,} bytes, this file may have {limit:,}")
+    if content.startswith(_LFS_POINTER):
+        raise FormatError(path, "is a git-LFS pointer, not the file itself: run `git lfs pull`")
+    return content
+
+
+def is_there(path: Path) -> bool:
+    """Whether anything has this path, a dangling link too. pathlib's own answer is "no" where it may not look.
+
+    Raises:
+        StorageError: it cannot be told.
+    """
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise unreadable(path, error) from error
+    return True
+
+
+def file_size(path: Path) -> int:
+    """Bytes of a file.
+
+    Raises:
+        FormatError: it is missing or may not be looked at.
+    """
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise FormatError(path, f"cannot be read: {error.strerror or error}") from error
+
+
+def list_folder(folder: Path) -> list[str]:
+    """Names in a folder, in no order; none where there is no such folder.
+
+    Raises:
+        StorageError: it may not be read.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in entries]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise unreadable(folder, error) from error
+
+
+def unreadable(path: Path, error: OSError) -> StorageError:
+    return StorageError(f"cannot read {path}: {error.strerror or error}")
 
 
 def check_folder(path: Path) -> None:
@@ -87,66 +166,76 @@ def check_folder(path: Path) -> None:
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Delete temporary files of processes that were killed while writing (a write takes milliseconds)."""
-    for path in folder.glob(f"{_TEMPORARY}*.tmp"):
-        with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime > _ABANDONED_AFTER_S or not _is_running(path):
-                path.unlink()
+    """Delete temporary files of processes that were killed while writing (a write takes milliseconds).
+
+    A writer in another container or on another host may share the folder and not the process table; its files are left
+    for a day.
+    """
+    for name in list_folder(folder):
+        if name.startswith(_TEMPORARY) and name.endswith(".tmp"):
+            with contextlib.suppress(OSError):
+                path = folder / name
+                if _is_abandoned(name, time.time() - path.stat().st_mtime):
+                    path.unlink()
 
 
-@contextlib.contextmanager
-def exclusive(folder: Path, *, wait: bool) -> Iterator[None]:
-    """Hold the folder's lock; it falls with the process that holds it, however that ends.
+def _temporary_in(folder: Path) -> Path:
+    return folder / f"{_TEMPORARY}{machine_tag()}-{os.getpid()}-{secrets.token_hex(4)}.tmp"
+
+
+def _is_abandoned(name: str, age_s: float) -> bool:
+    machine, _, rest = name.removeprefix(_TEMPORARY).partition("-")
+    running = is_running(machine, rest.partition("-")[0])
+    if running is None:
+        return age_s > _FOREIGN_ABANDONED_AFTER_S
+    return age_s > _ABANDONED_AFTER_S or not running
+
+
+def _place_new(temporary: Path, path: Path) -> None:
+    """Give a finished file its name, which must be free.
+
+    A hard link fails if the name is taken; so does `renameat2` with RENAME_NOREPLACE. Where the file system has
+    neither, all writers look and rename under one lock.
 
     Raises:
-        StorageError: `wait` is false and another process holds it, or the folder cannot be written.
+        FileExistsError: the name is taken.
     """
-    import fcntl
-
-    try:
-        file = os.fdopen(_open_plain(folder / ".lock", os.O_RDWR | os.O_CREAT), "rb")
-    except OSError as error:
-        raise StorageError(f"cannot write to {folder}: {error.strerror or error}") from error
-    with file:
+    for place in (os.link, _rename_no_replace):
         try:
-            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StorageError(f"another process is working on {folder}: wait for it to end") from error
-        yield
+            place(temporary, path)
+            return
+        except FileExistsError:
+            raise
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED:
+                raise
+    with hold(path.parent / ".place.lock", wait=True, busy="", remove=True):
+        if is_there(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+        temporary.rename(path)
 
 
-class _NotPlain(OSError):
-    """A link, folder, pipe, socket or device stands where a plain file must."""
-
-
-def _open_plain(path: Path, flags: int) -> int:
-    """A descriptor of a plain file: never of a link's target, and never waiting for a pipe's other end."""
-    try:
-        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
-    except OSError as error:
-        if error.errno in {errno.ELOOP, errno.ENXIO, errno.EISDIR}:  # a link, a socket, a folder
-            raise _NotPlain(error.errno, "it is not a plain file") from error
-        raise
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise _NotPlain(errno.EINVAL, "it is not a plain file")
-    return descriptor
-
-
-def _is_running(temporary: Path) -> bool:
-    process = temporary.name.removeprefix(_TEMPORARY).partition("-")[0]
-    try:
-        os.kill(int(process), 0)
-    except (ValueError, ProcessLookupError):
-        return False
-    except OSError:
-        return True
-    return True
+def _rename_no_replace(source: Path, target: Path) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    renameat2 = getattr(libc, "renameat2", None)  # glibc 2.28, musl 1.2.5; not elsewhere
+    if renameat2 is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    if renameat2(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _RENAME_NOREPLACE):
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), str(target))
 
 
 def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        if error.errno in _NO_FOLDER_SYNC:
+            return
+        raise
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
     finally:
         os.close(descriptor)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 from impress_format.bank import Bank
 from impress_format.codec import entropy_bytes
 from impress_format.errors import BankMismatch, UsageError
+from impress_format.files import file_size
 
 _FLOAT = 4
 
@@ -75,22 +75,23 @@ def measure_storage(bank: Bank, total_tasks: int | None = None) -> Storage:
         BankMismatch: no mask is trained yet.
         FormatError: a mask file is damaged.
     """
-    trained = [index for index in range(len(bank.manifest.masks)) if bank.mask_path(index).exists()]
+    missing = set(bank.missing_masks())
+    trained = [index for index in range(len(bank.manifest.masks)) if index not in missing]
     if not trained:
         raise BankMismatch(f"{bank.path} has no trained mask yet: run `impress bank create` again")
     records = [bank.read_mask_record(index) for index in trained]
-    mask_sizes = [_size(bank.mask_path(index)) for index in trained]
-    task_sizes = [_size(bank.task_path(name)) for name in bank.task_names()]
+    mask_sizes = [file_size(bank.mask_path(index)) for index in trained]
+    task_sizes = [file_size(bank.task_path(name)) for name in bank.task_names()]
     mean_task = sum(task_sizes) / len(task_sizes) if task_sizes else None
 
     basis_tasks = {record.plan.task for record in records if record.plan.task is not None}
     alpha_tasks = {bank.read_task_record(name).task for name in bank.task_names()} - basis_tasks
     served = len(basis_tasks) + len(alpha_tasks)
     disk = DiskBytes(
-        backbone=_size(bank.calibration_path) if bank.manifest.calibration else 0,
+        backbone=file_size(bank.calibration_path) if bank.manifest.calibration else 0,
         masks=sum(mask_sizes),
         tasks=sum(task_sizes),
-        manifest=_size(bank.manifest_path),
+        manifest=file_size(bank.manifest_path),
     )
     total = float(disk.total)
     if total_tasks is not None:
@@ -136,9 +137,9 @@ def measure_storage(bank: Bank, total_tasks: int | None = None) -> Storage:
 def _growth(total_tasks: int, served: int, basis_tasks: int, stored: int, mean_task: float | None) -> float:
     """Bytes that growing (or shrinking) to `total_tasks` adds."""
     if total_tasks < max(basis_tasks, 1):
-        raise UsageError(f"--total-tasks {total_tasks}: the masks alone serve {basis_tasks} tasks")
+        raise UsageError(f"`total_tasks` {total_tasks}: the masks alone serve {basis_tasks} tasks")
     if mean_task is None:
-        raise UsageError("--total-tasks needs one stored task to take the size from: add one with `impress task add`")
+        raise UsageError("`total_tasks` needs one stored task to take the size from: add one with `impress task add`")
     return (total_tasks - served) * mean_task
 
 
@@ -147,7 +148,3 @@ def _break_even(other: float, fixed: int, mean_task: float | None, basis_tasks: 
     if mean_task is None or other <= mean_task:
         return None
     return max(basis_tasks, math.floor((fixed - basis_tasks * mean_task) / (other - mean_task)) + 1)
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from impress_format.bank import MASKS, TASKS, Bank, open_bank
 from impress_format.errors import FormatError, ImpressError
+from impress_format.files import list_folder
 from impress_format.weights import backbone_digest
 
 
@@ -20,11 +23,20 @@ class Problem:
 
 
 @dataclass(frozen=True)
+class Unchecked:
+    """A file that could not be checked to the end, because another one, `cause`, has a problem. It may be intact."""
+
+    file: str
+    cause: str
+
+
+@dataclass(frozen=True)
 class Verification:
-    """The outcome: how many files were checked, and every problem found."""
+    """The outcome: how many files were looked at, every problem, each once, and what could not be checked for it."""
 
     checked: int
     problems: tuple[Problem, ...]
+    unchecked: tuple[Unchecked, ...] = field(default=())
 
     @property
     def ok(self) -> bool:
@@ -34,34 +46,48 @@ class Verification:
 def verify_bank(path: Path | str) -> Verification:
     """Check every byte of a bank: checksums, sizes, shapes, counts, alpha values, and the backbone's digest.
 
+    A task over a damaged mask is not damaged: what can be checked of it is, and it is listed as unchecked.
+
     Raises:
-        BankNotFound: there is no bank at `path`. Anything wrong inside a bank is reported, not raised.
+        BankNotFound: there is no bank at `path`.
+        StorageError: its folder may not be read. Anything wrong inside a bank is reported, not raised.
     """
     path = Path(path)
     try:
         bank = open_bank(path)
     except FormatError as error:
         return Verification(checked=1, problems=(Problem(error.path.name, error.problem),))
-    problems = []
+    problems: list[Problem] = []
+    unchecked: list[Unchecked] = []
     checked = 0
     for file, check in _checks(bank):
         checked += 1
         try:
             check()
         except FormatError as error:
-            problems.append(Problem(file, error.problem))
+            culprit = _relative(bank, error.path)
+            if culprit != file and any(problem.file == culprit for problem in problems):
+                unchecked.append(Unchecked(file, culprit))
+            else:
+                problems.append(Problem(file, error.problem))
         except ImpressError as error:
             problems.append(Problem(file, str(error)))
-    return Verification(checked=checked, problems=tuple(problems))
+    return Verification(checked=checked, problems=tuple(problems), unchecked=tuple(unchecked))
 
 
 def _checks(bank: Bank) -> Iterator[tuple[str, Callable[[], object]]]:
-    """Each file of the bank with the call that raises if it is not as it should be."""
+    """Each file of the bank with the call that raises if it is not as it should be; masks before what weighs them."""
     yield bank.manifest_path.name, lambda: _check_backbone(bank)
+    for folder in (MASKS, TASKS):
+        try:
+            list_folder(bank.path / folder)
+        except ImpressError as error:
+            yield folder, lambda error=error: _raise(error)  # type: ignore[misc]
+            return
     for index in range(len(bank.manifest.masks)):
         yield _relative(bank, bank.mask_path(index)), lambda index=index: bank.read_mask(index)  # type: ignore[misc]
     for name in bank.task_names():
-        yield f"tasks/{name}.safetensors", lambda name=name: bank.read_task(name)  # type: ignore[misc]
+        yield f"{TASKS}/{name}.safetensors", lambda name=name: bank.read_task(name)  # type: ignore[misc]
     if bank.manifest.calibration:
         yield bank.calibration_path.name, bank.read_calibration
     for stray in _strays(bank):
@@ -85,14 +111,26 @@ def _strays(bank: Bank) -> Iterator[Path]:
     folders = [bank.path / MASKS, bank.path / TASKS]
     if bank.manifest.calibration:
         known.add(bank.calibration_path)
-    for folder in (bank.path, *filter(Path.is_dir, folders)):
-        for path in sorted(folder.iterdir()):
-            if not (path in known or path.name.startswith(".") or (path in folders and path.is_dir())):
+    for folder in (bank.path, *filter(_is_folder, folders)):
+        for name in sorted(list_folder(folder)):
+            path = folder / name
+            if not (path in known or name.startswith(".") or (path in folders and _is_folder(path))):
                 yield path
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return stat.S_ISDIR(os.lstat(path).st_mode)
+    except OSError:
+        return False
 
 
 def _refuse(path: Path) -> None:
     raise FormatError(path, "is no part of a bank")
+
+
+def _raise(error: ImpressError) -> None:
+    raise error
 
 
 def _relative(bank: Bank, path: Path) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from impress_learn.backbone import Backbone, check_batch_size, use_batch_statistics
+from impress_learn.backbone import Backbone, check_batch_size
 from impress_learn.combine import Basis, effective_weights, layer_columns
 from impress_learn.streams.data import Images
 from impress_learn.training import minimise
@@ -45,7 +45,6 @@ def fit_alpha(
     def penalty() -> Tensor:
         return l1 * (share * (alpha.abs().sum(0) - 1.0) ** 2).sum()
 
-    use_batch_statistics(backbone)
     minimise(
         lambda images: backbone(effective_weights(basis, alpha, granularity), images),
         [alpha],

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -35,17 +37,31 @@ class Backbone:
     weights: dict[str, Tensor]
 
     def __call__(self, effective: Mapping[str, Tensor], images: Tensor) -> Tensor:
-        """Logits (batch, classes) of normalised images (batch, *input_shape) under effective weights."""
+        """Logits (batch, classes) of normalised images (batch, *input_shape) under effective weights.
+
+        BatchNorm normalises by the statistics that `calibrate` put beside the weights, else by those of the batch.
+        """
+        if self.norms:
+            calibrated = f"{self.norms[0]}.running_mean" in effective
+            for path in self.norms:
+                self.module.get_submodule(path).train(not calibrated)
         logits: Tensor = functional_call(self.module, dict(effective), (images,))
         return logits
 
+    @cached_property
+    def norms(self) -> tuple[str, ...]:
+        """Names of the BatchNorm layers."""
+        return tuple(path for path, layer in self.module.named_modules() if isinstance(layer, _BATCH_NORMS))
+
     @property
     def has_batch_norm(self) -> bool:
-        return any(isinstance(module, _BATCH_NORMS) for module in self.module.modules())
+        return bool(self.norms)
 
     def to(self, device: torch.device) -> Backbone:
-        weights = {name: weight.to(device) for name, weight in self.weights.items()}
-        return Backbone(spec=self.spec, module=self.module.to(device), weights=weights)
+        """The same network on `device`; this one stays where it is."""
+        if all(weight.device == device for weight in self.weights.values()):
+            return self
+        return _backbone(self.spec, copy.deepcopy(self.module).to(device))
 
 
 def build_backbone(arch: str, *, init: Init, seed: int, input_shape: tuple[int, int, int], classes: int) -> Backbone:
@@ -87,31 +103,29 @@ def check_batch_size(backbone: Backbone, batch_size: int) -> None:
     """Raises UsageError if training on batches of this size cannot work with this network."""
     if backbone.has_batch_norm and batch_size < 2:
         raise UsageError(
-            f"--batch-size {batch_size}: {backbone.spec.arch} has BatchNorm, which needs at least 2 images"
+            f"`batch_size` {batch_size}: {backbone.spec.arch} has BatchNorm, which needs at least 2 images"
         )
 
 
-def calibrate(backbone: Backbone, effective: Mapping[str, Tensor], images: Tensor) -> None:
-    """Recompute BatchNorm statistics from `images` (batch, *input_shape) sent through the effective weights.
+def calibrate(backbone: Backbone, effective: Mapping[str, Tensor], images: Tensor | None) -> Mapping[str, Tensor]:
+    """The effective weights with BatchNorm statistics of `images` (batch, *input_shape) sent through them.
 
-    Afterwards the network answers for one image alone, as it does for a batch (method.md, Norm layers).
+    With these the network answers for one image alone, as it does for a batch (method.md, Norm layers). Without
+    images, for a network that needs none, the weights as they are.
     """
-    norms = [module for module in backbone.module.modules() if isinstance(module, _BATCH_NORMS)]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # cumulative average: after one batch, its mean and its variance with N - 1
-        norm.train()
+    if images is None:
+        return effective
+    buffers = dict(backbone.module.named_buffers())
+    statistics = {
+        f"{path}.{kind}": torch.full_like(buffers[f"{path}.{kind}"], start)
+        for path in backbone.norms
+        for kind, start in (("running_mean", 0.0), ("running_var", 1.0), ("num_batches_tracked", 0))
+    }
+    for path in backbone.norms:
+        backbone.module.get_submodule(path).train()
     with torch.no_grad():
-        backbone(effective, images)
-    for norm in norms:
-        norm.eval()
-
-
-def use_batch_statistics(backbone: Backbone) -> None:
-    """Normalise by the statistics of each batch, as in training."""
-    for module in backbone.module.modules():
-        if isinstance(module, _BATCH_NORMS):
-            module.train()
+        functional_call(backbone.module, {**effective, **statistics}, (images,))  # fills the statistics in place
+    return {**effective, **statistics}
 
 
 class LeNet300100(nn.Module):
@@ -230,9 +244,10 @@ def _fill(module: nn.Module, seed: int, init: Init, layers: tuple[LayerSpec, ...
 def _backbone(spec: BackboneSpec, module: nn.Module) -> Backbone:
     parameters = dict(module.named_parameters())
     weights = {layer.name: parameters[layer.name].data for layer in spec.masked_layers}
-    backbone = Backbone(spec=spec, module=module, weights=weights)
-    use_batch_statistics(backbone)
-    return backbone
+    for layer in module.modules():
+        if isinstance(layer, _BATCH_NORMS):
+            layer.momentum = None  # cumulative average: after one batch, its mean and its variance with N - 1
+    return Backbone(spec=spec, module=module, weights=weights)
 
 
 def _try_one_image(backbone: Backbone) -> None:

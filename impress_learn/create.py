@@ -7,13 +7,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from impress_format.bank import Bank
+from impress_format.bank import MASKS, Bank
 from impress_format.errors import TrainingDiverged
-from impress_format.files import exclusive, remove_abandoned
-from impress_format.records import MaskPlan
+from impress_format.files import remove_abandoned
+from impress_format.locks import exclusive
+from impress_format.records import BackboneSpec, MaskPlan
 from impress_learn.backbone import Backbone, rebuild_backbone
 from impress_learn.evaluate import accuracy, load_calibration
+from impress_learn.memory import explain_memory
 from impress_learn.schedule import steps_per_epoch, train_images
 from impress_learn.streams.data import Images
 from impress_learn.streams.load import load_task
@@ -25,14 +28,14 @@ CALIBRATION_IMAGES = 256
 
 
 @contextmanager
-def sole_trainer(bank: Bank) -> Iterator[None]:
-    """Hold the bank for training, so that two runs do not train the same masks.
+def sole_trainer(path: Path) -> Iterator[None]:
+    """Hold the folder of a bank for training, so that two runs do not train the same masks.
 
     Raises:
         StorageError: another process is at it.
     """
-    with exclusive(bank.path, wait=False):
-        for folder in (bank.path, bank.path / "masks"):
+    with exclusive(path, wait=False):
+        for folder in (path, path / MASKS):
             remove_abandoned(folder)
         yield
 
@@ -45,7 +48,7 @@ def training_steps(bank: Bank) -> int:
 def train_missing_masks(
     bank: Bank,
     *,
-    data_dir: Path,
+    data_dir: Path | None,
     device: torch.device,
     on_mask: Callable[[int], None],
     on_step: Callable[[], None],
@@ -64,12 +67,20 @@ def train_missing_masks(
     if not missing:
         return
     backbone = rebuild_backbone(bank.backbone).to(device)
+    calibration = load_calibration(bank, device)  # now: after hours of training is too late to find it missing
     for index in missing:
         on_mask(index)
-        _train_one(bank, index, backbone, data_dir, device, on_step)
+        batch = fit.batch_size if (fit := bank.manifest.masks[index].fit) else 1
+        with explain_memory(
+            f"training mask {index} with batches of {batch:,} images", device,
+            lambda _, batch=batch: f"try `batch_size` {max(1, batch // 4)}",  # type: ignore[misc]
+        ):  # fmt: skip
+            _train_one(bank, index, backbone, calibration, data_dir, device, on_step)
 
 
-def keep_calibration_images(bank: Bank, references: Sequence[Reference], *, data_dir: Path, holdout: float) -> None:
+def keep_calibration_images(
+    bank: Bank, references: Sequence[Reference], *, data_dir: Path | None, holdout: float
+) -> None:
     """Store training images of `references`, spread as evenly as it goes, if the bank's network has BatchNorm."""
     if not bank.manifest.calibration or bank.calibration_path.exists():
         return
@@ -84,8 +95,19 @@ def keep_calibration_images(bank: Bank, references: Sequence[Reference], *, data
     bank.write_calibration(pixels.numpy(), parts[0].mean, parts[0].std)
 
 
+def mask_bytes(spec: BackboneSpec) -> int:
+    """Bytes of a mask file, at most about: what is tried before training whether it can be written."""
+    return spec.weights // 8 + 4096
+
+
 def _train_one(
-    bank: Bank, index: int, backbone: Backbone, data_dir: Path, device: torch.device, on_step: Callable[[], None]
+    bank: Bank,
+    index: int,
+    backbone: Backbone,
+    calibration: Tensor | None,
+    data_dir: Path | None,
+    device: torch.device,
+    on_step: Callable[[], None],
 ) -> None:
     plan = bank.manifest.masks[index]
     if plan.fit is None or plan.task is None:
@@ -108,9 +130,7 @@ def _train_one(
         except TrainingDiverged as error:
             raise TrainingDiverged(f"mask {index} ({plan.task}): {error}") from error
         effective = {name: weight * masks[name].to(device) for name, weight in backbone.weights.items()}
-        measured = accuracy(
-            backbone, effective, data.measured(holdout=plan.fit.holdout), load_calibration(bank, device)
-        )
+        measured = accuracy(backbone, effective, data.measured(holdout=plan.fit.holdout), calibration)
     bank.write_mask(index, {name: mask.numpy() for name, mask in masks.items()}, measured)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,6 +14,8 @@ from impress_format.bank import Bank
 from impress_format.errors import BankMismatch
 from impress_learn.backbone import Backbone, calibrate, rebuild_backbone
 from impress_learn.combine import Basis, effective_weights, make_basis
+from impress_learn.memory import explain_memory
+from impress_learn.plan import check_held_out, check_masks_held_out
 from impress_learn.streams.data import Images, normalise
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_references
@@ -31,23 +34,27 @@ class LoadedBank:
     calibration: Tensor | None
 
     def logits(self, effective: Mapping[str, Tensor], images: Tensor) -> Tensor:
-        """Logits (batch, classes) of normalised images; an image's do not depend on the others beside it."""
-        if self.calibration is not None:
-            calibrate(self.backbone, effective, self.calibration)
+        """Logits (batch, classes) of normalised images; an image's do not depend on the others beside it.
+
+        Args:
+            effective: of `task_weights` or `mask_weights`, norm statistics included.
+        """
         with torch.no_grad():
             return self.backbone(effective, images)
 
-    def mask_weights(self, index: int) -> dict[str, Tensor]:
-        """Effective weights under one mask alone."""
-        return {
+    def mask_weights(self, index: int) -> Mapping[str, Tensor]:
+        """Effective weights under one mask alone, and the norm statistics under them."""
+        effective = {
             name: stack[index].reshape(self.basis.shapes[name]) for name, stack in self.basis.masked_weights.items()
         }
+        return calibrate(self.backbone, effective, self.calibration)
 
-    def task_weights(self, name: str) -> dict[str, Tensor]:
-        """Effective weights of a stored task."""
+    def task_weights(self, name: str) -> Mapping[str, Tensor]:
+        """Effective weights of a stored task, and the norm statistics under them."""
         record, alpha = self.bank.read_task(name)
         coefficients = torch.from_numpy(alpha).to(self.basis.device)
-        return effective_weights(self.basis.first(len(alpha)), coefficients, record.granularity)
+        effective = effective_weights(self.basis.first(len(alpha)), coefficients, record.granularity)
+        return calibrate(self.backbone, effective, self.calibration)
 
 
 def load_bank(bank: Bank, device: torch.device) -> LoadedBank:
@@ -57,11 +64,18 @@ def load_bank(bank: Bank, device: torch.device) -> LoadedBank:
         BackboneMismatch: the rebuilt backbone has another digest.
         BankMismatch: masks are still to be trained.
         FormatError: a file is damaged.
+        OutOfMemory: the masks do not fit.
     """
     backbone = rebuild_backbone(bank.backbone).to(device)
     masks = [bank.read_mask(index)[1] for index in range(bank.complete_masks())]
     supermasks = [{name: torch.from_numpy(mask) for name, mask in layers.items()} for layers in masks]
-    return LoadedBank(bank, backbone, make_basis(backbone, supermasks), load_calibration(bank, device))
+    one = 4 * bank.backbone.weights
+    with explain_memory(
+        f"loading {len(masks):,} masks of {bank.backbone.weights:,} weights, {len(masks) * one / 1e9:,.1f} GB in all",
+        device,
+        lambda free: f"about {free // one:,} masks of this backbone fit",
+    ):
+        return LoadedBank(bank, backbone, make_basis(backbone, supermasks), load_calibration(bank, device))
 
 
 def load_calibration(bank: Bank, device: torch.device) -> Tensor | None:
@@ -74,8 +88,7 @@ def load_calibration(bank: Bank, device: torch.device) -> Tensor | None:
 
 def accuracy(backbone: Backbone, effective: Mapping[str, Tensor], images: Images, calibration: Tensor | None) -> float:
     """Share of images whose largest logit is that of their label."""
-    if calibration is not None:
-        calibrate(backbone, effective, calibration)
+    effective = calibrate(backbone, effective, calibration)
     right = torch.zeros((), dtype=torch.int64, device=images.device)
     with torch.no_grad():
         for start in range(0, len(images), _BATCH):
@@ -100,20 +113,30 @@ def wrong_masks(bank: Bank, task: str) -> list[int]:
 def wrong_mask_accuracy(loaded: LoadedBank, task: str, images: Images) -> float:
     """Mean accuracy under masks that were trained for other tasks (paper, Fig. 2: the control)."""
     accuracies = [
-        accuracy(loaded.backbone, loaded.mask_weights(index), images, loaded.calibration)
-        for index in wrong_masks(loaded.bank, task)
+        accuracy(loaded.backbone, loaded.mask_weights(index), images, None) for index in wrong_masks(loaded.bank, task)
     ]
     return sum(accuracies) / len(accuracies)
 
 
+MeasuredOn = Literal["test", "held-out"]
+
+
 @dataclass(frozen=True)
 class Accuracy:
-    """Accuracy of one task or mask: its reference, its name in the bank, share of right answers, images asked."""
+    """Accuracy of one task or mask: its reference, its name in the bank, share of right answers, images asked.
+
+    `images` says which: the test images, or training images that were held out.
+    """
 
     task: str
     name: str
     accuracy: float
     samples: int
+    images: MeasuredOn
+
+
+def measured_on(holdout: float) -> MeasuredOn:
+    return "held-out" if holdout > 0 else "test"
 
 
 def evaluate_tasks(
@@ -122,36 +145,48 @@ def evaluate_tasks(
     *,
     wrong: bool,
     holdout: float,
-    data_dir: Path,
+    data_dir: Path | None,
     on_task: Callable[[], None],
 ) -> list[Accuracy]:
     """Each stored task on its own images under its own weights (GG), or under wrong masks.
 
     Args:
         holdout: 0 for the test images, else the share of training images that is held out.
+
+    Raises:
+        UsageError: a task or a mask beneath it was trained on images that would be held out.
     """
+    records = [loaded.bank.read_task_record(name) for name in names]
+    for record in records:
+        check_held_out(record.name, record.task, record.fit.holdout, holdout)
+        check_masks_held_out(loaded.bank.manifest.masks, record.task, holdout)
     results = []
-    for name in names:
-        task = loaded.bank.read_task_record(name).task
+    for record in records:
+        name, task = record.name, record.task
         images = _images(task, holdout, data_dir, loaded.basis.device)
         share = (
             wrong_mask_accuracy(loaded, task, images)
             if wrong
-            else accuracy(loaded.backbone, loaded.task_weights(name), images, loaded.calibration)
+            else accuracy(loaded.backbone, loaded.task_weights(name), images, None)
         )
-        results.append(Accuracy(task, name, share, len(images)))
+        results.append(Accuracy(task, name, share, len(images), measured_on(holdout)))
         on_task()
     return results
 
 
 def evaluate_masks(
-    loaded: LoadedBank, *, wrong: bool, holdout: float, data_dir: Path, on_task: Callable[[], None]
+    loaded: LoadedBank, *, wrong: bool, holdout: float, data_dir: Path | None, on_task: Callable[[], None]
 ) -> list[Accuracy]:
     """Each trained mask on the images of its own task, or that task under wrong masks.
 
     Raises:
         BankMismatch: the bank has random masks only.
+        UsageError: a mask was trained on images that would be held out.
     """
+    for index, plan in enumerate(loaded.bank.manifest.masks):
+        if plan.task is not None and plan.fit is not None:
+            check_held_out(f"mask {index}", plan.task, plan.fit.holdout, holdout)
+            check_masks_held_out(loaded.bank.manifest.masks if wrong else (), plan.task, holdout)
     results = []
     for index, plan in enumerate(loaded.bank.manifest.masks):
         on_task()
@@ -161,14 +196,15 @@ def evaluate_masks(
         share = (
             wrong_mask_accuracy(loaded, plan.task, images)
             if wrong
-            else accuracy(loaded.backbone, loaded.mask_weights(index), images, loaded.calibration)
+            else accuracy(loaded.backbone, loaded.mask_weights(index), images, None)
         )
-        results.append(Accuracy(plan.task, f"mask {index} ({plan.task})", share, len(images)))
+        name = f"mask {index} ({plan.task})"
+        results.append(Accuracy(plan.task, name, share, len(images), measured_on(holdout)))
     if not results:
         raise BankMismatch(f"{loaded.bank.path} has random masks only: none was trained for a task")
     return results
 
 
-def _images(task: str, holdout: float, data_dir: Path, device: torch.device) -> Images:
+def _images(task: str, holdout: float, data_dir: Path | None, device: torch.device) -> Images:
     data = load_task(parse_references([task])[0], data_dir=data_dir, holdout=holdout)
     return data.measured(holdout=holdout).to(device)

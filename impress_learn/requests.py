@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
-import torch
-from torch import Tensor
 
-from impress_format.bank import TASKS, AlphaType, Bank, task_exists
+from impress_format.bank import TASKS, AlphaType, Bank, FloatArray, task_exists
 from impress_format.errors import UsageError
 from impress_format.files import remove_abandoned
 from impress_format.records import TaskFit
@@ -27,7 +25,7 @@ class TaskRequest:
     fit: TaskFit
     granularity: int
     alpha_type: AlphaType = "float32"
-    start: Tensor | None = None
+    start: FloatArray | None = None
 
 
 def request_tasks(
@@ -50,9 +48,9 @@ def request_tasks(
         UsageError: a number out of range, or one name for several tasks.
     """
     if name is not None and len(references) != 1:
-        raise UsageError(f"--name {name} is one name for {len(references)} tasks: leave it out, or add one task")
+        raise UsageError(f"`name` {name} is one name for {len(references)} tasks: leave it out, or add one task")
     if granularity < 1:
-        raise UsageError(f"--granularity {granularity}: expected at least 1")
+        raise UsageError(f"`granularity` {granularity}: expected at least 1")
     return [
         TaskRequest(
             name=name or reference.default_name,
@@ -88,7 +86,7 @@ def request_update(bank: Bank, task: str, reference: Reference, fit: TaskFit) ->
         fit=asked,
         granularity=record.granularity,
         alpha_type=bank.read_alpha_type(name),
-        start=torch.from_numpy(alpha),
+        start=alpha,
     )
 
 
@@ -110,9 +108,9 @@ def plan_fit(
     """
     check_training(epochs=epochs, batch_size=batch_size, lr=lr, holdout=holdout, seed=seed)
     if not 0.0 <= l1 < float("inf"):
-        raise UsageError(f"--l1 {l1}: expected 0 or more")
+        raise UsageError(f"`l1` {l1}: expected 0 or more")
     if shots is not None and shots < 1:
-        raise UsageError(f"--shots {shots}: expected at least 1")
+        raise UsageError(f"`shots` {shots}: expected at least 1")
     images = train_images(reference.stream, holdout, shots)
     return TaskFit(
         epochs=epochs or task_epochs(images, batch_size),
@@ -132,17 +130,17 @@ def training_steps(request: TaskRequest) -> int:
 
 
 def still_to_add(bank: Bank, requests: Sequence[TaskRequest]) -> list[TaskRequest]:
-    """The requests not stored yet: an interrupted run is taken up where it stopped.
+    """The requests not stored yet: an interrupted run resumes, and one that was done has nothing to do.
 
     Raises:
-        TaskExists: all are stored, or one of the names is taken by a task made with other settings.
+        TaskExists: one of the names is taken by a task made with other settings.
     """
     remove_abandoned(bank.path / TASKS)
     stored = set(bank.task_names())
     there = [request for request in requests if request.name in stored]
     taken = [request.name for request in there if not _is_stored(bank, request)]
-    if taken or len(there) == len(requests):
-        raise task_exists(bank.path, taken or [request.name for request in there])
+    if taken:
+        raise task_exists(bank.path, taken)
     return [request for request in requests if request.name not in stored]
 
 

@@ -26,7 +26,7 @@ def held_out(images: int, fraction: float) -> int:
     held = round(fraction * images)
     if fraction > 0 and not 0 < held < images:
         raise UsageError(
-            f"--holdout {fraction:g} holds out {held:,} of {images:,} training images: expected some of them"
+            f"`holdout` {fraction:g} holds out {held:,} of {images:,} training images: expected some of them"
         )
     return held
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from impress_format.records import BackboneSpec, supermask_sizes
 from impress_format.weights import random_words
-from impress_learn.backbone import Backbone, check_batch_size, use_batch_statistics
+from impress_learn.backbone import Backbone, check_batch_size
 from impress_learn.streams.data import Images
 from impress_learn.training import minimise
 
@@ -53,7 +53,6 @@ def train_supermask(
             for (name, weight), layer_scores, ones in zip(backbone.weights.items(), scores, sizes, strict=True)
         }
 
-    use_batch_statistics(backbone)
     for layer_scores in scores:
         layer_scores.requires_grad_()
     minimise(

@@ -10,12 +10,12 @@ from pathlib import Path
 import torch
 
 from impress_format.bank import Bank
-from impress_format.errors import TrainingDiverged
+from impress_format.errors import BankMismatch, TrainingDiverged
 from impress_format.records import TaskRecord
 from impress_format.weights import substream_seed
 from impress_learn.alpha import fit_alpha
 from impress_learn.combine import effective_weights
-from impress_learn.evaluate import LoadedBank, accuracy
+from impress_learn.evaluate import LoadedBank, MeasuredOn, accuracy, measured_on
 from impress_learn.requests import TaskRequest
 from impress_learn.streams.data import take_shots
 from impress_learn.streams.load import load_task
@@ -32,13 +32,18 @@ class AddedTask:
     accuracy: float
     train_accuracy: float
     seconds: float
+    images: MeasuredOn
+    """What `accuracy` was measured on."""
 
 
-def add_task(loaded: LoadedBank, request: TaskRequest, *, data_dir: Path, on_step: Callable[[], None]) -> AddedTask:
+def add_task(
+    loaded: LoadedBank, request: TaskRequest, *, data_dir: Path | None, on_step: Callable[[], None]
+) -> AddedTask:
     """Learn alpha for one task and store it; accuracy is that of alpha as it is stored.
 
     Raises:
         TrainingDiverged, DataError, StorageError, TaskExists: nothing is stored for this task.
+        BankMismatch: the task that this one resumes from was changed meanwhile; it stays.
     """
     started = time.perf_counter()
     fit = request.fit
@@ -57,7 +62,7 @@ def add_task(loaded: LoadedBank, request: TaskRequest, *, data_dir: Path, on_ste
             granularity=request.granularity,
             seed=substream_seed(fit.seed, f"alpha/{request.reference}"),
             on_step=on_step,
-            start=request.start,
+            start=None if request.start is None else torch.from_numpy(request.start),
         )
     except TrainingDiverged as error:
         raise TrainingDiverged(f"task {request.name}: {error}") from error
@@ -74,7 +79,9 @@ def add_task(loaded: LoadedBank, request: TaskRequest, *, data_dir: Path, on_ste
         fit=fit,
         granularity=request.granularity,
     )
-    size = loaded.bank.write_task(record, alpha.numpy(), replace=request.start is not None)
+    if fit.start is not None and loaded.bank.read_task_record(request.name).digest != fit.start:
+        raise BankMismatch(f"task {request.name} was changed by another process meanwhile: give the command again")
+    size = loaded.bank.write_task(record, alpha.numpy(), replace=fit.start is not None)
     return AddedTask(
         task=record.task,
         name=record.name,
@@ -83,6 +90,7 @@ def add_task(loaded: LoadedBank, request: TaskRequest, *, data_dir: Path, on_ste
         accuracy=record.accuracy,
         train_accuracy=record.train_accuracy,
         seconds=time.perf_counter() - started,
+        images=measured_on(fit.holdout),
     )
 
 
@@ -101,4 +109,5 @@ def stored_task(bank: Bank, name: str) -> AddedTask:
         accuracy=record.accuracy,
         train_accuracy=record.train_accuracy,
         seconds=0.0,
+        images=measured_on(record.fit.holdout),
     )

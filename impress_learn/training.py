@@ -69,5 +69,5 @@ def _check(losses: list[Tensor], parameters: Sequence[Tensor], step: int, optimi
     lr = optimizer.defaults["lr"]
     raise TrainingDiverged(
         f"training diverged at step {first}: the loss or the trained values are NaN or infinite (lr {lr:g}).\n"
-        f"Lower the learning rate, for example --lr {lr / 10:g}. Nothing of this run was stored for this item."
+        f"Lower the learning rate, for example `lr` {lr / 10:g}. Nothing of this run was stored for this item."
     )

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from impress_cli import options, render
+from impress_cli.shared import Compute, Data, Output, command
 
 if TYPE_CHECKING:
-    import torch
-
     from impress_format.bank import Bank
 
 app = typer.Typer(help="Create, extend, show and verify banks.", no_args_is_help=True)
@@ -22,9 +20,13 @@ _DEFAULT_LR = 4.0
 
 
 @app.command()
+@command
 def create(
     path: options.BankPath,
     references: options.References,
+    compute: Compute,
+    data: Data,
+    output: Output,
     masks_per_task: options.MasksPerTask = 1,
     random_masks: options.RandomMasks = 0,
     backbone: Annotated[
@@ -38,58 +40,45 @@ def create(
     batch_size: options.MaskBatch = _DEFAULT_BATCH,
     lr: options.MaskLr = _DEFAULT_LR,
     holdout: options.Holdout = 0.0,
-    seed: options.Seed = 0,
-    device: options.DeviceOption = options.Device.auto,
-    data_dir: options.DataDir = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
 ) -> None:
-    """Train a bank of masks. Interrupted? The same command goes on where it stopped.
+    """Train a bank of masks. Interrupted? The same command resumes where it stopped.
 
     One mask is trained for each task; --masks-per-task N trains N homogeneous ones each, --masks-per-task 0 none.
 
     Example: impress bank create digits.impress rotated-digits/0:360:36
     """
     started = time.perf_counter()
-    from impress_learn.plan import check_same_shape, plan_masks
-    from impress_learn.streams.reference import parse_references
+    from impress_learn.jobs import create_bank
 
-    tasks = parse_references(references)
-    stream = check_same_shape(tasks)
-    plans = plan_masks(
-        tasks,
-        masks_per_task=masks_per_task,
-        random_masks=random_masks,
-        density=density,
-        epochs=epochs,
-        batch_size=batch_size,
-        lr=lr,
-        holdout=holdout,
-        seed=seed,
-    )
-    from impress_cli.runtime import choose_device, data_folder
-    from impress_format.create import check_can_create, create_bank
-    from impress_learn.backbone import build_backbone, check_batch_size
-    from impress_learn.create import keep_calibration_images, sole_trainer
-
-    check_can_create(path)
-    torch_device = choose_device(device)
-    network = build_backbone(
-        backbone, init=init.value, seed=seed, input_shape=stream.input_shape, classes=stream.classes
-    )
-    check_batch_size(network, batch_size)
-    bank = create_bank(path, network.spec, plans, calibration=network.has_batch_norm)
-    with sole_trainer(bank):
-        keep_calibration_images(bank, tasks, data_dir=data_folder(data_dir), holdout=holdout)
-        _train(bank, data_folder(data_dir), torch_device, quiet=quiet)
-    _report(bank, started, json=json)
+    with render.watch("steps", quiet=output.quiet) as watch:
+        bank = create_bank(
+            path,
+            references,
+            backbone=backbone,
+            init=init.value,
+            masks_per_task=masks_per_task,
+            random_masks=random_masks,
+            density=density,
+            epochs=epochs,
+            batch_size=batch_size,
+            lr=lr,
+            holdout=holdout,
+            seed=compute.seed,
+            device=compute.choose_device,
+            data_dir=data.data_dir,
+            watch=watch,
+        )
+    _report(bank, started, json=output.json)
 
 
 @app.command()
+@command
 def extend(
     path: options.BankPath,
     references: options.References,
+    compute: Compute,
+    data: Data,
+    output: Output,
     masks_per_task: options.MasksPerTask = 1,
     random_masks: options.RandomMasks = 0,
     density: Annotated[
@@ -99,119 +88,87 @@ def extend(
     batch_size: options.MaskBatch = _DEFAULT_BATCH,
     lr: options.MaskLr = _DEFAULT_LR,
     holdout: options.Holdout = 0.0,
-    seed: options.Seed = 0,
-    device: options.DeviceOption = options.Device.auto,
-    data_dir: options.DataDir = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
 ) -> None:
     """Add masks to a bank; tasks stored before stay valid.
 
-    A mask the bank has (same task, settings and seed) is not added twice: for more masks of one task give another
-    --seed. Interrupted? The same command goes on where it stopped.
+    A mask the bank has (same task, settings and seed) is not added twice: for more masks of one task raise
+    --masks-per-task or give another --seed. Interrupted? The same command resumes where it stopped.
     """
     started = time.perf_counter()
-    from impress_format.bank import open_bank
-    from impress_format.create import extend_bank
-    from impress_learn.plan import plan_masks, require_fit
-    from impress_learn.streams.reference import parse_references
+    from impress_learn.jobs import extend_bank
 
-    bank = open_bank(path)
-    tasks = parse_references(references)
-    require_fit(tasks, bank.backbone)
-    plans = plan_masks(
-        tasks,
-        masks_per_task=masks_per_task,
-        random_masks=random_masks,
-        density=bank.manifest.masks[0].density if density is None else density,
-        epochs=epochs,
-        batch_size=batch_size,
-        lr=lr,
-        holdout=holdout,
-        seed=seed,
-    )
-    from impress_cli.runtime import choose_device, data_folder
-    from impress_learn.create import sole_trainer
-
-    torch_device = choose_device(device)
-    with sole_trainer(bank):
-        bank = extend_bank(open_bank(path), plans)
-        _train(bank, data_folder(data_dir), torch_device, quiet=quiet)
-    _report(bank, started, json=json)
+    with render.watch("steps", quiet=output.quiet) as watch:
+        bank = extend_bank(
+            path,
+            references,
+            masks_per_task=masks_per_task,
+            random_masks=random_masks,
+            density=density,
+            epochs=epochs,
+            batch_size=batch_size,
+            lr=lr,
+            holdout=holdout,
+            seed=compute.seed,
+            device=compute.choose_device,
+            data_dir=data.data_dir,
+            watch=watch,
+        )
+    _report(bank, started, json=output.json)
 
 
 @app.command()
-def show(
-    path: options.BankPath, json: options.Json = False, quiet: options.Quiet = False, debug: options.Debug = False
-) -> None:
+@command
+def show(path: options.BankPath, output: Output) -> None:
     """What a bank is: its backbone and its masks."""
     started = time.perf_counter()
     from impress_format.bank import open_bank
 
-    _report(open_bank(path), started, json=json)
+    _report(open_bank(path), started, json=output.json)
 
 
 @app.command()
-def verify(
-    path: options.BankPath, json: options.Json = False, quiet: options.Quiet = False, debug: options.Debug = False
-) -> None:
+@command
+def verify(path: options.BankPath, output: Output) -> None:
     """Check every byte of a bank. Exit status 1 if anything is wrong."""
     from impress_format.verify import verify_bank
 
     outcome = verify_bank(path)
-    if json:
+    if output.json:
         errors = [{"file": problem.file, "error": problem.error} for problem in outcome.problems]
-        render.print_json({"ok": outcome.ok, "checked": outcome.checked, "errors": errors})
+        unchecked = [{"file": item.file, "cause": item.cause} for item in outcome.unchecked]
+        render.print_json({"ok": outcome.ok, "checked": outcome.checked, "errors": errors, "unchecked": unchecked})
     elif outcome.ok:
-        render.print_line(f"{path}: {outcome.checked} files checked, all as they should be")
+        render.print_line(f"{path}: {render.count(outcome.checked, 'file')} checked, all OK")
     else:
         rows = [(problem.file, problem.error) for problem in outcome.problems]
-        render.print_table(
-            f"{path}: {len(rows)} problems in {outcome.checked} files", ("file", "problem"), rows, text_columns=2
-        )
+        rows += [(item.file, f"cannot be checked, because {item.cause} has a problem") for item in outcome.unchecked]
+        title = f"{path}: {render.count(len(outcome.problems), 'problem')} in {render.count(outcome.checked, 'file')}"
+        render.print_table(title, ("file", "problem"), rows, text_columns=2)
     if not outcome.ok:
         raise typer.Exit(1)
 
 
-def _train(bank: Bank, data_dir: Path, device: torch.device, *, quiet: bool) -> None:
-    from impress_learn.create import train_missing_masks, training_steps
-
-    missing = bank.missing_masks()
-    planned = len(bank.manifest.masks)
-    if not missing:
-        render.remark(f"{bank.path} is complete: all {planned} masks are there", quiet=quiet)
-        return
-    if len(missing) < planned:
-        render.remark(f"{planned - len(missing)} of {planned} masks are there, training the rest", quiet=quiet)
-    with render.progress(training_steps(bank), "steps", quiet=quiet) as (describe, step):
-        train_missing_masks(
-            bank,
-            data_dir=data_dir,
-            device=device,
-            on_mask=lambda index: describe(f"mask {index + 1} of {planned}: {bank.manifest.masks[index].label}"),
-            on_step=step,
-        )
-
-
 def _report(bank: Bank, started: float, *, json: bool) -> None:
+    from impress_format.files import file_size
+
     spec = bank.backbone
     missing = set(bank.missing_masks())
-    masks = []
-    for index, plan in enumerate(bank.manifest.masks):
-        there = index not in missing
-        masks.append(
+    records = {index: bank.read_mask_record(index) for index in range(len(bank.manifest.masks)) if index not in missing}
+    sizes = {index: file_size(bank.mask_path(index)) for index in records}
+    if json:
+        masks = [
             {
                 "index": index,
                 "kind": plan.kind,
                 "task": plan.task,
                 "seed": plan.seed,
                 "density": plan.density,
-                "bytes": bank.mask_path(index).stat().st_size if there else None,
-                "accuracy": bank.read_mask_record(index).accuracy if there else None,
+                "bytes": sizes.get(index),
+                "accuracy": records[index].accuracy if index in records else None,
+                "images": "held-out" if plan.fit and plan.fit.holdout else "test",
             }
-        )
-    if json:
+            for index, plan in enumerate(bank.manifest.masks)
+        ]
         backbone = {
             "arch": spec.arch,
             "init": spec.init,
@@ -225,20 +182,22 @@ def _report(bank: Bank, started: float, *, json: bool) -> None:
         return
     rows = [
         (
-            str(mask["index"]),
-            str(mask["task"] or "—"),
-            str(mask["kind"]),
-            f"{bank.manifest.masks[index].density:g}",
-            "not trained yet" if index in missing else render.size(bank.mask_path(index).stat().st_size),
-            render.percent(bank.read_mask_record(index).accuracy) if index not in missing else "—",
+            str(index),
+            plan.task or "—",
+            plan.kind,
+            f"{plan.density:g}",
+            render.size(sizes[index]) if index in records else "not trained yet",
+            render.percent(records[index].accuracy) if index in records else "—",
         )
-        for index, mask in enumerate(masks)
+        for index, plan in enumerate(bank.manifest.masks)
     ]
-    frozen = f"{spec.weights:,} frozen weights in {len(spec.masked_layers)} layers, seed {spec.seed}"
+    frozen = f"{spec.weights:,} frozen weights in {render.count(len(spec.masked_layers), 'layer')}, seed {spec.seed}"
+    held_out = any(plan.fit and plan.fit.holdout for plan in bank.manifest.masks)
     render.print_table(
         f"{bank.path}: {spec.arch}, {frozen}, digest {spec.digest[:12]}",
         ("mask", "trained on", "kind", "density", "on disk", "accuracy"),
         rows,
         text_columns=3,
-        footer=f"{len(bank.task_names())} tasks stored over these masks",
+        footer=f"{render.count(len(bank.task_names()), 'task')} stored over these masks"
+        + ("; accuracy of masks with --holdout is on held-out training images" if held_out else ""),
     )

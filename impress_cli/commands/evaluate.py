@@ -7,11 +7,16 @@ from typing import Annotated
 import typer
 
 from impress_cli import options, render
-from impress_format.errors import TaskNotFound, UsageError
+from impress_cli.shared import Compute, Data, Output, command
+from impress_format.errors import UsageError
 
 
+@command
 def evaluate(
     path: options.BankPath,
+    compute: Compute,
+    data: Data,
+    output: Output,
     tasks: Annotated[
         list[str] | None,
         typer.Argument(
@@ -28,45 +33,26 @@ def evaluate(
         bool, typer.Option("--basis", help="Evaluate the bank's masks on the tasks they were trained for instead.")
     ] = False,
     holdout: options.Holdout = 0.0,
-    seed: options.Seed = 0,
-    device: options.DeviceOption = options.Device.auto,
-    data_dir: options.DataDir = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
 ) -> None:
     """Measure accuracy on test images."""
-    from impress_format.bank import open_bank
-
     if gg and wrong_mask:
         raise UsageError("--gg and --wrong-mask exclude each other")
-    if not 0.0 <= holdout < 1.0:
-        raise UsageError(f"--holdout {holdout}: expected a number from 0 to below 1")
-    bank = open_bank(path)
-    names = [bank.find_task(task) for task in tasks] if tasks and not basis else bank.task_names()
-    if basis and tasks:
-        raise UsageError("--basis evaluates the masks: leave out the names of tasks")
-    if not names and not basis:
-        raise TaskNotFound(f"{path} has no task yet: add one with `impress task add`, or use --basis")
-    bank.complete_masks()
+    from impress_learn.jobs import evaluate as run
 
-    from impress_cli.runtime import choose_device, data_folder
-    from impress_learn.evaluate import evaluate_masks, evaluate_tasks, load_bank
-
-    loaded = load_bank(bank, choose_device(device))
-    count = len(names) if not basis else len(bank.manifest.masks)
-    with render.progress(count, "tasks", quiet=quiet) as (_, step):
-        if basis:
-            results = evaluate_masks(
-                loaded, wrong=wrong_mask, holdout=holdout, data_dir=data_folder(data_dir), on_task=step
-            )
-        else:
-            results = evaluate_tasks(
-                loaded, names, wrong=wrong_mask, holdout=holdout, data_dir=data_folder(data_dir), on_task=step
-            )
+    with render.watch("tasks", quiet=output.quiet) as watch:
+        results = run(
+            path,
+            tasks or (),
+            basis=basis,
+            wrong_mask=wrong_mask,
+            holdout=holdout,
+            device=compute.choose_device,
+            data_dir=data.data_dir,
+            watch=watch,
+        )
     mean = sum(result.accuracy for result in results) / len(results)
     setting = "wrong-mask" if wrong_mask else "gg"
-    if json:
+    if output.json:
         rows = [{"task": r.task, "name": r.name, "accuracy": r.accuracy, "samples": r.samples} for r in results]
         render.print_json(
             {
@@ -74,6 +60,7 @@ def evaluate(
                 "method": "known-task",
                 "tasks": rows,
                 "mean_accuracy": mean,
+                "images": results[0].images,
                 "samples": sum(r.samples for r in results),
             }
         )

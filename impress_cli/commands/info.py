@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from pathlib import Path
 
-from impress_cli import __version__, options, render
+from impress_cli import __version__, render
+from impress_cli.shared import Data, Output, command
 from impress_learn.streams.catalog import STREAMS
 
 
-def streams(json: options.Json = False, quiet: options.Quiet = False, debug: options.Debug = False) -> None:
+@command
+def streams(output: Output) -> None:
     """The streams of tasks there are, and the keys each takes."""
-    if json:
+    if output.json:
         rows = [
             {
                 "name": info.name,
@@ -34,18 +37,11 @@ def streams(json: options.Json = False, quiet: options.Quiet = False, debug: opt
     )
 
 
-def doctor(
-    data_dir: options.DataDir = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
-) -> None:
+@command
+def doctor(data: Data, output: Output) -> None:
     """What this installation has: versions, devices, data. For bug reports."""
     import torch
 
-    from impress_cli.runtime import data_folder
-
-    folder = data_folder(data_dir)
     facts = {
         "impress": __version__,
         "python": sys.version.split()[0],
@@ -54,13 +50,25 @@ def doctor(
         **{name: _version(name) for name in ("torch", "torchvision", "timm", "safetensors", "zstandard", "numpy")},
         "cuda": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none",
         "mps": "yes" if torch.backends.mps.is_available() else "none",
-        "data_dir": str(folder),
-        "mnist": "there" if (folder / "MNIST" / "raw" / "train-images-idx3-ubyte").exists() else "not there",
+        **_data(data.data_dir),
     }
-    if json:
+    if output.json:
         render.print_json(facts)
     else:
         render.print_table("This installation", ("what", "found"), list(facts.items()), text_columns=2)
+
+
+def _data(data_dir: Path | None) -> dict[str, str]:
+    """Where data sets are looked for, and whether MNIST is there, whole and the published one."""
+    from impress_format.errors import DataError
+    from impress_learn.streams.sources import default_data_dir, find_mnist, mnist_problem
+
+    try:
+        folder = data_dir or default_data_dir()
+    except DataError as error:
+        return {"data_dir": f"none: {error}", "mnist": "not there"}
+    raw = find_mnist(folder)
+    return {"data_dir": str(folder), "mnist": "not there" if raw is None else mnist_problem(raw) or "there"}
 
 
 def _version(package: str) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from impress_cli import options, render
+from impress_cli.shared import Compute, Data, Output, command
 
 if TYPE_CHECKING:
     from impress_learn.tasks import AddedTask
@@ -31,9 +32,13 @@ Shots = Annotated[
 ]
 
 
+@command
 def add(
     path: options.BankPath,
     references: options.References,
+    compute: Compute,
+    data: Data,
+    output: Output,
     name: Annotated[
         str | None, typer.Option("--name", help="Name of a single task. Default: the reference with '-' for '/'.")
     ] = None,
@@ -54,118 +59,79 @@ def add(
     ] = AlphaTypeChoice.float32,
     shots: Shots = None,
     holdout: options.Holdout = 0.0,
-    seed: options.Seed = 0,
-    device: options.DeviceOption = options.Device.auto,
-    data_dir: options.DataDir = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
 ) -> None:
     """Learn new tasks as combinations of the bank's masks; each is stored as one small file.
 
-    Interrupted? The same command goes on where it stopped.
+    Interrupted? The same command resumes where it stopped.
 
     Example: impress task add digits.impress rotated-digits/15:360:60
     """
-    from impress_format.bank import check_task_name, open_bank
-    from impress_learn.plan import require_fit
-    from impress_learn.streams.reference import parse_references
+    from impress_learn.jobs import add_tasks
 
-    bank = open_bank(path)
-    if name is not None:
-        check_task_name(name)
-    tasks = parse_references(references)
-    require_fit(tasks, bank.backbone)
-    bank.complete_masks()
-
-    from impress_cli.runtime import choose_device, data_folder
-    from impress_learn.evaluate import load_bank
-    from impress_learn.requests import request_tasks, still_to_add, training_steps
-    from impress_learn.tasks import add_task
-
-    requests = request_tasks(
-        tasks,
-        name=name,
-        epochs=epochs,
-        batch_size=batch_size,
-        lr=lr,
-        l1=l1,
-        granularity=granularity,
-        alpha_type=alpha_dtype.value,
-        shots=shots,
-        holdout=holdout,
-        seed=seed,
-    )
-    missing = still_to_add(bank, requests)
-    if len(missing) < len(requests):
-        render.remark(f"{len(requests) - len(missing)} of {len(requests)} tasks are there already", quiet=quiet)
-    loaded = load_bank(bank, choose_device(device))
-    added = []
-    with render.progress(sum(map(training_steps, missing)), "steps", quiet=quiet) as (describe, step):
-        for number, request in enumerate(missing, start=1):
-            describe(f"task {number} of {len(missing)}: {request.reference}")
-            added.append(add_task(loaded, request, data_dir=data_folder(data_dir), on_step=step))
-    _print_learned(
-        f"{path}: {len(added)} tasks added over {len(loaded.basis)} masks", added, held_out=bool(holdout), json=json
-    )
+    with render.watch("steps", quiet=output.quiet) as watch:
+        added = add_tasks(
+            path,
+            references,
+            name=name,
+            epochs=epochs,
+            batch_size=batch_size,
+            lr=lr,
+            l1=l1,
+            granularity=granularity,
+            alpha_dtype=alpha_dtype.value,
+            shots=shots,
+            holdout=holdout,
+            seed=compute.seed,
+            device=compute.choose_device,
+            data_dir=data.data_dir,
+            watch=watch,
+        )
+    _print_learned(f"{path}: {render.count(len(added), 'task')}", added, json=output.json)
 
 
+@command
 def update(
     path: options.BankPath,
-    task: Annotated[str, typer.Argument(metavar="TASK", help="Name or reference of a stored task.")],
-    reference: Annotated[str, typer.Argument(metavar="REF", help="The data to go on with, STREAM/KEY.")],
+    task: options.Task,
+    reference: Annotated[str, typer.Argument(metavar="REF", help="The data to resume with, STREAM/KEY.")],
+    compute: Compute,
+    data: Data,
+    output: Output,
     epochs: Epochs = None,
     batch_size: BatchSize = 128,
     lr: LearningRate = 0.003,
     l1: L1 = 0.0,
     shots: Shots = None,
     holdout: options.Holdout = 0.0,
-    seed: options.Seed = 0,
-    device: options.DeviceOption = options.Device.auto,
-    data_dir: options.DataDir = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
 ) -> None:
-    """Go on with a stored task on other data (drift), from the coefficients it has; its file is replaced.
+    """Resume a stored task on other data (drift), from the coefficients it has; its file is replaced.
 
     Given again with the same settings it changes nothing, so that an interrupted update can be repeated.
 
     Example: impress task update digits.impress rotated-digits-15 rotated-digits/20 --shots 5
     """
-    from impress_format.bank import open_bank
-    from impress_format.errors import UsageError
-    from impress_learn.plan import require_fit
-    from impress_learn.streams.reference import parse_references
+    from impress_learn.jobs import update_task
 
-    bank = open_bank(path)
-    references = parse_references([reference])
-    if len(references) != 1:
-        raise UsageError(f"{reference} names {len(references)} tasks: a task is updated with one")
-    require_fit(references, bank.backbone)
-    bank.complete_masks()
-
-    from impress_cli.runtime import choose_device, data_folder
-    from impress_learn.evaluate import load_bank
-    from impress_learn.requests import plan_fit, request_update, training_steps
-    from impress_learn.tasks import add_task, stored_task
-
-    fit = plan_fit(
-        references[0], epochs=epochs, batch_size=batch_size, lr=lr, l1=l1, shots=shots, holdout=holdout, seed=seed
-    )
-    request = request_update(bank, task, references[0], fit)
-    if request is None:
-        render.remark("updated with these settings already: give another --seed to go on once more", quiet=quiet)
-        learned = stored_task(bank, bank.find_task(task))
-    else:
-        loaded = load_bank(bank, choose_device(device))
-        with render.progress(training_steps(request), "steps", quiet=quiet) as (describe, step):
-            describe(f"{request.name}: {request.reference}")
-            learned = add_task(loaded, request, data_dir=data_folder(data_dir), on_step=step)
-    _print_learned(f"{path}: {learned.name} goes on", [learned], held_out=bool(holdout), json=json)
+    with render.watch("steps", quiet=output.quiet) as watch:
+        learned = update_task(
+            path,
+            task,
+            reference,
+            epochs=epochs,
+            batch_size=batch_size,
+            lr=lr,
+            l1=l1,
+            shots=shots,
+            holdout=holdout,
+            seed=compute.seed,
+            device=compute.choose_device,
+            data_dir=data.data_dir,
+            watch=watch,
+        )
+    _print_learned(f"{path}: {learned.name} updated", [learned], json=output.json)
 
 
-def _print_learned(title: str, tasks: Sequence[AddedTask], *, held_out: bool, json: bool) -> None:
+def _print_learned(title: str, tasks: Sequence[AddedTask], *, json: bool) -> None:
     if json:
         render.print_json({"tasks": [asdict(task) for task in tasks]})
         return
@@ -185,5 +151,6 @@ def _print_learned(title: str, tasks: Sequence[AddedTask], *, held_out: bool, js
         title,
         ("task", "coefficients", "on disk", "accuracy", "in training", "time"),
         rows,
-        footer=f"mean accuracy {render.percent(mean)}" + (" on held-out training images" if held_out else ""),
+        footer=f"mean accuracy {render.percent(mean)}"
+        + (" on held-out training images" if tasks[0].images == "held-out" else ""),
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from impress_cli import options, render
+from impress_cli.shared import Output, command
 
 if TYPE_CHECKING:
     from impress_format.stats import Storage
@@ -20,21 +21,20 @@ _WAYS = (
 )
 
 
+@command
 def stats(
     path: options.BankPath,
+    output: Output,
     total_tasks: Annotated[
         int | None, typer.Option("--total-tasks", metavar="N", help="Count as if the bank had grown to N tasks.")
     ] = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
 ) -> None:
     """What the bank costs on disk, beside SupSup and beside a model for each task."""
     from impress_format.bank import open_bank
     from impress_format.stats import measure_storage
 
     storage = measure_storage(open_bank(path), total_tasks)
-    if json:
+    if output.json:
         render.print_json(_document(storage))
     else:
         _show(str(path), storage, grown=total_tasks is not None)
@@ -66,7 +66,11 @@ def _show(path: str, storage: Storage, *, grown: bool) -> None:
     rows = [
         ("backbone", backbone + ("; calibration images" if disk.backbone else ""), render.size(disk.backbone)),
         ("masks", f"{storage.masks} of density {storage.density:.2f}", render.size(disk.masks)),
-        ("tasks", f"{storage.stored_tasks} files of {render.size(storage.per_task_bytes)}", render.size(disk.tasks)),
+        (
+            "tasks",
+            f"{render.count(storage.stored_tasks, 'file')} of {render.size(storage.per_task_bytes)}",
+            render.size(disk.tasks),
+        ),
         ("manifest", "backbone, masks and how they were trained", render.size(disk.manifest)),
         ("total", "", render.size(disk.total)),
     ]
@@ -87,10 +91,11 @@ def _show(path: str, storage: Storage, *, grown: bool) -> None:
         for way, label in _WAYS
     ]
     comparison.append(("alpha, this bank", render.size(mean), "", render.size(storage.amortised_bytes * tasks), "", ""))
-    title = f"{'Grown to' if grown else 'Serving'} {tasks:,} tasks ({storage.masks} masks, the rest as alpha)"
+    served = f"{'Grown to' if grown else 'Serving'} {render.count(tasks, 'task')}"
+    title = f"{served} ({render.count(storage.masks, 'mask')}, the rest as alpha)"
     columns = ("each task stored as", "one more", "ratio", f"all {tasks:,}", "ratio", "bank wins from")
     render.print_table(title, columns, comparison)
 
 
 def _tasks(count: int | None) -> str:
-    return "—" if count is None else f"{count:,} tasks"
+    return "—" if count is None else render.count(count, "task")

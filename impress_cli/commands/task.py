@@ -8,6 +8,7 @@ import typer
 
 from impress_cli import options, render
 from impress_cli.commands import learn
+from impress_cli.shared import Output, command
 
 if TYPE_CHECKING:
     from impress_format.bank import Bank
@@ -21,36 +22,30 @@ app.command()(learn.update)
 
 
 @app.command("list")
-def list_tasks(
-    path: options.BankPath, json: options.Json = False, quiet: options.Quiet = False, debug: options.Debug = False
-) -> None:
+@command
+def list_tasks(path: options.BankPath, output: Output) -> None:
     """The tasks stored in a bank."""
     from impress_format.bank import open_bank
 
     bank = open_bank(path)
     tasks = [_describe(bank, name) for name in bank.task_names()]
-    if json:
+    if output.json:
         render.print_json({"tasks": tasks})
         return
     rows = [_row(task) for task in tasks]
-    render.print_table(f"{path}: {len(tasks)} tasks", _COLUMNS, rows, text_columns=2)
+    render.print_table(f"{path}: {render.count(len(tasks), 'task')}", _COLUMNS, rows, text_columns=2)
 
 
 @app.command()
-def show(
-    path: options.BankPath,
-    task: Annotated[str, typer.Argument(metavar="TASK", help="Name or reference of a stored task.")],
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
-) -> None:
+@command
+def show(path: options.BankPath, task: options.Task, output: Output) -> None:
     """One task: how it was learned, and its coefficients (masks down, layers or groups across)."""
     from impress_format.bank import open_bank
 
     bank = open_bank(path)
     name = bank.find_task(task)
     record, alpha = bank.read_task(name)
-    if json:
+    if output.json:
         fit = {field: getattr(record.fit, field) for field in record.fit.__struct_fields__}
         render.print_json({**_describe(bank, name), "fit": fit, "alpha": alpha.tolist()})
         return
@@ -68,12 +63,11 @@ def show(
 
 
 @app.command()
+@command
 def remove(
     path: options.BankPath,
     tasks: Annotated[list[str], typer.Argument(metavar="TASK...", help="Names or references of stored tasks.")],
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
+    output: Output,
 ) -> None:
     """Delete tasks. If one is not there, none is removed."""
     from impress_format.bank import open_bank
@@ -81,7 +75,7 @@ def remove(
     bank = open_bank(path)
     names = list(dict.fromkeys(bank.find_task(task) for task in tasks))
     removed = [bank.remove_task(name) for name in names]
-    if json:
+    if output.json:
         render.print_json({"removed": removed})
     else:
         render.print_line(f"removed {', '.join(removed)}")
@@ -100,6 +94,7 @@ def _describe(bank: Bank, name: str) -> dict[str, Any]:
         "bytes": bank.task_path(name).stat().st_size,
         "accuracy": record.accuracy,
         "train_accuracy": record.train_accuracy,
+        "images": "held-out" if record.fit.holdout else "test",
         "masks": len(alpha),
         "granularity": record.granularity,
     }

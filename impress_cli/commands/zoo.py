@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from impress_cli import options, render
+from impress_cli.shared import Output, command
 
 if TYPE_CHECKING:
     from impress_format.zoo.index import ZooBank
@@ -28,23 +29,21 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the bank in t
 
 
 @app.command("list")
-def list_banks(
-    zoo: Zoo = None, json: options.Json = False, quiet: options.Quiet = False, debug: options.Debug = False
-) -> None:
+@command
+def list_banks(output: Output, zoo: Zoo = None) -> None:
     """The banks of a zoo."""
     from impress_format.zoo.sources import open_source, read_index
 
     source = open_source(zoo)
-    _show_banks(f"Zoo {source.label}", read_index(source).banks, json=json)
+    _show_banks(f"Zoo {source.label}", read_index(source).banks, json=output.json)
 
 
 @app.command()
+@command
 def search(
+    output: Output,
     words: Annotated[list[str], typer.Argument(metavar="WORD...", help="All must occur, upper or lower case.")],
     zoo: Zoo = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
 ) -> None:
     """The banks in whose name, title, description, tags or backbone every word occurs.
 
@@ -55,16 +54,15 @@ def search(
 
     source = open_source(zoo)
     found = search_banks(read_index(source), words)
-    _show_banks(f"{' '.join(words)}: {len(found)} in zoo {source.label}", found, json=json)
+    _show_banks(f"{' '.join(words)}: {len(found)} in zoo {source.label}", found, json=output.json)
 
 
 @app.command()
+@command
 def show(
+    output: Output,
     name: Name,
     zoo: Zoo = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
 ) -> None:
     """One bank of a zoo: its entry and its model card."""
     from impress_format.zoo.index import find_bank
@@ -73,7 +71,7 @@ def show(
     source = open_source(zoo)
     bank = find_bank(read_index(source), name)
     card = read_card_text(source, bank)
-    if json:
+    if output.json:
         render.print_json({**_document(bank), "card": card})
         return
     rows = [
@@ -86,25 +84,24 @@ def show(
         ("size", f"{render.size(bank.bytes)} in {len(bank.files)} files"),
         ("digest", bank.digest),
     ]
-    render.print_table(_plain(bank.name), ("what", ""), [(key, _plain(text)) for key, text in rows], text_columns=2)
+    render.print_table(bank.name, ("what", ""), [(key, text) for key, text in rows], text_columns=2)
     render.print_line(card if card is not None else "The zoo has no model card of it.")
 
 
 @app.command()
+@command
 def pull(
+    output: Output,
     name: Name,
     target: Annotated[
         Path | None,
         typer.Argument(metavar="TARGET", help="Folder to make. Default: NAME.impress here.", show_default=False),
     ] = None,
     zoo: Zoo = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
 ) -> None:
     """Download a bank; it appears at TARGET when every byte of it is checked.
 
-    Interrupted? The same command goes on where it stopped.
+    Interrupted? The same command resumes where it stopped.
 
     Example: impress zoo pull digits-rotated digits.impress
     """
@@ -115,14 +112,14 @@ def pull(
     source = open_source(zoo)
     bank = find_bank(read_index(source), name)
     target = target if target is not None else Path(bank.folder)
-    with render.progress(len(bank.files), "files", quiet=quiet) as (describe, step):
+    with render.progress(len(bank.files), "files", quiet=output.quiet) as (describe, step):
 
         def on_file(path: str) -> None:
             describe(path)
             step()
 
         pulled = pull_bank(source, bank, target, on_file=on_file)
-    if json:
+    if output.json:
         document = {"bank": str(target), "name": bank.name, "digest": bank.digest, "bytes": bank.bytes}
         render.print_json({**document, "fetched": pulled.fetched, "kept": pulled.kept, "source": source.label})
     elif pulled.already_there:
@@ -136,7 +133,9 @@ def pull(
 
 
 @app.command()
+@command
 def push(
+    output: Output,
     path: options.BankPath,
     zoo: Zoo = None,
     name: Annotated[
@@ -155,9 +154,6 @@ def push(
         typer.Option("--command", metavar="TEXT", help="What rebuilds the bank, for the card. Default: derived."),
     ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace another bank of the same name.")] = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
 ) -> None:
     """Put a bank into a zoo, a folder or hf://OWNER/NAME[@BRANCH], with a model card. On the Hub: in one commit.
 
@@ -170,7 +166,7 @@ def push(
     place = zoo_name(zoo)
     prepared = prepare(path, name, card=card, title=title, description=description, command=command)
     pushed = push_bank(prepared, place, replace=replace)
-    if json:
+    if output.json:
         render.print_json({**_document(prepared.entry), "changed": pushed.changed, "where": pushed.where})
     elif pushed.changed:
         render.print_line(f"{prepared.entry.name}: pushed to {pushed.where}, digest {prepared.entry.digest[:12]}")
@@ -179,14 +175,13 @@ def push(
 
 
 @app.command()
+@command
 def verify(
+    output: Output,
     names: Annotated[
         list[str] | None, typer.Argument(metavar="[NAME...]", help="Banks to check. Default: all.", show_default=False)
     ] = None,
     zoo: Zoo = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
 ) -> None:
     """Check a zoo: its index, every byte of every bank, the cards. Exit status 1 if anything is wrong."""
     from impress_format.zoo.sources import open_source
@@ -194,17 +189,17 @@ def verify(
 
     source = open_source(zoo)
     outcome = verify_zoo(
-        source, names or (), on_bank=lambda name: render.remark(f"checking {name}", quiet=quiet or json)
+        source, names or (), on_bank=lambda name: render.remark(f"checking {name}", quiet=output.quiet or output.json)
     )
-    if json:
+    if output.json:
         errors = [{"file": problem.file, "error": problem.error} for problem in outcome.problems]
         render.print_json({"ok": outcome.ok, "checked": outcome.checked, "errors": errors})
     elif outcome.ok:
-        render.print_line(f"{source.label}: {outcome.checked} files checked, all as they should be")
+        render.print_line(f"{source.label}: {render.count(outcome.checked, 'file')} checked, all OK")
     else:
-        rows = [(_plain(problem.file), _plain(problem.error)) for problem in outcome.problems]
-        title = f"{source.label}: {len(rows)} problems in {outcome.checked} files"
-        render.print_table(_plain(title), ("file", "problem"), rows, text_columns=2)
+        rows = [(problem.file, problem.error) for problem in outcome.problems]
+        title = f"{source.label}: {render.count(len(rows), 'problem')} in {render.count(outcome.checked, 'file')}"
+        render.print_table(title, ("file", "problem"), rows, text_columns=2)
     if not outcome.ok:
         raise typer.Exit(1)
 
@@ -216,15 +211,15 @@ def _show_banks(title: str, banks: Sequence[ZooBank], *, json: bool) -> None:
     rows = [
         (
             bank.name,
-            _plain(bank.title),
-            _plain(bank.backbone),
+            bank.title,
+            bank.backbone,
             str(bank.masks),
             str(bank.tasks),
             render.size(bank.bytes),
         )
         for bank in banks
     ]
-    render.print_table(_plain(title), ("name", "title", "backbone", "masks", "tasks", "size"), rows, text_columns=3)
+    render.print_table(title, ("name", "title", "backbone", "masks", "tasks", "size"), rows, text_columns=3)
 
 
 def _document(bank: ZooBank) -> dict[str, object]:
@@ -232,10 +227,3 @@ def _document(bank: ZooBank) -> dict[str, object]:
 
     document: dict[str, object] = to_builtins(bank)
     return document
-
-
-def _plain(text: str) -> str:
-    """A text that is not ours: brackets in it are no markup."""
-    from rich.markup import escape
-
-    return escape(text)

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from impress_format.errors import FormatError, StorageError, UsageError, ZooError
-from impress_format.files import exclusive, make_folder
+from impress_format.files import make_folder
+from impress_format.locks import exclusive
 from impress_format.verify import verify_bank
 from impress_format.zoo.index import ZooBank, ZooFile, bank_digest, file_sha256
 from impress_format.zoo.sources import Source

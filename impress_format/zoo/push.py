@@ -12,7 +12,8 @@ import msgspec
 
 from impress_format.bank import open_bank
 from impress_format.errors import FormatError, StorageError, UsageError, ZooError
-from impress_format.files import exclusive, make_folder, read_limited, write_atomically
+from impress_format.files import make_folder, read_limited, write_atomically
+from impress_format.locks import exclusive
 from impress_format.verify import verify_bank
 from impress_format.zoo.card import CardSummary, model_card, read_card
 from impress_format.zoo.index import (

@@ -10,9 +10,13 @@ from impress_format.errors import InvalidReference
 
 @dataclass(frozen=True, kw_only=True)
 class StreamInfo:
-    """A family of related tasks, one for each key in range(keys)."""
+    """A family of related tasks, one for each key in range(keys).
+
+    `source` names the images that they are made from: streams of one source hold out the same images.
+    """
 
     name: str
+    source: str
     summary: str
     keys: int
     input_shape: tuple[int, int, int]
@@ -29,6 +33,7 @@ STREAMS = {
     for info in (
         StreamInfo(
             name="rotated-digits",
+            source="digits",
             summary="handwritten digits, every image turned by KEY degrees",
             keys=_ROTATED_KEYS,
             input_shape=(1, 28, 28),
@@ -38,6 +43,7 @@ STREAMS = {
         ),
         StreamInfo(
             name="permuted-digits",
+            source="digits",
             summary="handwritten digits, pixels in an order drawn from KEY",
             keys=_PERMUTED_KEYS,
             input_shape=(1, 28, 28),
@@ -47,21 +53,23 @@ STREAMS = {
         ),
         StreamInfo(
             name="rotated-mnist",
+            source="mnist",
             summary="MNIST, every image turned by KEY degrees",
             keys=_ROTATED_KEYS,
             input_shape=(1, 28, 28),
             classes=10,
             train_images=60_000,
-            needs="MNIST in --data-dir, or a network to download it",
+            needs="MNIST in the data folder, or a network to download it",
         ),
         StreamInfo(
             name="permuted-mnist",
+            source="mnist",
             summary="MNIST, pixels in an order drawn from KEY",
             keys=_PERMUTED_KEYS,
             input_shape=(1, 28, 28),
             classes=10,
             train_images=60_000,
-            needs="MNIST in --data-dir, or a network to download it",
+            needs="MNIST in the data folder, or a network to download it",
         ),
     )
 }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -45,29 +47,42 @@ class Images:
         return replace(self, pixels=self.pixels.to(device), labels=self.labels.to(device))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class TaskData:
-    """One task: training and test images, and the held-out part of the training images (often empty)."""
+    """One task: training and test images, and the held-out part of the training images (often empty).
+
+    Each part is transformed when it is first asked for: measuring on 10,000 test images turns no 60,000 others.
+
+    Attributes:
+        source_train, source_validation, source_test: the images before the task's transform.
+    """
 
     reference: str
-    train: Images
-    validation: Images
-    test: Images
     classes: int
+    source_train: Images
+    source_validation: Images
+    source_test: Images
+    transform: Callable[[Images], Images]
+    device: torch.device | None = None
 
-    @property
-    def input_shape(self) -> tuple[int, int, int]:
-        channels, height, width = self.train.pixels.shape[1:]
-        return channels, height, width
+    @cached_property
+    def train(self) -> Images:
+        return self.transform(self.source_train).to(self.device or torch.device("cpu"))
+
+    @cached_property
+    def validation(self) -> Images:
+        return self.transform(self.source_validation).to(self.device or torch.device("cpu"))
+
+    @cached_property
+    def test(self) -> Images:
+        return self.transform(self.source_test).to(self.device or torch.device("cpu"))
 
     def measured(self, *, holdout: float) -> Images:
         """The images accuracy is measured on: the held-out ones where there are any, else the test images."""
         return self.validation if holdout > 0 else self.test
 
     def to(self, device: torch.device) -> TaskData:
-        return replace(
-            self, train=self.train.to(device), validation=self.validation.to(device), test=self.test.to(device)
-        )
+        return replace(self, device=device)
 
 
 def normalise(pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
@@ -79,11 +94,14 @@ def normalise(pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -
 
 
 def hold_out(train: Images, fraction: float) -> tuple[Images, Images]:
-    """Split training images into (kept, held out). The choice is fixed, so that two commands hold out the same.
+    """Split training images into (kept, held out). The choice is fixed, so that two commands hold out the same, and
+    nested: what a smaller fraction holds out, a larger one holds out too.
 
     Raises:
         UsageError: none would be held out, or none kept.
     """
+    if fraction == 0:
+        return train, train.subset(torch.arange(0))
     order = torch.from_numpy(permutation(0, f"hold out/{len(train)}", len(train)))
     held = held_out(len(train), fraction)
     return train.subset(order[held:].sort().values), train.subset(order[:held].sort().values)
@@ -100,6 +118,6 @@ def take_shots(train: Images, shots: int, seed: int) -> Images:
     for label in train.labels.unique():
         members = order[train.labels.cpu()[order] == label.cpu()]
         if len(members) < shots:
-            raise UsageError(f"--shots {shots}: class {int(label)} has only {len(members)} training images")
+            raise UsageError(f"`shots` {shots}: class {int(label)} has only {len(members)} training images")
         chosen.append(members[:shots])
     return train.subset(torch.cat(chosen).sort().values)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 from impress_learn.streams.data import Images, TaskData, hold_out
@@ -11,7 +12,7 @@ from impress_learn.streams.reference import Reference
 from impress_learn.streams.rotated import rotate
 from impress_learn.streams.sources import load_digits, load_mnist
 
-_SOURCES: dict[str, Callable[[Path], tuple[Images, Images]]] = {
+_SOURCES: dict[str, Callable[[Path | None], tuple[Images, Images]]] = {
     "rotated-digits": lambda _: load_digits(),
     "permuted-digits": lambda _: load_digits(),
     "rotated-mnist": load_mnist,
@@ -25,13 +26,36 @@ _TRANSFORMS: dict[str, Callable[[Images, int], Images]] = {
 }
 
 
-def load_task(reference: Reference, *, data_dir: Path, holdout: float = 0.0) -> TaskData:
-    """The task's images, transformed once; `holdout` of the training images set apart as validation.
+def check_data(references: Iterable[Reference], *, data_dir: Path | None) -> None:
+    """Have the data of these tasks read, so that a run finds what is missing before it begins.
+
+    Raises:
+        DataError: a data set is missing, damaged, or cannot be downloaded.
+    """
+    for name in dict.fromkeys(reference.stream.name for reference in references):
+        _SOURCES[name](data_dir)
+
+
+def load_task(reference: Reference, *, data_dir: Path | None, holdout: float = 0.0) -> TaskData:
+    """The task's images; `holdout` of the training images set apart as validation.
+
+    Args:
+        data_dir: where data sets are; None for the default.
 
     Raises:
         DataError: the data set is missing, damaged, or cannot be downloaded.
     """
-    transform = _TRANSFORMS[reference.stream.name]
-    train, test = (transform(part, reference.key) for part in _SOURCES[reference.stream.name](data_dir))
+    train, test = _SOURCES[reference.stream.name](data_dir)
     kept, held = hold_out(train, holdout)
-    return TaskData(reference=str(reference), train=kept, validation=held, test=test, classes=reference.stream.classes)
+    return TaskData(
+        reference=str(reference),
+        classes=reference.stream.classes,
+        source_train=kept,
+        source_validation=held,
+        source_test=test,
+        transform=partial(_apply, _TRANSFORMS[reference.stream.name], reference.key),
+    )
+
+
+def _apply(transform: Callable[[Images, int], Images], key: int, images: Images) -> Images:
+    return transform(images, key) if len(images) else images

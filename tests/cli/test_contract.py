@@ -121,14 +121,6 @@ def test_streams_lists_every_stream(impress: Impress, stream: str) -> None:
     assert stream in {row["name"] for row in impress("streams", "--json").json["streams"]}
 
 
-def test_tables_keep_to_eighty_columns_and_plain_text_in_a_pipe(impress: Impress, bank: Path) -> None:
-    for command in (("bank", "show"), ("task", "list"), ("stats",), ("eval",)):
-        lines = impress(*command, bank).out.splitlines()
-        assert lines
-        assert max(map(len, lines)) <= 80
-        assert not any("\x1b" in line for line in lines)
-
-
 def test_a_task_can_be_named_shown_and_removed_by_name_or_reference(impress: Impress, bank: Path) -> None:
     impress("task", "add", bank, "rotated-digits/9", "--name", "nine", "--epochs", 1)
     shown = impress("task", "show", bank, "nine", "--json").json

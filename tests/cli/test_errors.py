@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -109,7 +112,7 @@ def test_a_stream_of_another_shape_or_class_count_is_refused(impress: Impress, b
 
 def test_a_task_that_exists_is_refused_and_kept(impress: Impress, bank: Path) -> None:
     before = contents(bank)
-    refused(impress("task", "add", bank, "rotated-digits/60", "--epochs", 5), 2, "rotated-digits-60", "already")
+    refused(impress("task", "add", bank, "rotated-digits/60", "--epochs", 6), 2, "rotated-digits-60", "already")
     refused(impress("task", "add", bank, "rotated-digits/60:62", "--lr", 0.5), 2, "rotated-digits-60", "already")
     assert contents(bank) == before
 
@@ -172,3 +175,42 @@ def test_wrong_flags_are_wrong_use(impress: Impress, bank: Path) -> None:
     assert impress("eval", bank, "--gg", "--wrong-mask").code == 2
     assert impress("bank").code == 2
     assert impress("eval", bank, "--device", "tpu").code == 2
+
+
+def test_a_command_given_again_when_done_succeeds_and_prints_the_same(impress: Impress, bank: Path) -> None:
+    before = contents(bank)
+    command = ("task", "add", bank, "rotated-digits/60:360:120", "--epochs", 5, "--json")
+    again = impress(*command)
+    assert (again.code, "3 of 3 tasks are there already" in again.err) == (0, True)
+    assert [task["name"] for task in again.json["tasks"]] == [f"rotated-digits-{key}" for key in (60, 180, 300)]
+    assert contents(bank) == before
+
+
+def test_an_empty_path_is_wrong_use_and_not_the_current_folder(impress: Impress) -> None:
+    for command in (("bank", "show", ""), ("eval", ""), ("bank", "create", "", "rotated-digits/0")):
+        done = impress(*command)
+        assert (done.code, "is a variable not set?" in done.err) == (2, True)
+
+
+def test_settings_are_named_as_options(impress: Impress, bank: Path) -> None:
+    refused(impress("task", "add", bank, "rotated-digits/3", "--alpha-dtype", "float16", "--lr", 0), 2, "--lr 0.0")
+    refused(impress("task", "add", bank, "rotated-digits/3", "--holdout", 0.1), 2, "--holdout 0.1", "mask 0")
+    refused(impress("eval", bank, "--holdout", 0.1), 2, "--holdout 0.1", "was trained on all training images")
+    refused(impress("stats", bank, "--total-tasks", 1), 2, "--total-tasks 1")
+
+
+def test_without_a_home_and_a_name_the_embedded_data_work(bank: Path) -> None:
+    """A container under a bare user number."""
+    without = {name: text for name, text in os.environ.items() if name not in ("HOME", "XDG_CACHE_HOME")}
+    script = (
+        "import os, pwd, sys\n"
+        "pwd.getpwuid = lambda number: (_ for _ in ()).throw(KeyError(number))\n"
+        "from impress_cli.app import main\n"
+        "sys.argv[0] = 'impress'\n"
+        "main()\n"
+    )
+    for arguments in (["eval", str(bank)], ["doctor"], ["streams"]):
+        done = subprocess.run(
+            [sys.executable, "-c", script, *arguments], env=without, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from impress_format.bank import check_task_name, open_bank
 from impress_format.container import seal_tensors
 from impress_format.create import create_bank, extend_bank
 from impress_format.errors import (
+    AmbiguousTask,
     BankMismatch,
     BankNotFound,
     FormatError,
@@ -30,7 +32,9 @@ from impress_format.errors import (
     UnsupportedVersion,
     UsageError,
 )
-from impress_format.files import exclusive, remove_abandoned, write_atomically
+from impress_format.files import remove_abandoned, write_atomically
+from impress_format.locks import exclusive
+from impress_format.plain import machine_tag
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -161,6 +165,57 @@ def test_a_task_is_found_by_name_and_by_reference(tmp_path: Path) -> None:
         bank.find_task("three")
 
 
+def test_a_reference_that_two_tasks_were_learned_from_names_neither(tmp_path: Path) -> None:
+    bank = small_bank.make(tmp_path / "a.impress")
+    bank.write_task(small_bank.task_record(bank, "again", "rotated-digits/2"), small_bank.ALPHA)
+    before = contents(bank.path)
+    for ask in (bank.find_task, bank.remove_task):
+        with pytest.raises(AmbiguousTask, match="again, two"):
+            ask("rotated-digits/2")
+    assert contents(bank.path) == before
+    assert bank.remove_task("again") == "again"
+    assert bank.find_task("rotated-digits/2") == "two"
+
+
+def test_a_mask_trained_as_the_only_one_of_its_task_is_not_trained_again_as_one_of_several(tmp_path: Path) -> None:
+    bank = small_bank.make(tmp_path / "a.impress")
+    several = [msgspec.structs.replace(small_bank.PLANS[0], kind="homogeneous"),
+               msgspec.structs.replace(small_bank.plan("rotated-digits/0", 31), kind="homogeneous")]  # fmt: skip
+    assert extend_bank(bank, several).manifest.masks == (*small_bank.PLANS, several[1])
+
+
+def test_a_plan_of_which_nothing_was_trained_gives_way(tmp_path: Path) -> None:
+    planned = create_bank(tmp_path / "a.impress", small_bank.spec(), small_bank.PLANS, calibration=True)
+    planned.write_calibration(small_bank.PIXELS, [0.25], [0.5])
+    other = create_bank(planned.path, small_bank.spec(1), small_bank.PLANS[:2], calibration=False)
+    assert (other.backbone.seed, len(other.manifest.masks)) == (1, 2)
+    assert list(contents(other.path)) == ["bank.json"]
+    other.write_mask(0, small_bank.mask(0), 0.5)
+    with pytest.raises(BankMismatch, match="backbone seed 1 there, 0 asked"):
+        create_bank(planned.path, small_bank.spec(), small_bank.PLANS, calibration=True)
+
+
+def test_of_two_processes_that_create_one_bank_the_second_compares(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other process writes its manifest, and a mask, between our look at the folder and our own manifest."""
+
+    def other_is_faster(path: Path) -> None:
+        monkeypatch.undo()
+        small_bank.make(path, seed=1)
+
+    monkeypatch.setattr("impress_format.create.check_can_create", other_is_faster)
+    with pytest.raises(BankMismatch, match="backbone seed 1 there, 2 asked"):
+        create_bank(tmp_path / "a.impress", small_bank.spec(2), small_bank.PLANS, calibration=False)
+    assert open_bank(tmp_path / "a.impress").backbone.seed == 1
+
+
+def test_an_empty_path_is_no_bank_and_not_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(small_bank.make(tmp_path / "a.impress").path)
+    with pytest.raises(BankNotFound, match="empty"):
+        open_bank("")
+
+
 def test_tasks_are_listed_as_people_count(tmp_path: Path) -> None:
     bank = small_bank.make(tmp_path / "a.impress")
     for name in ("t-10", "t-9", "t-100"):
@@ -253,20 +308,35 @@ def test_a_taken_name_is_never_overwritten(tmp_path: Path) -> None:
 
 
 def test_only_one_process_holds_a_folder(tmp_path: Path) -> None:
-    script = f"from pathlib import Path; from impress_format.files import exclusive\nwith exclusive(Path({str(tmp_path)!r}), wait=False): pass"  # noqa: E501
+    script = f"from pathlib import Path; from impress_format.locks import exclusive\nwith exclusive(Path({str(tmp_path)!r}), wait=False): pass"  # noqa: E501
     with exclusive(tmp_path, wait=False):
         held = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert "another process" in held.stderr
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
+def temporary(machine: str, process: int) -> str:
+    return f".impress-{machine}-{process}-ab.tmp"
+
+
 def test_unfinished_writes_of_dead_processes_are_removed_and_of_living_ones_kept(tmp_path: Path) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    (tmp_path / f".impress-{dead.pid}-ab.tmp").write_bytes(b"")
-    (tmp_path / f".impress-{os.getpid()}-ab.tmp").write_bytes(b"")
+    for process in (dead.pid, os.getpid()):
+        (tmp_path / temporary(machine_tag(), process)).write_bytes(b"")
     remove_abandoned(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == [f".impress-{os.getpid()}-ab.tmp"]
+    assert list(contents(tmp_path)) == [temporary(machine_tag(), os.getpid())]
+
+
+def test_an_unfinished_write_of_another_machine_is_left_for_a_day(tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    elsewhere = tmp_path / temporary("0" * 8, dead.pid)
+    elsewhere.write_bytes(b"")
+    for age_s, there in ((0, True), (3600, True), (2 * 24 * 3600, False)):
+        os.utime(elsewhere, (time.time() - age_s,) * 2)
+        remove_abandoned(tmp_path)
+        assert elsewhere.exists() == there
 
 
 def test_the_public_surface_is_small() -> None:

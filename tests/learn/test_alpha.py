@@ -151,5 +151,5 @@ def trained_basis(lenet: Backbone, digits: tuple[Images, Images]) -> Basis:
 def test_absurd_learning_rate_diverges_with_step_and_lr_in_the_message(
     lenet: Backbone, basis: Basis, few: Images
 ) -> None:
-    with pytest.raises(TrainingDiverged, match=r"diverged at step \d+: (?s:.*)lr 1e\+30(?s:.*)--lr 1e\+29"):
+    with pytest.raises(TrainingDiverged, match=r"diverged at step \d+: (?s:.*)lr 1e\+30(?s:.*)`lr` 1e\+29"):
         fit(lenet, basis, few, epochs=10, lr=1e30)

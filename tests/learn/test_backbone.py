@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from impress_format.errors import BackboneMismatch, UsageError
-from impress_learn.backbone import LENET, Backbone, build_backbone, calibrate, rebuild_backbone, use_batch_statistics
+from impress_learn.backbone import LENET, Backbone, build_backbone, calibrate, rebuild_backbone
 from impress_learn.streams.data import Images
 from impress_learn.supermask import random_supermask, train_supermask
 
@@ -250,9 +250,9 @@ def test_calibrated_network_answers_for_one_image_as_batch_statistics_did(
     effective = half_of(resnet18)
     calibration, _ = digits[0].batch(slice(0, 256))
     images, _ = digits[1].batch(slice(0, 6))
-    calibrate(resnet18, effective, calibration)
+    calibrated = calibrate(resnet18, effective, calibration)
     with torch.no_grad():
-        alone = torch.cat([resnet18(effective, image[None]) for image in images])
+        alone = torch.cat([resnet18(calibrated, image[None]) for image in images])
         expected = resnet18_in_plain_functions(effective, calibration, images)
     # Running variances are unbiased, those of a batch are not: a factor 256/255 where the maps are 1x1.
     torch.testing.assert_close(alone, expected, rtol=0.0, atol=0.02 * float(expected.abs().max()))
@@ -264,11 +264,10 @@ def test_calibrated_network_gives_one_image_the_logits_it_had_in_the_batch(
 ) -> None:
     effective = half_of(resnet18)
     batch, _ = digits[0].batch(slice(0, 256))
-    use_batch_statistics(resnet18)
     with torch.no_grad():
         together = resnet18(effective, batch)
-        calibrate(resnet18, effective, batch)
-        alone = torch.cat([resnet18(effective, image[None]) for image in batch[:6]])
+        calibrated = calibrate(resnet18, effective, batch)
+        alone = torch.cat([resnet18(calibrated, image[None]) for image in batch[:6]])
     torch.testing.assert_close(alone, together[:6], rtol=0.0, atol=0.02 * float(together.abs().max()))
 
 
@@ -277,11 +276,12 @@ def test_calibration_forgets_the_images_and_weights_before(resnet18: Backbone, d
     calibration, _ = digits[0].batch(slice(0, 64))
     image, _ = digits[1].batch(slice(0, 1))
     with torch.no_grad():
-        calibrate(resnet18, effective, calibration)
-        first = resnet18(effective, image)
+        calibrated = calibrate(resnet18, effective, calibration)
+        first = resnet18(calibrated, image)
         calibrate(resnet18, resnet18.weights, calibration.flip(3) * 3.0)
-        calibrate(resnet18, effective, calibration)
-        assert torch.equal(resnet18(effective, image), first)
+        assert torch.equal(resnet18(calibrated, image), first)
+        again = calibrate(resnet18, effective, calibration)
+        assert torch.equal(resnet18(again, image), first)
 
 
 def test_frozen_weights_are_the_same_after_training_and_calibration(digits: tuple[Images, Images]) -> None:

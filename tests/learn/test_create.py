@@ -141,9 +141,9 @@ def test_random_masks_have_no_accuracy_and_the_planned_ones(undisturbed: Bank) -
 
 
 def test_a_second_trainer_of_one_bank_is_refused(undisturbed: Bank) -> None:
-    with sole_trainer(undisturbed), pytest.raises(StorageError), sole_trainer(undisturbed):
+    with sole_trainer(undisturbed.path), pytest.raises(StorageError), sole_trainer(undisturbed.path):
         pass
-    with sole_trainer(undisturbed):
+    with sole_trainer(undisturbed.path):
         pass
 
 

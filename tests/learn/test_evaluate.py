@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,14 @@ import torch
 
 from impress_format.bank import Bank
 from impress_format.create import create_bank
-from impress_format.errors import BankMismatch
+from impress_format.errors import BankMismatch, UsageError
 from impress_format.records import TaskFit, TaskRecord
 from impress_learn import create as create_module
 from impress_learn import evaluate as evaluate_module
 from impress_learn.backbone import Backbone, build_backbone
 from impress_learn.create import keep_calibration_images, train_missing_masks
 from impress_learn.evaluate import (
+    Accuracy,
     LoadedBank,
     accuracy,
     evaluate_masks,
@@ -36,7 +38,13 @@ TASKS = ("rotated-digits/0", "rotated-digits/90", "rotated-digits/180")
 
 
 def planned(
-    path: Path, backbone: Backbone, *texts: str, masks_per_task: int = 1, random_masks: int = 0, lr: float = 4.0
+    path: Path,
+    backbone: Backbone,
+    *texts: str,
+    masks_per_task: int = 1,
+    random_masks: int = 0,
+    lr: float = 4.0,
+    holdout: float = 0.0,
 ) -> Bank:
     """A bank with one epoch planned for each mask, nothing trained."""
     plans = plan_masks(
@@ -47,7 +55,7 @@ def planned(
         epochs=1,
         batch_size=64,
         lr=lr,
-        holdout=0.0,
+        holdout=holdout,
         seed=0,
     )
     return create_bank(path, backbone.spec, plans, calibration=backbone.has_batch_norm)
@@ -57,7 +65,7 @@ def train(bank: Bank) -> None:
     train_missing_masks(bank, data_dir=NOWHERE, device=CPU, on_mask=lambda _: None, on_step=lambda: None)
 
 
-def store(bank: Bank, name: str, task: str, alpha: np.ndarray, granularity: int = 1) -> None:
+def store(bank: Bank, name: str, task: str, alpha: np.ndarray, granularity: int = 1, *, holdout: float = 0.0) -> None:
     """Store a task whose alpha is given."""
     record = TaskRecord(
         name=name,
@@ -65,7 +73,7 @@ def store(bank: Bank, name: str, task: str, alpha: np.ndarray, granularity: int 
         basis=bank.basis_digest(len(alpha)),
         accuracy=0.0,
         train_accuracy=0.0,
-        fit=TaskFit(epochs=1, lr=0.1),
+        fit=TaskFit(epochs=1, lr=0.1, holdout=holdout),
         granularity=granularity,
     )
     bank.write_task(record, alpha.astype(np.float32))
@@ -172,11 +180,40 @@ def test_tasks_are_measured_on_their_own_images(loaded: LoadedBank) -> None:
     assert [one.accuracy for one in found] == [loaded.bank.read_mask_record(index).accuracy for index in range(3)]
 
 
-def test_held_out_images_are_measured_where_asked_for(loaded: LoadedBank) -> None:
-    (found,) = evaluate_tasks(loaded, ["only-0-1"], wrong=False, holdout=0.1, data_dir=NOWHERE, on_task=lambda: None)
-    held = load_task(parse_references([TASKS[0]])[0], data_dir=NOWHERE, holdout=0.1).validation
-    assert found.samples == 130
-    assert found.accuracy == accuracy(loaded.backbone, loaded.mask_weights(0), held, None)
+@pytest.fixture(scope="module")
+def held_out(lenet: Backbone, tmp_path_factory: pytest.TempPathFactory) -> LoadedBank:
+    """Two masks that held out a fifth, and a task over them that held out a fifth, another a tenth."""
+    bank = planned(tmp_path_factory.mktemp("held") / "a.impress", lenet, *TASKS[:2], holdout=0.2)
+    train(bank)
+    for name, holdout in (("fifth", 0.2), ("tenth", 0.1)):
+        store(bank, name, TASKS[2], np.array([[1.0] * 3, [0.0] * 3]), holdout=holdout)
+    return load_bank(bank, CPU)
+
+
+def evaluate_at(loaded: LoadedBank, name: str, holdout: float) -> Accuracy:
+    (found,) = evaluate_tasks(loaded, [name], wrong=False, holdout=holdout, data_dir=NOWHERE, on_task=lambda: None)
+    return found
+
+
+def test_held_out_images_are_measured_where_asked_for(held_out: LoadedBank) -> None:
+    for holdout, images in ((0.2, 259), (0.1, 130)):
+        found = evaluate_at(held_out, "fifth", holdout)
+        held = load_task(parse_references([TASKS[2]])[0], data_dir=NOWHERE, holdout=holdout).validation
+        assert (found.samples, found.images) == (images, "held-out")
+        assert found.accuracy == accuracy(held_out.backbone, held_out.mask_weights(0), held, None)
+    assert evaluate_at(held_out, "fifth", 0.0).images == "test"
+
+
+def test_images_that_a_task_or_a_mask_was_trained_on_are_not_called_held_out(
+    held_out: LoadedBank, loaded: LoadedBank
+) -> None:
+    with pytest.raises(UsageError, match=r"`holdout` 0.2: tenth .* was trained on all but 0.1"):
+        evaluate_at(held_out, "tenth", 0.2)
+    with pytest.raises(UsageError, match=r"`holdout` 0.3: mask 0 .* was trained on all but 0.2"):
+        evaluate_masks(held_out, wrong=False, holdout=0.3, data_dir=NOWHERE, on_task=lambda: None)
+    store(loaded.bank, "honest", TASKS[0], np.array([[1.0] * 3]), holdout=0.1)
+    with pytest.raises(UsageError, match=r"mask 0 \(rotated-digits/0\) was trained on these images"):
+        evaluate_at(loaded, "honest", 0.1)
 
 
 def test_bank_of_random_masks_has_no_mask_to_measure(lenet: Backbone, tmp_path: Path) -> None:
@@ -192,12 +229,10 @@ def with_batch_norm(tmp_path_factory: pytest.TempPathFactory) -> LoadedBank:
 
     def few(reference: Reference, *, data_dir: Path, holdout: float = 0.0) -> TaskData:
         data = load_task(reference, data_dir=data_dir, holdout=holdout)
-        return TaskData(
-            reference=data.reference,
-            train=data.train.subset(torch.arange(320)),
-            validation=data.validation,
-            test=data.test.subset(torch.arange(100)),
-            classes=data.classes,
+        return dataclasses.replace(
+            data,
+            source_train=data.source_train.subset(torch.arange(320)),
+            source_test=data.source_test.subset(torch.arange(100)),
         )
 
     backbone = build_backbone("timm:resnet18", init="signed-constant", seed=0, input_shape=(1, 28, 28), classes=10)

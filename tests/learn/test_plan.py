@@ -105,7 +105,7 @@ def test_every_density_in_range_is_taken_as_it_is(density: float) -> None:
 
 @pytest.mark.parametrize("density", [0.0, -0.1, 1.0000001, 5.0, math.nan, math.inf, -math.inf])
 def test_density_out_of_range_is_refused(density: float) -> None:
-    with pytest.raises(UsageError, match="--density"):
+    with pytest.raises(UsageError, match="`density`"):
         plan("rotated-digits/0", density=density)
 
 
@@ -129,13 +129,13 @@ def test_density_out_of_range_is_refused(density: float) -> None:
     ],
 )
 def test_setting_that_cannot_be_meant_is_refused_by_its_option(option: str, value: float) -> None:
-    with pytest.raises(UsageError, match=f"--{option.replace('_', '-')} {value}"):
+    with pytest.raises(UsageError, match=f"`{option}` {value}"):
         plan("rotated-digits/0", **{option: value})
 
 
 @pytest.mark.parametrize("holdout", [1e-6, 0.9999])
 def test_holdout_that_leaves_one_side_without_images_is_refused(holdout: float) -> None:
-    with pytest.raises(UsageError, match="--holdout"):
+    with pytest.raises(UsageError, match="`holdout`"):
         plan("rotated-digits/0", holdout=holdout)
 
 

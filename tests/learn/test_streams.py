@@ -17,12 +17,13 @@ from torch import Tensor
 from torchvision.datasets import MNIST
 
 from impress_format.errors import DataError, UsageError
+from impress_learn.streams import load as load_module
 from impress_learn.streams.data import Images, hold_out, normalise, take_shots
 from impress_learn.streams.load import load_task
 from impress_learn.streams.permuted import permute
 from impress_learn.streams.reference import parse_references
 from impress_learn.streams.rotated import rotate
-from impress_learn.streams.sources import load_digits, load_mnist
+from impress_learn.streams.sources import default_data_dir, load_digits, load_mnist, mnist_problem
 
 NOWHERE = Path("nowhere")
 
@@ -230,7 +231,7 @@ def test_take_shots_takes_each_image_once_and_another_choice_for_another_seed() 
 
 def test_take_shots_says_which_class_has_too_few() -> None:
     labels = torch.tensor([0] * 9 + [1] * 3)
-    with pytest.raises(UsageError, match="--shots 4: class 1 has only 3 training images"):
+    with pytest.raises(UsageError, match="`shots` 4: class 1 has only 3 training images"):
         take_shots(images_of(torch.zeros(12, 1, 1, 1, dtype=torch.uint8), labels), 4, seed=0)
 
 
@@ -280,9 +281,21 @@ def small_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
     load_mnist.cache_clear()
 
 
-def test_the_small_mnist_is_read_where_it_is_not_damaged(small_mnist: Path) -> None:
-    train, test = load_mnist(small_mnist.parents[1])
-    assert (len(train), len(test)) == (20, 10)
+def test_well_formed_files_that_are_not_mnist_do_not_pass_for_it(small_mnist: Path) -> None:
+    with pytest.raises(DataError, match=r"is not the published file \(15,696 bytes, SHA-256 \w{12}…"):
+        load_mnist(small_mnist.parents[1])
+
+
+@pytest.mark.parametrize("layout", ["MNIST/raw", "raw", "."])
+@pytest.mark.parametrize("dotted", [False, True])
+def test_mnist_is_found_however_it_was_unpacked(mnist_dir: Path, tmp_path: Path, layout: str, dotted: bool) -> None:
+    raw = tmp_path / layout
+    raw.mkdir(parents=True, exist_ok=True)
+    for path in (mnist_dir / "MNIST" / "raw").glob("*-ubyte"):
+        (raw / (path.name.replace("-idx", ".idx") if dotted else path.name)).symlink_to(path)
+    train, test = load_mnist(tmp_path)
+    load_mnist.cache_clear()
+    assert (len(train), len(test)) == (60_000, 10_000)
 
 
 @pytest.mark.parametrize("missing", ["train-images-idx3-ubyte", "t10k-labels-idx1-ubyte"])
@@ -292,7 +305,7 @@ def test_missing_mnist_without_a_network_names_the_folder_and_what_to_do(small_m
     with pytest.raises(DataError) as caught:
         load_mnist(folder)
     message = str(caught.value)
-    for part in (f"MNIST is not in {folder}", str(small_mnist), "--data-dir", "$IMPRESS_DATA", "rotated-digits"):
+    for part in (f"MNIST is not in {folder}", str(small_mnist), "`data_dir`", "$IMPRESS_DATA", "rotated-digits"):
         assert part in message
 
 
@@ -341,9 +354,64 @@ def test_missing_mnist_without_a_network_names_the_folder_and_what_to_do(small_m
         ),
     ],
 )
-def test_damaged_mnist_is_called_damaged(small_mnist: Path, name: str, content: bytes) -> None:
+def test_damaged_mnist_is_named(small_mnist: Path, name: str, content: bytes) -> None:
     (small_mnist / name).write_bytes(content)
-    folder = small_mnist.parents[1]
-    with pytest.raises(DataError, match="are damaged") as caught:
-        load_mnist(folder)
-    assert str(folder) in str(caught.value)
+    problem = mnist_problem(small_mnist)
+    assert problem is not None
+    with pytest.raises(DataError, match="delete it and fetch MNIST again") as caught:
+        load_mnist(small_mnist.parents[1])
+    assert problem in str(caught.value)
+
+
+def test_one_damaged_file_among_the_published_ones_is_the_one_named(mnist_dir: Path, tmp_path: Path) -> None:
+    for path in (mnist_dir / "MNIST" / "raw").glob("*-ubyte"):
+        (tmp_path / path.name).symlink_to(path)
+    labels = tmp_path / "t10k-labels-idx1-ubyte"
+    content = bytearray(labels.read_bytes())
+    content[5000] ^= 1
+    labels.unlink()
+    labels.write_bytes(content)
+    assert str(labels) in str(mnist_problem(tmp_path))
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("IMPRESS_DATA", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", no_home)
+    with pytest.raises(DataError, match="IMPRESS_DATA or give `data_dir`"):
+        default_data_dir()
+    assert len(load_task(parse_references(["rotated-digits/0"])[0], data_dir=None).train) == 1297
+
+
+def test_the_home_in_impress_data_is_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("IMPRESS_DATA", "~/data")
+    assert default_data_dir() == tmp_path / "data"
+
+
+def test_measuring_turns_no_training_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    turned: list[int] = []
+
+    def counted(images: Images, degrees: int) -> Images:
+        turned.append(len(images))
+        return rotate(images, degrees)
+
+    monkeypatch.setitem(load_module._TRANSFORMS, "rotated-digits", counted)
+    reference = parse_references(["rotated-digits/30"])[0]
+    assert len(load_task(reference, data_dir=NOWHERE).measured(holdout=0.0)) == 500
+    assert len(load_task(reference, data_dir=NOWHERE, holdout=0.1).measured(holdout=0.1)) == 130
+    assert turned == [500, 130]
+
+
+@given(
+    count=st.integers(2, 400), small=st.floats(0.0, 1.0, exclude_max=True), large=st.floats(0.0, 1.0, exclude_max=True)
+)
+def test_held_out_sets_are_nested(count: int, small: float, large: float) -> None:
+    assume(small <= large and all(fraction == 0 or 0 < round(fraction * count) < count for fraction in (small, large)))
+    images = images_of(torch.zeros(count, 1, 1, 1, dtype=torch.uint8))
+    inner, outer = (set(hold_out(images, fraction)[1].labels.tolist()) for fraction in (small, large))
+    assert inner <= outer

@@ -268,5 +268,5 @@ def test_loss_that_becomes_nan_names_the_step_and_lr(
         return logits * float("nan") if len(calls) == bad_step else logits
 
     monkeypatch.setattr(lenet.module, "forward", sometimes_nan)
-    with pytest.raises(TrainingDiverged, match=rf"diverged at step {bad_step}: (?s:.*)--lr 0\.4"):
+    with pytest.raises(TrainingDiverged, match=rf"diverged at step {bad_step}: (?s:.*)`lr` 0\.4"):
         train(lenet, few, epochs=3)

@@ -1,0 +1,366 @@
+"""The whole jobs, each one call: create a bank, extend it, add tasks, update one, evaluate.
+
+A job first looks for all that could stop it (settings, data, space on the disk, a name that is taken), then holds its
+lock, resumes what an interrupted run left, and computes. torch is imported when that has been found in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from impress_format.bank import MANIFEST, TASKS, Bank, open_bank
+from impress_format.create import check_can_create
+from impress_format.create import create_bank as write_plan
+from impress_format.create import extend_bank as extend_plan
+from impress_format.errors import TaskNotFound, UsageError
+from impress_format.files import check_writable, is_there, make_folder
+from impress_format.locks import hold
+from impress_format.records import Init, alpha_columns
+from impress_learn.plan import check_held_out, check_masks_held_out, check_same_shape, plan_masks, require_fit
+from impress_learn.requests import TaskRequest, plan_fit, request_tasks, request_update, still_to_add, training_steps
+from impress_learn.streams.reference import Reference, parse_references
+
+if TYPE_CHECKING:
+    import torch
+
+    from impress_format.bank import AlphaType
+    from impress_learn.evaluate import Accuracy
+    from impress_learn.tasks import AddedTask
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who is told how a job goes: `begin` with the number of steps, `describe` what comes, `step`, `remark`."""
+
+    begin: Callable[[int], None] = lambda _: None
+    describe: Callable[[str], None] = lambda _: None
+    step: Callable[[], None] = lambda: None
+    remark: Callable[[str], None] = lambda _: None
+
+
+SILENT = Watch()
+_TASK_HEADER_BYTES = 4096
+
+
+def create_bank(
+    path: Path | str,
+    references: Sequence[str],
+    *,
+    backbone: str = "lenet-300-100",
+    init: Init = "signed-constant",
+    masks_per_task: int = 1,
+    random_masks: int = 0,
+    density: float = 0.1,
+    epochs: int | None = None,
+    batch_size: int = 64,
+    lr: float = 4.0,
+    holdout: float = 0.0,
+    seed: int = 0,
+    device: Callable[[], torch.device] | None = None,
+    data_dir: Path | None = None,
+    watch: Watch = SILENT,
+) -> Bank:
+    """Train a bank of masks, or what is missing of one that an interrupted run with the same settings left.
+
+    Args:
+        references: `STREAM/KEY`, or slices of keys.
+        device: gives the device, asked once the settings are found in order; default the CPU.
+
+    Raises:
+        UsageError: settings that do not fit, or another bank at `path`; nothing is written.
+        DataError: data are missing; nothing is written.
+        TrainingDiverged, StorageError, OutOfMemory: masks finished before stay stored.
+    """
+    path = Path(path)
+    tasks = parse_references(references)
+    stream = check_same_shape(tasks)
+    plans = plan_masks(
+        tasks,
+        masks_per_task=masks_per_task,
+        random_masks=random_masks,
+        density=density,
+        epochs=epochs,
+        batch_size=batch_size,
+        lr=lr,
+        holdout=holdout,
+        seed=seed,
+    )
+    check_can_create(path)
+
+    from impress_learn.backbone import build_backbone, check_batch_size
+    from impress_learn.create import keep_calibration_images, mask_bytes, sole_trainer
+    from impress_learn.streams.load import check_data
+
+    where = _device(device)
+    network = build_backbone(backbone, init=init, seed=seed, input_shape=stream.input_shape, classes=stream.classes)
+    check_batch_size(network, batch_size)
+    if not is_there(path / MANIFEST) or open_bank(path).missing_masks():
+        check_data(tasks, data_dir=data_dir)
+    make_folder(path)
+    with sole_trainer(path):
+        check_writable(path, mask_bytes(network.spec))
+        bank = write_plan(path, network.spec, plans, calibration=network.has_batch_norm)
+        keep_calibration_images(bank, tasks, data_dir=data_dir, holdout=holdout)
+        _train(bank, data_dir, where, watch)
+    return bank
+
+
+def extend_bank(
+    path: Path | str,
+    references: Sequence[str],
+    *,
+    masks_per_task: int = 1,
+    random_masks: int = 0,
+    density: float | None = None,
+    epochs: int | None = None,
+    batch_size: int = 64,
+    lr: float = 4.0,
+    holdout: float = 0.0,
+    seed: int = 0,
+    device: Callable[[], torch.device] | None = None,
+    data_dir: Path | None = None,
+    watch: Watch = SILENT,
+) -> Bank:
+    """Train more masks for a bank; stored tasks stay valid, masks it has are not trained again.
+
+    Args:
+        density: default that of the first mask.
+
+    Raises:
+        As create_bank.
+    """
+    bank = open_bank(path)
+    tasks = parse_references(references)
+    require_fit(tasks, bank.backbone)
+    plans = plan_masks(
+        tasks,
+        masks_per_task=masks_per_task,
+        random_masks=random_masks,
+        density=bank.manifest.masks[0].density if density is None else density,
+        epochs=epochs,
+        batch_size=batch_size,
+        lr=lr,
+        holdout=holdout,
+        seed=seed,
+    )
+
+    from impress_learn.create import mask_bytes, sole_trainer
+    from impress_learn.streams.load import check_data
+
+    where = _device(device)
+    check_data(tasks, data_dir=data_dir)
+    with sole_trainer(bank.path):
+        check_writable(bank.path, mask_bytes(bank.backbone))
+        bank = extend_plan(open_bank(path), plans)
+        _train(bank, data_dir, where, watch)
+    return bank
+
+
+def add_tasks(
+    path: Path | str,
+    references: Sequence[str],
+    *,
+    name: str | None = None,
+    epochs: int | None = None,
+    batch_size: int = 128,
+    lr: float = 0.03,
+    l1: float = 0.0,
+    granularity: int = 1,
+    alpha_dtype: AlphaType = "float32",
+    shots: int | None = None,
+    holdout: float = 0.0,
+    seed: int = 0,
+    device: Callable[[], torch.device] | None = None,
+    data_dir: Path | None = None,
+    watch: Watch = SILENT,
+) -> list[AddedTask]:
+    """Learn tasks and store them; those that are stored already with these settings are left as they are.
+
+    Returns:
+        One for each reference, in order.
+
+    Raises:
+        UsageError, DataError, StorageError: nothing was started.
+        TrainingDiverged, OutOfMemory: tasks finished before stay stored.
+    """
+    bank = open_bank(path)
+    tasks = parse_references(references)
+    require_fit(tasks, bank.backbone)
+    requests = request_tasks(
+        tasks,
+        name=name,
+        epochs=epochs,
+        batch_size=batch_size,
+        lr=lr,
+        l1=l1,
+        granularity=granularity,
+        alpha_type=alpha_dtype,
+        shots=shots,
+        holdout=holdout,
+        seed=seed,
+    )
+    masks = bank.complete_masks()
+    for task in tasks:
+        check_masks_held_out(bank.manifest.masks, str(task), holdout)
+    missing = still_to_add(bank, requests)
+    if len(missing) < len(requests):
+        watch.remark(f"{len(requests) - len(missing)} of {len(requests)} tasks are there already")
+    learned = _learn(bank, missing, masks, _device(device) if missing else None, data_dir, watch)
+
+    from impress_learn.tasks import stored_task
+
+    return [learned.get(request.name) or stored_task(bank, request.name) for request in requests]
+
+
+def update_task(
+    path: Path | str,
+    task: str,
+    reference: str,
+    *,
+    epochs: int | None = None,
+    batch_size: int = 128,
+    lr: float = 0.003,
+    l1: float = 0.0,
+    shots: int | None = None,
+    holdout: float = 0.0,
+    seed: int = 0,
+    device: Callable[[], torch.device] | None = None,
+    data_dir: Path | None = None,
+    watch: Watch = SILENT,
+) -> AddedTask:
+    """Resume learning a stored task on other data (drift); its file is replaced. Given again it changes nothing.
+
+    Raises:
+        As add_tasks. StorageError also where another process is updating this task.
+    """
+    bank = open_bank(path)
+    references = parse_references([reference])
+    if len(references) != 1:
+        raise UsageError(f"{reference} names {len(references)} tasks: a task is updated with one")
+    require_fit(references, bank.backbone)
+    fit = plan_fit(
+        references[0], epochs=epochs, batch_size=batch_size, lr=lr, l1=l1, shots=shots, holdout=holdout, seed=seed
+    )
+    bank.complete_masks()
+    name = bank.find_task(task)
+    # Two updates at once would both begin from the same alpha, and the second would undo the first.
+    lock = bank.path / TASKS / f".{name}.lock"
+    with hold(lock, wait=False, busy=f"another process is updating task {name}: wait for it to end", remove=True):
+        stored = bank.read_task_record(name)
+        request = request_update(bank, name, references[0], fit)
+        if request is None:
+            from impress_learn.tasks import stored_task
+
+            watch.remark("updated with these settings already: give another `seed` to update it once more")
+            return stored_task(bank, name)
+        check_held_out(name, stored.task, stored.fit.holdout, holdout)
+        check_masks_held_out(bank.manifest.masks, reference, holdout)
+        assert request.start is not None
+        return _learn(bank, [request], len(request.start), _device(device), data_dir, watch)[name]
+
+
+def evaluate(
+    path: Path | str,
+    tasks: Sequence[str] = (),
+    *,
+    basis: bool = False,
+    wrong_mask: bool = False,
+    holdout: float = 0.0,
+    device: Callable[[], torch.device] | None = None,
+    data_dir: Path | None = None,
+    watch: Watch = SILENT,
+) -> list[Accuracy]:
+    """Accuracy of stored tasks, all if none is named, or with `basis` of the masks on their own tasks.
+
+    Args:
+        wrong_mask: the control: each task under masks that were trained for other tasks.
+        holdout: measure on this share of the training images, held out in training, instead of the test images.
+
+    Raises:
+        UsageError: an unknown task, or images that were not held out.
+        DataError, FormatError, BackboneMismatch, OutOfMemory.
+    """
+    if not 0.0 <= holdout < 1.0:
+        raise UsageError(f"`holdout` {holdout}: expected a number from 0 to below 1")
+    bank = open_bank(path)
+    if basis and tasks:
+        raise UsageError("`basis` evaluates the masks: leave out the names of tasks")
+    names = [bank.find_task(task) for task in tasks] if tasks else bank.task_names()
+    if not names and not basis:
+        raise TaskNotFound(f"{path} has no task yet: add one with `impress task add`, or use `basis`")
+    bank.complete_masks()
+
+    from impress_learn.evaluate import evaluate_masks, evaluate_tasks, load_bank
+
+    loaded = load_bank(bank, _device(device))
+    watch.begin(len(bank.manifest.masks) if basis else len(names))
+    if basis:
+        return evaluate_masks(loaded, wrong=wrong_mask, holdout=holdout, data_dir=data_dir, on_task=watch.step)
+    return evaluate_tasks(loaded, names, wrong=wrong_mask, holdout=holdout, data_dir=data_dir, on_task=watch.step)
+
+
+def _train(bank: Bank, data_dir: Path | None, device: torch.device, watch: Watch) -> None:
+    from impress_learn.create import train_missing_masks
+    from impress_learn.create import training_steps as mask_steps
+
+    missing = bank.missing_masks()
+    planned = len(bank.manifest.masks)
+    if not missing:
+        watch.remark(f"{bank.path} is complete: all {planned} masks are there")
+        return
+    if len(missing) < planned:
+        watch.remark(f"{planned - len(missing)} of {planned} masks are there, training the rest")
+    watch.begin(mask_steps(bank))
+    train_missing_masks(
+        bank,
+        data_dir=data_dir,
+        device=device,
+        on_mask=lambda index: watch.describe(f"mask {index + 1} of {planned}: {bank.manifest.masks[index].label}"),
+        on_step=watch.step,
+    )
+
+
+def _learn(
+    bank: Bank,
+    requests: Sequence[TaskRequest],
+    masks: int,
+    device: torch.device | None,
+    data_dir: Path | None,
+    watch: Watch,
+) -> dict[str, AddedTask]:
+    if not requests or device is None:
+        return {}
+    from impress_learn.evaluate import load_bank
+    from impress_learn.memory import explain_memory
+    from impress_learn.streams.load import check_data
+    from impress_learn.tasks import add_task
+
+    columns = max(sum(alpha_columns(bank.backbone.masked_layers, request.granularity)) for request in requests)
+    make_folder(bank.path / TASKS)
+    check_writable(bank.path / TASKS, 4 * masks * columns + _TASK_HEADER_BYTES)
+    references: list[Reference] = [request.reference for request in requests]
+    check_data(references, data_dir=data_dir)
+    loaded = load_bank(bank, device)
+    watch.begin(sum(map(training_steps, requests)))
+    learned = {}
+    for number, request in enumerate(requests, start=1):
+        watch.describe(f"task {number} of {len(requests)}: {request.reference}")
+        batch = request.fit.batch_size
+        with explain_memory(
+            f"learning {request.name} with batches of {batch:,} images",
+            device,
+            lambda _, batch=batch: f"try `batch_size` {max(1, batch // 4)}",  # type: ignore[misc]
+        ):
+            learned[request.name] = add_task(loaded, request, data_dir=data_dir, on_step=watch.step)
+    return learned
+
+
+def _device(choose: Callable[[], torch.device] | None) -> torch.device:
+    if choose is not None:
+        return choose()
+    import torch
+
+    return torch.device("cpu")
