@@ -46,8 +46,15 @@ def prepare_streams() -> None:
 
 
 def print_json(document: Mapping[str, object]) -> None:
-    """One JSON document on stdout."""
-    sys.stdout.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
+    """One JSON document on stdout: a line a field, and a line an element of a list."""
+    fields = []
+    for name, value in document.items():
+        if isinstance(value, list | tuple) and value:
+            text = "[\n" + ",\n".join("    " + json.dumps(one, allow_nan=False) for one in value) + "\n  ]"
+        else:
+            text = json.dumps(value, allow_nan=False)
+        fields.append(f"  {json.dumps(name)}: {text}")
+    sys.stdout.write("{\n" + ",\n".join(fields) + "\n}\n")
     sys.stdout.flush()
 
 

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from impress_format.codec import BoolArray, CodecError, decode_mask, encode_mask, pack_bits
-from impress_format.container import DIGEST_DIGITS, read_record, seal_tensors, unseal_json, unseal_tensors
+from impress_format.container import DIGEST_DIGITS, read_outline, read_record, seal_tensors, unseal_json, unseal_tensors
 from impress_format.errors import (
     AmbiguousTask,
     BankMismatch,
@@ -76,6 +76,16 @@ FloatArray = npt.NDArray[np.float32]
 AlphaArray = npt.NDArray[np.float32] | npt.NDArray[np.float16]
 AlphaType = Literal["float32", "float16"]
 ALPHA_TYPES = (np.dtype(np.float32), np.dtype(np.float16))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskOutline:
+    """One stored task as a list shows it: its record, the masks it weighs, its coefficients, bytes on disk."""
+
+    record: TaskRecord
+    masks: int
+    coefficients: int
+    bytes: int
 
 
 @dataclass(frozen=True)
@@ -220,6 +230,24 @@ class Bank:
         if not is_there(path):
             self.find_task(name)
         return read_record(path, TaskRecord, self._task_limit())
+
+    def outline_task(self, name: str) -> TaskOutline:
+        """What a list of tasks shows of one, from one reading of its file; `read_task` checks all there is to check.
+
+        Raises:
+            TaskNotFound: there is no such task.
+            FormatError: the file is damaged.
+        """
+        path = self.task_path(name)
+        try:
+            record, shapes, size = read_outline(path, TaskRecord, self._task_limit())
+        except FormatError:
+            if not is_there(path):
+                self.find_task(name)
+            raise
+        if len(shape := shapes.get("alpha", ())) != 2:
+            raise FormatError(path, f"holds {sorted(shapes)}, expected alpha of two axes")
+        return TaskOutline(record=record, masks=shape[0], coefficients=shape[0] * shape[1], bytes=size)
 
     def write_mask(self, index: int, masks: Mapping[str, BoolArray], accuracy: float | None) -> None:
         """Store a trained mask; one that is there already is kept (an equal run made it)."""

@@ -25,7 +25,7 @@ from impress_format.files import read_limited
 from impress_format.header import METADATA_KEY, parse_header, read_tensors
 from impress_format.limits import MAX_TEXT
 from impress_format.records import BankManifest, CalibrationRecord, MaskRecord, TaskRecord
-from impress_format.strict_json import check_json
+from impress_format.strict_json import decode_strictly
 
 Array = npt.NDArray[np.generic]
 
@@ -67,6 +67,14 @@ def read_record(path: Path, record_type: type[R], limit: int) -> R:
     return _record(path, content, parse_header(path, content).record, record_type)
 
 
+def read_outline(path: Path, record_type: type[R], limit: int) -> tuple[R, dict[str, tuple[int, ...]], int]:
+    """The record, the shape of each tensor, and the bytes of the file, read once; its checksum is checked."""
+    content = read_limited(path, limit)
+    header = parse_header(path, content)
+    shapes = {name: tensor.shape for name, tensor in header.tensors.items()}
+    return _record(path, content, header.record, record_type), shapes, len(content)
+
+
 def seal_json(record: R) -> bytes:
     """The bytes of a JSON file: two spaces of indent, one line break at the end.
 
@@ -105,9 +113,15 @@ def _encode(record: R) -> bytes:
 
 
 def _decode(path: Path, text: bytes, record_type: type[R]) -> R:
-    check_json(path, text, longest=4 * MAX_TEXT)
     try:
-        return msgspec.json.decode(text, type=record_type)
+        record: R = decode_strictly(
+            path,
+            text,
+            lambda given: msgspec.json.decode(given, type=record_type),
+            msgspec.json.encode,
+            longest=4 * MAX_TEXT,
+        )
+        return record
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise FormatError(path, f"holds no valid {record_type.__name__} ({error})") from error
 

@@ -1,4 +1,4 @@
-"""Planning a bank: a new one, one that goes on, one with more masks."""
+"""Planning a bank: a new one, one that is resumed, one with more masks."""
 
 from __future__ import annotations
 

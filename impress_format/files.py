@@ -93,9 +93,12 @@ def read_limited(path: Path, limit: int) -> bytes:
         FormatError: missing, a link, not a file, too large, or a git-LFS pointer in place of the file.
     """
     try:
-        with os.fdopen(open_plain(path, os.O_RDONLY), "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            content = file.read(size) if size <= limit else None
+        descriptor = open_plain(path, os.O_RDONLY)
+        try:
+            size = os.fstat(descriptor).st_size
+            content = _read(descriptor, size) if size <= limit else None
+        finally:
+            os.close(descriptor)
     except FileNotFoundError as error:
         raise FormatError(path, "is missing") from error
     except NotPlain as error:
@@ -177,6 +180,14 @@ def remove_abandoned(folder: Path) -> None:
                 path = folder / name
                 if _is_abandoned(name, time.time() - path.stat().st_mtime):
                     path.unlink()
+
+
+def _read(descriptor: int, size: int) -> bytes:
+    """The first `size` bytes, fewer where the file has become shorter."""
+    content = os.read(descriptor, size)
+    while len(content) < size and (piece := os.read(descriptor, size - len(content))):  # one read gives 2 GiB at most
+        content += piece
+    return content
 
 
 def _temporary_in(folder: Path) -> Path:

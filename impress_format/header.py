@@ -18,7 +18,7 @@ from msgspec import Meta
 
 from impress_format.errors import FormatError
 from impress_format.limits import MAX_AXES, MAX_HEADER_BYTES, MAX_INTEGER, MAX_LAYERS
-from impress_format.strict_json import check_json
+from impress_format.strict_json import decode_strictly
 
 METADATA_KEY = "impress"
 
@@ -64,19 +64,30 @@ def parse_header(path: Path, content: bytes) -> Header:
     text = content[_LENGTH_BYTES:start]
     if not text.startswith(b"{"):
         raise FormatError(path, "is not a safetensors file (no header)")
-    check_json(path, text, longest=MAX_HEADER_BYTES)
     try:
-        fields = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
-        metadata = msgspec.json.decode(fields.pop(_SAFETENSORS_METADATA, b"{}"), type=dict[str, str])
-        if set(metadata) != {METADATA_KEY}:
-            raise FormatError(path, f"is not a file of a bank: expected one metadata key, {METADATA_KEY!r}")
-        if len(fields) > MAX_LAYERS:
-            raise FormatError(path, f"holds {len(fields):,} tensors, expected at most {MAX_LAYERS:,}")
-        tensors = {name: msgspec.json.decode(field, type=_Tensor) for name, field in fields.items()}
+        metadata, tensors = decode_strictly(
+            path, text, lambda given: _decode(path, given), _encode, longest=MAX_HEADER_BYTES
+        )
     except (msgspec.DecodeError, UnicodeError) as error:
         raise FormatError(path, f"is not a safetensors file ({error})") from error
     _check_tiling(path, tensors, len(content) - start)
     return Header(record=metadata[METADATA_KEY].encode(), tensors=tensors, start=start)
+
+
+def _decode(path: Path, text: bytes) -> tuple[dict[str, str], dict[str, _Tensor]]:
+    fields = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+    metadata = msgspec.json.decode(fields.pop(_SAFETENSORS_METADATA, b"{}"), type=dict[str, str])
+    if set(metadata) != {METADATA_KEY}:
+        raise FormatError(path, f"is not a file of a bank: expected one metadata key, {METADATA_KEY!r}")
+    if len(fields) > MAX_LAYERS:
+        raise FormatError(path, f"holds {len(fields):,} tensors, expected at most {MAX_LAYERS:,}")
+    return metadata, {name: msgspec.json.decode(field, type=_Tensor) for name, field in fields.items()}
+
+
+def _encode(header: tuple[dict[str, str], dict[str, _Tensor]]) -> bytes:
+    """What the writer of safetensors makes of it, without the padding."""
+    metadata, tensors = header
+    return msgspec.json.encode({_SAFETENSORS_METADATA: metadata, **tensors})
 
 
 def read_tensors(content: bytes, header: Header) -> dict[str, npt.NDArray[np.generic]]:

@@ -81,11 +81,12 @@ def measure_storage(bank: Bank, total_tasks: int | None = None) -> Storage:
         raise BankMismatch(f"{bank.path} has no trained mask yet: run `impress bank create` again")
     records = [bank.read_mask_record(index) for index in trained]
     mask_sizes = [file_size(bank.mask_path(index)) for index in trained]
-    task_sizes = [file_size(bank.task_path(name)) for name in bank.task_names()]
+    outlines = [bank.outline_task(name) for name in bank.task_names()]
+    task_sizes = [outline.bytes for outline in outlines]
     mean_task = sum(task_sizes) / len(task_sizes) if task_sizes else None
 
     basis_tasks = {record.plan.task for record in records if record.plan.task is not None}
-    alpha_tasks = {bank.read_task_record(name).task for name in bank.task_names()} - basis_tasks
+    alpha_tasks = {outline.record.task for outline in outlines} - basis_tasks
     served = len(basis_tasks) + len(alpha_tasks)
     disk = DiskBytes(
         backbone=file_size(bank.calibration_path) if bank.manifest.calibration else 0,
@@ -95,7 +96,7 @@ def measure_storage(bank: Bank, total_tasks: int | None = None) -> Storage:
     )
     total = float(disk.total)
     if total_tasks is not None:
-        total += _growth(total_tasks, served, len(basis_tasks), len(task_sizes), mean_task)
+        total += _growth(total_tasks, served, len(basis_tasks), mean_task)
         served = total_tasks
 
     ones = sum(sum(record.ones) for record in records) / len(records)
@@ -134,7 +135,7 @@ def measure_storage(bank: Bank, total_tasks: int | None = None) -> Storage:
     )
 
 
-def _growth(total_tasks: int, served: int, basis_tasks: int, stored: int, mean_task: float | None) -> float:
+def _growth(total_tasks: int, served: int, basis_tasks: int, mean_task: float | None) -> float:
     """Bytes that growing (or shrinking) to `total_tasks` adds."""
     if total_tasks < max(basis_tasks, 1):
         raise UsageError(f"`total_tasks` {total_tasks}: the masks alone serve {basis_tasks} tasks")

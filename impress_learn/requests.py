@@ -1,4 +1,4 @@
-"""What is asked for when a task is added or gone on with, checked before anything is computed."""
+"""What is asked for when a task is added or updated, checked before anything is computed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from impress_format.bank import TASKS, AlphaType, Bank, FloatArray, task_exists
+from impress_format.bank import TASKS, AlphaType, Bank, FloatArray, check_task_name, task_exists
 from impress_format.errors import UsageError
 from impress_format.files import remove_abandoned
 from impress_format.records import TaskFit
@@ -47,6 +47,8 @@ def request_tasks(
     Raises:
         UsageError: a number out of range, or one name for several tasks.
     """
+    if name is not None:
+        check_task_name(name)
     if name is not None and len(references) != 1:
         raise UsageError(f"`name` {name} is one name for {len(references)} tasks: leave it out, or add one task")
     if granularity < 1:
@@ -66,7 +68,7 @@ def request_tasks(
 
 
 def request_update(bank: Bank, task: str, reference: Reference, fit: TaskFit) -> TaskRequest | None:
-    """The request to go on with a stored task on other data; None if the stored one was made by this very request.
+    """The request to resume a stored task on other data; None if the stored one was made by this very request.
 
     It keeps its name, granularity and type, and the masks it weighs, also where the bank was extended since.
 
@@ -76,7 +78,7 @@ def request_update(bank: Bank, task: str, reference: Reference, fit: TaskFit) ->
     name = bank.find_task(task)
     record, alpha = bank.read_task(name)
     asked = msgspec.structs.replace(fit, start=record.digest)
-    # A process killed after the write is given the same command again: without this it would go on once more.
+    # A process killed after the write is given the same command again: without this it would learn once more.
     done = msgspec.structs.replace(fit, start=record.fit.start)
     if record.fit.start is not None and (record.task, record.fit) == (str(reference), done):
         return None

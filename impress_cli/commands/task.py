@@ -86,16 +86,17 @@ _MOST_COLUMNS = 12
 
 
 def _describe(bank: Bank, name: str) -> dict[str, Any]:
-    record, alpha = bank.read_task(name)
+    outline = bank.outline_task(name)
+    record = outline.record
     return {
         "task": record.task,
-        "name": record.name,
-        "coefficients": int(alpha.size),
-        "bytes": bank.task_path(name).stat().st_size,
+        "name": name,
+        "coefficients": outline.coefficients,
+        "bytes": outline.bytes,
         "accuracy": record.accuracy,
         "train_accuracy": record.train_accuracy,
         "images": "held-out" if record.fit.holdout else "test",
-        "masks": len(alpha),
+        "masks": outline.masks,
         "granularity": record.granularity,
     }
 

@@ -45,6 +45,14 @@ def test_every_command_is_documented_and_explains_each_option(impress: Impress, 
         assert len(option[1].strip()) > 10, option
 
 
+def test_the_whole_job_of_the_python_page_runs(tmp_path: Path) -> None:
+    code = re.findall(r"```python\n(.*?)```", (DOCS / "python.md").read_text(), flags=re.DOTALL)[-1]
+    assert len(code.splitlines()) <= 10
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("rotated-digits-60") == 2
+
+
 def test_the_python_of_the_readme_runs(bank: Path) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", (DOCS.parent / "README.md").read_text(), flags=re.DOTALL)
     code = code.replace("build/demo.impress", str(bank)).replace("rotated-digits-15", "rotated-digits-60")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from commandline import Impress
@@ -10,7 +11,7 @@ from commandline import Impress
 OTHER_ANGLES = "rotated-mnist/15:360:60"
 
 
-def accuracies(document: dict, rows: str) -> list[float]:
+def accuracies(document: dict[str, Any], rows: str) -> list[float]:
     return [row["accuracy"] for row in document[rows]]
 
 

@@ -34,21 +34,22 @@ class Undisturbed:
     after: dict[str, bytes]
     operations: tuple[str, ...]
     seconds: float
+    links: bool = True
 
     @staticmethod
-    def run(impress: FaultyImpress, folder: Path, name: str) -> Undisturbed:
+    def run(impress: FaultyImpress, folder: Path, name: str, *, links: bool = True) -> Undisturbed:
         earlier, command = COMMANDS[name]
         start, whole = folder / "start", folder / "whole"
         start.mkdir()
         for step in earlier:
-            done = impress(*step, cwd=start)
+            done = impress(*step, cwd=start, links=links)
             assert done.code == 0, done.err
         shutil.copytree(start, whole)
         started = time.monotonic()
-        done = impress(*command, cwd=whole)
+        done = impress(*command, cwd=whole, links=links)
         assert done.code == 0, done.err
         seconds = time.monotonic() - started
-        return Undisturbed(start, command, contents(start), contents(whole), done.operations, seconds)
+        return Undisturbed(start, command, contents(start), contents(whole), done.operations, seconds, links)
 
     def places(self) -> list[int]:
         """Numbers of the first and the last operation of each kind: each way to stop, at little cost."""

@@ -35,13 +35,20 @@ class FaultyImpress:
         )
 
     def __call__(
-        self, *arguments: object, cwd: Path, at: int = 0, action: str = "kill", kill_after_s: float | None = None
+        self,
+        *arguments: object,
+        cwd: Path,
+        at: int = 0,
+        action: str = "kill",
+        kill_after_s: float | None = None,
+        links: bool = True,
     ) -> Ended:
         """Run `impress ARGUMENTS` in `cwd`; at its file operation number `at` below `cwd`, `action` happens.
 
         Args:
             action: `kill`, or the name of an error number to raise there.
             kill_after_s: kill it after this time instead.
+            links: false for a file system that has neither hard links nor renameat2.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -49,7 +56,7 @@ class FaultyImpress:
             files = {name: Path(beside) / name for name in ("stdout", "stderr", "log")}
             request = {
                 "arguments": list(map(str, arguments)), "cwd": str(cwd), "at": at, "action": action,
-                "kill_after_s": kill_after_s, **{name: str(path) for name, path in files.items()},
+                "kill_after_s": kill_after_s, "links": links, **{name: str(path) for name, path in files.items()},
             }  # fmt: skip
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()

@@ -38,7 +38,7 @@ class Faults:
             self._reach("open")
             return Written(opened(file, mode, *args, **kwargs), self)
 
-        builtins.open = open_counted  # type: ignore[assignment]
+        builtins.open = open_counted
 
     def _counted(self, name: str, original: Any) -> Any:
         def operation(*args: Any, **kwargs: Any) -> Any:
@@ -92,6 +92,8 @@ def child(request: dict[str, Any]) -> None:
     os.chdir(request["cwd"])
     for stream, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(request[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
+    if not request["links"]:
+        _take_links_away()
     # The log lies beside the folder, so that writing it is no operation of the run.
     Faults(request["cwd"], request["at"], request["action"], Path(request["log"])).install()
     sys.argv = ["impress", *request["arguments"]]
@@ -107,10 +109,20 @@ def child(request: dict[str, Any]) -> None:
     os._exit(code)
 
 
+def _take_links_away() -> None:
+    from impress_format import files
+
+    def unsupported(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    os.link = unsupported
+    files._rename_no_replace = unsupported
+
+
 def serve() -> None:
     import torch
 
-    for module in ("impress_cli.app", "impress_learn.create", "impress_learn.tasks"):
+    for module in ("impress_cli.app", "impress_learn.create", "impress_learn.jobs", "impress_learn.tasks"):
         importlib.import_module(module)
     torch.set_num_threads(1)
     torch.optim.SGD([torch.zeros(1, requires_grad=True)])  # the first optimizer imports much of torch: two seconds

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 from commandline import contents
@@ -36,14 +37,14 @@ def check_what_is_left(world: Undisturbed, folder: Path) -> None:
 
 
 def check_it_completes(world: Undisturbed, impress: FaultyImpress, folder: Path) -> None:
-    again = impress(*world.command, cwd=folder)
+    again = impress(*world.command, cwd=folder, links=world.links)
     assert again.code == 0, again.err
     assert contents(folder) == world.after
 
 
-def kill_and_complete(world: Undisturbed, impress: FaultyImpress, folder: Path, **fault: float) -> Ended:
+def kill_and_complete(world: Undisturbed, impress: FaultyImpress, folder: Path, **fault: Any) -> Ended:
     world.fresh(folder)
-    ended = impress(*world.command, cwd=folder, **fault)
+    ended = impress(*world.command, cwd=folder, links=world.links, **fault)
     check_what_is_left(world, folder)
     check_it_completes(world, impress, folder)
     return ended
@@ -57,6 +58,17 @@ def test_killed_at_file_operations(
     world = undisturbed[name]
     assert len(world.operations) >= 6
     for at in range(1, len(world.operations) + 1) if every else world.places():
+        ended = kill_and_complete(world, impress, tmp_path / str(at), at=at)
+        assert (ended.code, len(ended.operations)) == (SIGKILL, at), ended.err
+
+
+@pytest.mark.parametrize("name", ["create", "add"])
+def test_killed_at_file_operations_where_there_are_no_hard_links(
+    name: str, impress: FaultyImpress, tmp_path: Path
+) -> None:
+    world = Undisturbed.run(impress, tmp_path, name, links=False)
+    assert "rename" in world.operations
+    for at in world.places():
         ended = kill_and_complete(world, impress, tmp_path / str(at), at=at)
         assert (ended.code, len(ended.operations)) == (SIGKILL, at), ended.err
 

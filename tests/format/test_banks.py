@@ -35,6 +35,7 @@ from impress_format.errors import (
 from impress_format.files import remove_abandoned, write_atomically
 from impress_format.locks import exclusive
 from impress_format.plain import machine_tag
+from impress_format.records import MaskPlan
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -89,7 +90,9 @@ def test_creating_the_same_bank_again_opens_it(tmp_path: Path) -> None:
         (0, (small_bank.plan("rotated-digits/0", 11, density=0.3), *small_bank.PLANS[1:]), "density 0.2 there, 0.3"),
     ],
 )
-def test_creating_another_bank_over_it_is_refused(tmp_path: Path, seed: int, plans: tuple, words: str) -> None:
+def test_creating_another_bank_over_it_is_refused(
+    tmp_path: Path, seed: int, plans: tuple[MaskPlan, ...], words: str
+) -> None:
     bank = small_bank.make(tmp_path / "a.impress")
     before = contents(bank.path)
     with pytest.raises(BankMismatch, match=words):

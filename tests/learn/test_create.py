@@ -18,6 +18,7 @@ from impress_learn.create import keep_calibration_images, sole_trainer, train_mi
 from impress_learn.plan import plan_masks
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_references
+from impress_learn.supermask import train_supermask
 
 CPU = torch.device("cpu")
 NOWHERE = Path("nowhere")
@@ -151,7 +152,7 @@ def test_diverged_training_names_the_mask_and_stores_nothing_for_it(
     lenet: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bank = bank_at(tmp_path / "b.impress", lenet, *TASKS)
-    real = create_module.train_supermask
+    real = train_supermask
     calls: list[None] = []
 
     def second_diverges(*args: object, **settings: object) -> object:

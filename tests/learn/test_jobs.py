@@ -7,6 +7,7 @@ import os
 import shutil
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -28,7 +29,7 @@ from impress_learn.jobs import Watch, add_tasks, create_bank, evaluate, extend_b
 from impress_learn.memory import explain_memory
 
 MASKS = ("rotated-digits/0:180:90",)
-QUICK = {"epochs": 1}
+QUICK: Any = {"epochs": 1}
 
 
 def contents(folder: Path) -> dict[str, bytes]:
