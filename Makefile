@@ -5,6 +5,8 @@ BIN := .venv/bin
 IMPRESS := $(BIN)/impress
 DEMO := build/demo.impress
 RUNS ?= 1000000
+TYPED_TESTS := benchmarks cli faults format fuzz learn zoo
+export MYPYPATH := tests/cli:tests/faults:tests/format:tests/fuzz:tests/zoo
 
 .PHONY: install demo test test-slow bench fuzz check zoo-verify clean
 
@@ -50,6 +52,8 @@ check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	@# One folder at a time: each has its own conftest.py and helpers.
+	for folder in $(TYPED_TESTS); do $(BIN)/mypy tests/$$folder/*.py || exit 1; done
 
 clean:
 	rm -rf build .venv

@@ -19,7 +19,6 @@ app = typer.Typer(
     help="One frozen random network, a bank of compressed binary masks, and every new task a file of a few hundred "
     "bytes.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -7,7 +7,7 @@
       calibration.safetensors      images for norm statistics; only for networks with BatchNorm
 
 The manifest names every mask before it is trained; a mask that is planned and has no file is still to be
-trained. So a killed run is taken up where it stopped, and no file is ever written twice.
+trained. So a killed run is resumed where it stopped, and no file is ever written twice.
 """
 
 from __future__ import annotations
@@ -426,7 +426,7 @@ def check_task_name(name: str) -> str:
         UsageError: it may not (so that a name can never lead out of the bank's folder).
     """
     if not _TASK_NAME.fullmatch(name):
-        raise UsageError(f"{name!r} is no task name: up to 100 of A-Z a-z 0-9 . _ - starting with a letter or digit")
+        raise UsageError(f"invalid task name {name!r}: up to 100 of A-Z a-z 0-9 . _ - starting with a letter or digit")
     return name
 
 

@@ -126,7 +126,7 @@ def _is_folder(path: Path) -> bool:
 
 
 def _refuse(path: Path) -> None:
-    raise FormatError(path, "is no part of a bank")
+    raise FormatError(path, "does not belong in a bank")
 
 
 def _raise(error: ImpressError) -> None:

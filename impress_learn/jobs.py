@@ -16,7 +16,7 @@ from impress_format.create import check_can_create
 from impress_format.create import create_bank as write_plan
 from impress_format.create import extend_bank as extend_plan
 from impress_format.errors import TaskNotFound, UsageError
-from impress_format.files import check_writable, is_there, make_folder
+from impress_format.files import check_writable, is_there, make_folder, remove_abandoned
 from impress_format.locks import hold
 from impress_format.records import Init, alpha_columns
 from impress_learn.plan import check_held_out, check_masks_held_out, check_same_shape, plan_masks, require_fit
@@ -249,6 +249,7 @@ def update_task(
     # Two updates at once would both begin from the same alpha, and the second would undo the first.
     lock = bank.path / TASKS / f".{name}.lock"
     with hold(lock, wait=False, busy=f"another process is updating task {name}: wait for it to end", remove=True):
+        remove_abandoned(bank.path / TASKS)
         stored = bank.read_task_record(name)
         request = request_update(bank, name, references[0], fit)
         if request is None:

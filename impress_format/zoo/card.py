@@ -10,6 +10,7 @@ from pathlib import Path
 
 from impress_format.bank import Bank, open_bank
 from impress_format.errors import UsageError
+from impress_format.files import file_size
 from impress_format.records import MaskPlan, TaskRecord
 from impress_format.stats import measure_storage
 from impress_format.zoo.index import bank_digest
@@ -76,7 +77,7 @@ def model_card(
         _plain(description) if description else _summary(bank, tasks),
         _use(name),
         _masks(bank),
-        _accuracy(bank, tasks),
+        _accuracy(tasks),
         _savings(bank),
         _LIMITS,
         _rebuild(bank, tasks, name, command),
@@ -124,13 +125,13 @@ def _masks(bank: Bank) -> str:
     rows = []
     for index, plan in enumerate(bank.manifest.masks):
         accuracy = bank.read_mask_record(index).accuracy
-        size = bank.mask_path(index).stat().st_size
+        size = file_size(bank.mask_path(index))
         rows.append((str(index), _plain(plan.label), plan.kind, f"{plan.density:g}", f"{size:,}", _percent(accuracy)))
     table = _table(("mask", "trained on", "kind", "density", "bytes", "accuracy"), rows)
     return f"## Masks\n\n{table}\n\nAccuracy of a mask alone on its own task, as measured when it was stored."
 
 
-def _accuracy(bank: Bank, tasks: Sequence[TaskRecord]) -> str:
+def _accuracy(tasks: Sequence[TaskRecord]) -> str:
     if not tasks:
         return "## Accuracy\n\nNo task is stored yet."
     mean = sum(task.accuracy for task in tasks) / len(tasks)

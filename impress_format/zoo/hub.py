@@ -7,6 +7,7 @@ HF_ENDPOINT and HF_HUB_OFFLINE hold here as everywhere.
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from impress_format.errors import UsageError, ZooError
+from impress_format.zoo.hub_errors import check_endpoint, explain, http_status, may_recover
 from impress_format.zoo.index import INDEX
-from impress_format.zoo.sources import copy_file, read_small
+from impress_format.zoo.local import copy_file, plain_size, read_small
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -62,9 +64,9 @@ class HubSource:
                 raise ZooError(f"{self.label}: {path} is not there, the index names it")
             self._check_size(path, size)
         cached = self._cached(path)
-        found = cached.stat().st_size
+        found = plain_size(cached)
         if found != size:
-            raise ZooError(f"{self.label}: {path} has {found:,} bytes, the index says {size:,}")
+            raise ZooError(f"{self.label}: {path} has {found or 0:,} bytes, the index says {size:,}")
         copy_file(cached, part)
 
     def _check_size(self, path: str, limit: int) -> None:
@@ -82,7 +84,9 @@ def open_hub(address: str) -> HubSource:
 
     Raises:
         UsageError: not an address of this form.
-        ZooError: no such repository or revision, no access, no network, or offline and not in the cache.
+        ZooError: no such repository or revision, no access, no network, offline and not in the cache, or a setting
+            (HF_ENDPOINT, HF_TOKEN, a proxy) that cannot work.
+        StorageError: the cache of huggingface_hub cannot be read or written.
     """
     match = _ADDRESS.fullmatch(address)
     if match is None:
@@ -98,6 +102,16 @@ def open_hub(address: str) -> HubSource:
     return HubSource(repo=repo, revision=revision, commit=str(info.sha), sizes=sizes)
 
 
+def check_online(address: str) -> None:
+    """Refuse to push offline: what the cache has is no help there.
+
+    Raises:
+        ZooError: HF_HUB_OFFLINE is set.
+    """
+    if _offline():
+        raise ZooError(f"{address}: pushing needs the network, and HF_HUB_OFFLINE is set: unset it and push again")
+
+
 def commit_files(source: HubSource, add: Mapping[str, Path | bytes], delete: Sequence[str], *, message: str) -> str:
     """Put files into the repository in one commit on top of `source.commit`, and return its address.
 
@@ -105,11 +119,11 @@ def commit_files(source: HubSource, add: Mapping[str, Path | bytes], delete: Seq
         PushedMeanwhile: another commit came between; read anew and try again.
         ZooError: no access, no network, offline.
         UsageError: the revision is a commit, not a branch.
+        StorageError: a file to push cannot be read.
     """
+    check_online(f"hf://{source.repo}")
     if _COMMIT.fullmatch(source.revision):
         raise UsageError(f"hf://{source.repo}@{source.revision[:12]}…: a commit cannot be changed; name a branch")
-    if _offline():
-        raise ZooError("HF_HUB_OFFLINE is set: unset it to push to the Hub")
     from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete
 
     def commit() -> str:
@@ -138,42 +152,31 @@ def _api() -> HfApi:
 
 
 def _offline() -> bool:
+    if (endpoint := os.environ.get("HF_ENDPOINT")) is not None:
+        check_endpoint(endpoint)  # before the import, which fails over some nonsense
     from huggingface_hub import constants
 
     return bool(constants.HF_HUB_OFFLINE)
 
 
 def _call(repo: str, function: Callable[[], T]) -> T:
-    """What `function` returns; tried again where the Hub or the network may recover.
+    """What `function` returns; retried where the Hub or the network may recover.
 
     Raises:
         ZooError: it does not, or the answer is final.
+        StorageError: the disk refused.
     """
+    from huggingface_hub import constants
+
     for wait in (*_WAITS_S, None):
         try:
             return function()
-        # The errors of huggingface_hub and of the HTTP client under it change names from release to release, and
-        # some are plain ValueErrors; whatever it raises is about the Hub.
+        # Some errors of huggingface_hub are plain ValueErrors; whatever it raises is about the Hub.
         except Exception as error:
-            status = getattr(getattr(error, "response", None), "status_code", None)
-            if status in (409, 412):
-                raise PushedMeanwhile(f"hf://{repo}: another push came between; give the command again") from error
-            final = _offline() or (status is not None and status < 500 and status not in (408, 429))
-            if final or wait is None:
-                raise ZooError(_explain(repo, error, status)) from error
+            if http_status(error) in (409, 412):
+                raise PushedMeanwhile(f"hf://{repo}: somebody else pushed meanwhile; run the command again") from error
+            offline = _offline()
+            if wait is None or offline or not may_recover(error):
+                raise explain(repo, error, endpoint=constants.ENDPOINT, offline=offline) from error
             time.sleep(wait)
     raise AssertionError("the last wait is None")
-
-
-def _explain(repo: str, error: Exception, status: int | None) -> str:
-    if _offline():
-        return f"hf://{repo}: HF_HUB_OFFLINE is set and the file is not in the cache of huggingface_hub: go online once"
-    kind = type(error).__name__
-    if status in (401, 403) or kind == "GatedRepoError":
-        return f"hf://{repo}: no access (HTTP {status}): none, or private; use `hf auth login` or HF_TOKEN"
-    if kind == "RevisionNotFoundError":
-        return f"hf://{repo}: has no such revision"
-    if status == 404:
-        return f"hf://{repo}: not found; `hf repos create {repo}` makes a repository to push to"
-    first = " ".join(str(error).split())[:200] or kind
-    return f"hf://{repo}: " + (f"the Hub answered {status}" if status else f"cannot be reached ({first})")

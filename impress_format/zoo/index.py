@@ -21,8 +21,10 @@ import msgspec
 
 from impress_format.bank import open_bank
 from impress_format.errors import FormatError, UsageError, ZooError
+from impress_format.files import unreadable
 from impress_format.limits import MAX_CALIBRATION_BYTES, MAX_MANIFEST_BYTES, MAX_TASK_BYTES
 from impress_format.strict_json import check_json
+from impress_format.zoo.local import is_link, look_at, plain_size
 
 INDEX = "index.json"
 ZOO_VERSION = 1
@@ -169,7 +171,8 @@ def check_name(name: str) -> str:
     """
     if not _NAME.fullmatch(name):
         raise UsageError(
-            f"{name!r} is no name for a zoo: up to 80 of a-z 0-9 . _ - starting with a letter or digit; give --name"
+            f"{name!r} is an invalid name: expected up to 80 of a-z 0-9 . _ - starting with a letter or digit; "
+            "give --name"
         )
     return name
 
@@ -180,6 +183,7 @@ def make_entry(folder: Path, name: str, *, title: str, description: str, tags: S
     Raises:
         UsageError: the name cannot be used, or the bank is larger than a zoo takes.
         FormatError: a file is missing or is a link.
+        StorageError: a file may not be read.
     """
     bank = open_bank(folder)
     files = bank_files(folder)
@@ -205,6 +209,7 @@ def bank_files(folder: Path) -> tuple[ZooFile, ...]:
 
     Raises:
         FormatError: a file that the manifest names is missing, or is a link.
+        StorageError: a file may not be read.
     """
     bank = open_bank(folder)
     paths = [bank.manifest_path, *(bank.mask_path(index) for index in range(len(bank.manifest.masks)))]
@@ -227,22 +232,27 @@ def files_digest(files: Iterable[ZooFile]) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, read piece by piece."""
+    """SHA-256 of a file, read piece by piece.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
+    try:
+        with open(path, "rb") as file:
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+    except OSError as error:
+        raise unreadable(path, error) from error
     return digest.hexdigest()
 
 
 def _describe(folder: Path, relative: str) -> ZooFile:
     path = folder / relative
-    try:
-        if path.is_symlink() or path.parent.is_symlink() or not path.is_file():
-            raise FormatError(path, "is missing" if not path.exists() else "is not a plain file")
-        return ZooFile(path=relative, bytes=path.stat().st_size, sha256=file_sha256(path))
-    except OSError as error:
-        raise FormatError(path, f"cannot be read: {error.strerror or error}") from error
+    size = plain_size(path)
+    if size is None or is_link(path.parent):
+        raise FormatError(path, "is not a plain file" if look_at(path) else "is missing")
+    return ZooFile(path=relative, bytes=size, sha256=file_sha256(path))
 
 
 def _problem(bank: ZooBank) -> str | None:
@@ -263,7 +273,7 @@ def _problem(bank: ZooBank) -> str | None:
 def _file_problem(file: ZooFile) -> str | None:
     limit = next((limit for pattern, limit in _LIMITS if pattern.fullmatch(file.path)), None)
     if limit is None:
-        return f"{file.path[:120]!r} is no path in a bank"
+        return f"{file.path[:120]!r} is an invalid path: no bank has it"
     if not 1 <= file.bytes <= limit:
         return f"{file.path} has {file.bytes:,} bytes, expected 1 to {limit:,}"
     if not _SHA256.fullmatch(file.sha256):

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from impress_format.errors import FormatError, StorageError, UsageError, ZooError
-from impress_format.files import make_folder
+from impress_format.files import is_there, make_folder
 from impress_format.locks import exclusive
 from impress_format.verify import verify_bank
 from impress_format.zoo.index import ZooBank, ZooFile, bank_digest, file_sha256
+from impress_format.zoo.local import is_link, plain_size
 from impress_format.zoo.sources import Source
 
 _LOCK = ".lock"
@@ -38,7 +39,7 @@ def pull_bank(source: Source, bank: ZooBank, target: Path, *, on_file: Callable[
     Raises:
         UsageError: something else is at `target`.
         ZooError: a file cannot be had, or is not the one of the index; nothing is put into place.
-        StorageError: the disk is full, or cannot be written.
+        StorageError: the disk is full, or cannot be read or written.
     """
     if _is_there(bank, target):
         return Pulled(path=target, fetched=0, kept=len(bank.files), already_there=True)
@@ -49,7 +50,7 @@ def pull_bank(source: Source, bank: ZooBank, target: Path, *, on_file: Callable[
             return _pull(source, bank, target, staging, on_file)
     except StorageError:
         # Another pull was faster and has renamed the folder away between our making it and our locking it.
-        if not staging.exists() and _is_there(bank, target):
+        if not is_there(staging) and _is_there(bank, target):
             return Pulled(path=target, fetched=0, kept=len(bank.files), already_there=True)
         raise
 
@@ -67,8 +68,8 @@ def _pull(source: Source, bank: ZooBank, target: Path, staging: Path, on_file: C
     if not outcome.ok:
         problem = outcome.problems[0]
         raise ZooError(
-            f"{source.label}: {bank.name}/{problem.file} {problem.error}. It is as the zoo has it: tell who keeps "
-            "the zoo. Nothing was put into place."
+            f"{source.label}: {bank.name}/{problem.file} {problem.error}. The zoo itself has it so: report it to "
+            f"who keeps the zoo. There is no bank at {target}."
         )
     _put_into_place(staging, target)
     return Pulled(path=target, fetched=fetched, kept=len(bank.files) - fetched)
@@ -79,25 +80,25 @@ def fetch_file(source: Source, bank: ZooBank, file: ZooFile, folder: Path) -> bo
 
     Raises:
         ZooError: it cannot be had, or its bytes are not those of the index.
+        StorageError: `folder` cannot be read or written.
     """
     place = folder / file.path
     if _is_file(place, file):
         return False
     make_folder(place.parent)
-    # The name holds the digest: a part of an older version of the file is never gone on with.
+    # The name holds the digest: a part of an older version of the file is never resumed.
     part = place.parent / f".{place.name}.{file.sha256[:16]}.part"
-    resumed = part.exists()
+    resumed = is_there(part)
     source.fetch(f"{bank.folder}/{file.path}", part, file.bytes)
-    if resumed and not _is_file(part, file):
-        part.unlink()  # what lay here was bad, perhaps torn by a crash: once more, from the first byte
-        source.fetch(f"{bank.folder}/{file.path}", part, file.bytes)
     try:
+        if resumed and not _is_file(part, file):
+            part.unlink()  # what lay here was bad, perhaps torn by a crash: once more, from the first byte
+            source.fetch(f"{bank.folder}/{file.path}", part, file.bytes)
         if not _is_file(part, file):
             part.unlink()
             raise ZooError(
                 f"{source.label}: {bank.folder}/{file.path} has other bytes than the index says (SHA-256 "
-                f"{file.sha256[:12]}… expected): the zoo is damaged or was changed just now. Nothing was put "
-                "into place."
+                f"{file.sha256[:12]}… expected): the zoo is damaged or was changed just now. It was not kept."
             )
         _sync(part)
         part.replace(place)
@@ -111,18 +112,25 @@ def _is_there(bank: ZooBank, target: Path) -> bool:
 
     Raises:
         UsageError: something else is.
+        StorageError: what is there may not be read.
     """
-    if not os.path.lexists(target):
+    if not is_there(target):
         return False
-    # Not a FormatError: whatever is wrong with what is there, it is not what was asked for.
-    with contextlib.suppress(FormatError, UsageError):
+    why = ""
+    try:
         if bank_digest(target) == bank.digest:
             return True
-    raise UsageError(f"{target} exists and is not bank {bank.name} of the zoo: give another TARGET, or move it away")
+    except FormatError as error:  # not raised as it is: whatever is wrong there, it is not what was asked for
+        why = f" ({error})"
+    except UsageError:
+        pass
+    raise UsageError(
+        f"{target} exists and is not bank {bank.name} of the zoo{why}: give another TARGET, or move it away"
+    )
 
 
 def _make_staging(staging: Path) -> None:
-    if staging.is_symlink():
+    if is_link(staging):
         raise StorageError(f"{staging} is a link: remove it")
     make_folder(staging)
 
@@ -134,13 +142,18 @@ def _remove_foreign(staging: Path, bank: ZooBank) -> None:
         path.parent / f".{path.name}.{file.sha256[:16]}.part" for file in bank.files for path in (staging / file.path,)
     }
     try:
-        for path in sorted(staging.rglob("*"), reverse=True):
-            if path.is_symlink() or (path.is_file() and path not in wanted and path != staging / _LOCK):
-                path.unlink()
-            elif path.is_dir() and not any(path.iterdir()):
-                path.rmdir()
+        # With `onerror`, unlike rglob: what may not be read cannot be cleaned, and says so.
+        for place, folders, files in os.walk(staging, topdown=False, onerror=_raise):
+            for path in (Path(place, name) for name in files):
+                if path.is_symlink() or (path.is_file() and path not in wanted and path != staging / _LOCK):
+                    path.unlink()
+            for path in (Path(place, name) for name in folders):
+                if path.is_symlink():
+                    path.unlink()
+                elif not any(path.iterdir()):
+                    path.rmdir()
     except OSError as error:
-        raise StorageError(f"cannot clean {staging}: {error.strerror or error}") from error
+        raise StorageError(f"cannot clean {error.filename or staging}: {error.strerror or error}") from error
 
 
 def _put_into_place(staging: Path, target: Path) -> None:
@@ -153,7 +166,8 @@ def _put_into_place(staging: Path, target: Path) -> None:
         staging.rename(target)
         # Only now: until the rename, the lock keeps others out of the folder.
         (target / _LOCK).unlink(missing_ok=True)
-        _sync(target.parent)
+        with contextlib.suppress(PermissionError):  # a folder to write to, not to read: it cannot be synced
+            _sync(target.parent)
     except OSError as error:
         raise StorageError(f"cannot put {target} into place: {error.strerror or error}") from error
 
@@ -166,10 +180,11 @@ def _remove_empty(staging: Path) -> None:
 
 
 def _is_file(path: Path, file: ZooFile) -> bool:
-    try:
-        return not path.is_symlink() and path.stat().st_size == file.bytes and file_sha256(path) == file.sha256
-    except OSError:
-        return False
+    return plain_size(path) == file.bytes and file_sha256(path) == file.sha256
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _sync(path: Path) -> None:

@@ -16,6 +16,7 @@ from impress_format.files import make_folder, read_limited, write_atomically
 from impress_format.locks import exclusive
 from impress_format.verify import verify_bank
 from impress_format.zoo.card import CardSummary, model_card, read_card
+from impress_format.zoo.hub import PushedMeanwhile, check_online, commit_files, open_hub
 from impress_format.zoo.index import (
     INDEX,
     MAX_CARD_BYTES,
@@ -26,7 +27,8 @@ from impress_format.zoo.index import (
     encode_index,
     make_entry,
 )
-from impress_format.zoo.sources import FolderSource, copy_file, is_hub, is_web, read_index
+from impress_format.zoo.local import copy_file, look_at
+from impress_format.zoo.sources import FolderSource, is_hub, is_web, read_index, zoo_name
 
 _PUSHES = 4  # tries beside other people's pushes
 
@@ -63,9 +65,11 @@ def prepare(
         BankNotFound, BankMismatch: no bank, or masks are still to be trained.
         ZooError: the bank does not verify.
         UsageError: the name or the card cannot be used.
+        StorageError: the bank may not be read.
     """
+    bank = open_bank(folder)  # first: only what can be opened is sure to have a name
     name = check_name(name if name is not None else folder.resolve().name.removesuffix(".impress"))
-    open_bank(folder).complete_masks()
+    bank.complete_masks()
     outcome = verify_bank(folder)
     if not outcome.ok:
         problem = outcome.problems[0]
@@ -86,13 +90,14 @@ def prepare(
 
 
 def push(prepared: Prepared, zoo: str, *, replace: bool) -> Pushed:
-    """Put a bank into a zoo. The very same bank with the same card is there: nothing is done.
+    """Put a bank into the zoo of this name (see `zoo_name`). The very same bank and card are there: nothing is done.
 
     Raises:
         UsageError: another bank of this name is there and `replace` is false, or the zoo takes no pushes.
         ZooError: the Hub refuses or cannot be reached.
-        StorageError: the folder cannot be written.
+        StorageError: the folder cannot be read or written.
     """
+    zoo = zoo_name(zoo)
     if is_web(zoo):
         raise UsageError(f"{zoo}: a zoo behind https is only read; push to its folder, or to hf://OWNER/NAME")
     if is_hub(zoo):
@@ -123,13 +128,14 @@ def _push_to_folder(prepared: Prepared, zoo: Path, *, replace: bool) -> Pushed:
     make_folder(zoo)
     source = FolderSource(zoo)
     with exclusive(zoo, wait=True):
-        index = read_index(source) if (zoo / INDEX).exists() else ZooIndex()
+        index = read_index(source) if look_at(zoo / INDEX) else ZooIndex()
         merged = merge(index, entry, replace=replace)
         target, card = source.place(entry.folder), source.place(entry.card)
-        there = target.exists() and _digest_of(target) == entry.digest
-        if there and entry in index.banks and card.exists() and read_limited(card, MAX_CARD_BYTES) == _bytes(prepared):
+        taken = look_at(target) is not None
+        there = taken and _digest_of(target) == entry.digest
+        if there and entry in index.banks and source.read(entry.card, MAX_CARD_BYTES) == _bytes(prepared):
             return Pushed(where=str(target), changed=False)
-        if target.exists() and not there and not replace and entry.name not in {bank.name for bank in index.banks}:
+        if taken and not there and not replace and entry.name not in {bank.name for bank in index.banks}:
             raise UsageError(f"{target} exists and is in no index: choose another --name, or give --replace")
         if not there:
             _copy_bank(prepared, target)
@@ -172,21 +178,19 @@ def _copy_bank(prepared: Prepared, target: Path) -> None:
 
 
 def _push_to_hub(prepared: Prepared, zoo: str, *, replace: bool) -> Pushed:
-    from impress_format.zoo.hub import PushedMeanwhile, commit_files, open_hub
-
+    check_online(zoo)
     entry = prepared.entry
     for left in reversed(range(_PUSHES)):
         source = open_hub(zoo)
-        if source.sizes is None:
-            raise ZooError("HF_HUB_OFFLINE is set: unset it to push to the Hub")
-        index = read_index(source) if INDEX in source.sizes else ZooIndex()
+        sizes = source.sizes or {}  # None is offline only
+        index = read_index(source) if INDEX in sizes else ZooIndex()
         merged = merge(index, entry, replace=replace)
         if entry in index.banks and source.read(entry.card, MAX_CARD_BYTES) == _bytes(prepared):
             return Pushed(where=source.label, changed=False)
         add: dict[str, Path | bytes] = {
             f"{entry.folder}/{file.path}": prepared.folder / file.path for file in entry.files
         }
-        stale = [path for path in source.sizes if path.startswith(f"{entry.folder}/") and path not in add]
+        stale = [path for path in sizes if path.startswith(f"{entry.folder}/") and path not in add]
         add[entry.card] = _bytes(prepared)
         add[INDEX] = encode_index(merged)
         try:
@@ -208,7 +212,11 @@ def _read_card_file(path: Path) -> tuple[str, CardSummary]:
 
 
 def _digest_of(folder: Path) -> str | None:
-    """The digest of the bank in a folder; None where there is no whole bank."""
+    """The digest of the bank in a folder; None where there is no whole bank.
+
+    Raises:
+        StorageError: it may not be read.
+    """
     try:
         return bank_digest(folder)
     except (FormatError, UsageError):

@@ -9,9 +9,10 @@ import os
 from pathlib import Path
 from typing import Protocol
 
-from impress_format.errors import FormatError, StorageError, UsageError, ZooError
-from impress_format.files import read_limited
+from impress_format.errors import UsageError, ZooError
+from impress_format.zoo.hub import open_hub
 from impress_format.zoo.index import INDEX, MAX_CARD_BYTES, MAX_INDEX_BYTES, ZooBank, ZooIndex, parse_index
+from impress_format.zoo.local import copy_file, is_folder, is_link, look_at, plain_size, read_small
 
 ENVIRONMENT = "IMPRESS_ZOO"
 _HUB = "hf://"
@@ -31,14 +32,15 @@ class Source(Protocol):
 
         Raises:
             ZooError: it cannot be had, or is larger than `limit`.
+            StorageError: a folder on this disk may not be read.
         """
 
     def fetch(self, path: str, part: Path, size: int) -> None:
-        """Go on with the file `part` until it has the `size` bytes that the index declares; what it has is kept.
+        """Resume the file `part` until it has the `size` bytes that the index declares; what it has is kept.
 
         Raises:
             ZooError: it cannot be had, or is larger or smaller than declared.
-            StorageError: `part` cannot be written.
+            StorageError: `part` cannot be written, or a folder on this disk may not be read.
         """
 
 
@@ -54,13 +56,13 @@ class FolderSource:
 
     def read(self, path: str, limit: int) -> bytes | None:
         place = self.place(path)
-        return read_small(place, limit) if place.exists() else None
+        return read_small(place, limit) if look_at(place) else None
 
     def fetch(self, path: str, part: Path, size: int) -> None:
         place = self.place(path)
-        if not place.is_file():
+        found = plain_size(place)
+        if found is None:
             raise ZooError(f"{place}: is missing, the index names it")
-        found = place.stat().st_size
         if found != size:
             raise ZooError(f"{place}: has {found:,} bytes, the index says {size:,}")
         copy_file(place, part)
@@ -70,11 +72,12 @@ class FolderSource:
 
         Raises:
             ZooError: the way there goes over a link.
+            StorageError: a folder on the way may not be read.
         """
         place = self.folder
         for name in path.split("/"):
             place = place / name
-            if place.is_symlink():
+            if is_link(place):
                 raise ZooError(f"{place}: is a link; a zoo holds plain files and folders only")
         return place
 
@@ -85,33 +88,34 @@ def open_source(text: str | None) -> Source:
     Raises:
         UsageError: none is named and there is no default, or the name cannot be one.
         ZooError: the Hub does not know the repository, or cannot be reached.
+        StorageError: the folder may not be looked at.
     """
     text = zoo_name(text)
     if text.startswith(_HUB):
-        from impress_format.zoo.hub import open_hub
-
         return open_hub(text)
     if text.startswith(_WEB):
-        from impress_format.zoo.web import open_web
+        from impress_format.zoo.web import open_web  # loads ssl and an HTTP client, which a folder has no use for
 
         return open_web(text)
     if "://" in text:
         raise UsageError(f"{text}: a zoo is a folder, https://…/ or hf://OWNER/NAME[@REVISION]")
     folder = Path(text)
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise UsageError(f"{text}: there is no such folder; --zoo takes a folder, https://…/ or hf://OWNER/NAME")
     return FolderSource(folder)
 
 
 def zoo_name(text: str | None) -> str:
-    """The zoo to use: as given, else $IMPRESS_ZOO, else the checkout's.
+    """The zoo to use: as given, else $IMPRESS_ZOO, else the checkout's. An empty name is none; `~` is expanded.
 
     Raises:
         UsageError: there is none of these.
+        StorageError: whether the checkout has one cannot be told.
     """
     if text := text or os.environ.get(ENVIRONMENT):
-        return text
-    if (_CHECKOUT_ZOO / INDEX).is_file():  # beside an installed package, `zoo` may be somebody else's folder
+        return os.path.expanduser(text)  # noqa: PTH111  of an address, pathlib would make one slash of two
+    # Only with an index: beside an installed package, `zoo` may be somebody else's folder.
+    if look_at(_CHECKOUT_ZOO / INDEX):
         return str(_CHECKOUT_ZOO)
     raise UsageError(f"no zoo is named: give --zoo FOLDER, https://…/ or hf://OWNER/NAME, or set {ENVIRONMENT}")
 
@@ -148,32 +152,3 @@ def read_card_text(source: Source, bank: ZooBank) -> str | None:
         return None
     text = content.decode(errors="replace").expandtabs()
     return "".join(character for character in text if character.isprintable() or character == "\n")
-
-
-def read_small(path: Path, limit: int) -> bytes:
-    """A file of a zoo that is on this disk.
-
-    Raises:
-        ZooError: it is no plain file, cannot be read, or is larger than `limit`.
-    """
-    try:
-        return read_limited(path, limit)
-    except FormatError as error:
-        raise ZooError(str(error)) from error
-
-
-def copy_file(source: Path, target: Path) -> None:
-    """Copy a file's bytes, durable when this returns.
-
-    Raises:
-        StorageError: it cannot be read or written.
-    """
-    import shutil
-
-    try:
-        with open(source, "rb") as read, open(target, "wb") as written:
-            shutil.copyfileobj(read, written, 1 << 20)
-            written.flush()
-            os.fsync(written.fileno())
-    except OSError as error:
-        raise StorageError(f"cannot copy {source} to {target}: {error.strerror or error}") from error

@@ -7,7 +7,8 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from impress_format.errors import ImpressError, UsageError, ZooError
+from impress_format.errors import ImpressError, StorageError, UsageError, ZooError
+from impress_format.files import list_folder
 from impress_format.verify import Problem, Verification, verify_bank
 from impress_format.zoo.card import read_card
 from impress_format.zoo.index import (
@@ -20,6 +21,7 @@ from impress_format.zoo.index import (
     file_sha256,
     find_bank,
 )
+from impress_format.zoo.local import plain_size
 from impress_format.zoo.pull import fetch_file
 from impress_format.zoo.sources import FolderSource, Source, read_index
 
@@ -28,7 +30,9 @@ def verify_zoo(source: Source, names: Sequence[str], *, on_bank: Callable[[str],
     """Check the index and the banks of these names, all if none is given. A remote bank is downloaded to be checked.
 
     Raises:
-        UsageError: there is no zoo, or no bank of a name. Anything wrong inside a zoo is reported, not raised.
+        UsageError: there is no zoo, or no bank of a name.
+        StorageError: the zoo's folder may not be looked into, or there is no place to download to. Anything wrong
+            inside a zoo is reported, not raised.
     """
     try:
         index = read_index(source)
@@ -50,7 +54,7 @@ def _bank_problems(source: Source, bank: ZooBank) -> Iterator[Problem]:
             folder = source.folder / bank.folder
             wrong = list(_local_problems(source, bank))
         else:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="impress-zoo-")))
+            folder = _scratch(stack)
             wrong = list(_remote_problems(source, bank, folder))
         yield from wrong
         if wrong:
@@ -70,14 +74,22 @@ def _local_problems(source: FolderSource, bank: ZooBank) -> Iterator[Problem]:
         path = f"{bank.folder}/{file.path}"
         try:
             place = source.place(path)
-            if not place.is_file():
+            size = plain_size(place)
+            if size is None:
                 yield Problem(path, "is missing, the index names it")
-            elif place.stat().st_size != file.bytes:
-                yield Problem(path, f"has {place.stat().st_size:,} bytes, the index says {file.bytes:,}")
+            elif size != file.bytes:
+                yield Problem(path, f"has {size:,} bytes, the index says {file.bytes:,}")
             elif file_sha256(place) != file.sha256:
                 yield Problem(path, f"has another SHA-256 than the index says ({file.sha256[:12]}…)")
-        except (ImpressError, OSError) as error:
+        except ImpressError as error:
             yield Problem(path, str(error))
+
+
+def _scratch(stack: contextlib.ExitStack) -> Path:
+    try:
+        return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="impress-zoo-")))
+    except OSError as error:
+        raise StorageError(f"no place to download to, set TMPDIR: {error.strerror or error}") from error
 
 
 def _remote_problems(source: Source, bank: ZooBank, folder: Path) -> Iterator[Problem]:
@@ -96,7 +108,7 @@ def _card_problems(source: Source, bank: ZooBank) -> Iterator[Problem]:
         else:
             read_card(card.decode())
     except UnicodeDecodeError:
-        yield Problem(bank.card, "is no UTF-8 text")
+        yield Problem(bank.card, "is not UTF-8 text")
     except (UsageError, ImpressError) as error:
         yield Problem(bank.card, str(error))
 
@@ -105,6 +117,11 @@ def _strays(source: Source, index: ZooIndex) -> Iterator[Problem]:
     """Banks in the folder that the index does not name; elsewhere nobody can see them."""
     if isinstance(source, FolderSource):
         named = {bank.folder for bank in index.banks}
-        for path in sorted(source.folder.glob(bank_folder("*"))):
-            if path.name not in named and not path.name.startswith("."):
-                yield Problem(path.name, "is a bank that the index does not name: push it, or move it away")
+        try:
+            names = list_folder(source.folder)
+        except StorageError as error:  # a folder that may be searched, not listed: its banks can be checked
+            yield Problem(".", str(error))
+            return
+        for name in sorted(names):
+            if name.endswith(bank_folder("")) and name not in named and not name.startswith("."):
+                yield Problem(name, "is a bank that the index does not name: push it, or move it away")

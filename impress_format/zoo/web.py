@@ -1,7 +1,7 @@
-"""A zoo behind https: downloads that go on where they stopped, and end at the byte that the index declares.
+"""A zoo behind https: downloads that resume where they stopped, and end at the byte that the index declares.
 
 Plain `urllib` of the standard library: a few hundred small files need no connection pool, and what matters here,
-ranges, limits and retries, is ours to decide anyway.
+ranges, limits and retries, is ours to decide anyway. Proxies are those of HTTPS_PROXY, HTTP_PROXY and NO_PROXY.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import IO, TypeVar
 
 from impress_format.errors import StorageError, UsageError, ZooError
+from impress_format.files import unreadable
+from impress_format.zoo.proxy import Proxy, proxy_for
 
 _CHUNK = 1 << 16
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -45,7 +47,7 @@ class Patience:
 
 
 class _Interrupted(Exception):
-    """Something that may be gone when asked again."""
+    """Something that a retry may get past."""
 
     def __init__(self, problem: str, wait_s: float | None = None) -> None:
         super().__init__(problem)
@@ -151,12 +153,18 @@ class WebSource:
                 if error.code in _TRANSIENT:
                     raise _Interrupted(f"the server answered {error.code}", _retry_after(error)) from error
                 raise ZooError(f"{self.base}{path}: the server answered {error.code}") from error
-        except (ValueError, http.client.InvalidURL) as error:  # of a host name or a redirect; asking again is no use
-            raise ZooError(f"{self.base}{path}: leads to an address that is none ({error})") from error
+        except (ValueError, http.client.InvalidURL) as error:  # of a host name or a redirect; another try is no use
+            proxy = self._proxy()
+            # With a proxy the text of the error is left out: it may quote a piece of the proxy's password.
+            why = f"a redirect, or that of the proxy {proxy}" if proxy else str(error)
+            raise ZooError(f"{self.base}{path}: invalid address ({why})") from error
         return response
 
+    def _proxy(self) -> Proxy | None:
+        return None if _is_loopback(self.base) else proxy_for(self.base, any_scheme=False)
+
     def _persist(self, path: str, attempt: Callable[[], T], *, progress: Callable[[], int]) -> T:
-        """What `attempt` returns, tried again after errors that may pass."""
+        """What `attempt` returns, retried after errors that may pass."""
         best, fruitless = progress(), 0
         while True:
             try:
@@ -168,16 +176,25 @@ class WebSource:
                     raise ZooError(
                         f"{self.base}{path}: its certificate is not trusted ({reason.verify_message})"
                     ) from error
+                problem = self._problem(reason)
+                if isinstance(reason, str):  # urllib's own, of a proxy it cannot use
+                    raise ZooError(f"{self.base}{path}: {problem}") from error
                 fruitless = 0 if progress() > best else fruitless + 1
                 best = max(best, progress())
                 if fruitless >= self.patience.attempts:
                     raise ZooError(
-                        f"{self.base}{path}: {reason or type(reason).__name__}, after {fruitless} attempts. "
-                        "What came is kept: the same command goes on from there."
+                        f"{self.base}{path}: {problem}, after {fruitless} attempts. "
+                        "What came is kept: the same command resumes from there."
                     ) from error
                 asked = error.wait_s if isinstance(error, _Interrupted) else None
                 wait = self.patience.wait_s * 2 ** max(fruitless - 1, 0) if asked is None else asked
                 time.sleep(min(wait, self.patience.longest_wait_s))
+
+    def _problem(self, reason: BaseException | str) -> str:
+        """What went wrong, and the proxy it went through; an answer came from the server."""
+        text = str(reason) or type(reason).__name__
+        proxy = None if isinstance(reason, _Interrupted) else self._proxy()
+        return f"cannot be reached through the proxy {proxy} ({text})" if proxy else text
 
 
 def open_web(base: str, patience: Patience | None = None) -> WebSource:
@@ -193,9 +210,11 @@ def open_web(base: str, patience: Patience | None = None) -> WebSource:
     except ValueError:
         valid = False
     if not valid:
-        raise UsageError(f"{base!r}: expected https://HOST/PATH/ in plain ASCII, without user, query or fragment")
+        raise UsageError(
+            f"{base!r}: invalid address, expected https://HOST/PATH/ in plain ASCII, without user, query or fragment"
+        )
     if parts.scheme != "https" and not _is_loopback(base):
-        raise UsageError(f"{base}: plain http is taken from this machine only; use https://")
+        raise UsageError(f"{base}: plain http is allowed to this machine only; use https://")
     return WebSource(base.rstrip("/") + "/", patience or Patience())
 
 
@@ -249,7 +268,12 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except FileNotFoundError:
         return 0
+    except OSError as error:  # as StorageError, or it would be taken for one of the network
+        raise unreadable(path, error) from error
 
 
 def _discard(part: Path) -> None:
-    part.unlink(missing_ok=True)
+    try:
+        part.unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot remove {part}: {error.strerror or error}") from error

@@ -44,7 +44,11 @@ def heavy_modules_after(arguments: list[str], cwd: Path) -> set[str]:
         ["task", "show", "a.impress", "rotated-digits-60"],
         ["task", "remove", "a.impress", "rotated-digits-60"],
         ["task", "add", "a.impress", "no-such-stream/1"],
+        ["task", "add", "a.impress", "rotated-digits/1", "--granularity", "0"],
+        ["task", "add", "a.impress", "rotated-digits/1", "--holdout", "0.1"],
+        ["task", "add", "a.impress", "rotated-digits/1", "--name", ""],
         ["bank", "create", "b.impress", "rotated-digits/0", "--density", "7"],
+        ["bank", "extend", "a.impress", "rotated-digits/0", "--lr", "0"],
     ],
     ids=" ".join,
 )

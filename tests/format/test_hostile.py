@@ -386,7 +386,7 @@ def test_a_lock_that_leads_out_of_the_bank_is_refused_and_its_target_left_alone(
 def test_an_odd_file_name_is_reported_and_fit_to_print(bank: Bank, name: bytes, printed: str) -> None:
     (bank.path / "tasks" / os.fsdecode(name)).write_bytes(b"")
     (problem,) = verify_bank(bank.path).problems
-    assert problem == Problem(f"tasks/{printed}", "is no part of a bank")
+    assert problem == Problem(f"tasks/{printed}", "does not belong in a bank")
     problem.file.encode()
     assert bank.task_names() == ["one", "two"]
 
@@ -400,7 +400,7 @@ def test_folders_of_any_depth_are_reported_once(bank: Bank) -> None:
         folder = inner
     os.close(folder)
     try:
-        assert verify_bank(bank.path).problems == (Problem("deep", "is no part of a bank"),)
+        assert verify_bank(bank.path).problems == (Problem("deep", "does not belong in a bank"),)
     finally:
         subprocess.run(["rm", "-rf", bank.path], check=True)  # too deep for pytest to clear away
 

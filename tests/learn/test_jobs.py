@@ -20,9 +20,11 @@ from impress_format.errors import (
     OutOfMemory,
     StorageError,
     TaskExists,
+    TrainingDiverged,
     UsageError,
 )
 from impress_format.verify import verify_bank
+from impress_learn import create as create_module
 from impress_learn import supermask as supermask_module
 from impress_learn import tasks as tasks_module
 from impress_learn.jobs import Watch, add_tasks, create_bank, evaluate, extend_bank, update_task
@@ -98,10 +100,18 @@ def test_missing_data_leave_no_plan_that_refuses_the_next_command(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_after_a_first_mask_that_diverged_the_advice_can_be_followed(tmp_path: Path) -> None:
+def test_after_a_first_mask_that_diverged_the_advice_can_be_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "new.impress"
-    with pytest.raises(Exception, match="for example `lr` "):
-        create_bank(path, MASKS, **QUICK, lr=1e300)
+
+    def diverges(*_: object, **__: object) -> None:
+        raise TrainingDiverged("training diverged at step 3: lower the learning rate, for example `lr` 0.4")
+
+    monkeypatch.setattr(create_module, "train_supermask", diverges)
+    with pytest.raises(TrainingDiverged, match="for example `lr` "):
+        create_bank(path, MASKS, **QUICK)
+    monkeypatch.undo()
     assert create_bank(path, MASKS, **QUICK, lr=1.0).missing_masks() == []
 
 

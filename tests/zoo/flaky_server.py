@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -32,13 +33,17 @@ class Handler(BaseHTTPRequestHandler):
         file = self.server.folder / path
         body = file.read_bytes() if file.is_file() else None
         queued = self.server.answers[path]
-        if queued:
-            queued.pop(0)(self, body or b"")
-        elif body is None:
-            status(404)(self, b"")
-        else:
-            whole(self, body)
-        self.server.seen.append(Seen(path, self.headers.get("Range"), self.sent))
+        self.server.answering += 1
+        try:
+            if queued:
+                queued.pop(0)(self, body or b"")
+            elif body is None:
+                status(404)(self, b"")
+            else:
+                whole(self, body)
+        finally:
+            self.server.seen.append(Seen(path, self.headers.get("Range"), self.sent))
+            self.server.answering -= 1
 
     def send(self, body: bytes) -> None:
         self.sent += len(body)
@@ -59,6 +64,7 @@ class FlakyServer(ThreadingHTTPServer):
         self.folder = folder
         self.answers: defaultdict[str, list[Answer]] = defaultdict(list)
         self.seen: list[Seen] = []
+        self.answering = 0
         self.released = threading.Event()
 
     @property
@@ -66,6 +72,9 @@ class FlakyServer(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}/"
 
     def requests(self, path: str) -> list[Seen]:
+        deadline = time.monotonic() + 1.0
+        while self.answering and time.monotonic() < deadline:  # a client may have its answer before it is noted down
+            time.sleep(0.005)
         return [seen for seen in self.seen if seen.path == path]
 
     def __enter__(self) -> FlakyServer:

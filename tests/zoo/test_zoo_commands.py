@@ -56,7 +56,7 @@ def test_a_damaged_zoo_ends_verify_with_1_and_names_the_file(zoo: Path, tmp_path
         (("list", "--zoo", "."), "is not a zoo"),
         (("push", "nowhere.impress"), "there is no bank"),
         (("push", "source/tiny.impress", "--zoo", "https://host/zoo"), "only read"),
-        (("push", "source/tiny.impress", "--name", "Not A Name"), "is no name for a zoo"),
+        (("push", "source/tiny.impress", "--name", "Not A Name"), "is an invalid name"),
         (("push", "source/tiny.impress", "--card", "none.md"), "cannot be the card"),
     ],
 )

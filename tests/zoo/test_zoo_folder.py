@@ -186,10 +186,10 @@ def file_changed(name: str, value: object) -> Any:
         (changed("masks", 7), "masks"),
         (changed("digest", "0" * 64), "digest"),
         (changed("files", []), r"names no bank\.json"),
-        (file_changed("path", "../../etc/passwd"), "no path in a bank"),
-        (file_changed("path", "/etc/passwd"), "no path in a bank"),
-        (file_changed("path", "masks/../bank.json"), "no path in a bank"),
-        (file_changed("path", "masks\\00000.safetensors"), "no path in a bank"),
+        (file_changed("path", "../../etc/passwd"), "is an invalid path"),
+        (file_changed("path", "/etc/passwd"), "is an invalid path"),
+        (file_changed("path", "masks/../bank.json"), "is an invalid path"),
+        (file_changed("path", "masks\\00000.safetensors"), "is an invalid path"),
         (file_changed("bytes", -1), "bytes, expected"),
         (file_changed("bytes", 1 << 60), "bytes, expected"),
         (file_changed("sha256", "x" * 64), "SHA-256"),
@@ -231,6 +231,37 @@ def test_a_folder_called_zoo_without_an_index_is_not_taken_for_one(tmp_path: Pat
     monkeypatch.setattr("impress_format.zoo.sources._CHECKOUT_ZOO", tmp_path)
     with pytest.raises(UsageError, match="no zoo is named"):
         zoo_name(None)
+
+
+@pytest.mark.parametrize("way", ["--zoo", "IMPRESS_ZOO"])
+def test_a_tilde_is_the_home_of_who_asks(zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("IMPRESS_ZOO", "~/zoo" if way == "IMPRESS_ZOO" else "~/nowhere")
+    source = open_source("~/zoo" if way == "--zoo" else None)
+    assert source.label == str(zoo)
+    assert len(read_index(source).banks) == 1
+
+
+def test_a_push_to_a_tilde_goes_home(bank: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    push(prepare(bank, None), "~/banks", replace=False)
+    assert problems(tmp_path / "home" / "banks") == {}
+    assert not (tmp_path / "~").exists()
+
+
+def test_an_empty_name_is_none(zoo: Path, bank: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMPRESS_ZOO", str(zoo))
+    monkeypatch.chdir(bank)
+    assert zoo_name("") == zoo_name(None) == str(zoo)
+    push(prepare(bank, "second"), "", replace=False)
+    assert not (bank / INDEX).exists()
+    assert {entry.name for entry in read_index(open_source("")).banks} == {"second", "tiny"}
+    monkeypatch.setenv("IMPRESS_ZOO", "")
+    monkeypatch.setattr("impress_format.zoo.sources._CHECKOUT_ZOO", tmp_path / "nowhere")
+    for ask in (lambda: zoo_name(""), lambda: push(prepare(bank, None), "", replace=False)):
+        with pytest.raises(UsageError, match="no zoo is named"):
+            ask()
 
 
 def test_a_bank_may_be_named_by_its_folder(zoo: Path) -> None:

@@ -79,7 +79,7 @@ def test_a_push_beside_another_keeps_both(hub: FakeHub, bank: Path, tmp_path: Pa
 
 def test_a_branch_that_moves_all_the_time_is_given_up(hub: FakeHub, bank: Path) -> None:
     hub.before_commit += [lambda: hub.add_commit(dict(hub.commits[hub.head]))] * 9
-    with pytest.raises(ZooError, match="another push came between"):
+    with pytest.raises(ZooError, match="somebody else pushed meanwhile"):
         push(prepare(bank, None), ZOO, replace=False)
     assert hub.pushes == []
 
