@@ -8,12 +8,13 @@ import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    server: FakeHub  # type: ignore[assignment]
+    server: FakeHub
 
     def do_HEAD(self) -> None:
         self._file(body=False)
@@ -53,7 +54,7 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self._answer(404, {"error": "not found"})
 
-    def _commit(self, lines: list[dict]) -> None:
+    def _commit(self, lines: list[dict[str, Any]]) -> None:
         hub = self.server
         if hub.before_commit:
             hub.before_commit.pop(0)()
@@ -96,7 +97,7 @@ class Handler(BaseHTTPRequestHandler):
             return True
         return False
 
-    def _answer(self, status: int, document: dict, headers: dict[str, str] | None = None) -> None:
+    def _answer(self, status: int, document: dict[str, Any], headers: dict[str, str] | None = None) -> None:
         content = json.dumps(document).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
@@ -123,7 +124,7 @@ class FakeHub(ThreadingHTTPServer):
         self.head = ""
         self.pushes: list[list[str]] = []
         self.asked: list[tuple[str, str, str | None]] = []
-        self.before_commit: list = []
+        self.before_commit: list[Any] = []
         self.failures: list[int] = []
         self.add_commit({".gitattributes": b"*.safetensors filter=lfs\n"})
 
@@ -140,6 +141,8 @@ class FakeHub(ThreadingHTTPServer):
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.shutdown()
         self.server_close()

@@ -24,7 +24,7 @@ class Seen(NamedTuple):
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    server: FlakyServer  # type: ignore[assignment]
+    server: FlakyServer
 
     def do_GET(self) -> None:
         path = self.path.lstrip("/")
@@ -81,7 +81,9 @@ class FlakyServer(ThreadingHTTPServer):
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.released.set()
         self.shutdown()
         self.server_close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from commandline import contents, run
@@ -11,7 +12,7 @@ BANK_KEYS = {"name", "title", "description", "tags", "backbone", "masks", "tasks
 
 
 def test_from_a_push_to_a_pull(zoo: Path, bank: Path, tmp_path: Path) -> None:
-    here = {"cwd": tmp_path, "env": {"IMPRESS_ZOO": str(zoo)}}
+    here: Any = {"cwd": tmp_path, "env": {"IMPRESS_ZOO": str(zoo)}}
     pushed = run("zoo", "push", bank, "--name", "second", "--title", "Another", "--json", **here).json
     assert set(pushed) == {*BANK_KEYS, "changed", "where"}
     listed = run("zoo", "list", "--json", **here).json["banks"]

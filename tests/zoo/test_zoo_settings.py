@@ -13,7 +13,6 @@ from fake_hub import FakeHub
 from flaky_server import FlakyServer
 
 from impress_format.errors import ImpressError, StorageError, ZooError
-from impress_format.zoo import hub as hub_module
 from impress_format.zoo.hub import open_hub
 from impress_format.zoo.hub_errors import explain, may_recover
 from impress_format.zoo.index import INDEX
@@ -31,7 +30,7 @@ SCHEMES = ("http", "https", "all", "no")
 @pytest.fixture(autouse=True)
 def no_proxies(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """An environment without proxies; the session of huggingface_hub keeps those of the first call, so it is closed."""
-    from huggingface_hub.utils import close_session
+    from huggingface_hub.utils import close_session  # type: ignore[attr-defined]
 
     for name in (f"{scheme}_proxy" for scheme in SCHEMES):
         monkeypatch.delenv(name, raising=False)
@@ -45,7 +44,7 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """How long was waited for the Hub; without waiting."""
     found: list[float] = []
-    monkeypatch.setattr(hub_module.time, "sleep", found.append)
+    monkeypatch.setattr("impress_format.zoo.hub.time.sleep", found.append)
     return found
 
 
@@ -112,7 +111,7 @@ def test_a_proxy_that_is_no_address(
 
 
 def test_a_dead_proxy_on_the_way_to_the_hub(hub: FakeHub, monkeypatch: pytest.MonkeyPatch, waits: list[float]) -> None:
-    from huggingface_hub.utils import close_session
+    from huggingface_hub.utils import close_session  # type: ignore[attr-defined]
 
     monkeypatch.setenv("HTTP_PROXY", DEAD)
     text = refusal()
