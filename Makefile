@@ -5,10 +5,10 @@ BIN := .venv/bin
 IMPRESS := $(BIN)/impress
 DEMO := build/demo.impress
 RUNS ?= 1000000
-TYPED_TESTS := benchmarks cli faults format fuzz learn zoo
+TYPED_TESTS := benchmarks cli faults format fuzz learn packaging zoo
 export MYPYPATH := tests/cli:tests/faults:tests/format:tests/fuzz:tests/zoo
 
-.PHONY: install demo test test-slow bench fuzz check zoo-verify clean
+.PHONY: install demo test test-slow bench fuzz check package zoo-verify clean
 
 install: .venv/installed
 
@@ -54,6 +54,10 @@ check: .venv/installed
 	$(BIN)/mypy
 	@# One folder at a time: each has its own conftest.py and helpers.
 	for folder in $(TYPED_TESTS); do $(BIN)/mypy tests/$$folder/*.py || exit 1; done
+
+# Wheel and sdist, installed into an empty environment and used there. TRY=python3.12 for another Python.
+package: .venv/installed
+	$(BIN)/python tests/packaging/try_package.py $(TRY)
 
 clean:
 	rm -rf build .venv
