@@ -28,8 +28,9 @@ demo: .venv/installed
 	@echo '$$ impress stats $(DEMO) --total-tasks 1000'
 	@$(IMPRESS) stats $(DEMO) --total-tasks 1000
 
+# One file a core, and one thread each: more would only wait for each other.
 test: .venv/installed
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile
 
 test-slow: .venv/installed
 	$(BIN)/python -m pytest -q -m slow

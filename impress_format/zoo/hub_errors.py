@@ -91,8 +91,8 @@ def _setting_problem(error: Exception, kinds: frozenset[str], endpoint: str) -> 
         )
     if (isinstance(error, ImportError) or kinds & _BAD_ADDRESS) and "socks" in text.lower():
         return (
-            "a socks proxy needs a package that is not installed: `pip install socksio pysocks`, or unset the proxy, "
-            f"{proxies}"
+            "a socks proxy needs a package that is not installed: `pip install socksio pysocks`, or unset the proxy; "
+            f"set are {proxies}"
         )
     if kinds & _BAD_ADDRESS or (isinstance(error, ValueError) and "proxy" in text.lower()):
         if proxies:  # not with the text of the error: it quotes half of a password with a slash in it

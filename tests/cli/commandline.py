@@ -33,7 +33,8 @@ Impress = Callable[..., Result]
 def run(*arguments: object, cwd: Path, env: dict[str, str] | None = None, timeout: int = 300) -> Result:
     """Run `impress ARGUMENTS` to its end."""
     command = [sys.executable, "-m", "impress_cli", *map(str, arguments)]
-    environment = {**os.environ, **(env or {})}
+    # COLUMNS would be of the terminal that the tests run in, or of pytest-xdist.
+    environment = {**{name: text for name, text in os.environ.items() if name != "COLUMNS"}, **(env or {})}
     done = subprocess.run(
         command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout, check=False
     )
