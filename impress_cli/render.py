@@ -119,7 +119,10 @@ def watch(unit: str, *, quiet: bool) -> Iterator[Watch]:
         bars: list[tuple[Progress, TaskID]] = []
 
         def begin(total: int) -> None:
-            bar = stack.enter_context(_bar(unit, quiet=quiet))
+            console = _console(stderr=True)
+            if quiet or not console.is_terminal:
+                return
+            bar = stack.enter_context(_bar(unit, console))
             bars.append((bar, bar.add_task("", total=total)))
 
         def describe(text: str) -> None:
@@ -133,7 +136,7 @@ def watch(unit: str, *, quiet: bool) -> Iterator[Watch]:
         yield Watch(begin=begin, describe=describe, step=step, remark=lambda text: remark(text, quiet=quiet))
 
 
-def _bar(unit: str, *, quiet: bool) -> Progress:
+def _bar(unit: str, console: Console) -> Progress:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
     from rich.text import Text
 
@@ -141,7 +144,6 @@ def _bar(unit: str, *, quiet: bool) -> Progress:
         def render(self, task: ProgressTask) -> Text:
             return Text(f"{task.speed or 0:,.0f} {unit}/s")
 
-    console = _console(stderr=True)
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -150,7 +152,6 @@ def _bar(unit: str, *, quiet: bool) -> Progress:
         TextColumn("left"),
         TimeRemainingColumn(),
         console=console,
-        disable=quiet or not console.is_terminal,
         transient=True,
     )
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from impress_format.bank import Bank
-from impress_format.errors import BankMismatch
+from impress_format.errors import BankMismatch, OutOfMemory
 from impress_learn.backbone import Backbone, calibrate, rebuild_backbone
 from impress_learn.combine import Basis, effective_weights, make_basis
 from impress_learn.memory import explain_memory
@@ -90,10 +90,26 @@ def accuracy(backbone: Backbone, effective: Mapping[str, Tensor], images: Images
     """Share of images whose largest logit is that of their label."""
     effective = calibrate(backbone, effective, calibration)
     right = torch.zeros((), dtype=torch.int64, device=images.device)
-    with torch.no_grad():
-        for start in range(0, len(images), _BATCH):
-            batch, labels = images.batch(slice(start, start + _BATCH))
-            right += (backbone(effective, batch).argmax(1) == labels).sum()
+    size = min(_BATCH, len(images))
+    start = 0
+    while start < len(images):
+        try:
+            with (
+                explain_memory(
+                    f"measuring accuracy on {size:,} images at once",
+                    images.device,
+                    lambda _: "free some, or use `device` cpu",
+                ),
+                torch.no_grad(),
+            ):
+                batch, labels = images.batch(slice(start, start + size))
+                right += (backbone(effective, batch).argmax(1) == labels).sum()
+        except OutOfMemory:
+            if size == 1:
+                raise
+            size = -(-size // 4)  # each image is judged alone, so that smaller batches give the same answers
+        else:
+            start += size
     return int(right) / len(images)
 
 

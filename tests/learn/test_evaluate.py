@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 
 from impress_format.bank import Bank
 from impress_format.create import create_bank
-from impress_format.errors import BankMismatch, UsageError
+from impress_format.errors import BankMismatch, OutOfMemory, UsageError
 from impress_format.records import TaskFit, TaskRecord
 from impress_learn import create as create_module
 from impress_learn import evaluate as evaluate_module
@@ -289,3 +290,29 @@ def test_measuring_one_mask_leaves_no_trace_on_the_next(
     first = accuracy(backbone, with_batch_norm.mask_weights(0), images, calibration)
     accuracy(backbone, with_batch_norm.mask_weights(1), images, calibration)
     assert accuracy(backbone, with_batch_norm.mask_weights(0), images, calibration) == first
+
+
+def test_images_that_do_not_fit_at_once_are_measured_in_smaller_batches(
+    lenet: Backbone, digits: tuple[Images, Images], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = accuracy(lenet, lenet.weights, digits[1], None)
+    whole, seen = Backbone.__call__, []
+
+    def narrow(self: Backbone, effective: Mapping[str, torch.Tensor], images: torch.Tensor) -> torch.Tensor:
+        if len(images) > 20:
+            torch.empty(1 << 50)
+        seen.append(len(images))
+        return whole(self, effective, images)
+
+    monkeypatch.setattr(Backbone, "__call__", narrow)
+    assert accuracy(lenet, lenet.weights, digits[1], None) == expected
+    assert sum(seen) == len(digits[1])
+    assert max(seen) <= 20
+
+
+def test_too_little_memory_for_one_image_is_said(
+    lenet: Backbone, digits: tuple[Images, Images], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Backbone, "__call__", lambda *_: torch.empty(1 << 50))
+    with pytest.raises(OutOfMemory, match=r"measuring accuracy on 1 images at once"):
+        accuracy(lenet, lenet.weights, digits[1], None)
