@@ -8,12 +8,26 @@ from typing import Annotated
 
 import typer
 
-from impress_cli.shared import path_of
-
 
 class InitChoice(str, Enum):
     signed_constant = "signed-constant"
     kaiming_normal = "kaiming-normal"
+
+
+def path_of(text: str) -> Path:
+    """A path as it was given. An empty one, which pathlib takes for the current folder, is an unset variable.
+
+    Raises:
+        BadParameter: it is empty.
+    """
+    if not text:
+        raise typer.BadParameter("it is empty: is a variable not set?")
+    return Path(text)
+
+
+def user_path(text: str) -> Path:
+    """A path whose `~` is the user's home also where no shell saw it, as in --data-dir=~/data."""
+    return path_of(text).expanduser()
 
 
 BankPath = Annotated[
@@ -24,23 +38,23 @@ References = Annotated[
     typer.Argument(metavar="REF...", help="Tasks: STREAM/KEY, or a slice STREAM/START:STOP:STEP.", show_default=False),
 ]
 Task = Annotated[str, typer.Argument(metavar="TASK", help="Name or reference of a stored task.")]
-Holdout = Annotated[
-    float,
-    typer.Option(
-        "--holdout",
-        metavar="FRACTION",
-        help="Keep this share of the training images apart and measure accuracy on it instead of the test images: "
-        "for choosing settings. The masks beneath must have kept it apart too.",
-    ),
-]
 Density = Annotated[float, typer.Option("--density", help="Share of ones in every layer of a mask, in (0, 1].")]
 MasksPerTask = Annotated[
     int, typer.Option("--masks-per-task", help="1: heterogeneous masks. More: that many homogeneous ones each.")
 ]
 RandomMasks = Annotated[int, typer.Option("--random-masks", help="Untrained masks to add after the trained ones.")]
-MaskEpochs = Annotated[
-    int | None,
-    typer.Option("--epochs", help="Passes over the data for each mask. Default: 3, more where images are few."),
-]
-MaskBatch = Annotated[int, typer.Option("--batch-size", help="Images a training step.")]
-MaskLr = Annotated[float, typer.Option("--lr", help="Learning rate at the start; it falls to 0 as a cosine.")]
+
+FIT_OPTIONS = {
+    "epochs": typer.Option("--epochs", help="Passes over the data. Default: 3, more where images are few."),
+    "batch_size": typer.Option("--batch-size", help="Images a training step."),
+    "lr": typer.Option("--lr", help="Learning rate at the start; it falls to 0 as a cosine."),
+    "l1": typer.Option("--l1", help="Weight of the term that holds each layer's coefficients to norm 1."),
+    "shots": typer.Option("--shots", help="Learn from this many images of each class only, chosen by the seed."),
+    "holdout": typer.Option(
+        "--holdout",
+        metavar="FRACTION",
+        help="Keep this share of the training images apart and measure accuracy on it instead of the test images: "
+        "for choosing settings. The masks beneath must have kept it apart too.",
+    ),
+}
+"""What the fields of a fit are on the command line."""

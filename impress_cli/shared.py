@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from impress_cli.options import FIT_OPTIONS, user_path
 from impress_format.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,22 +27,6 @@ class Device(str, Enum):
 
 
 _EVERYWHERE = "Everywhere"
-
-
-def path_of(text: str) -> Path:
-    """A path as it was given. An empty one, which pathlib takes for the current folder, is an unset variable.
-
-    Raises:
-        BadParameter: it is empty.
-    """
-    if not text:
-        raise typer.BadParameter("it is empty: is a variable not set?")
-    return Path(text)
-
-
-def user_path(text: str) -> Path:
-    """A path whose `~` is the user's home also where no shell saw it, as in --data-dir=~/data."""
-    return path_of(text).expanduser()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,37 +89,49 @@ class Compute:
         return torch.device(self.device.value)
 
 
-_RECORDS = (Compute, Data, Output)
+_EVERY_COMMAND = (Compute, Data, Output)
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
-    """A command whose parameters of the types above become the options that make them up."""
+    """A command whose parameters that are records (those above, and fits) become the options that make them up."""
     hints = get_type_hints(function, include_extras=True)
-    own, options, records = [], [], {}
+    own: list[inspect.Parameter] = []
+    everywhere: list[inspect.Parameter] = []
+    records: dict[str, Any] = {}
     for parameter in inspect.signature(function).parameters.values():
-        record = hints[parameter.name]
-        if record in _RECORDS:
-            records[parameter.name] = record
-            types = get_type_hints(record, include_extras=True)
-            options += [
-                inspect.Parameter(
-                    field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=types[field.name]
-                )
-                for field in fields(record)
-            ]
+        kind: Any = hints[parameter.name]
+        if isinstance(kind, type) and is_dataclass(kind):
+            start: Any = kind() if parameter.default is inspect.Parameter.empty else parameter.default
+            records[parameter.name] = start
+            (everywhere if kind in _EVERY_COMMAND else own).extend(_options(start))
         else:
-            own.append(parameter.replace(annotation=record, kind=inspect.Parameter.KEYWORD_ONLY))
+            own.append(parameter.replace(annotation=kind, kind=inspect.Parameter.KEYWORD_ONLY))
 
     @functools.wraps(function)
     def run(**given: Any) -> None:
         made = {
-            name: record(**{field.name: given.pop(field.name) for field in fields(record)})
-            for name, record in records.items()
+            name: replace(start, **{option.name: given.pop(option.name) for option in _options(start)})
+            for name, start in records.items()
         }
         function(**given, **made)
 
     # Typer reads these two; the function under it would be found through __wrapped__.
     del run.__wrapped__
-    run.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]
-    run.__annotations__ = {one.name: one.annotation for one in (*own, *options)}
+    run.__signature__ = inspect.Signature([*own, *everywhere])  # type: ignore[attr-defined]
+    run.__annotations__ = {one.name: one.annotation for one in (*own, *everywhere)}
     return run
+
+
+def _options(record: Any) -> list[inspect.Parameter]:
+    """A record's fields as options, its values as their defaults. A fit's seed is that of the command."""
+    types = get_type_hints(type(record), include_extras=True)
+    options = []
+    for field in fields(record):
+        kind = types[field.name]
+        if type(record) not in _EVERY_COMMAND:
+            if field.name not in FIT_OPTIONS:
+                continue
+            kind = Annotated[kind, FIT_OPTIONS[field.name]]
+        value = getattr(record, field.name)
+        options.append(inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=value, annotation=kind))
+    return options

@@ -16,7 +16,7 @@ from impress_format.records import BackboneSpec, BankManifest, MaskPlan
 from impress_format.versions import FORMAT_VERSION
 
 
-def create_bank(path: Path | str, backbone: BackboneSpec, masks: Sequence[MaskPlan], *, calibration: bool) -> Bank:
+def write_plan(path: Path | str, backbone: BackboneSpec, masks: Sequence[MaskPlan], *, calibration: bool) -> Bank:
     """Write the manifest of a new bank, or open the bank that an interrupted run of the same settings left.
 
     A plan of which nothing was trained yet gives way to other settings. Call it with the folder's lock held
@@ -68,7 +68,7 @@ def _is_empty(bank: Bank) -> bool:
     return len(bank.missing_masks()) == len(bank.manifest.masks) and not bank.task_names()
 
 
-def extend_bank(bank: Bank, masks: Sequence[MaskPlan]) -> Bank:
+def extend_plan(bank: Bank, masks: Sequence[MaskPlan]) -> Bank:
     """Plan more masks after those there are; every alpha stays valid. Masks planned already are not planned twice.
 
     Equal training gives equal bits whatever the kind says: one mask of a task may later be the first of several.

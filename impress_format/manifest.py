@@ -1,17 +1,34 @@
-"""What a manifest must be beyond its types: limits on shapes, counts and densities (docs/format.md)."""
+"""bank.json: the backbone, and the masks the bank has or will have (docs/format.md)."""
 
 from __future__ import annotations
 
 from math import prod
 from pathlib import Path
 
+from impress_format.container import unseal_json
 from impress_format.errors import FormatError
-from impress_format.limits import MAX_LAYERS, MAX_MASKS, MAX_PIXELS, MAX_SIDE, MAX_WEIGHTS
+from impress_format.files import read_limited
+from impress_format.limits import MAX_LAYERS, MAX_MANIFEST_BYTES, MAX_MASKS, MAX_PIXELS, MAX_SIDE, MAX_WEIGHTS
 from impress_format.records import BankManifest
+from impress_format.versions import check_version
+
+
+def read_manifest(path: Path) -> BankManifest:
+    """The manifest of a bank, checked.
+
+    Raises:
+        FormatError: it is damaged.
+        UnsupportedVersion: made by a newer release.
+    """
+    content = read_limited(path, MAX_MANIFEST_BYTES)
+    check_version(path, content)
+    manifest = unseal_json(path, content, BankManifest)
+    check_manifest(path, manifest)
+    return manifest
 
 
 def check_manifest(path: Path, manifest: BankManifest) -> None:
-    """Refuse a manifest that no bank can have.
+    """Refuse a manifest that no bank can have: limits on shapes, counts and densities, beyond its types.
 
     Raises:
         FormatError: naming the field.

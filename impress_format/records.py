@@ -89,7 +89,7 @@ class BackboneSpec(_Record, frozen=True):
         return sum(layer.size for layer in self.masked_layers)
 
 
-class FitSpec(_Record, frozen=True):
+class MaskFitRecord(_Record, frozen=True):
     """How a mask or an alpha was trained; enough to train it again."""
 
     epochs: Count
@@ -106,7 +106,7 @@ class MaskPlan(_Record, frozen=True):
     task: Text | None
     density: float
     seed: Seed
-    fit: FitSpec | None
+    fit: MaskFitRecord | None
 
     @property
     def label(self) -> str:
@@ -154,7 +154,7 @@ class CalibrationRecord(_Record, frozen=True):
     digest: Digest = ""
 
 
-class TaskFit(_Record, frozen=True, omit_defaults=True):
+class TaskFitRecord(_Record, frozen=True, omit_defaults=True):
     """How an alpha was learned. Defaults are left out of the file, where every byte counts.
 
     `start` is the digest of the task file whose alpha this one went on from (`task update`), null if from 1/K.
@@ -184,7 +184,7 @@ class TaskRecord(_Record, frozen=True, omit_defaults=True):
     basis: Digest
     accuracy: Share
     train_accuracy: Share
-    fit: TaskFit
+    fit: TaskFitRecord
     granularity: Side = 1
     digest: Digest = ""
 

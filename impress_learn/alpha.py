@@ -7,9 +7,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from impress_learn.backbone import Backbone, check_batch_size
-from impress_learn.combine import Basis, effective_weights, layer_columns
-from impress_learn.streams.data import Images
+from impress_learn.basis import Basis, effective_weights, layer_columns
+from impress_learn.fits import TaskFit
+from impress_learn.network.backbone import Backbone
+from impress_learn.network.norm_statistics import check_batch_size
+from impress_learn.streams.images import Images
 from impress_learn.training import minimise
 
 
@@ -17,13 +19,9 @@ def fit_alpha(
     backbone: Backbone,
     basis: Basis,
     train: Images,
+    fit: TaskFit,
     *,
-    epochs: int,
-    batch_size: int,
-    lr: float,
-    l1: float,
     granularity: int,
-    seed: int,
     on_step: Callable[[], None],
     start: Tensor | None = None,
 ) -> Tensor:
@@ -36,24 +34,21 @@ def fit_alpha(
         TrainingDiverged: loss or coefficients became NaN or infinite.
         UsageError: batches of one image for a network with BatchNorm.
     """
-    check_batch_size(backbone, min(batch_size, len(train)))
+    check_batch_size(backbone, min(fit.batch_size, len(train)))
     columns = layer_columns(backbone, granularity)
     uniform = torch.full((len(basis), sum(columns)), 1.0 / len(basis))
     alpha = (uniform if start is None else start).clone().to(train.device).requires_grad_()
     share = torch.tensor([1.0 / groups for groups in columns for _ in range(groups)], device=train.device)
 
     def penalty() -> Tensor:
-        return l1 * (share * (alpha.abs().sum(0) - 1.0) ** 2).sum()
+        return fit.l1 * (share * (alpha.abs().sum(0) - 1.0) ** 2).sum()
 
     minimise(
         lambda images: backbone(effective_weights(basis, alpha, granularity), images),
         [alpha],
         train,
-        optimizer=torch.optim.Adam([alpha], lr=lr),
-        epochs=epochs,
-        batch_size=batch_size,
-        generator=torch.Generator().manual_seed(seed),
+        fit,
         on_step=on_step,
-        penalty=penalty if l1 > 0 else None,
+        penalty=penalty if fit.l1 > 0 else None,
     )
     return alpha.detach().cpu()

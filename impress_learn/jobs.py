@@ -12,21 +12,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from impress_format.bank import MANIFEST, TASKS, Bank, open_bank
-from impress_format.create import check_can_create
-from impress_format.create import create_bank as write_plan
-from impress_format.create import extend_bank as extend_plan
+from impress_format.create import check_can_create, extend_plan, write_plan
 from impress_format.errors import TaskNotFound, UsageError
 from impress_format.files import check_writable, is_there, make_folder, remove_abandoned
 from impress_format.locks import hold
 from impress_format.records import Init, alpha_columns
-from impress_learn.plan import check_held_out, check_masks_held_out, check_same_shape, plan_masks, require_fit
-from impress_learn.requests import TaskRequest, plan_fit, request_tasks, request_update, still_to_add, training_steps
-from impress_learn.streams.reference import Reference, parse_references
+from impress_learn.fits import UPDATE_FIT, MaskFit, TaskFit, check_fit
+from impress_learn.held_out import check_held_out, check_masks_held_out
+from impress_learn.plan import (
+    TaskRequest,
+    check_fits_bank,
+    check_same_shape,
+    mask_steps,
+    plan_masks,
+    request_tasks,
+    request_update,
+    still_to_add,
+    task_steps,
+)
+from impress_learn.streams.reference import Reference, parse_reference, parse_references
 
 if TYPE_CHECKING:
     import torch
 
-    from impress_format.bank import AlphaType
+    from impress_format.task_file import AlphaType
     from impress_learn.evaluate import Accuracy
     from impress_learn.tasks import AddedTask
 
@@ -51,14 +60,10 @@ def create_bank(
     *,
     backbone: str = "lenet-300-100",
     init: Init = "signed-constant",
+    fit: MaskFit = MaskFit(),  # noqa: B008  frozen
     masks_per_task: int = 1,
     random_masks: int = 0,
     density: float = 0.1,
-    epochs: int | None = None,
-    batch_size: int = 64,
-    lr: float = 4.0,
-    holdout: float = 0.0,
-    seed: int = 0,
     device: Callable[[], torch.device] | None = None,
     data_dir: Path | None = None,
     watch: Watch = SILENT,
@@ -77,33 +82,24 @@ def create_bank(
     path = Path(path)
     tasks = parse_references(references)
     stream = check_same_shape(tasks)
-    plans = plan_masks(
-        tasks,
-        masks_per_task=masks_per_task,
-        random_masks=random_masks,
-        density=density,
-        epochs=epochs,
-        batch_size=batch_size,
-        lr=lr,
-        holdout=holdout,
-        seed=seed,
-    )
+    plans = plan_masks(tasks, fit, masks_per_task=masks_per_task, random_masks=random_masks, density=density)
     check_can_create(path)
 
-    from impress_learn.backbone import build_backbone, check_batch_size
-    from impress_learn.create import keep_calibration_images, mask_bytes, sole_trainer
+    from impress_learn.network.build import build_backbone
+    from impress_learn.network.norm_statistics import check_batch_size
     from impress_learn.streams.load import check_data
+    from impress_learn.train_masks import keep_calibration_images, mask_bytes, sole_trainer
 
     where = _device(device)
-    network = build_backbone(backbone, init=init, seed=seed, input_shape=stream.input_shape, classes=stream.classes)
-    check_batch_size(network, batch_size)
+    network = build_backbone(backbone, init=init, seed=fit.seed, input_shape=stream.input_shape, classes=stream.classes)
+    check_batch_size(network, fit.batch_size)
     if not is_there(path / MANIFEST) or open_bank(path).missing_masks():
         check_data(tasks, data_dir=data_dir)
     make_folder(path)
     with sole_trainer(path):
         check_writable(path, mask_bytes(network.spec))
         bank = write_plan(path, network.spec, plans, calibration=network.has_batch_norm)
-        keep_calibration_images(bank, tasks, data_dir=data_dir, holdout=holdout)
+        keep_calibration_images(bank, tasks, data_dir=data_dir, holdout=fit.holdout)
         _train(bank, data_dir, where, watch)
     return bank
 
@@ -112,14 +108,10 @@ def extend_bank(
     path: Path | str,
     references: Sequence[str],
     *,
+    fit: MaskFit = MaskFit(),  # noqa: B008  frozen
     masks_per_task: int = 1,
     random_masks: int = 0,
     density: float | None = None,
-    epochs: int | None = None,
-    batch_size: int = 64,
-    lr: float = 4.0,
-    holdout: float = 0.0,
-    seed: int = 0,
     device: Callable[[], torch.device] | None = None,
     data_dir: Path | None = None,
     watch: Watch = SILENT,
@@ -134,21 +126,17 @@ def extend_bank(
     """
     bank = open_bank(path)
     tasks = parse_references(references)
-    require_fit(tasks, bank.backbone)
+    check_fits_bank(tasks, bank.backbone)
     plans = plan_masks(
         tasks,
+        fit,
         masks_per_task=masks_per_task,
         random_masks=random_masks,
         density=bank.manifest.masks[0].density if density is None else density,
-        epochs=epochs,
-        batch_size=batch_size,
-        lr=lr,
-        holdout=holdout,
-        seed=seed,
     )
 
-    from impress_learn.create import mask_bytes, sole_trainer
     from impress_learn.streams.load import check_data
+    from impress_learn.train_masks import mask_bytes, sole_trainer
 
     where = _device(device)
     check_data(tasks, data_dir=data_dir)
@@ -163,16 +151,10 @@ def add_tasks(
     path: Path | str,
     references: Sequence[str],
     *,
+    fit: TaskFit = TaskFit(),  # noqa: B008  frozen
     name: str | None = None,
-    epochs: int | None = None,
-    batch_size: int = 128,
-    lr: float = 0.03,
-    l1: float = 0.0,
     granularity: int = 1,
     alpha_dtype: AlphaType = "float32",
-    shots: int | None = None,
-    holdout: float = 0.0,
-    seed: int = 0,
     device: Callable[[], torch.device] | None = None,
     data_dir: Path | None = None,
     watch: Watch = SILENT,
@@ -188,23 +170,11 @@ def add_tasks(
     """
     bank = open_bank(path)
     tasks = parse_references(references)
-    require_fit(tasks, bank.backbone)
-    requests = request_tasks(
-        tasks,
-        name=name,
-        epochs=epochs,
-        batch_size=batch_size,
-        lr=lr,
-        l1=l1,
-        granularity=granularity,
-        alpha_type=alpha_dtype,
-        shots=shots,
-        holdout=holdout,
-        seed=seed,
-    )
+    check_fits_bank(tasks, bank.backbone)
+    requests = request_tasks(tasks, fit, name=name, granularity=granularity, alpha_type=alpha_dtype)
     masks = bank.complete_masks()
     for task in tasks:
-        check_masks_held_out(bank.manifest.masks, str(task), holdout)
+        check_masks_held_out(bank.manifest.masks, str(task), fit.holdout)
     missing = still_to_add(bank, requests)
     if len(missing) < len(requests):
         watch.remark(f"{len(requests) - len(missing)} of {len(requests)} tasks are there already")
@@ -220,13 +190,7 @@ def update_task(
     task: str,
     reference: str,
     *,
-    epochs: int | None = None,
-    batch_size: int = 128,
-    lr: float = 0.003,
-    l1: float = 0.0,
-    shots: int | None = None,
-    holdout: float = 0.0,
-    seed: int = 0,
+    fit: TaskFit = UPDATE_FIT,
     device: Callable[[], torch.device] | None = None,
     data_dir: Path | None = None,
     watch: Watch = SILENT,
@@ -237,13 +201,9 @@ def update_task(
         As add_tasks. StorageError also where another process is updating this task.
     """
     bank = open_bank(path)
-    references = parse_references([reference])
-    if len(references) != 1:
-        raise UsageError(f"{reference} names {len(references)} tasks: a task is updated with one")
-    require_fit(references, bank.backbone)
-    fit = plan_fit(
-        references[0], epochs=epochs, batch_size=batch_size, lr=lr, l1=l1, shots=shots, holdout=holdout, seed=seed
-    )
+    data = parse_reference(reference)
+    check_fits_bank([data], bank.backbone)
+    check_fit(fit)
     bank.complete_masks()
     name = bank.find_task(task)
     # Two updates at once would both begin from the same alpha, and the second would undo the first.
@@ -251,14 +211,14 @@ def update_task(
     with hold(lock, wait=False, busy=f"another process is updating task {name}: wait for it to end", remove=True):
         remove_abandoned(bank.path / TASKS)
         stored = bank.read_task_record(name)
-        request = request_update(bank, name, references[0], fit)
+        request = request_update(bank, name, data, fit)
         if request is None:
             from impress_learn.tasks import stored_task
 
             watch.remark("updated with these settings already: give another `seed` to update it once more")
             return stored_task(bank, name)
-        check_held_out(name, stored.task, stored.fit.holdout, holdout)
-        check_masks_held_out(bank.manifest.masks, reference, holdout)
+        check_held_out(name, stored.task, stored.fit.holdout, fit.holdout)
+        check_masks_held_out(bank.manifest.masks, reference, fit.holdout)
         assert request.start is not None
         return _learn(bank, [request], len(request.start), _device(device), data_dir, watch)[name]
 
@@ -294,18 +254,23 @@ def evaluate(
         raise TaskNotFound(f"{path} has no task yet: add one with `impress task add`, or use `basis`")
     bank.complete_masks()
 
-    from impress_learn.evaluate import evaluate_masks, evaluate_tasks, load_bank
+    from impress_learn.evaluate import mask_items, measure, own_weights, task_items, wrong_weights
+    from impress_learn.loaded import load_bank
 
+    items = mask_items(bank) if basis else task_items(bank, names)
+    for item in items:
+        name = item.name if item.mask is None else f"mask {item.mask}"
+        check_held_out(name, item.task, item.holdout, holdout)
+        if wrong_mask or not basis:
+            check_masks_held_out(bank.manifest.masks, item.task, holdout)
     loaded = load_bank(bank, _device(device))
-    watch.begin(len(bank.manifest.masks) if basis else len(names))
-    if basis:
-        return evaluate_masks(loaded, wrong=wrong_mask, holdout=holdout, data_dir=data_dir, on_task=watch.step)
-    return evaluate_tasks(loaded, names, wrong=wrong_mask, holdout=holdout, data_dir=data_dir, on_task=watch.step)
+    weights_of = wrong_weights(loaded) if wrong_mask else own_weights(loaded)
+    watch.begin(len(items))
+    return measure(loaded, items, weights_of, holdout=holdout, data_dir=data_dir, on_item=watch.step)
 
 
 def _train(bank: Bank, data_dir: Path | None, device: torch.device, watch: Watch) -> None:
-    from impress_learn.create import train_missing_masks
-    from impress_learn.create import training_steps as mask_steps
+    from impress_learn.train_masks import train_missing_masks
 
     missing = bank.missing_masks()
     planned = len(bank.manifest.masks)
@@ -314,7 +279,7 @@ def _train(bank: Bank, data_dir: Path | None, device: torch.device, watch: Watch
         return
     if len(missing) < planned:
         watch.remark(f"{planned - len(missing)} of {planned} masks are there, training the rest")
-    watch.begin(mask_steps(bank))
+    watch.begin(sum(mask_steps(bank.manifest.masks[index]) for index in missing))
     train_missing_masks(
         bank,
         data_dir=data_dir,
@@ -334,7 +299,7 @@ def _learn(
 ) -> dict[str, AddedTask]:
     if not requests or device is None:
         return {}
-    from impress_learn.evaluate import load_bank
+    from impress_learn.loaded import load_bank
     from impress_learn.memory import explain_memory
     from impress_learn.streams.load import check_data
     from impress_learn.tasks import add_task
@@ -345,7 +310,7 @@ def _learn(
     references: list[Reference] = [request.reference for request in requests]
     check_data(references, data_dir=data_dir)
     loaded = load_bank(bank, device)
-    watch.begin(sum(map(training_steps, requests)))
+    watch.begin(sum(map(task_steps, requests)))
     learned = {}
     for number, request in enumerate(requests, start=1):
         watch.describe(f"task {number} of {len(requests)}: {request.reference}")

@@ -1,79 +1,139 @@
-"""Which masks a bank is to have: references and numbers -> mask plans, every seed derived from one."""
+"""What is to be trained: references and fits -> mask plans and task requests, checked before anything is computed."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from impress_format.errors import BankMismatch, UsageError
-from impress_format.records import BackboneSpec, FitSpec, MaskPlan
+import msgspec
+
+from impress_format.bank import TASKS, Bank, task_exists
+from impress_format.errors import BankMismatch
+from impress_format.files import remove_abandoned
+from impress_format.records import BackboneSpec, MaskPlan, TaskFitRecord
+from impress_format.task_file import AlphaType, FloatArray, check_task_name
 from impress_format.weights import substream_seed
-from impress_learn.schedule import mask_epochs, train_images
-from impress_learn.streams.catalog import STREAMS, StreamInfo
-from impress_learn.streams.reference import Reference
+from impress_learn.fits import MaskFit, TaskFit, check_fit, require, steps_per_epoch
+from impress_learn.held_out import count_training
+from impress_learn.streams.reference import Reference, parse_reference
+from impress_learn.streams.stream import Stream
 
 
 def plan_masks(
-    references: Sequence[Reference],
-    *,
-    masks_per_task: int,
-    random_masks: int,
-    density: float,
-    epochs: int | None,
-    batch_size: int,
-    lr: float,
-    holdout: float,
-    seed: int,
+    references: Sequence[Reference], fit: MaskFit, *, masks_per_task: int, random_masks: int, density: float
 ) -> tuple[MaskPlan, ...]:
     """One mask a reference (heterogeneous), several (homogeneous), and random ones after them.
+
+    Every seed is drawn from that of `fit`.
 
     Raises:
         UsageError: a number out of range, or no mask at all.
     """
-    _require(0.0 < density <= 1.0, f"`density` {density}: expected a number above 0 and at most 1")
-    _require(masks_per_task >= 0, f"`masks_per_task` {masks_per_task}: expected 0 or more")
-    _require(random_masks >= 0, f"`random_masks` {random_masks}: expected 0 or more")
-    check_training(epochs=epochs, batch_size=batch_size, lr=lr, holdout=holdout, seed=seed)
-    images = {reference.stream.name: train_images(reference.stream, holdout) for reference in references}
+    require(0.0 < density <= 1.0, f"`density` {density}: expected a number above 0 and at most 1")
+    require(masks_per_task >= 0, f"`masks_per_task` {masks_per_task}: expected 0 or more")
+    require(random_masks >= 0, f"`random_masks` {random_masks}: expected 0 or more")
+    check_fit(fit)
+    images = {reference.stream: count_training(reference.stream, fit.holdout) for reference in references}
     trained = [
         MaskPlan(
             kind="heterogeneous" if masks_per_task == 1 else "homogeneous",
             task=str(reference),
             density=density,
-            seed=substream_seed(seed, f"mask/{reference}/{repeat}"),
-            fit=FitSpec(
-                epochs=epochs or mask_epochs(images[reference.stream.name], batch_size),
-                batch_size=batch_size,
-                lr=lr,
-                seed=substream_seed(seed, f"order/{reference}/{repeat}"),
-                holdout=holdout,
+            seed=substream_seed(fit.seed, f"mask/{reference}/{repeat}"),
+            fit=replace(fit, seed=substream_seed(fit.seed, f"order/{reference}/{repeat}")).record(
+                images[reference.stream]
             ),
         )
         for reference in references
         for repeat in range(masks_per_task)
     ]
     random = [
-        MaskPlan(kind="random", task=None, density=density, seed=substream_seed(seed, f"random/{number}"), fit=None)
+        MaskPlan(kind="random", task=None, density=density, seed=substream_seed(fit.seed, f"random/{number}"), fit=None)
         for number in range(random_masks)
     ]
-    _require(bool(trained or random), "a bank needs at least one mask: `masks_per_task` 0 needs `random_masks`")
+    require(bool(trained or random), "a bank needs at least one mask: `masks_per_task` 0 needs `random_masks`")
     return (*trained, *random)
 
 
-def check_training(*, epochs: int | None, batch_size: int, lr: float, holdout: float, seed: int) -> None:
-    """Refuse training settings that cannot be meant.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TaskRequest:
+    """One task to be learned, and how: from 1/K, or from `start`, the alpha that it replaces."""
+
+    name: str
+    reference: Reference
+    fit: TaskFitRecord
+    granularity: int
+    alpha_type: AlphaType = "float32"
+    start: FloatArray | None = None
+
+
+def request_tasks(
+    references: Sequence[Reference], fit: TaskFit, *, name: str | None, granularity: int, alpha_type: AlphaType
+) -> list[TaskRequest]:
+    """Check settings and fill in what depends on the stream.
 
     Raises:
-        UsageError: naming the option.
+        UsageError: a number out of range, or one name for several tasks.
     """
-    _require(epochs is None or epochs >= 1, f"`epochs` {epochs}: expected at least 1")
-    _require(batch_size >= 1, f"`batch_size` {batch_size}: expected at least 1")
-    _require(lr > 0 and math.isfinite(lr), f"`lr` {lr}: expected a positive number")
-    _require(0.0 <= holdout < 1.0, f"`holdout` {holdout}: expected a number from 0 to below 1")
-    _require(0 <= seed < 1 << 53, f"`seed` {seed}: expected 0 to {(1 << 53) - 1}")
+    if name is not None:
+        check_task_name(name)
+        require(
+            len(references) == 1,
+            f"`name` {name} is one name for {len(references)} tasks: leave it out, or add one task",
+        )
+    require(granularity >= 1, f"`granularity` {granularity}: expected at least 1")
+    return [
+        TaskRequest(
+            name=name or reference.default_name,
+            reference=reference,
+            fit=_fit_record(reference, fit),
+            granularity=granularity,
+            alpha_type=alpha_type,
+        )
+        for reference in references
+    ]
 
 
-def check_same_shape(references: Sequence[Reference]) -> StreamInfo:
+def request_update(bank: Bank, name: str, reference: Reference, fit: TaskFit) -> TaskRequest | None:
+    """The request to resume a stored task on other data; None if the stored one was made by this very request.
+
+    It keeps its name, granularity and type, and the masks it weighs, also where the bank was extended since.
+
+    Raises:
+        UsageError: a number out of range.
+        TaskNotFound: there is no such task.
+    """
+    asked = _fit_record(reference, fit)
+    record, alpha = bank.read_task(name)
+    # A process killed after the write is given the same command again: without this it would learn once more.
+    done = msgspec.structs.replace(asked, start=record.fit.start)
+    if record.fit.start is not None and (record.task, record.fit) == (str(reference), done):
+        return None
+    return TaskRequest(
+        name=name,
+        reference=reference,
+        fit=msgspec.structs.replace(asked, start=record.digest),
+        granularity=record.granularity,
+        alpha_type=bank.read_alpha_type(name),
+        start=alpha,
+    )
+
+
+def mask_steps(plan: MaskPlan) -> int:
+    """Steps that training this mask takes; 0 for a random one."""
+    if plan.fit is None or plan.task is None:
+        return 0
+    images = count_training(parse_reference(plan.task).stream, plan.fit.holdout)
+    return plan.fit.epochs * steps_per_epoch(images, plan.fit.batch_size)
+
+
+def task_steps(request: TaskRequest) -> int:
+    """Steps that learning this task takes."""
+    images = count_training(request.reference.stream, request.fit.holdout, request.fit.shots)
+    return request.fit.epochs * steps_per_epoch(images, request.fit.batch_size)
+
+
+def check_same_shape(references: Sequence[Reference]) -> Stream:
     """The stream that gives a new bank its input shape and class count.
 
     Raises:
@@ -90,7 +150,7 @@ def check_same_shape(references: Sequence[Reference]) -> StreamInfo:
     return first
 
 
-def require_fit(references: Sequence[Reference], spec: BackboneSpec) -> None:
+def check_fits_bank(references: Sequence[Reference], spec: BackboneSpec) -> None:
     """Refuse references whose images or classes are not the bank's.
 
     Raises:
@@ -105,50 +165,27 @@ def require_fit(references: Sequence[Reference], spec: BackboneSpec) -> None:
             )
 
 
-def check_held_out(name: str, task: str, trained: float, asked: float) -> None:
-    """Refuse to call images held out that a task or a mask was trained on. Held-out sets are nested.
-
-    Args:
-        trained: the share that was held out when `name` was trained on `task`.
-        asked: the share that is to be held out now; 0 asks for the test images.
+def still_to_add(bank: Bank, requests: Sequence[TaskRequest]) -> list[TaskRequest]:
+    """The requests not stored yet: an interrupted run resumes, and one that was done has nothing to do.
 
     Raises:
-        UsageError: `asked` is more.
+        TaskExists: one of the names is taken by a task made with other settings.
     """
-    _require(
-        asked <= trained,
-        f"`holdout` {asked:g}: {name} ({task}) was trained on "
-        + (f"all but {trained:g} of the training images" if trained else "all training images")
-        + ", so that they are not held out for it; use "
-        + (f"`holdout` {trained:g} or less, or " if trained else "")
-        + "the test images (`holdout` 0)",
-    )
+    remove_abandoned(bank.path / TASKS)
+    stored = set(bank.task_names())
+    there = [request for request in requests if request.name in stored]
+    taken = [request.name for request in there if not _is_stored(bank, request)]
+    if taken:
+        raise task_exists(bank.path, taken)
+    return [request for request in requests if request.name not in stored]
 
 
-def check_masks_held_out(masks: Sequence[MaskPlan], task: str, holdout: float) -> None:
-    """Refuse to hold out images of `task` that masks beneath it were trained on, however they were turned there.
-
-    Measured: a basis that saw the images gives 96.4 % "held out" where the test images give 89.5 (docs/results.md).
-
-    Raises:
-        UsageError: naming the first such mask.
-    """
-    for index, plan in enumerate(masks):
-        if holdout and plan.fit is not None and plan.task is not None and _source(plan.task) == _source(task):
-            _require(
-                holdout <= plan.fit.holdout,
-                f"`holdout` {holdout:g}: mask {index} ({plan.task}) was trained on these images"
-                + (f" (it held out {plan.fit.holdout:g})" if plan.fit.holdout else "")
-                + f", so that accuracy on them would be too good: create the bank with `holdout` {holdout:g} too",
-            )
+def _is_stored(bank: Bank, request: TaskRequest) -> bool:
+    record = bank.read_task_record(request.name)
+    asked = (str(request.reference), request.fit, request.granularity, request.alpha_type)
+    return (record.task, record.fit, record.granularity, bank.read_alpha_type(request.name)) == asked
 
 
-def _source(task: str) -> str:
-    """What a task's images are made from; of a stream that this release does not know, its name."""
-    name = task.partition("/")[0]
-    return STREAMS[name].source if name in STREAMS else name
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise UsageError(message)
+def _fit_record(reference: Reference, fit: TaskFit) -> TaskFitRecord:
+    check_fit(fit)
+    return fit.record(count_training(reference.stream, fit.holdout, fit.shots))

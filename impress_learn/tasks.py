@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -14,11 +14,12 @@ from impress_format.errors import BankMismatch, TrainingDiverged
 from impress_format.records import TaskRecord
 from impress_format.weights import substream_seed
 from impress_learn.alpha import fit_alpha
-from impress_learn.combine import effective_weights
-from impress_learn.evaluate import LoadedBank, MeasuredOn, accuracy, measured_on
-from impress_learn.requests import TaskRequest
-from impress_learn.streams.data import take_shots
-from impress_learn.streams.load import load_task
+from impress_learn.basis import effective_weights
+from impress_learn.evaluate import MeasuredOn, accuracy, measured_on
+from impress_learn.fits import task_fit
+from impress_learn.loaded import LoadedBank
+from impress_learn.plan import TaskRequest
+from impress_learn.streams.load import load_task, take_shots
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,7 @@ def add_task(
     """
     started = time.perf_counter()
     fit = request.fit
-    data = load_task(request.reference, data_dir=data_dir, holdout=fit.holdout).to(loaded.basis.device)
+    data = load_task(request.reference, data_dir=data_dir, holdout=fit.holdout, device=loaded.basis.device)
     train = data.train if fit.shots is None else take_shots(data.train, fit.shots, fit.seed)
     basis = loaded.basis if request.start is None else loaded.basis.first(len(request.start))
     try:
@@ -55,12 +56,8 @@ def add_task(
             loaded.backbone,
             basis,
             train,
-            epochs=fit.epochs,
-            batch_size=fit.batch_size,
-            lr=fit.lr,
-            l1=fit.l1,
+            replace(task_fit(fit), seed=substream_seed(fit.seed, f"alpha/{request.reference}")),
             granularity=request.granularity,
-            seed=substream_seed(fit.seed, f"alpha/{request.reference}"),
             on_step=on_step,
             start=None if request.start is None else torch.from_numpy(request.start),
         )

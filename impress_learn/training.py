@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from impress_format.errors import TrainingDiverged
-from impress_learn.schedule import steps_per_epoch
-from impress_learn.streams.data import Images
+from impress_learn.fits import MaskFit, TaskFit, steps_per_epoch
+from impress_learn.streams.images import Images
 
 _CHECK_EVERY = 25
 """Steps between looks at the loss: each look makes a GPU wait."""
@@ -20,32 +20,32 @@ def minimise(
     logits_of: Callable[[Tensor], Tensor],
     parameters: Sequence[Tensor],
     train: Images,
+    fit: MaskFit | TaskFit,
     *,
-    optimizer: torch.optim.Optimizer,
-    epochs: int,
-    batch_size: int,
-    generator: torch.Generator,
     on_step: Callable[[], None],
     penalty: Callable[[], Tensor] | None = None,
 ) -> None:
-    """Minimise cross-entropy (plus penalty) over `epochs` passes, learning rate falling to 0 as a cosine.
+    """Minimise cross-entropy (plus penalty) as `fit` says, learning rate falling to 0 as a cosine.
 
     Args:
         logits_of: normalised images (batch, *shape) -> logits (batch, classes), differentiable in `parameters`.
-        generator: gives the order of the images.
+        fit: with its epochs settled; its seed gives the order of the images, and how they are augmented.
         on_step: called after every step.
 
     Raises:
         TrainingDiverged: with the step and what to do.
     """
-    steps = steps_per_epoch(len(train), batch_size)
-    total = epochs * steps
+    assert fit.epochs is not None
+    optimizer = fit.optimizer(parameters)
+    generator = torch.Generator().manual_seed(fit.seed)
+    steps = steps_per_epoch(len(train), fit.batch_size)
+    total = fit.epochs * steps
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=total)
     losses: list[Tensor] = []
-    for _ in range(epochs):
+    for _ in range(fit.epochs):
         order = torch.randperm(len(train), generator=generator).to(train.device)
-        for indices in order.split(batch_size)[:steps]:
-            images, labels = train.batch(indices)
+        for indices in order.split(fit.batch_size)[:steps]:
+            images, labels = train.batch(indices, generator)
             loss = cross_entropy(logits_of(images), labels)
             if penalty is not None:
                 loss = loss + penalty()

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from impress_cli import options, render
 from impress_cli.shared import Compute, Data, Output, command
+from impress_learn.fits import MaskFit
 
 if TYPE_CHECKING:
     from impress_format.bank import Bank
 
 app = typer.Typer(help="Create, extend, show and verify banks.", no_args_is_help=True)
-
-_DEFAULT_BATCH = 64
-_DEFAULT_LR = 4.0
 
 
 @app.command()
@@ -36,10 +35,7 @@ def create(
         options.InitChoice, typer.Option("--init", help="How the frozen weights are drawn.")
     ] = options.InitChoice.signed_constant,
     density: options.Density = 0.1,
-    epochs: options.MaskEpochs = None,
-    batch_size: options.MaskBatch = _DEFAULT_BATCH,
-    lr: options.MaskLr = _DEFAULT_LR,
-    holdout: options.Holdout = 0.0,
+    fit: MaskFit = MaskFit(),  # noqa: B008  frozen
 ) -> None:
     """Train a bank of masks. Interrupted? The same command resumes where it stopped.
 
@@ -59,11 +55,7 @@ def create(
             masks_per_task=masks_per_task,
             random_masks=random_masks,
             density=density,
-            epochs=epochs,
-            batch_size=batch_size,
-            lr=lr,
-            holdout=holdout,
-            seed=compute.seed,
+            fit=replace(fit, seed=compute.seed),
             device=compute.choose_device,
             data_dir=data.data_dir,
             watch=watch,
@@ -84,10 +76,7 @@ def extend(
     density: Annotated[
         float | None, typer.Option("--density", help="Share of ones. Default: that of the bank's first mask.")
     ] = None,
-    epochs: options.MaskEpochs = None,
-    batch_size: options.MaskBatch = _DEFAULT_BATCH,
-    lr: options.MaskLr = _DEFAULT_LR,
-    holdout: options.Holdout = 0.0,
+    fit: MaskFit = MaskFit(),  # noqa: B008  frozen
 ) -> None:
     """Add masks to a bank; tasks stored before stay valid.
 
@@ -104,11 +93,7 @@ def extend(
             masks_per_task=masks_per_task,
             random_masks=random_masks,
             density=density,
-            epochs=epochs,
-            batch_size=batch_size,
-            lr=lr,
-            holdout=holdout,
-            seed=compute.seed,
+            fit=replace(fit, seed=compute.seed),
             device=compute.choose_device,
             data_dir=data.data_dir,
             watch=watch,

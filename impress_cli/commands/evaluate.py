@@ -32,7 +32,7 @@ def evaluate(
     basis: Annotated[
         bool, typer.Option("--basis", help="Evaluate the bank's masks on the tasks they were trained for instead.")
     ] = False,
-    holdout: options.Holdout = 0.0,
+    holdout: Annotated[float, options.FIT_OPTIONS["holdout"]] = 0.0,
 ) -> None:
     """Measure accuracy on test images."""
     if gg and wrong_mask:

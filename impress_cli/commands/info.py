@@ -9,7 +9,7 @@ from pathlib import Path
 
 from impress_cli import __version__, render
 from impress_cli.shared import Data, Output, command
-from impress_learn.streams.catalog import STREAMS
+from impress_learn.streams.table import STREAMS
 
 
 @command
@@ -18,21 +18,21 @@ def streams(output: Output) -> None:
     if output.json:
         rows = [
             {
-                "name": info.name,
-                "summary": info.summary,
-                "keys": info.keys,
-                "input_shape": list(info.input_shape),
-                "classes": info.classes,
-                "needs": info.needs,
+                "name": stream.name,
+                "summary": stream.summary,
+                "keys": stream.keys,
+                "input_shape": list(stream.input_shape),
+                "classes": stream.classes,
+                "needs": stream.source.needs,
             }
-            for info in STREAMS.values()
+            for stream in STREAMS.values()
         ]
         render.print_json({"streams": rows})
         return
     render.print_table(
         "Streams: name a task STREAM/KEY, several STREAM/START:STOP:STEP",
         ("stream", "what", "keys", "needs"),
-        [(info.name, info.summary, f"0..{info.keys - 1}", info.needs) for info in STREAMS.values()],
+        [(stream.name, stream.summary, f"0..{stream.keys - 1}", stream.source.needs) for stream in STREAMS.values()],
         text_columns=4,
     )
 
@@ -61,7 +61,7 @@ def doctor(data: Data, output: Output) -> None:
 def _data(data_dir: Path | None) -> dict[str, str]:
     """Where data sets are looked for, and whether MNIST is there, whole and the published one."""
     from impress_format.errors import DataError
-    from impress_learn.streams.sources import default_data_dir, find_mnist, mnist_problem
+    from impress_learn.streams.mnist import default_data_dir, find_mnist, mnist_problem
 
     try:
         folder = data_dir or default_data_dir()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +11,7 @@ import typer
 
 from impress_cli import options, render
 from impress_cli.shared import Compute, Data, Output, command
+from impress_learn.fits import UPDATE_FIT, TaskFit
 
 if TYPE_CHECKING:
     from impress_learn.tasks import AddedTask
@@ -19,17 +20,6 @@ if TYPE_CHECKING:
 class AlphaTypeChoice(str, Enum):
     float32 = "float32"
     float16 = "float16"
-
-
-Epochs = Annotated[
-    int | None, typer.Option("--epochs", help="Passes over the data. Default: 3, more where images are few.")
-]
-BatchSize = Annotated[int, typer.Option("--batch-size", help="Images a training step.")]
-LearningRate = Annotated[float, typer.Option("--lr", help="Learning rate at the start; it falls to 0 as a cosine.")]
-L1 = Annotated[float, typer.Option("--l1", help="Weight of the term that holds each layer's coefficients to norm 1.")]
-Shots = Annotated[
-    int | None, typer.Option("--shots", help="Learn from this many images of each class only, chosen by the seed.")
-]
 
 
 @command
@@ -42,10 +32,7 @@ def add(
     name: Annotated[
         str | None, typer.Option("--name", help="Name of a single task. Default: the reference with '-' for '/'.")
     ] = None,
-    epochs: Epochs = None,
-    batch_size: BatchSize = 128,
-    lr: LearningRate = 0.03,
-    l1: L1 = 0.0,
+    fit: TaskFit = TaskFit(),  # noqa: B008  frozen
     granularity: Annotated[
         int,
         typer.Option(
@@ -57,8 +44,6 @@ def add(
     alpha_dtype: Annotated[
         AlphaTypeChoice, typer.Option("--alpha-dtype", help="float16 takes half the bytes a coefficient.")
     ] = AlphaTypeChoice.float32,
-    shots: Shots = None,
-    holdout: options.Holdout = 0.0,
 ) -> None:
     """Learn new tasks as combinations of the bank's masks; each is stored as one small file.
 
@@ -72,16 +57,10 @@ def add(
         added = add_tasks(
             path,
             references,
+            fit=replace(fit, seed=compute.seed),
             name=name,
-            epochs=epochs,
-            batch_size=batch_size,
-            lr=lr,
-            l1=l1,
             granularity=granularity,
             alpha_dtype=alpha_dtype.value,
-            shots=shots,
-            holdout=holdout,
-            seed=compute.seed,
             device=compute.choose_device,
             data_dir=data.data_dir,
             watch=watch,
@@ -97,12 +76,7 @@ def update(
     compute: Compute,
     data: Data,
     output: Output,
-    epochs: Epochs = None,
-    batch_size: BatchSize = 128,
-    lr: LearningRate = 0.003,
-    l1: L1 = 0.0,
-    shots: Shots = None,
-    holdout: options.Holdout = 0.0,
+    fit: TaskFit = UPDATE_FIT,
 ) -> None:
     """Resume a stored task on other data (drift), from the coefficients it has; its file is replaced.
 
@@ -117,13 +91,7 @@ def update(
             path,
             task,
             reference,
-            epochs=epochs,
-            batch_size=batch_size,
-            lr=lr,
-            l1=l1,
-            shots=shots,
-            holdout=holdout,
-            seed=compute.seed,
+            fit=replace(fit, seed=compute.seed),
             device=compute.choose_device,
             data_dir=data.data_dir,
             watch=watch,

@@ -162,9 +162,18 @@ def push(
     from impress_format.zoo.push import prepare
     from impress_format.zoo.push import push as push_bank
     from impress_format.zoo.sources import zoo_name
+    from impress_learn.streams.table import hub_data_sets
 
     place = zoo_name(zoo)
-    prepared = prepare(path, name, card=card, title=title, description=description, command=command)
+    prepared = prepare(
+        path,
+        name,
+        card=card,
+        title=title,
+        description=description,
+        command=command,
+        data_sets=hub_data_sets(),
+    )
     pushed = push_bank(prepared, place, replace=replace)
     if output.json:
         render.print_json({**_document(prepared.entry), "changed": pushed.changed, "where": pushed.where})
@@ -184,8 +193,8 @@ def verify(
     zoo: Zoo = None,
 ) -> None:
     """Check a zoo: its index, every byte of every bank, the cards. Exit status 1 if anything is wrong."""
+    from impress_format.zoo.audit import verify_zoo
     from impress_format.zoo.sources import open_source
-    from impress_format.zoo.verify import verify_zoo
 
     source = open_source(zoo)
     outcome = verify_zoo(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,8 +17,6 @@ from impress_format.zoo.index import bank_digest
 
 LICENSE = "apache-2.0"
 _TAGS = ("impress", "supermask", "continual-learning", "random-network", "model-compression")
-# Streams whose data has an entry on the Hub; the others are embedded, or a person's own.
-_DATASETS = {"mnist": "ylecun/mnist", "cifar100": "uoft-cs/cifar100", "cifar10": "uoft-cs/cifar10"}
 _WAYS = (
     ("index16", "SupSup, 16-bit indices"),
     ("bitmap", "SupSup, bitmap"),
@@ -63,18 +61,20 @@ def model_card(
     description: str | None = None,
     license: str = LICENSE,  # noqa: A002  the word of the front matter
     command: str | None = None,
+    data_sets: Mapping[str, str] | None = None,
 ) -> str:
     """The card of the bank in `folder`; every number in it is stored in the bank or measured on its files.
 
     Args:
         command: what rebuilds the bank; otherwise derived from the masks and tasks it has.
+        data_sets: streams whose data set has an entry on the Hub, and that entry.
     """
     bank = open_bank(folder)
     tasks = [bank.read_task_record(task) for task in bank.task_names()]
-    front = _front_matter(bank, tasks, license)
+    front = _front_matter(bank, tasks, license, data_sets or {})
     sections = (
-        f"# {_plain(title or name)}",
-        _plain(description) if description else _summary(bank, tasks),
+        f"# {_as_text(title or name)}",
+        _as_text(description) if description else _summary(bank, tasks),
         _use(name),
         _masks(bank),
         _accuracy(tasks),
@@ -87,9 +87,9 @@ def model_card(
     return front + "\n" + "\n\n".join(sections) + "\n"
 
 
-def _front_matter(bank: Bank, tasks: Sequence[TaskRecord], license_name: str) -> str:
+def _front_matter(bank: Bank, tasks: Sequence[TaskRecord], license_name: str, data_sets: Mapping[str, str]) -> str:
     streams = _streams([plan.task for plan in bank.manifest.masks if plan.task] + [task.task for task in tasks])
-    datasets = sorted({hub for stream in streams for key, hub in _DATASETS.items() if stream.endswith(f"-{key}")})
+    datasets = sorted({data_sets[stream] for stream in streams if stream in data_sets})
     arch = bank.backbone.arch.partition(":")[2] or bank.backbone.arch
     lines = ["---", "library_name: impress", f"license: {license_name}", "tags:"]
     lines += [f"- {tag}" for tag in dict.fromkeys((*_TAGS, _slug(arch), *map(_slug, streams)))]
@@ -104,7 +104,7 @@ def _summary(bank: Bank, tasks: Sequence[TaskRecord]) -> str:
     return (
         f"A bank of {len(bank.manifest.masks)} binary supermasks over a frozen random {spec.arch} "
         f"({spec.weights:,} weights, drawn from seed {spec.seed}), with {len(tasks)} tasks stored as combinations of "
-        f"them. Data: {', '.join(map(_plain, streams)) or 'none, all masks are random'}."
+        f"them. Data: {', '.join(map(_as_text, streams)) or 'none, all masks are random'}."
     )
 
 
@@ -126,7 +126,7 @@ def _masks(bank: Bank) -> str:
     for index, plan in enumerate(bank.manifest.masks):
         accuracy = bank.read_mask_record(index).accuracy
         size = file_size(bank.mask_path(index))
-        rows.append((str(index), _plain(plan.label), plan.kind, f"{plan.density:g}", f"{size:,}", _percent(accuracy)))
+        rows.append((str(index), _as_text(plan.label), plan.kind, f"{plan.density:g}", f"{size:,}", _percent(accuracy)))
     table = _table(("mask", "trained on", "kind", "density", "bytes", "accuracy"), rows)
     return f"## Masks\n\n{table}\n\nAccuracy of a mask alone on its own task, as measured when it was stored."
 
@@ -137,7 +137,7 @@ def _accuracy(tasks: Sequence[TaskRecord]) -> str:
     mean = sum(task.accuracy for task in tasks) / len(tasks)
     held_out = any(task.fit.holdout > 0 for task in tasks)
     images = "held-out training images where the task was learned with --holdout, else on test images"
-    rows = [(_plain(task.name), _plain(task.task), _percent(task.accuracy)) for task in tasks[:50]]
+    rows = [(_as_text(task.name), _as_text(task.task), _percent(task.accuracy)) for task in tasks[:50]]
     more = f"\n\nand {len(tasks) - 50} more." if len(tasks) > 50 else ""
     return (
         f"## Accuracy\n\nTask given at training and at inference (GG): mean {_percent(mean)} over {len(tasks)} stored "
@@ -259,7 +259,7 @@ def _slug(text: str) -> str:
     return re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-")
 
 
-def _plain(text: str) -> str:
+def _as_text(text: str) -> str:
     """A text of the bank inside Markdown: one line, no table or tag of its own."""
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,8 +59,12 @@ def prepare(
     title: str | None = None,
     description: str | None = None,
     command: str | None = None,
+    data_sets: Mapping[str, str] | None = None,
 ) -> Prepared:
     """Check the bank in `folder` and make its index entry and its card; with `card`, that file is the card.
+
+    Args:
+        data_sets: streams whose data set has an entry on the Hub, and that entry.
 
     Raises:
         BankNotFound, BankMismatch: no bank, or masks are still to be trained.
@@ -75,7 +80,7 @@ def prepare(
         problem = outcome.problems[0]
         raise ZooError(f"{folder}: {problem.file} {problem.error}. A bank that does not verify is not pushed.")
     if card is None:
-        text = model_card(folder, name, title=title, description=description, command=command)
+        text = model_card(folder, name, title=title, description=description, command=command, data_sets=data_sets)
         summary = read_card(text)
     else:
         text, summary = _read_card_file(card)

@@ -1,1 +1,1 @@
-"""Streams of tasks. `catalog` and `reference` need no torch; the rest makes the data."""
+"""Streams of tasks. `stream`, `table` and `reference` need no torch; the rest makes the data."""

@@ -2,28 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-from impress_learn.streams.data import Images, TaskData, hold_out
-from impress_learn.streams.permuted import permute
-from impress_learn.streams.reference import Reference
-from impress_learn.streams.rotated import rotate
-from impress_learn.streams.sources import load_digits, load_mnist
+import torch
 
-_SOURCES: dict[str, Callable[[Path | None], tuple[Images, Images]]] = {
-    "rotated-digits": lambda _: load_digits(),
-    "permuted-digits": lambda _: load_digits(),
-    "rotated-mnist": load_mnist,
-    "permuted-mnist": load_mnist,
-}
-_TRANSFORMS: dict[str, Callable[[Images, int], Images]] = {
-    "rotated-digits": rotate,
-    "permuted-digits": permute,
-    "rotated-mnist": rotate,
-    "permuted-mnist": permute,
-}
+from impress_format.errors import UsageError
+from impress_format.weights import permutation
+from impress_learn.held_out import count_held_out
+from impress_learn.streams.images import Images, transformed
+from impress_learn.streams.reference import Reference
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TaskData:
+    """One task: training and test images, and the held-out part of the training images (often empty).
+
+    Each part is transformed when it is first asked for: measuring on 10,000 test images turns no 60,000 others.
+
+    Attributes:
+        source_train, source_validation, source_test: the images before the task's transform.
+    """
+
+    reference: Reference
+    source_train: Images
+    source_validation: Images
+    source_test: Images
+    device: torch.device
+
+    @cached_property
+    def train(self) -> Images:
+        return self._made(self.source_train, training=True)
+
+    @cached_property
+    def validation(self) -> Images:
+        return self._made(self.source_validation)
+
+    @cached_property
+    def test(self) -> Images:
+        return self._made(self.source_test)
+
+    def measured(self, *, holdout: float) -> Images:
+        """The images accuracy is measured on: the held-out ones where there are any, else the test images."""
+        return self.validation if holdout > 0 else self.test
+
+    def _made(self, images: Images, *, training: bool = False) -> Images:
+        stream, key = self.reference.stream, self.reference.key
+        return transformed(
+            images, lambda pixels: stream.transform(pixels, key), stream.augment if training else None
+        ).to(self.device)
 
 
 def check_data(references: Iterable[Reference], *, data_dir: Path | None) -> None:
@@ -32,12 +61,14 @@ def check_data(references: Iterable[Reference], *, data_dir: Path | None) -> Non
     Raises:
         DataError: a data set is missing, damaged, or cannot be downloaded.
     """
-    for name in dict.fromkeys(reference.stream.name for reference in references):
-        _SOURCES[name](data_dir)
+    for source in dict.fromkeys(reference.stream.source for reference in references):
+        source.load(data_dir)
 
 
-def load_task(reference: Reference, *, data_dir: Path | None, holdout: float = 0.0) -> TaskData:
-    """The task's images; `holdout` of the training images set apart as validation.
+def load_task(
+    reference: Reference, *, data_dir: Path | None, holdout: float = 0.0, device: torch.device | None = None
+) -> TaskData:
+    """The task's images on `device` (default CPU); `holdout` of the training images set apart as validation.
 
     Args:
         data_dir: where data sets are; None for the default.
@@ -45,17 +76,42 @@ def load_task(reference: Reference, *, data_dir: Path | None, holdout: float = 0
     Raises:
         DataError: the data set is missing, damaged, or cannot be downloaded.
     """
-    train, test = _SOURCES[reference.stream.name](data_dir)
+    train, test = reference.stream.source.load(data_dir)
     kept, held = hold_out(train, holdout)
     return TaskData(
-        reference=str(reference),
-        classes=reference.stream.classes,
+        reference=reference,
         source_train=kept,
         source_validation=held,
         source_test=test,
-        transform=partial(_apply, _TRANSFORMS[reference.stream.name], reference.key),
+        device=device or torch.device("cpu"),
     )
 
 
-def _apply(transform: Callable[[Images, int], Images], key: int, images: Images) -> Images:
-    return transform(images, key) if len(images) else images
+def hold_out(train: Images, fraction: float) -> tuple[Images, Images]:
+    """Split training images into (kept, held out). The choice is fixed, so that two commands hold out the same, and
+    nested: what a smaller fraction holds out, a larger one holds out too.
+
+    Raises:
+        UsageError: none would be held out, or none kept.
+    """
+    if fraction == 0:
+        return train, train.subset(torch.arange(0))
+    order = torch.from_numpy(permutation(0, f"hold out/{len(train)}", len(train)))
+    held = count_held_out(len(train), fraction)
+    return train.subset(order[held:].sort().values), train.subset(order[:held].sort().values)
+
+
+def take_shots(train: Images, shots: int, seed: int) -> Images:
+    """`shots` images of each class, chosen by the seed.
+
+    Raises:
+        UsageError: a class has fewer images.
+    """
+    order = torch.from_numpy(permutation(seed, f"shots/{len(train)}", len(train)))
+    chosen = []
+    for label in train.labels.unique():
+        members = order[train.labels.cpu()[order] == label.cpu()]
+        if len(members) < shots:
+            raise UsageError(f"`shots` {shots}: class {int(label)} has only {len(members)} training images")
+        chosen.append(members[:shots])
+    return train.subset(torch.cat(chosen).sort().values)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-import torch
+from typing import TYPE_CHECKING
 
 from impress_format.weights import permutation
-from impress_learn.streams.data import Images
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from impress_learn.streams.stream import Key
+
+PERMUTED_KEYS = 1 << 31
 
 
-def permute(images: Images, key: int) -> Images:
-    """All images with their pixels in the order drawn from `key` (the same on every machine)."""
-    count, channels, height, width = images.pixels.shape
-    order = torch.from_numpy(permutation(key, "permuted pixels", height * width))
-    return replace(images, pixels=images.pixels.flatten(2)[:, :, order].reshape(count, channels, height, width))
+def permute(pixels: Tensor, key: Key) -> Tensor:
+    """uint8 images (N, C, H, W) with their pixels in the order drawn from `key`, the same on every machine."""
+    import torch
+
+    height, width = pixels.shape[2:]
+    order = torch.from_numpy(permutation(int(key), "permuted pixels", height * width))
+    return pixels.flatten(2)[:, :, order].reshape(pixels.shape)

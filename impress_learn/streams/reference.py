@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from impress_format.errors import InvalidReference
-from impress_learn.streams.catalog import StreamInfo, stream_info
+from impress_learn.streams.stream import Key, Stream
+from impress_learn.streams.table import find_stream
 
 _MAX_SLICE = 1_000_000
+_MOST_READABLE = 80
 _KEY = re.compile(r"\d{1,10}", re.ASCII)
 _SLICE = re.compile(r"(\d{0,10}):(\d{1,10})(?::(\d{1,10}))?", re.ASCII)
 
@@ -18,16 +21,34 @@ _SLICE = re.compile(r"(\d{0,10}):(\d{1,10})(?::(\d{1,10}))?", re.ASCII)
 class Reference:
     """One task of one stream."""
 
-    stream: StreamInfo
-    key: int
+    stream: Stream
+    key: Key
 
     def __str__(self) -> str:
-        return f"{self.stream.name}/{self.key}"
+        return f"{self.stream.name}{'/' if isinstance(self.key, int) else ':'}{self.key}"
 
     @property
     def default_name(self) -> str:
-        """The name a task gets when none is given: `rotated-mnist/30` becomes `rotated-mnist-30`."""
-        return f"{self.stream.name}-{self.key}"
+        """The name a task gets when none is given: `rotated-mnist/30` becomes `rotated-mnist-30`.
+
+        A path may hold what a name may not, and be longer: it is cut down, and told from others by a digest.
+        """
+        if isinstance(self.key, int):
+            return f"{self.stream.name}-{self.key}"
+        readable = re.sub(r"[^A-Za-z0-9._-]+", "-", str(self))[:_MOST_READABLE]
+        return f"{readable.strip('-.')}-{hashlib.sha256(str(self).encode()).hexdigest()[:8]}"
+
+
+def parse_reference(text: str) -> Reference:
+    """The one task that a text names.
+
+    Raises:
+        InvalidReference: as parse_references, or a slice of several.
+    """
+    references = parse_references([text])
+    if len(references) != 1:
+        raise InvalidReference(f"{text} names {len(references)} tasks: one is expected")
+    return references[0]
 
 
 def parse_references(texts: Iterable[str]) -> tuple[Reference, ...]:
@@ -50,7 +71,7 @@ def _expand(text: str) -> list[Reference]:
     stream_name, slash, key_text = text.partition("/")
     if not slash:
         raise InvalidReference(f"{text!r} is not a task: expected STREAM/KEY or STREAM/START:STOP:STEP")
-    stream = stream_info(stream_name)
+    stream = find_stream(stream_name)
     keys = _keys(text, key_text)
     for key in (keys[0], keys[-1]):
         if key >= stream.keys:

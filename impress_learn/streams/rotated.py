@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    from torch import Tensor
 
-from impress_learn.streams.data import Images
+    from impress_learn.streams.stream import Key
 
-_CHUNK = 10_000
+ROTATED_KEYS = 360
 
 
-def rotate(images: Images, degrees: int) -> Images:
-    """All images turned counter-clockwise about their centre, bilinear, background 0; 0 leaves them as they are."""
+def rotate(pixels: Tensor, degrees: Key) -> Tensor:
+    """uint8 images turned counter-clockwise about their centre, bilinear, background 0; 0 leaves them as they are."""
     if degrees == 0:
-        return images
+        return pixels
+    import torch
     from torchvision.transforms.functional import InterpolationMode
     from torchvision.transforms.functional import rotate as rotate_batch
 
-    turned = [
-        rotate_batch(chunk.float(), degrees, interpolation=InterpolationMode.BILINEAR).round().to(torch.uint8)
-        for chunk in images.pixels.split(_CHUNK)
-    ]
-    return replace(images, pixels=torch.cat(turned))
+    turned: Tensor = rotate_batch(pixels.float(), float(degrees), interpolation=InterpolationMode.BILINEAR)
+    return turned.round().to(torch.uint8)

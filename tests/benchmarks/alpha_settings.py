@@ -14,8 +14,10 @@ from pathlib import Path
 import torch
 
 from impress_format.bank import open_bank
-from impress_learn.evaluate import accuracy, load_bank
+from impress_learn.evaluate import accuracy
+from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.jobs import add_tasks, create_bank, update_task
+from impress_learn.loaded import load_bank
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_references
 
@@ -26,14 +28,16 @@ DRIFTING = (15, 75, 135, 195)
 
 def main(data_dir: Path, folder: Path) -> None:
     basis = folder / "honest.impress"
-    create_bank(basis, ["rotated-mnist/0:360:36"], density=0.2, holdout=HOLDOUT, data_dir=data_dir)
+    create_bank(basis, ["rotated-mnist/0:360:36"], density=0.2, fit=MaskFit(holdout=HOLDOUT), data_dir=data_dir)
     print("granularity, epochs, lr: accuracy on held-out images of", *NEW)
     for granularity, epochs, lr in (
         (1, 1, 0.01), (1, 1, 0.03), (1, 1, 0.1), (1, 3, 0.01), (1, 3, 0.03), (1, 3, 0.1),
         (300, 1, 0.03), (300, 3, 0.01), (300, 3, 0.03), (300, 3, 0.1),
     ):  # fmt: skip
         bank = fresh(basis, folder)
-        found = add_tasks(bank, NEW, granularity=granularity, epochs=epochs, lr=lr, holdout=HOLDOUT, data_dir=data_dir)
+        found = add_tasks(
+            bank, NEW, granularity=granularity, fit=TaskFit(epochs=epochs, lr=lr, holdout=HOLDOUT), data_dir=data_dir
+        )
         print(granularity, epochs, lr, *numbers([task.accuracy for task in found]), flush=True)
     for degrees in (5, 20):
         drift(basis, folder, degrees, data_dir)
@@ -43,7 +47,7 @@ def drift(basis: Path, folder: Path, degrees: int, data_dir: Path) -> None:
     """Five images a class of an angle `degrees` further on, from the alpha there is or from 1/K."""
     bank = fresh(basis, folder)
     names = [f"rotated-mnist-{angle}" for angle in DRIFTING]
-    add_tasks(bank, [f"rotated-mnist/{angle}" for angle in DRIFTING], holdout=HOLDOUT, data_dir=data_dir)
+    add_tasks(bank, [f"rotated-mnist/{angle}" for angle in DRIFTING], fit=TaskFit(holdout=HOLDOUT), data_dir=data_dir)
     further = [f"rotated-mnist/{angle + degrees}" for angle in DRIFTING]
     loaded = load_bank(open_bank(bank), torch.device("cpu"))
     images = [load_task(one, data_dir=data_dir, holdout=HOLDOUT).validation for one in parse_references(further)]
@@ -52,13 +56,15 @@ def drift(basis: Path, folder: Path, degrees: int, data_dir: Path) -> None:
         for name, held in zip(names, images, strict=True)
     ]
     print(f"drift {degrees}: the stored alpha as it is", *numbers(as_is), flush=True)
-    anew = add_tasks(fresh(basis, folder), further, shots=5, holdout=HOLDOUT, data_dir=data_dir)
+    anew = add_tasks(fresh(basis, folder), further, fit=TaskFit(shots=5, holdout=HOLDOUT), data_dir=data_dir)
     print(f"drift {degrees}: from 1/K, lr 0.03", *numbers([task.accuracy for task in anew]), flush=True)
     for lr in (0.03, 0.003, 0.001):
         bank = fresh(basis, folder)
-        add_tasks(bank, [f"rotated-mnist/{angle}" for angle in DRIFTING], holdout=HOLDOUT, data_dir=data_dir)
+        add_tasks(
+            bank, [f"rotated-mnist/{angle}" for angle in DRIFTING], fit=TaskFit(holdout=HOLDOUT), data_dir=data_dir
+        )
         updated = [
-            update_task(bank, name, reference, lr=lr, shots=5, holdout=HOLDOUT, data_dir=data_dir).accuracy
+            update_task(bank, name, reference, fit=TaskFit(lr=lr, shots=5, holdout=HOLDOUT), data_dir=data_dir).accuracy
             for name, reference in zip(names, further, strict=True)
         ]
         print(f"drift {degrees}: from the stored alpha, lr {lr}", *numbers(updated), flush=True)

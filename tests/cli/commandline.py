@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from forked import the_server
 
 CREATE = ("rotated-digits/0:360:120", "--epochs", "8")
 
@@ -31,14 +31,14 @@ Impress = Callable[..., Result]
 
 
 def run(*arguments: object, cwd: Path, env: dict[str, str] | None = None, timeout: int = 300) -> Result:
-    """Run `impress ARGUMENTS` to its end."""
-    command = [sys.executable, "-m", "impress_cli", *map(str, arguments)]
+    """Run `impress ARGUMENTS` to its end, in a fork of a process that has torch imported (forked.py).
+
+    What stands before a Python that starts, and what Python itself prints, is tried by test_startup and test_output.
+    """
     # COLUMNS would be of the terminal that the tests run in, or of pytest-xdist.
     environment = {**{name: text for name, text in os.environ.items() if name != "COLUMNS"}, **(env or {})}
-    done = subprocess.run(
-        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout, check=False
-    )
-    return Result(done.returncode, done.stdout, done.stderr)
+    code, out, err = the_server().run(list(map(str, arguments)), cwd=cwd, env=environment, timeout_s=timeout)
+    return Result(code, out, err)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

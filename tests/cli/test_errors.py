@@ -96,7 +96,7 @@ def test_creating_with_other_settings_over_a_bank_is_refused_and_keeps_it(impres
 
 def test_a_stream_of_another_shape_or_class_count_is_refused(impress: Impress, bank: Path) -> None:
     from impress_format.bank import open_bank
-    from impress_format.create import create_bank
+    from impress_format.create import write_plan
     from impress_format.records import BackboneSpec, LayerSpec
     from impress_format.weights import backbone_digest
 
@@ -105,7 +105,7 @@ def test_a_stream_of_another_shape_or_class_count_is_refused(impress: Impress, b
         arch="lenet-300-100", init="signed-constant", seed=0, input_shape=(3, 2, 2), classes=5, layers=layers,
         digest=backbone_digest(0, "signed-constant", layers),
     )  # fmt: skip
-    other = create_bank(bank.parent / "other.impress", spec, open_bank(bank).manifest.masks, calibration=False)
+    other = write_plan(bank.parent / "other.impress", spec, open_bank(bank).manifest.masks, calibration=False)
     refused(impress("task", "add", other.path, "rotated-digits/1"), 2, "(1, 28, 28)", "(3, 2, 2)", "10", "5")
     refused(impress("bank", "extend", other.path, "rotated-digits/1"), 2, "(3, 2, 2)")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from commandline import contents
-from faulty import FaultyImpress
+from faulty import impress_with_faults
 
 _CREATE = ("bank", "create", "a.impress", "rotated-digits/0", "--epochs", "1", "--random-masks", "1")
 _ADD = ("task", "add", "a.impress", "rotated-digits/30:90:30", "--epochs", "1", "--shots", "2")
@@ -37,16 +37,16 @@ class Undisturbed:
     links: bool = True
 
     @staticmethod
-    def run(impress: FaultyImpress, folder: Path, name: str, *, links: bool = True) -> Undisturbed:
+    def run(folder: Path, name: str, *, links: bool = True) -> Undisturbed:
         earlier, command = COMMANDS[name]
         start, whole = folder / "start", folder / "whole"
         start.mkdir()
         for step in earlier:
-            done = impress(*step, cwd=start, links=links)
+            done = impress_with_faults(*step, cwd=start, links=links)
             assert done.code == 0, done.err
         shutil.copytree(start, whole)
         started = time.monotonic()
-        done = impress(*command, cwd=whole, links=links)
+        done = impress_with_faults(*command, cwd=whole, links=links)
         assert done.code == 0, done.err
         seconds = time.monotonic() - started
         return Undisturbed(start, command, contents(start), contents(whole), done.operations, seconds, links)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from commandline import contents
 from commands import COMMANDS, Undisturbed
-from faulty import FaultyImpress
+from faulty import impress_with_faults
 from test_kills import check_it_completes, check_what_is_left
 
 
@@ -18,12 +18,12 @@ from test_kills import check_it_completes, check_what_is_left
     ("name", "error"), [("create", "ENOSPC"), ("add", "EROFS"), ("update", "EIO"), ("extend", "ENOSPC")]
 )
 def test_an_error_at_each_kind_of_file_operation(
-    name: str, error: str, undisturbed: dict[str, Undisturbed], impress: FaultyImpress, tmp_path: Path
+    name: str, error: str, undisturbed: dict[str, Undisturbed], tmp_path: Path
 ) -> None:
     world = undisturbed[name]
     for at in world.places():
         folder = world.fresh(tmp_path / str(at))
-        ended = impress(*world.command, cwd=folder, at=at, action=error)
+        ended = impress_with_faults(*world.command, cwd=folder, at=at, action=error)
         if world.operations[at - 1] in ("unlink", "mkdir"):
             # What could not be removed is a leftover, a folder that is there already is no failure.
             assert ended.code in (0, 1), ended.err
@@ -32,12 +32,10 @@ def test_an_error_at_each_kind_of_file_operation(
             assert len(ended.err.strip().splitlines()) <= 4, ended.err
         assert "Traceback" not in ended.err
         check_what_is_left(world, folder)
-        check_it_completes(world, impress, folder)
+        check_it_completes(world, folder)
 
 
-def test_a_disk_that_is_really_full(
-    tmp_path: Path, undisturbed: dict[str, Undisturbed], impress: FaultyImpress
-) -> None:
+def test_a_disk_that_is_really_full(tmp_path: Path, undisturbed: dict[str, Undisturbed]) -> None:
     """On a file system of 8 KiB, a mask does not fit."""
     world = undisturbed["create"]
     small, kept = tmp_path / "small", tmp_path / "kept"
@@ -61,13 +59,11 @@ def test_a_disk_that_is_really_full(
     assert "Traceback" not in done.stderr
     shutil.rmtree(small)
     check_what_is_left(world, kept)
-    check_it_completes(world, impress, kept)
+    check_it_completes(world, kept)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_folder_that_is_read_only(
-    name: str, undisturbed: dict[str, Undisturbed], impress: FaultyImpress, tmp_path: Path
-) -> None:
+def test_a_folder_that_is_read_only(name: str, undisturbed: dict[str, Undisturbed], tmp_path: Path) -> None:
     world = undisturbed[name]
     folder = world.fresh(tmp_path / "here")
     folders = [folder, *(path for path in folder.rglob("*") if path.is_dir())]
@@ -76,7 +72,7 @@ def test_a_folder_that_is_read_only(
     try:
         if _can_write(folder):
             pytest.skip("this user may write to read-only folders (root)")
-        ended = impress(*world.command, cwd=folder)
+        ended = impress_with_faults(*world.command, cwd=folder)
     finally:
         for path in folders:
             path.chmod(0o755)

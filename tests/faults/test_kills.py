@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from commandline import contents
 from commands import COMMANDS, Undisturbed
-from faulty import Ended, FaultyImpress
+from faulty import Ended, impress_with_faults
 
 from impress_format import open_bank, verify_bank
 
@@ -36,53 +36,47 @@ def check_what_is_left(world: Undisturbed, folder: Path) -> None:
     assert {problem.error for problem in verify_bank(bank).problems} <= {"is missing"}
 
 
-def check_it_completes(world: Undisturbed, impress: FaultyImpress, folder: Path) -> None:
-    again = impress(*world.command, cwd=folder, links=world.links)
+def check_it_completes(world: Undisturbed, folder: Path) -> None:
+    again = impress_with_faults(*world.command, cwd=folder, links=world.links)
     assert again.code == 0, again.err
     assert contents(folder) == world.after
 
 
-def kill_and_complete(world: Undisturbed, impress: FaultyImpress, folder: Path, **fault: Any) -> Ended:
+def kill_and_complete(world: Undisturbed, folder: Path, **fault: Any) -> Ended:
     world.fresh(folder)
-    ended = impress(*world.command, cwd=folder, links=world.links, **fault)
+    ended = impress_with_faults(*world.command, cwd=folder, links=world.links, **fault)
     check_what_is_left(world, folder)
-    check_it_completes(world, impress, folder)
+    check_it_completes(world, folder)
     return ended
 
 
 @pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", COMMANDS)
-def test_killed_at_file_operations(
-    name: str, every: bool, undisturbed: dict[str, Undisturbed], impress: FaultyImpress, tmp_path: Path
-) -> None:
+def test_killed_at_file_operations(name: str, every: bool, undisturbed: dict[str, Undisturbed], tmp_path: Path) -> None:
     world = undisturbed[name]
     assert len(world.operations) >= 6
     for at in range(1, len(world.operations) + 1) if every else world.places():
-        ended = kill_and_complete(world, impress, tmp_path / str(at), at=at)
+        ended = kill_and_complete(world, tmp_path / str(at), at=at)
         assert (ended.code, len(ended.operations)) == (SIGKILL, at), ended.err
 
 
 @pytest.mark.parametrize("name", ["create", "add"])
-def test_killed_at_file_operations_where_there_are_no_hard_links(
-    name: str, impress: FaultyImpress, tmp_path: Path
-) -> None:
-    world = Undisturbed.run(impress, tmp_path, name, links=False)
+def test_killed_at_file_operations_where_there_are_no_hard_links(name: str, tmp_path: Path) -> None:
+    world = Undisturbed.run(tmp_path, name, links=False)
     assert "rename" in world.operations
     for at in world.places():
-        ended = kill_and_complete(world, impress, tmp_path / str(at), at=at)
+        ended = kill_and_complete(world, tmp_path / str(at), at=at)
         assert (ended.code, len(ended.operations)) == (SIGKILL, at), ended.err
 
 
 @pytest.mark.slow
-def test_killed_200_times_at_random_moments(
-    undisturbed: dict[str, Undisturbed], impress: FaultyImpress, tmp_path: Path
-) -> None:
+def test_killed_200_times_at_random_moments(undisturbed: dict[str, Undisturbed], tmp_path: Path) -> None:
     moments = random.Random(0)
     runs = killed = 0
     while killed < 200:
         assert runs < 1000
         world = undisturbed[list(COMMANDS)[runs % len(COMMANDS)]]
         after = moments.uniform(0.0, 1.1 * world.seconds)
-        killed += kill_and_complete(world, impress, tmp_path / str(runs), kill_after_s=after).code == SIGKILL
+        killed += kill_and_complete(world, tmp_path / str(runs), kill_after_s=after).code == SIGKILL
         runs += 1
     print(f"\n{killed} of {runs} runs were killed before they ended")

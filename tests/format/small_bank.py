@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from impress_format.bank import Bank
-from impress_format.create import create_bank
-from impress_format.records import BackboneSpec, FitSpec, LayerSpec, MaskPlan, TaskFit, TaskRecord
+from impress_format.create import write_plan
+from impress_format.records import BackboneSpec, LayerSpec, MaskFitRecord, MaskPlan, TaskFitRecord, TaskRecord
 from impress_format.weights import backbone_digest
 
 LAYERS = (LayerSpec(name="a.weight", shape=(5, 7)), LayerSpec(name="b.weight", shape=(3, 5)))
@@ -31,7 +31,7 @@ def spec(seed: int = 0) -> BackboneSpec:
 
 
 def plan(task: str, seed: int, density: float = DENSITY) -> MaskPlan:
-    fit = FitSpec(epochs=1, batch_size=64, lr=4.0, seed=seed + 1)
+    fit = MaskFitRecord(epochs=1, batch_size=64, lr=4.0, seed=seed + 1)
     return MaskPlan(kind="heterogeneous", task=task, density=density, seed=seed, fit=fit)
 
 
@@ -54,14 +54,14 @@ def mask(seed: int) -> dict[str, np.ndarray]:
 
 
 def task_record(bank: Bank, name: str, task: str, masks: int = 2) -> TaskRecord:
-    fit = TaskFit(epochs=3, lr=0.03)
+    fit = TaskFitRecord(epochs=3, lr=0.03)
     basis = bank.basis_digest(masks)
     return TaskRecord(name=name, task=task, basis=basis, accuracy=0.9, train_accuracy=0.95, fit=fit)
 
 
 def make(path: Path, seed: int = 0, *, calibration: bool = False) -> Bank:
     """Three masks, and two tasks over the first two of them; with calibration images if asked."""
-    bank = create_bank(path, spec(seed), PLANS, calibration=calibration)
+    bank = write_plan(path, spec(seed), PLANS, calibration=calibration)
     if calibration:
         bank.write_calibration(PIXELS, [0.25], [0.5])
     for index in range(len(PLANS)):

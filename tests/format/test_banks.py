@@ -18,9 +18,9 @@ import safetensors.numpy
 import small_bank
 
 import impress_format
-from impress_format.bank import check_task_name, open_bank
+from impress_format.bank import open_bank
 from impress_format.container import seal_tensors
-from impress_format.create import create_bank, extend_bank
+from impress_format.create import extend_plan, write_plan
 from impress_format.errors import (
     AmbiguousTask,
     BankMismatch,
@@ -36,6 +36,7 @@ from impress_format.files import remove_abandoned, write_atomically
 from impress_format.locks import exclusive
 from impress_format.plain import machine_tag
 from impress_format.records import MaskPlan
+from impress_format.task_file import check_task_name
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -77,7 +78,7 @@ def test_a_manifest_is_json_that_people_can_read(tmp_path: Path) -> None:
 def test_creating_the_same_bank_again_opens_it(tmp_path: Path) -> None:
     bank = small_bank.make(tmp_path / "a.impress")
     before = contents(bank.path)
-    again = create_bank(bank.path, small_bank.spec(), small_bank.PLANS, calibration=False)
+    again = write_plan(bank.path, small_bank.spec(), small_bank.PLANS, calibration=False)
     assert again == bank
     assert contents(bank.path) == before
 
@@ -96,12 +97,12 @@ def test_creating_another_bank_over_it_is_refused(
     bank = small_bank.make(tmp_path / "a.impress")
     before = contents(bank.path)
     with pytest.raises(BankMismatch, match=words):
-        create_bank(bank.path, small_bank.spec(seed), plans, calibration=False)
+        write_plan(bank.path, small_bank.spec(seed), plans, calibration=False)
     assert contents(bank.path) == before
 
 
 def test_masks_without_a_file_are_missing_until_they_are_written(tmp_path: Path) -> None:
-    bank = create_bank(tmp_path / "a.impress", small_bank.spec(), small_bank.PLANS, calibration=False)
+    bank = write_plan(tmp_path / "a.impress", small_bank.spec(), small_bank.PLANS, calibration=False)
     assert bank.missing_masks() == [0, 1, 2]
     bank.write_mask(1, small_bank.mask(1), 0.5)
     assert bank.missing_masks() == [0, 2]
@@ -117,7 +118,7 @@ def test_a_mask_that_is_there_is_kept(tmp_path: Path) -> None:
 
 
 def test_a_mask_with_another_number_of_ones_is_not_stored(tmp_path: Path) -> None:
-    bank = create_bank(tmp_path / "a.impress", small_bank.spec(), small_bank.PLANS, calibration=False)
+    bank = write_plan(tmp_path / "a.impress", small_bank.spec(), small_bank.PLANS, calibration=False)
     masks = small_bank.mask(0)
     masks["a.weight"][:] = True
     with pytest.raises(FormatError, match="ones"):
@@ -129,11 +130,11 @@ def test_extending_keeps_every_alpha_valid_and_plans_no_mask_twice(tmp_path: Pat
     bank = small_bank.make(tmp_path / "a.impress")
     before = contents(bank.path / "tasks")
     more = small_bank.plan("rotated-digits/180", 14)
-    bigger = extend_bank(bank, [small_bank.PLANS[0], more])
+    bigger = extend_plan(bank, [small_bank.PLANS[0], more])
     assert bigger.manifest.masks == (*small_bank.PLANS, more)
     assert bigger.missing_masks() == [3]
     assert np.array_equal(bigger.read_task("one")[1], small_bank.ALPHA)
-    assert extend_bank(bigger, [more]) == bigger
+    assert extend_plan(bigger, [more]) == bigger
     assert contents(bank.path / "tasks") == before
 
 
@@ -184,18 +185,18 @@ def test_a_mask_trained_as_the_only_one_of_its_task_is_not_trained_again_as_one_
     bank = small_bank.make(tmp_path / "a.impress")
     several = [msgspec.structs.replace(small_bank.PLANS[0], kind="homogeneous"),
                msgspec.structs.replace(small_bank.plan("rotated-digits/0", 31), kind="homogeneous")]  # fmt: skip
-    assert extend_bank(bank, several).manifest.masks == (*small_bank.PLANS, several[1])
+    assert extend_plan(bank, several).manifest.masks == (*small_bank.PLANS, several[1])
 
 
 def test_a_plan_of_which_nothing_was_trained_gives_way(tmp_path: Path) -> None:
-    planned = create_bank(tmp_path / "a.impress", small_bank.spec(), small_bank.PLANS, calibration=True)
+    planned = write_plan(tmp_path / "a.impress", small_bank.spec(), small_bank.PLANS, calibration=True)
     planned.write_calibration(small_bank.PIXELS, [0.25], [0.5])
-    other = create_bank(planned.path, small_bank.spec(1), small_bank.PLANS[:2], calibration=False)
+    other = write_plan(planned.path, small_bank.spec(1), small_bank.PLANS[:2], calibration=False)
     assert (other.backbone.seed, len(other.manifest.masks)) == (1, 2)
     assert list(contents(other.path)) == ["bank.json"]
     other.write_mask(0, small_bank.mask(0), 0.5)
     with pytest.raises(BankMismatch, match="backbone seed 1 there, 0 asked"):
-        create_bank(planned.path, small_bank.spec(), small_bank.PLANS, calibration=True)
+        write_plan(planned.path, small_bank.spec(), small_bank.PLANS, calibration=True)
 
 
 def test_of_two_processes_that_create_one_bank_the_second_compares(
@@ -209,7 +210,7 @@ def test_of_two_processes_that_create_one_bank_the_second_compares(
 
     monkeypatch.setattr("impress_format.create.check_can_create", other_is_faster)
     with pytest.raises(BankMismatch, match="backbone seed 1 there, 2 asked"):
-        create_bank(tmp_path / "a.impress", small_bank.spec(2), small_bank.PLANS, calibration=False)
+        write_plan(tmp_path / "a.impress", small_bank.spec(2), small_bank.PLANS, calibration=False)
     assert open_bank(tmp_path / "a.impress").backbone.seed == 1
 
 
@@ -294,7 +295,7 @@ def test_a_disk_that_refuses_leaves_what_was_there(tmp_path: Path, monkeypatch: 
     with pytest.raises(StorageError, match=os.strerror(code)):
         bank.write_task(small_bank.task_record(bank, "new", "rotated-digits/5"), small_bank.ALPHA)
     with pytest.raises(StorageError):
-        extend_bank(bank, [small_bank.plan("rotated-digits/180", 14)])
+        extend_plan(bank, [small_bank.plan("rotated-digits/180", 14)])
     assert contents(bank.path) == before
 
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from impress_format import ImpressError, verify_bank
-from impress_format.create import create_bank
+from impress_format.create import write_plan
 
 FILES = ("bank.json", "masks/00000.safetensors", "tasks/one.safetensors", "calibration.safetensors")
 GOLDEN = Path(__file__).parents[1] / "golden" / "v1" / "digits.impress"
@@ -30,7 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def one_of_each(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bank with one file of each kind, so that verifying it 40,000 times takes seconds."""
     path = tmp_path_factory.mktemp("damage") / "a.impress"
-    bank = create_bank(path, small_bank.spec(), small_bank.PLANS[:1], calibration=True)
+    bank = write_plan(path, small_bank.spec(), small_bank.PLANS[:1], calibration=True)
     bank.write_calibration(small_bank.PIXELS, [0.25], [0.5])
     bank.write_mask(0, small_bank.mask(0), 0.75)
     bank.write_task(small_bank.task_record(bank, "one", "rotated-digits/1", masks=1), small_bank.ALPHA[:1])

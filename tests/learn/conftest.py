@@ -9,10 +9,12 @@ import pytest
 import torch
 from hypothesis import settings
 
-from impress_learn.backbone import LENET, Backbone, build_backbone
-from impress_learn.streams.data import Images
+from impress_learn.network.backbone import Backbone
+from impress_learn.network.build import build_backbone
+from impress_learn.network.lenet import LENET
+from impress_learn.streams.images import Images
 from impress_learn.streams.load import load_task
-from impress_learn.streams.reference import parse_references
+from impress_learn.streams.reference import parse_reference
 
 settings.register_profile("learn", deadline=None, max_examples=40, derandomize=True)
 settings.load_profile("learn")
@@ -36,5 +38,5 @@ def lenet() -> Backbone:
 @pytest.fixture(scope="session")
 def digits() -> tuple[Images, Images]:
     """Training and test images of the task rotated-digits/0."""
-    data = load_task(parse_references(["rotated-digits/0"])[0], data_dir=Path("nowhere"))
+    data = load_task(parse_reference("rotated-digits/0"), data_dir=Path("nowhere"))
     return data.train, data.test

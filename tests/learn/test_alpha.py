@@ -13,10 +13,11 @@ from torch import Tensor
 from impress_format.errors import TrainingDiverged
 from impress_learn import alpha as alpha_module
 from impress_learn.alpha import fit_alpha
-from impress_learn.backbone import Backbone
-from impress_learn.combine import Basis, effective_weights, make_basis
+from impress_learn.basis import Basis, effective_weights, make_basis
 from impress_learn.evaluate import accuracy
-from impress_learn.streams.data import Images
+from impress_learn.fits import MaskFit, TaskFit
+from impress_learn.network.backbone import Backbone
+from impress_learn.streams.images import Images, transformed
 from impress_learn.streams.rotated import rotate
 from impress_learn.supermask import random_supermask, train_supermask
 
@@ -35,10 +36,9 @@ def few(digits: tuple[Images, Images]) -> Images:
 
 def fit(lenet: Backbone, basis: Basis, images: Images, **changes: Any) -> Tensor:
     """A short fit; `changes` to its settings."""
-    settings: dict[str, Any] = {
-        "epochs": 1, "batch_size": 64, "lr": 0.03, "l1": 0.0, "granularity": 1, "seed": 0, "on_step": lambda: None
-    }  # fmt: skip
-    return fit_alpha(lenet, basis, images, **{**settings, **changes})
+    granularity = changes.pop("granularity", 1)
+    settings = TaskFit(**{"epochs": 1, "batch_size": 64, **changes})
+    return fit_alpha(lenet, basis, images, settings, granularity=granularity, on_step=lambda: None)
 
 
 class Caught:
@@ -127,7 +127,7 @@ def test_learning_leaves_weights_and_basis_as_they_were(lenet: Backbone, basis: 
 def test_learned_alpha_is_right_more_often_than_uniform_alpha_on_a_new_rotation(
     trained_basis: Basis, lenet: Backbone, digits: tuple[Images, Images], granularity: int
 ) -> None:
-    images = rotate(digits[0].subset(torch.arange(600)), 40)
+    images = transformed(digits[0].subset(torch.arange(600)), lambda pixels: rotate(pixels, 40))
     columns = 3 if granularity == 1 else 42
     uniform = torch.full((len(trained_basis), columns), 1.0 / len(trained_basis))
     learned = fit(lenet, trained_basis, images, epochs=15, granularity=granularity)
@@ -140,12 +140,13 @@ def test_learned_alpha_is_right_more_often_than_uniform_alpha_on_a_new_rotation(
 def trained_basis(lenet: Backbone, digits: tuple[Images, Images]) -> Basis:
     """Three masks for the digits turned by 0, 60 and 300 degrees, shortly trained."""
     few = digits[0].subset(torch.arange(512))
-    settings: dict[str, Any] = {"density": 0.1, "epochs": 6, "batch_size": 64, "lr": 4.0, "on_step": lambda: None}
-    masks = [
-        train_supermask(lenet, rotate(few, degrees), score_seed=degrees, order_seed=degrees + 1, **settings)
-        for degrees in (0, 60, 300)
-    ]
-    return make_basis(lenet, masks)
+
+    def mask(degrees: int) -> dict[str, Tensor]:
+        turned = transformed(few, lambda pixels: rotate(pixels, degrees))
+        fit = MaskFit(epochs=6, seed=degrees + 1)
+        return train_supermask(lenet, turned, fit, density=0.1, score_seed=degrees, on_step=lambda: None)
+
+    return make_basis(lenet, [mask(degrees) for degrees in (0, 60, 300)])
 
 
 def test_absurd_learning_rate_diverges_with_step_and_lr_in_the_message(

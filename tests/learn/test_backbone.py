@@ -13,8 +13,12 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from impress_format.errors import BackboneMismatch, UsageError
-from impress_learn.backbone import LENET, Backbone, build_backbone, calibrate, rebuild_backbone
-from impress_learn.streams.data import Images
+from impress_learn.fits import MaskFit
+from impress_learn.network.backbone import Backbone
+from impress_learn.network.build import build_backbone, rebuild_backbone
+from impress_learn.network.lenet import LENET
+from impress_learn.network.norm_statistics import with_statistics
+from impress_learn.streams.images import Images
 from impress_learn.supermask import random_supermask, train_supermask
 
 Init = Literal["signed-constant", "kaiming-normal"]
@@ -198,12 +202,9 @@ def test_training_batch_norm_on_single_images_is_refused_with_words(
         train_supermask(
             resnet18,
             digits[0].subset(torch.arange(2)),
+            MaskFit(epochs=1, batch_size=1),
             density=0.5,
-            epochs=1,
-            batch_size=1,
-            lr=0.1,
             score_seed=0,
-            order_seed=0,
             on_step=lambda: None,
         )
 
@@ -250,7 +251,7 @@ def test_calibrated_network_answers_for_one_image_as_batch_statistics_did(
     effective = half_of(resnet18)
     calibration, _ = digits[0].batch(slice(0, 256))
     images, _ = digits[1].batch(slice(0, 6))
-    calibrated = calibrate(resnet18, effective, calibration)
+    calibrated = with_statistics(resnet18, effective, calibration)
     with torch.no_grad():
         alone = torch.cat([resnet18(calibrated, image[None]) for image in images])
         expected = resnet18_in_plain_functions(effective, calibration, images)
@@ -266,7 +267,7 @@ def test_calibrated_network_gives_one_image_the_logits_it_had_in_the_batch(
     batch, _ = digits[0].batch(slice(0, 256))
     with torch.no_grad():
         together = resnet18(effective, batch)
-        calibrated = calibrate(resnet18, effective, batch)
+        calibrated = with_statistics(resnet18, effective, batch)
         alone = torch.cat([resnet18(calibrated, image[None]) for image in batch[:6]])
     torch.testing.assert_close(alone, together[:6], rtol=0.0, atol=0.02 * float(together.abs().max()))
 
@@ -276,11 +277,11 @@ def test_calibration_forgets_the_images_and_weights_before(resnet18: Backbone, d
     calibration, _ = digits[0].batch(slice(0, 64))
     image, _ = digits[1].batch(slice(0, 1))
     with torch.no_grad():
-        calibrated = calibrate(resnet18, effective, calibration)
+        calibrated = with_statistics(resnet18, effective, calibration)
         first = resnet18(calibrated, image)
-        calibrate(resnet18, resnet18.weights, calibration.flip(3) * 3.0)
+        with_statistics(resnet18, resnet18.weights, calibration.flip(3) * 3.0)
         assert torch.equal(resnet18(calibrated, image), first)
-        again = calibrate(resnet18, effective, calibration)
+        again = with_statistics(resnet18, effective, calibration)
         assert torch.equal(resnet18(again, image), first)
 
 
@@ -290,15 +291,12 @@ def test_frozen_weights_are_the_same_after_training_and_calibration(digits: tupl
     masks = train_supermask(
         backbone,
         digits[0].subset(torch.arange(64)),
+        MaskFit(epochs=2, batch_size=32, lr=1.0),
         density=0.5,
-        epochs=2,
-        batch_size=32,
-        lr=1.0,
         score_seed=0,
-        order_seed=0,
         on_step=lambda: None,
     )
-    calibrate(
+    with_statistics(
         backbone, {name: w * masks[name] for name, w in backbone.weights.items()}, digits[0].batch(slice(0, 64))[0]
     )
     assert all(torch.equal(parameter, before[name]) for name, parameter in backbone.module.named_parameters())

@@ -3,35 +3,41 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from impress_format.bank import Bank
-from impress_format.create import create_bank
+from impress_format.create import write_plan
 from impress_format.errors import BankMismatch, OutOfMemory, UsageError
-from impress_format.records import TaskFit, TaskRecord
-from impress_learn import create as create_module
+from impress_format.records import TaskFitRecord, TaskRecord
 from impress_learn import evaluate as evaluate_module
-from impress_learn.backbone import Backbone, build_backbone
-from impress_learn.create import keep_calibration_images, train_missing_masks
+from impress_learn import train_masks as train_module
 from impress_learn.evaluate import (
     Accuracy,
-    LoadedBank,
+    Item,
     accuracy,
-    evaluate_masks,
-    evaluate_tasks,
-    load_bank,
-    wrong_mask_accuracy,
+    mask_items,
+    measure,
+    own_weights,
+    task_items,
     wrong_masks,
+    wrong_weights,
 )
+from impress_learn.fits import MaskFit
+from impress_learn.jobs import evaluate
+from impress_learn.loaded import LoadedBank, load_bank
+from impress_learn.network.backbone import Backbone
+from impress_learn.network.build import build_backbone
 from impress_learn.plan import plan_masks
-from impress_learn.streams.data import Images, TaskData
-from impress_learn.streams.load import load_task
-from impress_learn.streams.reference import Reference, parse_references
+from impress_learn.streams.images import Images
+from impress_learn.streams.load import TaskData, load_task
+from impress_learn.streams.reference import Reference, parse_reference, parse_references
+from impress_learn.train_masks import keep_calibration_images, train_missing_masks
 
 CPU = torch.device("cpu")
 NOWHERE = Path("nowhere")
@@ -50,16 +56,12 @@ def planned(
     """A bank with one epoch planned for each mask, nothing trained."""
     plans = plan_masks(
         parse_references(texts),
+        MaskFit(epochs=1, lr=lr, holdout=holdout),
         masks_per_task=masks_per_task,
         random_masks=random_masks,
         density=0.1,
-        epochs=1,
-        batch_size=64,
-        lr=lr,
-        holdout=holdout,
-        seed=0,
     )
-    return create_bank(path, backbone.spec, plans, calibration=backbone.has_batch_norm)
+    return write_plan(path, backbone.spec, plans, calibration=backbone.has_batch_norm)
 
 
 def train(bank: Bank) -> None:
@@ -74,7 +76,7 @@ def store(bank: Bank, name: str, task: str, alpha: np.ndarray, granularity: int 
         basis=bank.basis_digest(len(alpha)),
         accuracy=0.0,
         train_accuracy=0.0,
-        fit=TaskFit(epochs=1, lr=0.1, holdout=holdout),
+        fit=TaskFitRecord(epochs=1, lr=0.1, holdout=holdout),
         granularity=granularity,
     )
     bank.write_task(record, alpha.astype(np.float32))
@@ -158,25 +160,29 @@ def test_bank_of_one_task_has_no_wrong_mask(lenet: Backbone, tmp_path: Path) -> 
         wrong_masks(bank, "rotated-digits/0")
 
 
+def measured(loaded: LoadedBank, items: Sequence[Item], *, wrong: bool = False) -> list[Accuracy]:
+    weights_of = wrong_weights(loaded) if wrong else own_weights(loaded)
+    return measure(loaded, items, weights_of, holdout=0.0, data_dir=NOWHERE, on_item=lambda: None)
+
+
 def test_wrong_mask_accuracy_is_the_mean_over_wrong_masks(loaded: LoadedBank, digits: tuple[Images, Images]) -> None:
     _, test = digits
     each = [accuracy(loaded.backbone, loaded.mask_weights(index), test, None) for index in (1, 2)]
-    assert wrong_mask_accuracy(loaded, TASKS[0], test) == pytest.approx(sum(each) / 2)
+    (found,) = measured(loaded, mask_items(loaded.bank)[:1], wrong=True)
+    assert found.accuracy == pytest.approx(sum(each) / 2)
 
 
 def test_masks_are_right_on_their_own_task_and_wrong_ones_are_not(loaded: LoadedBank) -> None:
-    calls: list[None] = []
-    own = evaluate_masks(loaded, wrong=False, holdout=0.0, data_dir=NOWHERE, on_task=lambda: calls.append(None))
-    control = evaluate_masks(loaded, wrong=True, holdout=0.0, data_dir=NOWHERE, on_task=lambda: None)
+    own = measured(loaded, mask_items(loaded.bank))
+    control = measured(loaded, mask_items(loaded.bank), wrong=True)
     assert [(one.task, one.samples) for one in own] == [(task, 500) for task in TASKS]
     assert [one.accuracy for one in own] == [loaded.bank.read_mask_record(index).accuracy for index in range(3)]
     assert min(one.accuracy for one in own) > max(one.accuracy for one in control) + 0.1
-    assert len(calls) == 4
 
 
 def test_tasks_are_measured_on_their_own_images(loaded: LoadedBank) -> None:
     names = ["only-0-1", "only-1-1", "only-2-7"]
-    found = evaluate_tasks(loaded, names, wrong=False, holdout=0.0, data_dir=NOWHERE, on_task=lambda: None)
+    found = measured(loaded, task_items(loaded.bank, names))
     assert [(one.task, one.name) for one in found] == list(zip(TASKS, names, strict=True))
     assert [one.accuracy for one in found] == [loaded.bank.read_mask_record(index).accuracy for index in range(3)]
 
@@ -192,14 +198,14 @@ def held_out(lenet: Backbone, tmp_path_factory: pytest.TempPathFactory) -> Loade
 
 
 def evaluate_at(loaded: LoadedBank, name: str, holdout: float) -> Accuracy:
-    (found,) = evaluate_tasks(loaded, [name], wrong=False, holdout=holdout, data_dir=NOWHERE, on_task=lambda: None)
+    (found,) = evaluate(loaded.bank.path, [name], holdout=holdout, data_dir=NOWHERE)
     return found
 
 
 def test_held_out_images_are_measured_where_asked_for(held_out: LoadedBank) -> None:
     for holdout, images in ((0.2, 259), (0.1, 130)):
         found = evaluate_at(held_out, "fifth", holdout)
-        held = load_task(parse_references([TASKS[2]])[0], data_dir=NOWHERE, holdout=holdout).validation
+        held = load_task(parse_reference(TASKS[2]), data_dir=NOWHERE, holdout=holdout).validation
         assert (found.samples, found.images) == (images, "held-out")
         assert found.accuracy == accuracy(held_out.backbone, held_out.mask_weights(0), held, None)
     assert evaluate_at(held_out, "fifth", 0.0).images == "test"
@@ -211,7 +217,7 @@ def test_images_that_a_task_or_a_mask_was_trained_on_are_not_called_held_out(
     with pytest.raises(UsageError, match=r"`holdout` 0.2: tenth .* was trained on all but 0.1"):
         evaluate_at(held_out, "tenth", 0.2)
     with pytest.raises(UsageError, match=r"`holdout` 0.3: mask 0 .* was trained on all but 0.2"):
-        evaluate_masks(held_out, wrong=False, holdout=0.3, data_dir=NOWHERE, on_task=lambda: None)
+        evaluate(held_out.bank.path, basis=True, holdout=0.3, data_dir=NOWHERE)
     store(loaded.bank, "honest", TASKS[0], np.array([[1.0] * 3]), holdout=0.1)
     with pytest.raises(UsageError, match=r"mask 0 \(rotated-digits/0\) was trained on these images"):
         evaluate_at(loaded, "honest", 0.1)
@@ -219,17 +225,16 @@ def test_images_that_a_task_or_a_mask_was_trained_on_are_not_called_held_out(
 
 def test_bank_of_random_masks_has_no_mask_to_measure(lenet: Backbone, tmp_path: Path) -> None:
     bank = planned(tmp_path / "b.impress", lenet, "rotated-digits/0", masks_per_task=0, random_masks=1)
-    train(bank)
     with pytest.raises(BankMismatch, match="random masks only"):
-        evaluate_masks(load_bank(bank, CPU), wrong=False, holdout=0.0, data_dir=NOWHERE, on_task=lambda: None)
+        mask_items(bank)
 
 
 @pytest.fixture(scope="module")
 def with_batch_norm(tmp_path_factory: pytest.TempPathFactory) -> LoadedBank:
     """A bank over ResNet-18: one mask trained on 320 digits, one random."""
 
-    def few(reference: Reference, *, data_dir: Path, holdout: float = 0.0) -> TaskData:
-        data = load_task(reference, data_dir=data_dir, holdout=holdout)
+    def few(reference: Reference, *, data_dir: Path, **settings: Any) -> TaskData:
+        data = load_task(reference, data_dir=data_dir, **settings)
         return dataclasses.replace(
             data,
             source_train=data.source_train.subset(torch.arange(320)),
@@ -241,7 +246,7 @@ def with_batch_norm(tmp_path_factory: pytest.TempPathFactory) -> LoadedBank:
     assert bank.manifest.calibration
     keep_calibration_images(bank, parse_references(TASKS[:1]), data_dir=NOWHERE, holdout=0.0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(create_module, "load_task", few)
+        patch.setattr(train_module, "load_task", few)
         train(bank)
     return load_bank(bank, CPU)
 

@@ -6,8 +6,8 @@ import errno
 import os
 import shutil
 import stat
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -24,14 +24,16 @@ from impress_format.errors import (
     UsageError,
 )
 from impress_format.verify import verify_bank
-from impress_learn import create as create_module
 from impress_learn import supermask as supermask_module
 from impress_learn import tasks as tasks_module
+from impress_learn import train_masks as train_module
+from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.jobs import Watch, add_tasks, create_bank, evaluate, extend_bank, update_task
 from impress_learn.memory import explain_memory
 
 MASKS = ("rotated-digits/0:180:90",)
-QUICK: Any = {"epochs": 1}
+QUICK_MASKS = MaskFit(epochs=1)
+QUICK = TaskFit(epochs=1)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -43,8 +45,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two masks, and one task that was learned over them."""
     path = tmp_path_factory.mktemp("small") / "small.impress"
-    create_bank(path, MASKS, **QUICK)
-    add_tasks(path, ["rotated-digits/45"], **QUICK)
+    create_bank(path, MASKS, fit=QUICK_MASKS)
+    add_tasks(path, ["rotated-digits/45"], fit=QUICK)
     return path
 
 
@@ -72,16 +74,16 @@ def test_every_job_given_again_succeeds_and_changes_nothing(bank: Path) -> None:
     before = contents(bank)
     remarks: list[str] = []
     watch = Watch(remark=remarks.append)
-    assert create_bank(bank, MASKS, **QUICK, watch=watch) == open_bank(bank)
-    assert extend_bank(bank, MASKS, **QUICK, watch=watch) == open_bank(bank)
-    (task,) = add_tasks(bank, ["rotated-digits/45"], **QUICK, watch=watch)
+    assert create_bank(bank, MASKS, fit=QUICK_MASKS, watch=watch) == open_bank(bank)
+    assert extend_bank(bank, MASKS, fit=QUICK_MASKS, watch=watch) == open_bank(bank)
+    (task,) = add_tasks(bank, ["rotated-digits/45"], fit=QUICK, watch=watch)
     assert (task.name, task.seconds) == ("rotated-digits-45", 0.0)
     assert len(remarks) == 3
     assert contents(bank) == before
 
 
 def test_what_is_stored_already_is_listed_beside_what_is_learned(bank: Path) -> None:
-    tasks = add_tasks(bank, ["rotated-digits/44:46"], **QUICK)
+    tasks = add_tasks(bank, ["rotated-digits/44:46"], fit=QUICK)
     assert [(task.name, task.seconds > 0) for task in tasks] == [
         ("rotated-digits-44", True), ("rotated-digits-45", False),
     ]  # fmt: skip
@@ -108,11 +110,11 @@ def test_after_a_first_mask_that_diverged_the_advice_can_be_followed(
     def diverges(*_: object, **__: object) -> None:
         raise TrainingDiverged("training diverged at step 3: lower the learning rate, for example `lr` 0.4")
 
-    monkeypatch.setattr(create_module, "train_supermask", diverges)
+    monkeypatch.setattr(train_module, "train_supermask", diverges)
     with pytest.raises(TrainingDiverged, match="for example `lr` "):
-        create_bank(path, MASKS, **QUICK)
+        create_bank(path, MASKS, fit=QUICK_MASKS)
     monkeypatch.undo()
-    assert create_bank(path, MASKS, **QUICK, lr=1.0).missing_masks() == []
+    assert create_bank(path, MASKS, fit=MaskFit(epochs=1, lr=1.0)).missing_masks() == []
 
 
 @pytest.mark.usefixtures("nothing_is_trained")
@@ -131,9 +133,9 @@ def test_a_disk_that_takes_nothing_is_found_before_training(
 
     monkeypatch.setattr(os, "fsync", full)
     for job in (
-        lambda: add_tasks(bank, ["rotated-digits/46"], **QUICK),
-        lambda: update_task(bank, "rotated-digits-45", "rotated-digits/46", **QUICK),
-        lambda: extend_bank(bank, ["rotated-digits/10"], **QUICK),
+        lambda: add_tasks(bank, ["rotated-digits/46"], fit=QUICK),
+        lambda: update_task(bank, "rotated-digits-45", "rotated-digits/46", fit=QUICK),
+        lambda: extend_bank(bank, ["rotated-digits/10"], fit=QUICK_MASKS),
     ):
         with pytest.raises(StorageError, match=f"{os.strerror(code)}. Nothing was started"):
             job()
@@ -147,15 +149,15 @@ def test_missing_calibration_images_are_found_before_a_mask_is_trained(tmp_path:
     create_bank(path, references, backbone="timm:test_resnet", masks_per_task=0, random_masks=1)
     (path / "calibration.safetensors").unlink()
     with pytest.raises(FormatError, match=r"calibration.safetensors: is missing"):
-        extend_bank(path, references, **QUICK)
+        extend_bank(path, references, fit=QUICK_MASKS)
 
 
 @pytest.mark.usefixtures("nothing_is_trained")
 def test_a_taken_name_is_found_before_training(bank: Path) -> None:
     with pytest.raises(TaskExists, match="rotated-digits-45"):
-        add_tasks(bank, ["rotated-digits/44:46"], epochs=2)
+        add_tasks(bank, ["rotated-digits/44:46"], fit=TaskFit(epochs=2))
     with pytest.raises(TaskExists, match="rotated-digits-45"):
-        add_tasks(bank, ["rotated-digits/46"], name="rotated-digits-45", **QUICK)
+        add_tasks(bank, ["rotated-digits/46"], name="rotated-digits-45", fit=QUICK)
 
 
 @pytest.mark.usefixtures("nothing_is_trained")
@@ -172,9 +174,11 @@ def test_settings_are_named_by_their_fields(bank: Path) -> None:
 @pytest.mark.usefixtures("nothing_is_trained")
 def test_a_basis_that_saw_the_images_cannot_be_measured_on_them(bank: Path) -> None:
     for job in (
-        lambda: add_tasks(bank, ["rotated-digits/46"], holdout=0.1, **QUICK),
-        lambda: add_tasks(bank, ["permuted-digits/46"], holdout=0.1, **QUICK),  # the same images, in another order
-        lambda: update_task(bank, "rotated-digits-45", "rotated-digits/46", holdout=0.1, **QUICK),
+        lambda: add_tasks(bank, ["rotated-digits/46"], fit=replace(QUICK, holdout=0.1)),
+        lambda: add_tasks(
+            bank, ["permuted-digits/46"], fit=replace(QUICK, holdout=0.1)
+        ),  # the same images, in another order
+        lambda: update_task(bank, "rotated-digits-45", "rotated-digits/46", fit=replace(QUICK, holdout=0.1)),
         lambda: evaluate(bank, holdout=0.1),
     ):
         with pytest.raises(UsageError, match=r"`holdout` 0.1: .* was trained on"):
@@ -182,12 +186,12 @@ def test_a_basis_that_saw_the_images_cannot_be_measured_on_them(bank: Path) -> N
 
 
 def test_an_honest_basis_and_the_images_of_another_source_may_be(bank: Path, mnist_dir: Path) -> None:
-    honest = create_bank(bank.with_name("honest.impress"), MASKS, holdout=0.1, **QUICK).path
-    (task,) = add_tasks(honest, ["rotated-digits/46"], holdout=0.1, **QUICK)
+    honest = create_bank(bank.with_name("honest.impress"), MASKS, fit=replace(QUICK_MASKS, holdout=0.1)).path
+    (task,) = add_tasks(honest, ["rotated-digits/46"], fit=replace(QUICK, holdout=0.1))
     assert task.images == "held-out"
     (found,) = evaluate(honest, holdout=0.1)
     assert (found.accuracy, found.images, found.samples) == (task.accuracy, "held-out", 130)
-    (other,) = add_tasks(bank, ["rotated-mnist/3"], holdout=0.9, shots=2, data_dir=mnist_dir, **QUICK)
+    (other,) = add_tasks(bank, ["rotated-mnist/3"], fit=replace(QUICK, holdout=0.9, shots=2), data_dir=mnist_dir)
     assert other.images == "held-out"
 
 
@@ -199,10 +203,10 @@ def test_an_update_beside_another_is_refused_and_loses_nothing(bank: Path) -> No
 
     def another(_: int) -> None:
         with pytest.raises(StorageError, match="another process is updating task rotated-digits-45") as refused:
-            update_task(bank, "rotated-digits-45", "rotated-digits/50", **QUICK)
+            update_task(bank, "rotated-digits-45", "rotated-digits/50", fit=QUICK)
         inside.append(str(refused.value))
 
-    updated = update_task(bank, "rotated-digits-45", "rotated-digits/46", **QUICK, watch=Watch(begin=another))
+    updated = update_task(bank, "rotated-digits-45", "rotated-digits/46", fit=QUICK, watch=Watch(begin=another))
     assert len(inside) == 1
     assert updated.task == "rotated-digits/46"
     assert not list((bank / "tasks").glob(".*"))
@@ -216,7 +220,7 @@ def test_a_task_that_was_changed_during_its_update_stays(bank: Path) -> None:
         opened.write_task(record, -alpha, replace=True)
 
     with pytest.raises(BankMismatch, match="was changed by another process meanwhile"):
-        update_task(bank, "rotated-digits-45", "rotated-digits/46", **QUICK, watch=Watch(begin=changed))
+        update_task(bank, "rotated-digits-45", "rotated-digits/46", fit=QUICK, watch=Watch(begin=changed))
     assert (opened.read_task("rotated-digits-45")[1] == -alpha).all()
     assert verify_bank(bank).ok
 
@@ -226,10 +230,12 @@ def test_two_creates_at_once_do_not_share_a_bank(tmp_path: Path) -> None:
 
     def another(_: int) -> None:
         with pytest.raises(StorageError, match="another process is working"):
-            create_bank(path, MASKS, seed=2, masks_per_task=0, random_masks=1)
+            create_bank(path, MASKS, fit=MaskFit(seed=2), masks_per_task=0, random_masks=1)
 
     watch = Watch(begin=another)
-    assert create_bank(path, MASKS, seed=1, masks_per_task=0, random_masks=1, watch=watch).backbone.seed == 1
+    assert (
+        create_bank(path, MASKS, fit=MaskFit(seed=1), masks_per_task=0, random_masks=1, watch=watch).backbone.seed == 1
+    )
 
 
 # Memory
@@ -259,4 +265,4 @@ def test_a_batch_that_does_not_fit_names_a_smaller_one(bank: Path, monkeypatch: 
     with pytest.raises(
         OutOfMemory, match=r"learning rotated-digits-46 with batches of 512 images.*try `batch_size` 128"
     ):
-        add_tasks(bank, ["rotated-digits/46"], batch_size=512, **QUICK)
+        add_tasks(bank, ["rotated-digits/46"], fit=replace(QUICK, batch_size=512))

@@ -13,26 +13,19 @@ from hypothesis import strategies as st
 
 from impress_format.errors import BankMismatch, UsageError
 from impress_format.records import BackboneSpec, LayerSpec, MaskPlan
-from impress_learn.plan import check_same_shape, plan_masks, require_fit
-from impress_learn.schedule import mask_epochs, steps_per_epoch, task_epochs, train_images
-from impress_learn.streams.catalog import STREAMS
+from impress_learn.fits import MaskFit, TaskFit, mask_fit, steps_per_epoch, task_fit
+from impress_learn.held_out import count_training
+from impress_learn.plan import check_fits_bank, check_same_shape, plan_masks
 from impress_learn.streams.reference import Reference, parse_references
+from impress_learn.streams.table import STREAMS
 
-GOOD: dict[str, Any] = {
-    "masks_per_task": 1,
-    "random_masks": 0,
-    "density": 0.1,
-    "epochs": 2,
-    "batch_size": 64,
-    "lr": 4.0,
-    "holdout": 0.0,
-    "seed": 0,
-}
+GOOD: dict[str, Any] = {"masks_per_task": 1, "random_masks": 0, "density": 0.1}
 
 
 def plan(*texts: str, **changes: Any) -> tuple[MaskPlan, ...]:
     """A plan with good settings, but for `changes`."""
-    return plan_masks(parse_references(texts), **{**GOOD, **changes})
+    kinds = {name: changes.pop(name) for name in GOOD if name in changes}
+    return plan_masks(parse_references(texts), MaskFit(**{"epochs": 2, **changes}), **{**GOOD, **kinds})
 
 
 def seeds(plans: tuple[MaskPlan, ...]) -> list[int]:
@@ -154,16 +147,26 @@ def test_an_epoch_is_its_whole_batches_and_one_at_least(images: int, batch: int,
 
 @given(images=st.integers(1, 100_000), batch=st.integers(1, 1000))
 def test_default_epochs_are_three_or_as_many_as_make_the_least_number_of_steps(images: int, batch: int) -> None:
-    for epochs, least in ((mask_epochs(images, batch), 1000), (task_epochs(images, batch), 500)):
+    records = MaskFit(batch_size=batch).record(images), TaskFit(batch_size=batch).record(images)
+    for epochs, least in ((records[0].epochs, 1000), (records[1].epochs, 500)):
         assert epochs >= 3
         assert epochs * steps_per_epoch(images, batch) >= least
         assert epochs == 3 or (epochs - 1) * steps_per_epoch(images, batch) < least
 
 
 def test_default_epochs_of_known_streams() -> None:
-    assert mask_epochs(60_000, 64) == 3
-    assert mask_epochs(1297, 64) == 50
-    assert task_epochs(1297, 128) == 50
+    assert MaskFit().record(60_000).epochs == 3
+    assert MaskFit().record(1297).epochs == 50
+    assert TaskFit().record(1297).epochs == 50
+
+
+def test_a_stored_record_gives_its_fit_back() -> None:
+    fits = (
+        MaskFit(epochs=2, batch_size=8, lr=0.5, holdout=0.25, seed=9),
+        TaskFit(epochs=2, batch_size=8, lr=0.5, l1=0.1, shots=3, holdout=0.25, seed=9),
+    )
+    assert mask_fit(fits[0].record(100)) == fits[0]
+    assert task_fit(fits[1].record(100)) == fits[1]
 
 
 @pytest.mark.parametrize(
@@ -176,12 +179,14 @@ def test_default_epochs_of_known_streams() -> None:
     ],
 )
 def test_images_a_task_is_learned_from(stream: str, holdout: float, shots: int | None, images: int) -> None:
-    assert train_images(STREAMS[stream], holdout, shots) == images
+    assert count_training(STREAMS[stream], holdout, shots) == images
 
 
 def coloured(reference: Reference) -> Reference:
     """The same task with images of three channels."""
-    return replace(reference, stream=replace(reference.stream, input_shape=(3, 28, 28)))
+    return replace(
+        reference, stream=replace(reference.stream, source=replace(reference.stream.source, input_shape=(3, 28, 28)))
+    )
 
 
 def test_references_of_one_shape_give_the_stream_a_bank_is_made_for() -> None:
@@ -201,6 +206,6 @@ def test_reference_that_does_not_fit_the_bank_is_refused_by_name() -> None:
         arch="none", init="signed-constant", seed=0, input_shape=(1, 28, 28), classes=10,
         layers=(LayerSpec(name="a", shape=(1, 1)),), digest="",
     )  # fmt: skip
-    require_fit([first, second], spec)
+    check_fits_bank([first, second], spec)
     with pytest.raises(BankMismatch, match=r"rotated-mnist/1 has images of shape \(3, 28, 28\)"):
-        require_fit([first, coloured(second)], spec)
+        check_fits_bank([first, coloured(second)], spec)

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from impress_format.errors import InvalidReference
-from impress_learn.streams.catalog import STREAMS
-from impress_learn.streams.reference import parse_references
+from impress_format.task_file import check_task_name
+from impress_learn.streams.reference import Reference, parse_reference, parse_references
+from impress_learn.streams.table import STREAMS
 
 HEAVY = ("torch", "torchvision", "timm")
 
 
-def keys(*texts: str) -> list[int]:
+def keys(*texts: str) -> list[int | str]:
     return [reference.key for reference in parse_references(texts)]
 
 
@@ -26,6 +28,26 @@ def test_a_reference_is_its_text(stream: str) -> None:
     assert (reference.stream.name, reference.key) == (stream, 30)
     assert str(reference) == f"{stream}/30"
     assert reference.default_name == f"{stream}-30"
+
+
+@given(path=st.text(min_size=1, max_size=300))
+def test_a_key_may_be_a_path_and_its_name_is_a_legal_one(path: str) -> None:
+    folder = Reference(replace(STREAMS["rotated-digits"], name="folder"), path)
+    assert str(folder) == f"folder:{path}"
+    assert check_task_name(folder.default_name) == folder.default_name
+
+
+def test_paths_that_read_alike_get_names_of_their_own() -> None:
+    stream = replace(STREAMS["rotated-digits"], name="folder")
+    names = [Reference(stream, path).default_name for path in ("/a b/c", "/a-b/c", "/" + 90 * "x", "/" + 91 * "x")]
+    assert len(set(names)) == 4
+    assert names[0].startswith("folder-a-b-c-")
+
+
+def test_one_reference_is_one_task() -> None:
+    assert str(parse_reference("rotated-mnist/30")) == "rotated-mnist/30"
+    with pytest.raises(InvalidReference, match="rotated-mnist/0:3 names 3 tasks: one is expected"):
+        parse_reference("rotated-mnist/0:3")
 
 
 @given(start=st.integers(0, 359), stop=st.integers(1, 360), step=st.integers(1, 400))
@@ -164,9 +186,9 @@ def test_slice_of_too_many_tasks_is_refused_at_once() -> None:
     "module",
     [
         "impress_learn.streams.reference",
-        "impress_learn.streams.catalog",
+        "impress_learn.streams.table",
         "impress_learn.plan",
-        "impress_learn.schedule",
+        "impress_learn.fits",
     ],
 )
 def test_describing_tasks_and_plans_does_not_import_torch(module: str) -> None:

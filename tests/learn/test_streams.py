@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.error import URLError
 
@@ -17,25 +18,35 @@ from torch import Tensor
 from torchvision.datasets import MNIST
 
 from impress_format.errors import DataError, UsageError
-from impress_learn.streams import load as load_module
-from impress_learn.streams.data import Images, hold_out, normalise, take_shots
-from impress_learn.streams.load import load_task
+from impress_learn.fits import MaskFit
+from impress_learn.network.backbone import Backbone
+from impress_learn.streams import images as images_module
+from impress_learn.streams.digits import load_digits
+from impress_learn.streams.images import Images, ImagesInMemory, MappedImages, normalise, transformed
+from impress_learn.streams.load import hold_out, load_task, take_shots
+from impress_learn.streams.mnist import default_data_dir, load_mnist, mnist_problem
 from impress_learn.streams.permuted import permute
-from impress_learn.streams.reference import parse_references
+from impress_learn.streams.reference import Reference, parse_reference
 from impress_learn.streams.rotated import rotate
-from impress_learn.streams.sources import default_data_dir, load_digits, load_mnist, mnist_problem
+from impress_learn.streams.stream import Key
+from impress_learn.supermask import train_supermask
 
 NOWHERE = Path("nowhere")
 
 
-def images_of(pixels: Tensor, labels: Tensor | None = None) -> Images:
+def images_of(pixels: Tensor, labels: Tensor | None = None) -> ImagesInMemory:
     """Images with plain normalisation, numbered labels where none are given."""
-    return Images(pixels, torch.arange(len(pixels)) if labels is None else labels, mean=(0.5,), std=(0.25,))
+    return ImagesInMemory(pixels, torch.arange(len(pixels)) if labels is None else labels, mean=(0.5,), std=(0.25,))
 
 
-def noise(count: int, side: int = 28, channels: int = 1) -> Images:
+def noise(count: int, side: int = 28, channels: int = 1) -> Tensor:
     generator = torch.Generator().manual_seed(0)
-    return images_of(torch.randint(0, 256, (count, channels, side, side), generator=generator).to(torch.uint8))
+    return torch.randint(0, 256, (count, channels, side, side), generator=generator).to(torch.uint8)
+
+
+def all_of(images: Images) -> Tensor:
+    """Every image, uint8."""
+    return images.pixels_of(slice(None))
 
 
 def block(side: int = 28) -> Tensor:
@@ -52,7 +63,7 @@ def test_embedded_digits_are_those_of_scikit_learn() -> None:
     reference = sklearn.datasets.load_digits()
     train, test = load_digits()
     assert torch.cat([train.labels, test.labels]).tolist() == reference.target.tolist()
-    large = torch.cat([train.pixels, test.pixels])[:, 0].double().numpy()
+    large = torch.cat([all_of(train), all_of(test)])[:, 0].double().numpy()
 
     # Bilinear, aligned at the edges: row r of 28 lies at (r + 0.5) * 8 / 28 - 0.5 of the 8 rows there are.
     place = np.clip((np.arange(28) + 0.5) * 8 / 28 - 0.5, 0, 7)
@@ -66,15 +77,17 @@ def test_digits_are_split_1297_to_500_and_always_alike() -> None:
     load_digits.cache_clear()
     again = load_digits()
     assert (len(train), len(test)) == (1297, 500)
-    assert train.pixels.shape[1:] == (1, 28, 28)
-    assert train.pixels.dtype == torch.uint8
-    assert torch.equal(again[0].pixels, train.pixels)
-    assert torch.equal(again[1].pixels, test.pixels)
+    assert all_of(train).shape[1:] == (1, 28, 28)
+    assert all_of(train).dtype == torch.uint8
+    assert torch.equal(all_of(again[0]), all_of(train))
+    assert torch.equal(all_of(again[1]), all_of(test))
 
 
 def test_no_test_digit_is_a_training_digit() -> None:
     train, test = load_digits()
-    assert not {image.numpy().tobytes() for image in train.pixels} & {image.numpy().tobytes() for image in test.pixels}
+    assert not {image.numpy().tobytes() for image in all_of(train)} & {
+        image.numpy().tobytes() for image in all_of(test)
+    }
 
 
 def test_normalised_training_digits_have_mean_0_and_deviation_1() -> None:
@@ -99,13 +112,13 @@ def test_normalise_subtracts_the_mean_and_divides_by_the_deviation_of_each_chann
 @pytest.mark.parametrize(("degrees", "quarters"), [(90, 1), (180, 2), (270, 3)])
 def test_rotation_by_quarters_is_exact_and_counter_clockwise(degrees: int, quarters: int) -> None:
     images = noise(4)
-    expected = torch.rot90(images.pixels, quarters, dims=(2, 3))
-    assert int((rotate(images, degrees).pixels.int() - expected.int()).abs().max()) <= 1
+    expected = torch.rot90(images, quarters, dims=(2, 3))
+    assert int((rotate(images, degrees).int() - expected.int()).abs().max()) <= 1
 
 
 @pytest.mark.parametrize("degrees", [30, 60])
 def test_a_key_turns_what_is_right_of_the_centre_upwards(degrees: int) -> None:
-    turned = rotate(images_of(block()), degrees).pixels[0, 0].double().numpy()
+    turned = rotate(block(), degrees)[0, 0].double().numpy()
     rows, columns = np.indices(turned.shape) - 13.5
     angle = np.degrees(np.arctan2(-(turned * rows).sum(), (turned * columns).sum()))
     assert angle == pytest.approx(degrees, abs=1.0)
@@ -113,31 +126,31 @@ def test_a_key_turns_what_is_right_of_the_centre_upwards(degrees: int) -> None:
 
 def test_rotation_by_0_changes_nothing() -> None:
     images = noise(3)
-    assert torch.equal(rotate(images, 0).pixels, images.pixels)
+    assert torch.equal(rotate(images, 0), images)
 
 
 def test_rotation_by_180_twice_is_the_identity_up_to_rounding() -> None:
     images = noise(3)
-    assert int((rotate(rotate(images, 180), 180).pixels.int() - images.pixels.int()).abs().max()) <= 1
+    assert int((rotate(rotate(images, 180), 180).int() - images.int()).abs().max()) <= 1
 
 
 def test_rotation_there_and_back_keeps_what_is_near_the_centre(digits: tuple[Images, Images]) -> None:
-    images = digits[0].subset(torch.arange(50))
+    images = all_of(digits[0])[:50]
     back = rotate(rotate(images, 45), 315)
-    difference = (back.pixels.double() - images.pixels.double())[..., 9:19, 9:19]
+    difference = (back.double() - images.double())[..., 9:19, 9:19]
     assert float(difference.abs().mean()) < 10.0
 
 
 def test_rotation_brings_in_black_corners() -> None:
-    turned = rotate(images_of(torch.full((1, 1, 28, 28), 255, dtype=torch.uint8)), 45).pixels[0, 0]
+    turned = rotate(torch.full((1, 1, 28, 28), 255, dtype=torch.uint8), 45)[0, 0]
     assert [int(turned[row, column]) for row in (0, 27) for column in (0, 27)] == [0, 0, 0, 0]
     assert int(turned[14, 14]) == 255
 
 
 def test_every_image_of_a_task_is_turned_alike_however_many_there_are() -> None:
     one = block()
-    turned = rotate(images_of(one.expand(10_001, 1, 28, 28)), 33).pixels
-    assert torch.equal(turned, rotate(images_of(one), 33).pixels.expand_as(turned))
+    turned = all_of(transformed(images_of(one.expand(10_001, 1, 28, 28)), lambda pixels: rotate(pixels, 33)))
+    assert torch.equal(turned, rotate(one, 33).expand_as(turned))
 
 
 # Permutation
@@ -145,44 +158,113 @@ def test_every_image_of_a_task_is_turned_alike_however_many_there_are() -> None:
 
 @given(key=st.integers(0, 2**31 - 1))
 def test_permuting_keeps_every_pixel_once(key: int) -> None:
-    numbered = images_of((torch.arange(225) % 256).to(torch.uint8).reshape(1, 1, 15, 15))
-    assert sorted(permute(numbered, key).pixels.flatten().tolist()) == list(range(225))
+    numbered = (torch.arange(225) % 256).to(torch.uint8).reshape(1, 1, 15, 15)
+    assert sorted(permute(numbered, key).flatten().tolist()) == list(range(225))
 
 
 def test_train_and_test_images_and_all_channels_are_permuted_alike() -> None:
-    one = noise(1).pixels
-    train = images_of(one.expand(5, 3, 28, 28))
-    assert torch.equal(permute(train, 7).pixels, permute(images_of(one), 7).pixels.expand(5, 3, 28, 28))
+    one = noise(1)
+    assert torch.equal(permute(one.expand(5, 3, 28, 28), 7), permute(one, 7).expand(5, 3, 28, 28))
 
 
 def test_neighbouring_keys_give_unrelated_permutations() -> None:
-    numbered = images_of((torch.arange(225) % 256).to(torch.uint8).reshape(1, 1, 15, 15))
-    orders = np.array([permute(numbered, key).pixels.flatten().tolist() for key in range(200)])
+    numbered = (torch.arange(225) % 256).to(torch.uint8).reshape(1, 1, 15, 15)
+    orders = np.array([permute(numbered, key).flatten().tolist() for key in range(200)])
     agreements = [(orders[i] == orders[i + 1]).sum() for i in range(199)]  # Poisson of mean 1 each
     assert max(agreements) < 10
     assert abs(sum(agreements) - 199) < 5 * np.sqrt(199)
 
 
 def test_permutation_of_a_key_is_the_same_on_every_machine() -> None:
-    numbered = images_of((torch.arange(225) % 256).to(torch.uint8).reshape(1, 1, 15, 15))
-    assert permute(numbered, 0).pixels.flatten()[:8].tolist() == [178, 81, 211, 91, 72, 166, 23, 70]
+    numbered = (torch.arange(225) % 256).to(torch.uint8).reshape(1, 1, 15, 15)
+    assert permute(numbered, 0).flatten()[:8].tolist() == [178, 81, 211, 91, 72, 166, 23, 70]
 
 
 def test_load_task_permutes_train_and_test_with_its_key() -> None:
-    plain = load_task(parse_references(["rotated-digits/0"])[0], data_dir=NOWHERE)
-    task = load_task(parse_references(["permuted-digits/11"])[0], data_dir=NOWHERE)
+    plain = load_task(parse_reference("rotated-digits/0"), data_dir=NOWHERE)
+    task = load_task(parse_reference("permuted-digits/11"), data_dir=NOWHERE)
     for split in ("train", "test"):
         before, after = getattr(plain, split), getattr(task, split)
-        assert torch.equal(after.pixels, permute(before, 11).pixels)
+        assert torch.equal(all_of(after), permute(all_of(before), 11))
         assert torch.equal(after.labels, before.labels)
 
 
 def test_load_task_rotates_train_and_test_with_its_key() -> None:
-    plain = load_task(parse_references(["rotated-digits/0"])[0], data_dir=NOWHERE)
-    task = load_task(parse_references(["rotated-digits/90"])[0], data_dir=NOWHERE)
+    plain = load_task(parse_reference("rotated-digits/0"), data_dir=NOWHERE)
+    task = load_task(parse_reference("rotated-digits/90"), data_dir=NOWHERE)
     for split in ("train", "test"):
-        expected = torch.rot90(getattr(plain, split).pixels, 1, dims=(2, 3))
-        assert int((getattr(task, split).pixels.int() - expected.int()).abs().max()) <= 1
+        expected = torch.rot90(all_of(getattr(plain, split)), 1, dims=(2, 3))
+        assert int((all_of(getattr(task, split)).int() - expected.int()).abs().max()) <= 1
+
+
+# Images in memory, and images in a file
+
+
+def in_a_file(pixels: Tensor, folder: Path) -> MappedImages:
+    """The same images as `images_of` gives, in a file."""
+    np.save(folder / "pixels.npy", pixels.numpy())
+    numbers = torch.arange(len(pixels))
+    return MappedImages(np.load(folder / "pixels.npy", mmap_mode="r"), numbers, numbers, mean=(0.5,), std=(0.25,))
+
+
+def test_images_in_a_file_are_those_in_memory(tmp_path: Path) -> None:
+    pixels = noise(50)
+    memory, file = images_of(pixels), in_a_file(pixels, tmp_path)
+    chosen = torch.tensor([3, 49, 3, 0])
+    for indices in (slice(None), slice(7, 20), chosen):
+        for one, other in zip(memory.batch(indices), file.batch(indices), strict=True):
+            assert torch.equal(one, other)
+    some = file.subset(chosen).subset(torch.tensor([1, 3]))
+    assert (len(some), some.labels.tolist()) == (2, [49, 0])
+    assert torch.equal(all_of(some), pixels[[49, 0]])
+
+
+def test_a_task_too_large_for_memory_is_turned_batch_by_batch_and_learned_alike(
+    tmp_path: Path, lenet: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = noise(96)
+    labels = torch.arange(96) % 10
+    file = replace(in_a_file(pixels, tmp_path), labels=labels)
+
+    def turn(pixels: Tensor) -> Tensor:
+        return rotate(pixels, 33)
+
+    kept = transformed(file, turn)
+    monkeypatch.setattr(images_module, "MOST_IN_MEMORY", 95 * 28 * 28)
+    read = transformed(file, turn)
+    assert isinstance(kept, ImagesInMemory)
+    assert isinstance(read, MappedImages)
+    masks = [
+        train_supermask(
+            lenet, images, MaskFit(epochs=2, batch_size=32), density=0.1, score_seed=0, on_step=lambda: None
+        )
+        for images in (kept, read)
+    ]
+    assert all(torch.equal(masks[0][name], masks[1][name]) for name in masks[0])
+
+
+@pytest.mark.parametrize("in_file", [False, True])
+def test_images_are_augmented_in_training_only(tmp_path: Path, in_file: bool) -> None:
+    pixels = noise(20)
+    plain = in_a_file(pixels, tmp_path) if in_file else images_of(pixels)
+
+    def brighter(images: Tensor, generator: torch.Generator) -> Tensor:
+        return images + torch.rand(len(images), 1, 1, 1, generator=generator)
+
+    images = replace(plain, augment=brighter)
+    first, again = (images.batch(slice(0, 5), torch.Generator().manual_seed(1))[0] for _ in range(2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, plain.batch(slice(0, 5))[0])
+    assert torch.equal(images.batch(slice(0, 5))[0], plain.batch(slice(0, 5))[0])
+
+
+def test_a_stream_augments_training_images_alone() -> None:
+    stream = replace(parse_reference("rotated-digits/30").stream, augment=lambda images, _: images * 0)
+    data = load_task(Reference(stream, 30), data_dir=NOWHERE, holdout=0.1)
+    generator = torch.Generator()
+    assert not data.train.batch(slice(0, 5), generator)[0].any()
+    assert data.validation.batch(slice(0, 5), generator)[0].any()
+    assert data.test.batch(slice(0, 5), generator)[0].any()
 
 
 # Held-out images and few shots
@@ -206,7 +288,7 @@ def test_held_out_digits_are_of_every_class_and_from_everywhere(digits: tuple[Im
 
 
 def test_measured_images_are_the_test_images_unless_some_are_held_out() -> None:
-    reference = parse_references(["rotated-digits/0"])[0]
+    reference = parse_reference("rotated-digits/0")
     plain = load_task(reference, data_dir=NOWHERE)
     held = load_task(reference, data_dir=NOWHERE, holdout=0.1)
     assert (len(plain.train), len(plain.measured(holdout=0.0))) == (1297, 500)
@@ -223,7 +305,7 @@ def test_take_shots_gives_exactly_so_many_of_each_class(shots: int, seed: int) -
 def test_take_shots_takes_each_image_once_and_another_choice_for_another_seed() -> None:
     labels = torch.arange(200) % 10
     numbered = images_of(torch.arange(200).to(torch.uint8).reshape(-1, 1, 1, 1), labels)
-    first, again, other = (take_shots(numbered, 8, seed).pixels.flatten().tolist() for seed in (1, 1, 2))
+    first, again, other = (all_of(take_shots(numbered, 8, seed)).flatten().tolist() for seed in (1, 1, 2))
     assert len(set(first)) == 80
     assert first == again
     assert first != other
@@ -240,7 +322,7 @@ def test_take_shots_says_which_class_has_too_few() -> None:
 
 def test_mnist_is_the_published_set(mnist_dir: Path) -> None:
     train, test = load_mnist(mnist_dir)
-    assert (tuple(train.pixels.shape), tuple(test.pixels.shape)) == ((60_000, 1, 28, 28), (10_000, 1, 28, 28))
+    assert (tuple(all_of(train).shape), tuple(all_of(test).shape)) == ((60_000, 1, 28, 28), (10_000, 1, 28, 28))
     assert train.labels[:5].tolist() == [5, 0, 4, 1, 9]
     assert test.labels[:5].tolist() == [7, 2, 1, 0, 4]
     assert torch.bincount(train.labels).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
@@ -253,9 +335,9 @@ def test_normalised_mnist_has_mean_0_and_deviation_1(mnist_dir: Path) -> None:
 
 
 def test_rotated_mnist_is_mnist_turned(mnist_dir: Path) -> None:
-    task = load_task(parse_references(["rotated-mnist/270"])[0], data_dir=mnist_dir)
+    task = load_task(parse_reference("rotated-mnist/270"), data_dir=mnist_dir)
     plain = load_mnist(mnist_dir)[1]
-    assert int((task.test.pixels.int() - torch.rot90(plain.pixels, 3, dims=(2, 3)).int()).abs().max()) <= 1
+    assert int((all_of(task.test).int() - torch.rot90(all_of(plain), 3, dims=(2, 3)).int()).abs().max()) <= 1
 
 
 def idx(*sides: int, magic: int, fill: int = 0, item: int = 1) -> bytes:
@@ -384,7 +466,7 @@ def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(Path, "home", no_home)
     with pytest.raises(DataError, match="IMPRESS_DATA or give `data_dir`"):
         default_data_dir()
-    assert len(load_task(parse_references(["rotated-digits/0"])[0], data_dir=None).train) == 1297
+    assert len(load_task(parse_reference("rotated-digits/0"), data_dir=None).train) == 1297
 
 
 def test_the_home_in_impress_data_is_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -393,15 +475,15 @@ def test_the_home_in_impress_data_is_the_users(monkeypatch: pytest.MonkeyPatch, 
     assert default_data_dir() == tmp_path / "data"
 
 
-def test_measuring_turns_no_training_image(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_measuring_turns_no_training_image() -> None:
     turned: list[int] = []
 
-    def counted(images: Images, degrees: int) -> Images:
-        turned.append(len(images))
-        return rotate(images, degrees)
+    def counted(pixels: Tensor, degrees: Key) -> Tensor:
+        turned.append(len(pixels))
+        return rotate(pixels, degrees)
 
-    monkeypatch.setitem(load_module._TRANSFORMS, "rotated-digits", counted)
-    reference = parse_references(["rotated-digits/30"])[0]
+    plain = parse_reference("rotated-digits/30")
+    reference = Reference(replace(plain.stream, transform=counted), 30)
     assert len(load_task(reference, data_dir=NOWHERE).measured(holdout=0.0)) == 500
     assert len(load_task(reference, data_dir=NOWHERE, holdout=0.1).measured(holdout=0.1)) == 130
     assert turned == [500, 130]

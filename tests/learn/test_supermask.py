@@ -16,9 +16,11 @@ from torch import Tensor
 
 from impress_format.errors import TrainingDiverged
 from impress_format.records import BackboneSpec, LayerSpec
-from impress_learn.backbone import Backbone
-from impress_learn.streams.data import Images
-from impress_learn.supermask import _EdgePopup, initial_scores, random_supermask, top_k_mask, train_supermask
+from impress_learn.fits import MaskFit
+from impress_learn.network.backbone import Backbone
+from impress_learn.streams.images import Images
+from impress_learn.supermask import _EdgePopup, initial_scores, random_supermask, train_supermask
+from impress_learn.top_k import top_k_mask
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -207,10 +209,9 @@ def test_edge_popup_masks_forward_and_is_straight_through_backward(scores: Float
 
 def train(lenet: Backbone, images: Images, **changes: float | int) -> dict[str, Tensor]:
     """A short training; `changes` to its settings."""
-    settings: dict[str, float | int] = {
-        "density": 0.1, "epochs": 1, "batch_size": 64, "lr": 4.0, "score_seed": 1, "order_seed": 2
-    }  # fmt: skip
-    return train_supermask(lenet, images, **{**settings, **changes}, on_step=lambda: None)  # type: ignore[arg-type]
+    density, score_seed = changes.pop("density", 0.1), int(changes.pop("score_seed", 1))
+    fit = MaskFit(**{"epochs": 1, "seed": 2, **changes})  # type: ignore[arg-type]
+    return train_supermask(lenet, images, fit, density=density, score_seed=score_seed, on_step=lambda: None)
 
 
 @pytest.fixture(scope="module")
@@ -243,15 +244,19 @@ def test_training_is_decided_by_its_two_seeds(lenet: Backbone, few: Images) -> N
     torch.manual_seed(99)
     assert torch.equal(train(lenet, few)["fc1.weight"], base)
     assert not torch.equal(train(lenet, few, score_seed=9)["fc1.weight"], base)
-    assert not torch.equal(train(lenet, few, order_seed=9)["fc1.weight"], base)
+    assert not torch.equal(train(lenet, few, seed=9)["fc1.weight"], base)
 
 
 def test_on_step_is_called_once_for_every_whole_batch_of_every_epoch(lenet: Backbone, few: Images) -> None:
     calls: list[None] = []
     train_supermask(
-        lenet, few, density=0.1, epochs=2, batch_size=256, lr=1.0, score_seed=0, order_seed=0,
+        lenet,
+        few,
+        MaskFit(epochs=2, batch_size=256),
+        density=0.1,
+        score_seed=0,
         on_step=lambda: calls.append(None),
-    )  # fmt: skip
+    )
     assert len(calls) == 2 * (600 // 256)
 
 

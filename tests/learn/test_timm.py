@@ -11,8 +11,9 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from impress_learn.backbone import Backbone, build_backbone
-from impress_learn.combine import effective_weights, make_basis
+from impress_learn.basis import effective_weights, make_basis
+from impress_learn.network.backbone import Backbone
+from impress_learn.network.build import build_backbone
 from impress_learn.supermask import random_supermask
 
 CLASSES = 10

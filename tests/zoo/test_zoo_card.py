@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from commandline import run
 
 from impress_format.bank import open_bank
 from impress_format.errors import UsageError
@@ -28,6 +29,15 @@ def test_the_front_matter_is_what_the_hub_expects(bank: Path) -> None:
     assert data["pipeline_tag"] == "image-classification"
     assert data["license"] == "apache-2.0"
     assert {"impress", "supermask", "rotated-digits", "lenet-300-100"} <= set(data["tags"])  # type: ignore[call-overload]
+
+
+def test_the_front_matter_names_the_data_sets_that_the_hub_has(bank: Path, tmp_path: Path) -> None:
+    assert "datasets" not in front_matter(model_card(bank, "tiny"))
+    data = front_matter(model_card(bank, "tiny", data_sets={"rotated-digits": "owner/digits", "rotated-mnist": "no"}))
+    assert data["datasets"] == ["owner/digits"]
+    known = Path(__file__).parents[2] / "zoo" / "mnist-rotated.impress"
+    assert run("zoo", "push", known, "--zoo", tmp_path / "zoo", cwd=tmp_path).code == 0
+    assert front_matter((tmp_path / "zoo" / "mnist-rotated.md").read_text())["datasets"] == ["ylecun/mnist"]
 
 
 def test_numbers_are_those_of_the_bank(bank: Path) -> None:

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from impress_format.errors import FormatError, StorageError, UsageError, ZooError
+from impress_format.zoo.audit import verify_zoo
 from impress_format.zoo.index import (
     INDEX,
     MAX_INDEX_BYTES,
@@ -29,7 +30,6 @@ from impress_format.zoo.index import (
 from impress_format.zoo.pull import pull_bank
 from impress_format.zoo.push import prepare, push
 from impress_format.zoo.sources import FolderSource, open_source, read_card_text, read_index, zoo_name
-from impress_format.zoo.verify import verify_zoo
 
 SHIPPED = Path(__file__).parents[2] / "zoo"
 

@@ -10,12 +10,12 @@ from commandline import contents, run
 from fake_hub import FakeHub
 
 from impress_format.errors import UsageError, ZooError
+from impress_format.zoo.audit import verify_zoo
 from impress_format.zoo.hub import HubSource, open_hub
 from impress_format.zoo.index import INDEX, find_bank, parse_index
 from impress_format.zoo.pull import pull_bank
 from impress_format.zoo.push import prepare, push
 from impress_format.zoo.sources import read_index
-from impress_format.zoo.verify import verify_zoo
 
 ZOO = "hf://someone/zoo"
 

@@ -28,7 +28,7 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 
 def test_a_zoo_in_a_folder_loads_no_client_of_the_network(zoo: Path) -> None:
     code = (
-        "import sys; import impress_format.zoo.push, impress_format.zoo.pull, impress_format.zoo.verify; "
+        "import sys; import impress_format.zoo.push, impress_format.zoo.pull, impress_format.zoo.audit; "
         "from impress_format.zoo.sources import open_source, read_index; read_index(open_source(sys.argv[1])); "
         "print(sorted({'huggingface_hub', 'torch', 'urllib.request', 'ssl'} & set(sys.modules)))"
     )

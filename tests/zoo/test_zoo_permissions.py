@@ -15,11 +15,11 @@ from flaky_server import FlakyServer
 
 from impress_format.errors import ImpressError, StorageError, UsageError, ZooError
 from impress_format.zoo import sources
+from impress_format.zoo.audit import verify_zoo
 from impress_format.zoo.index import INDEX, find_bank
 from impress_format.zoo.pull import Pulled, pull_bank
 from impress_format.zoo.push import Prepared, prepare, push
 from impress_format.zoo.sources import FolderSource, open_source, read_card_text, read_index, zoo_name
-from impress_format.zoo.verify import verify_zoo
 from impress_format.zoo.web import Patience, open_web
 
 NOBODY = 65534

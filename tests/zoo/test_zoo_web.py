@@ -16,10 +16,10 @@ from commandline import contents, run
 from flaky_server import FlakyServer
 
 from impress_format.errors import StorageError, UsageError, ZooError
+from impress_format.zoo.audit import verify_zoo
 from impress_format.zoo.index import INDEX, find_bank
 from impress_format.zoo.pull import Pulled, pull_bank
 from impress_format.zoo.sources import read_index
-from impress_format.zoo.verify import verify_zoo
 from impress_format.zoo.web import Patience, WebSource, open_web
 
 MASK = "tiny.impress/masks/00001.safetensors"

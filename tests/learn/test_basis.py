@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from impress_format.records import BackboneSpec, LayerSpec
-from impress_learn.backbone import Backbone
-from impress_learn.combine import Basis, effective_weights, group_of_channel, layer_columns, make_basis
+from impress_learn.basis import Basis, effective_weights, group_of_channel, layer_columns, make_basis
+from impress_learn.network.backbone import Backbone
 
 SHAPES = {"linear.weight": (10, 7), "conv.weight": (6, 3, 3, 2), "depthwise.weight": (5, 1, 3, 3), "one.weight": (1, 4)}
 GRANULARITIES = [1, 2, 3, 7, 10**6]

@@ -13,14 +13,16 @@ from impress_format.bank import MASKS, Bank
 from impress_format.errors import TrainingDiverged
 from impress_format.files import remove_abandoned
 from impress_format.locks import exclusive
-from impress_format.records import BackboneSpec, MaskPlan
-from impress_learn.backbone import Backbone, rebuild_backbone
-from impress_learn.evaluate import accuracy, load_calibration
+from impress_format.records import BackboneSpec
+from impress_learn.evaluate import accuracy
+from impress_learn.fits import mask_fit
+from impress_learn.loaded import load_calibration
 from impress_learn.memory import explain_memory
-from impress_learn.schedule import steps_per_epoch, train_images
-from impress_learn.streams.data import Images
+from impress_learn.network.backbone import Backbone
+from impress_learn.network.build import rebuild_backbone
+from impress_learn.streams.images import Images
 from impress_learn.streams.load import load_task
-from impress_learn.streams.reference import Reference, parse_references
+from impress_learn.streams.reference import Reference, parse_reference
 from impress_learn.supermask import random_supermask, train_supermask
 
 CALIBRATION_IMAGES = 256
@@ -38,11 +40,6 @@ def sole_trainer(path: Path) -> Iterator[None]:
         for folder in (path, path / MASKS):
             remove_abandoned(folder)
         yield
-
-
-def training_steps(bank: Bank) -> int:
-    """Steps that training the missing masks takes."""
-    return sum(_steps(bank.manifest.masks[index]) for index in bank.missing_masks())
 
 
 def train_missing_masks(
@@ -91,7 +88,7 @@ def keep_calibration_images(
     for number, count in zip(chosen.tolist(), counts.tolist(), strict=True):
         train = load_task(references[number], data_dir=data_dir, holdout=holdout).train
         parts.append(train.subset(torch.linspace(0, len(train) - 1, count).long()))
-    pixels = torch.cat([part.pixels for part in parts])
+    pixels = torch.cat([part.pixels_of(slice(None)) for part in parts])
     bank.write_calibration(pixels.numpy(), parts[0].mean, parts[0].std)
 
 
@@ -114,17 +111,15 @@ def _train_one(
         masks = random_supermask(bank.backbone, density=plan.density, seed=plan.seed)
         measured = None
     else:
-        data = load_task(_reference(plan.task), data_dir=data_dir, holdout=plan.fit.holdout).to(device)
+        reference = parse_reference(plan.task)
+        data = load_task(reference, data_dir=data_dir, holdout=plan.fit.holdout, device=device)
         try:
             masks = train_supermask(
                 backbone,
                 data.train,
+                mask_fit(plan.fit),
                 density=plan.density,
-                epochs=plan.fit.epochs,
-                batch_size=plan.fit.batch_size,
-                lr=plan.fit.lr,
                 score_seed=plan.seed,
-                order_seed=plan.fit.seed,
                 on_step=on_step,
             )
         except TrainingDiverged as error:
@@ -132,14 +127,3 @@ def _train_one(
         effective = {name: weight * masks[name].to(device) for name, weight in backbone.weights.items()}
         measured = accuracy(backbone, effective, data.measured(holdout=plan.fit.holdout), calibration)
     bank.write_mask(index, {name: mask.numpy() for name, mask in masks.items()}, measured)
-
-
-def _steps(plan: MaskPlan) -> int:
-    if plan.fit is None or plan.task is None:
-        return 0
-    images = train_images(_reference(plan.task).stream, plan.fit.holdout)
-    return plan.fit.epochs * steps_per_epoch(images, plan.fit.batch_size)
-
-
-def _reference(task: str) -> Reference:
-    return parse_references([task])[0]

@@ -1,7 +1,7 @@
 """Runs `impress` in forks of one process that has torch imported, and lets file operations fail or kill it.
 
-Reads one JSON request a line from stdin, answers with one JSON line. Started by faulty.py, as a program of its own so
-that no thread of pytest is forked.
+Reads one JSON request a line from stdin, answers with one JSON line. Started by forked.py, as a program of its own so
+that no thread of pytest is forked. A command takes a tenth of a second so, and not the two that importing torch takes.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -90,12 +91,18 @@ class Written:
 
 def child(request: dict[str, Any]) -> None:
     os.chdir(request["cwd"])
+    os.environ.clear()
+    os.environ.update(request["env"])
+    tempfile.tempdir = None  # that of the environment
+    signal.alarm(request["timeout_s"])
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for stream, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(request[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
     if not request["links"]:
         _take_links_away()
-    # The log lies beside the folder, so that writing it is no operation of the run.
-    Faults(request["cwd"], request["at"], request["action"], Path(request["log"])).install()
+    if request["log"] is not None:
+        # The log lies beside the folder, so that writing it is no operation of the run.
+        Faults(request["cwd"], request["at"], request["action"], Path(request["log"])).install()
     sys.argv = ["impress", *request["arguments"]]
     from impress_cli.app import main
 
@@ -122,7 +129,7 @@ def _take_links_away() -> None:
 def serve() -> None:
     import torch
 
-    for module in ("impress_cli.app", "impress_learn.create", "impress_learn.jobs", "impress_learn.tasks"):
+    for module in ("impress_cli.app", "impress_learn.train_masks", "impress_learn.jobs", "impress_learn.tasks"):
         importlib.import_module(module)
     torch.set_num_threads(1)
     torch.optim.SGD([torch.zeros(1, requires_grad=True)])  # the first optimizer imports much of torch: two seconds

@@ -1,49 +1,30 @@
-"""The untransformed images that streams are made from: MNIST, and the embedded digits."""
+"""MNIST: found where torchvision and others put it, checked by its digests, read through a memory map."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from functools import lru_cache
-from importlib import resources
 from pathlib import Path
-
-import numpy as np
-import torch
-from torch.nn.functional import interpolate
+from typing import TYPE_CHECKING
 
 from impress_format.errors import DataError
-from impress_learn.streams.data import Images
+from impress_learn.streams.stream import DataSet
 
-_MNIST = {
+if TYPE_CHECKING:
+    from impress_learn.streams.images import MappedImages
+
+_FILES = {
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
     "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
     "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
 """The four published files and their SHA-256."""
-_DIGITS_TRAIN = 1297
-"""The set is ordered by writer, so that a split by position tests on other people's hands than it trains on."""
 
 
 @lru_cache(maxsize=1)
-def load_digits() -> tuple[Images, Images]:
-    """UCI Optical Recognition of Handwritten Digits (CC BY 4.0), as in scikit-learn: 8x8, values 0..16.
-
-    Returns train (1297) and test (500) images, upsampled to 28x28.
-    """
-    with resources.files("impress_learn.streams").joinpath("digits.npz").open("rb") as file:
-        arrays = np.load(file, allow_pickle=False)
-        small = torch.from_numpy(arrays["images"]).float().reshape(-1, 1, 8, 8)
-        labels = torch.from_numpy(arrays["labels"]).long()
-    large = interpolate(small * (255.0 / 16.0), size=(28, 28), mode="bilinear", align_corners=False)
-    images = Images(large.round().clamp(0, 255).to(torch.uint8), labels, mean=(0.3059,), std=(0.3240,))
-    everything = torch.arange(len(labels))
-    return images.subset(everything[:_DIGITS_TRAIN]), images.subset(everything[_DIGITS_TRAIN:])
-
-
-@lru_cache(maxsize=1)
-def load_mnist(data_dir: Path | None) -> tuple[Images, Images]:
+def load_mnist(data_dir: Path | None) -> tuple[MappedImages, MappedImages]:
     """MNIST (LeCun et al.): 60,000 training and 10,000 test images of 28x28, the published files and no others.
 
     They are looked for in `data_dir` as torchvision lays them out, in its `raw`, and in the folder itself, named with
@@ -60,20 +41,20 @@ def load_mnist(data_dir: Path | None) -> tuple[Images, Images]:
         raise DataError(
             f"{problem}: delete it and fetch MNIST again; images of your own do not go by the name of MNIST"
         )
-    return _read_mnist(raw, "train"), _read_mnist(raw, "t10k")
+    return _read_mnist(raw, "train", MNIST.train_images), _read_mnist(raw, "t10k", MNIST.test_images)
 
 
 def find_mnist(folder: Path) -> Path | None:
     """The folder that holds all four files of MNIST, whatever is in them; None if there is none."""
     for raw in (folder / "MNIST" / "raw", folder / "raw", folder):
-        if all(_mnist_file(raw, name) is not None for name in _MNIST):
+        if all(_mnist_file(raw, name) is not None for name in _FILES):
             return raw
     return None
 
 
 def mnist_problem(raw: Path) -> str | None:
     """What is wrong with the files of MNIST in `raw`, or None."""
-    for name, expected in _MNIST.items():
+    for name, expected in _FILES.items():
         path = _mnist_file(raw, name) or raw / name
         try:
             found = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -112,25 +93,47 @@ def _mnist_file(raw: Path, name: str) -> Path | None:
 
 
 def _download_mnist(folder: Path) -> Path:
-    from torchvision.datasets import MNIST
+    from torchvision import datasets
 
     raw = folder / "MNIST" / "raw"
     try:
-        MNIST(str(folder), download=True)
+        datasets.MNIST(str(folder), download=True)
     except Exception as error:  # torchvision raises whatever its parser or the network stumbles over
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise DataError(
             f"MNIST is not in {folder} and could not be downloaded ({reason}).\n"
-            f"Put its four files ({', '.join(_MNIST)}) into {raw}, name another folder with `data_dir` or "
+            f"Put its four files ({', '.join(_FILES)}) into {raw}, name another folder with `data_dir` or "
             "$IMPRESS_DATA, or use rotated-digits, which needs no download."
         ) from error
     return raw
 
 
-def _read_mnist(raw: Path, part: str) -> Images:
-    from torchvision.datasets.mnist import read_image_file, read_label_file
+def _read_mnist(raw: Path, part: str, count: int) -> MappedImages:
+    """One part of the published files: a header of four, or two, 32-bit numbers, then a byte a pixel or label."""
+    import numpy as np
+    import torch
+
+    from impress_learn.streams.images import MappedImages
 
     images, labels = (_mnist_file(raw, f"{part}-{kind}") or raw for kind in ("images-idx3-ubyte", "labels-idx1-ubyte"))
-    return Images(
-        read_image_file(str(images)).unsqueeze(1), read_label_file(str(labels)), mean=(0.1307,), std=(0.3081,)
+    return MappedImages(
+        np.memmap(images, dtype=np.uint8, mode="r", offset=16, shape=(count, *MNIST.input_shape)),
+        torch.arange(count),
+        torch.from_numpy(np.memmap(labels, dtype=np.uint8, mode="r", offset=8, shape=count).astype(np.int64)),
+        MNIST.mean,
+        MNIST.std,
     )
+
+
+MNIST = DataSet(
+    name="mnist",
+    load=load_mnist,
+    input_shape=(1, 28, 28),
+    classes=10,
+    train_images=60_000,
+    test_images=10_000,
+    mean=(0.1307,),
+    std=(0.3081,),
+    needs="MNIST in the data folder, or a network to download it",
+    hub="ylecun/mnist",
+)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from impress_format.records import alpha_columns
-from impress_learn.backbone import Backbone
+from impress_learn.network.backbone import Backbone
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,10 @@ class Basis:
     @property
     def device(self) -> torch.device:
         return next(iter(self.masked_weights.values())).device
+
+    def one(self, index: int) -> dict[str, Tensor]:
+        """Effective weights under one mask alone."""
+        return {name: stack[index].reshape(self.shapes[name]) for name, stack in self.masked_weights.items()}
 
     def first(self, count: int) -> Basis:
         """The basis of the first `count` masks, sharing memory."""

@@ -1,0 +1,99 @@
+"""masks/NNNNN.safetensors: one supermask, a compressed frame a layer (docs/format.md)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from impress_format.codec import BoolArray, CodecError, decode_mask, encode_mask, pack_bits
+from impress_format.container import DIGEST_DIGITS, read_record, seal_tensors, unseal_tensors
+from impress_format.errors import FormatError
+from impress_format.limits import MAX_HEADER_BYTES
+from impress_format.records import BackboneSpec, BankManifest, MaskRecord, supermask_sizes
+
+
+def read_mask(path: Path, manifest: BankManifest, index: int) -> tuple[MaskRecord, dict[str, BoolArray]]:
+    """The mask planned at `index`: bool arrays by layer name, in the shapes of the layers.
+
+    Raises:
+        FormatError: the file is missing, damaged, or not the mask that was planned.
+    """
+    layers = manifest.backbone.masked_layers
+    record, tensors = unseal_tensors(path, MaskRecord, _most_bytes(manifest.backbone))
+    _check_record(path, manifest, index, record)
+    if set(tensors) != {layer.name for layer in layers}:
+        raise FormatError(path, f"holds masks for {sorted(tensors)}, expected the backbone's {len(layers)} layers")
+    masks = {}
+    for layer, ones in zip(layers, record.ones, strict=True):
+        frame = tensors[layer.name]
+        if frame.dtype != np.uint8 or frame.ndim != 1:
+            raise FormatError(path, f"{layer.name}: expected a row of bytes, found {frame.dtype} {frame.shape}")
+        try:
+            masks[layer.name] = decode_mask(frame.tobytes(), layer.shape, ones)
+        except CodecError as error:
+            raise FormatError(path, f"{layer.name}: {error}") from error
+    if bits_digest(list(masks.values())) != record.bits:
+        raise FormatError(path, "its masks do not have the digest written in it")
+    return record, masks
+
+
+def read_mask_record(path: Path, manifest: BankManifest, index: int) -> MaskRecord:
+    """Only the header of a mask file (its checksum is checked).
+
+    Raises:
+        FormatError: as read_mask.
+    """
+    record = read_record(path, MaskRecord, _most_bytes(manifest.backbone))
+    _check_record(path, manifest, index, record)
+    return record
+
+
+def seal_mask(
+    path: Path, manifest: BankManifest, index: int, masks: Mapping[str, BoolArray], accuracy: float | None
+) -> bytes:
+    """The file of the mask planned at `index`.
+
+    Raises:
+        FormatError: the mask is not the one that was planned.
+    """
+    layers = manifest.backbone.masked_layers
+    record = MaskRecord(
+        index=index,
+        plan=manifest.masks[index],
+        ones=tuple(int(np.count_nonzero(masks[layer.name])) for layer in layers),
+        bits=bits_digest([masks[layer.name] for layer in layers]),
+        backbone=manifest.backbone.digest,
+        accuracy=accuracy,
+    )
+    _check_record(path, manifest, index, record)
+    frames = {layer.name: np.frombuffer(encode_mask(masks[layer.name]), dtype=np.uint8) for layer in layers}
+    return seal_tensors(record, frames)
+
+
+def bits_digest(masks: Sequence[BoolArray]) -> str:
+    """Digest of one supermask: its layers in order, packed as they are before compression."""
+    digest = hashlib.sha256()
+    for mask in masks:
+        digest.update(pack_bits(mask))
+    return digest.hexdigest()[:DIGEST_DIGITS]
+
+
+def _most_bytes(backbone: BackboneSpec) -> int:
+    """Bytes of the largest honest mask file: incompressible bits and classes, frames, header."""
+    return MAX_HEADER_BYTES + sum(
+        layer.size // 8 + layer.size // layer.shape[0] + layer.shape[0] + 1024 for layer in backbone.masked_layers
+    )
+
+
+def _check_record(path: Path, manifest: BankManifest, index: int, record: MaskRecord) -> None:
+    plan, backbone = manifest.masks[index], manifest.backbone
+    if record.index != index or record.plan != plan:
+        raise FormatError(path, f"is not the mask planned at {index} ({plan.label})")
+    if record.backbone != backbone.digest:
+        raise FormatError(path, f"was made for backbone {record.backbone[:12]}…, not {backbone.digest[:12]}…")
+    expected = supermask_sizes(backbone.masked_layers, record.plan.density)
+    if record.ones != expected:
+        raise FormatError(path, f"has {record.ones} ones, expected {expected} at density {record.plan.density}")

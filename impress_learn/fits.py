@@ -1,0 +1,134 @@
+"""How masks and coefficients are trained: one frozen record each, made at the edge, checked once, handed down whole."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from impress_format.errors import UsageError
+from impress_format.records import MaskFitRecord, TaskFitRecord
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+_MOMENTUM = 0.9
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskFit:
+    """How a mask's scores are trained: edge-popup by SGD with momentum 0.9 (method.md).
+
+    Attributes:
+        epochs: passes over the images; None for 3, or as many as make 1,000 steps where images are few.
+        lr: at the start; it falls to 0 as a cosine.
+        holdout: share of the training images that is kept apart, and measured on.
+        seed: what all randomness is drawn from.
+    """
+
+    epochs: int | None = None
+    batch_size: int = 64
+    lr: float = 4.0
+    holdout: float = 0.0
+    seed: int = 0
+
+    def optimizer(self, scores: Sequence[Tensor]) -> torch.optim.Optimizer:
+        import torch
+
+        return torch.optim.SGD(scores, lr=self.lr, momentum=_MOMENTUM)
+
+    def record(self, images: int) -> MaskFitRecord:
+        """What the bank keeps of it, for a task with so many training images."""
+        return MaskFitRecord(
+            epochs=self.epochs or _enough(3, 1_000, images, self.batch_size),
+            batch_size=self.batch_size,
+            lr=self.lr,
+            seed=self.seed,
+            holdout=self.holdout,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskFit:
+    """How a task's alpha is learned: Adam (ImpressLearn, Sec. 4).
+
+    Attributes:
+        epochs: passes over the images; None for 3, or as many as make 500 steps where images are few.
+        lr: at the start; it falls to 0 as a cosine.
+        l1: weight of the term that holds each layer's coefficients to norm 1 (Eq. 2).
+        shots: learn from so many images of each class only, chosen by the seed.
+        holdout: share of the training images that is kept apart, and measured on.
+        seed: what all randomness is drawn from.
+    """
+
+    epochs: int | None = None
+    batch_size: int = 128
+    lr: float = 0.03
+    l1: float = 0.0
+    shots: int | None = None
+    holdout: float = 0.0
+    seed: int = 0
+
+    def optimizer(self, alpha: Sequence[Tensor]) -> torch.optim.Optimizer:
+        import torch
+
+        return torch.optim.Adam(alpha, lr=self.lr)
+
+    def record(self, images: int) -> TaskFitRecord:
+        """What the task's file keeps of it, for a task learned from so many images."""
+        return TaskFitRecord(
+            epochs=self.epochs or _enough(3, 500, images, self.batch_size),
+            batch_size=self.batch_size,
+            lr=self.lr,
+            l1=self.l1,
+            shots=self.shots,
+            seed=self.seed,
+            holdout=self.holdout,
+        )
+
+
+UPDATE_FIT = TaskFit(lr=0.003)
+"""What drift is learned with unless asked otherwise: a tenth of the rate that a new task takes."""
+
+
+def mask_fit(record: MaskFitRecord) -> MaskFit:
+    """The fit that a stored record was made from, its epochs settled."""
+    return MaskFit(**{name: getattr(record, name) for name in record.__struct_fields__})
+
+
+def task_fit(record: TaskFitRecord) -> TaskFit:
+    """The fit that a stored record was made from, its epochs settled."""
+    return TaskFit(**{name: getattr(record, name) for name in record.__struct_fields__ if name != "start"})
+
+
+def check_fit(fit: MaskFit | TaskFit) -> None:
+    """Refuse settings that cannot be meant.
+
+    Raises:
+        UsageError: naming the field.
+    """
+    require(fit.epochs is None or fit.epochs >= 1, f"`epochs` {fit.epochs}: expected at least 1")
+    require(fit.batch_size >= 1, f"`batch_size` {fit.batch_size}: expected at least 1")
+    require(fit.lr > 0 and math.isfinite(fit.lr), f"`lr` {fit.lr}: expected a positive number")
+    require(0.0 <= fit.holdout < 1.0, f"`holdout` {fit.holdout}: expected a number from 0 to below 1")
+    require(0 <= fit.seed < 1 << 53, f"`seed` {fit.seed}: expected 0 to {(1 << 53) - 1}")
+    if isinstance(fit, TaskFit):
+        require(0.0 <= fit.l1 < math.inf, f"`l1` {fit.l1}: expected 0 or more")
+        require(fit.shots is None or fit.shots >= 1, f"`shots` {fit.shots}: expected at least 1")
+
+
+def steps_per_epoch(images: int, batch_size: int) -> int:
+    """Whole batches in one pass; what is left over waits for another epoch's order. Few images are one batch."""
+    return max(1, images // batch_size)
+
+
+def require(condition: bool, message: str) -> None:
+    """Raises UsageError with the message unless the condition holds."""
+    if not condition:
+        raise UsageError(message)
+
+
+def _enough(epochs: int, steps: int, images: int, batch_size: int) -> int:
+    return max(epochs, math.ceil(steps / steps_per_epoch(images, batch_size)))

@@ -1,0 +1,76 @@
+"""A bank in memory, ready to run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from impress_format.bank import Bank
+from impress_learn.basis import Basis, effective_weights, make_basis
+from impress_learn.memory import explain_memory
+from impress_learn.network.backbone import Backbone
+from impress_learn.network.build import rebuild_backbone
+from impress_learn.network.norm_statistics import with_statistics
+from impress_learn.streams.images import normalise
+
+
+@dataclass(frozen=True)
+class LoadedBank:
+    """A bank in memory, ready to run: network, basis, and the images its norm statistics come from (if any)."""
+
+    bank: Bank
+    backbone: Backbone
+    basis: Basis
+    calibration: Tensor | None
+
+    def logits(self, effective: Mapping[str, Tensor], images: Tensor) -> Tensor:
+        """Logits (batch, classes) of normalised images; an image's do not depend on the others beside it.
+
+        Args:
+            effective: of `task_weights` or `mask_weights`, norm statistics included.
+        """
+        with torch.no_grad():
+            return self.backbone(effective, images)
+
+    def mask_weights(self, index: int) -> Mapping[str, Tensor]:
+        """Effective weights under one mask alone, and the norm statistics under them."""
+        return with_statistics(self.backbone, self.basis.one(index), self.calibration)
+
+    def task_weights(self, name: str) -> Mapping[str, Tensor]:
+        """Effective weights of a stored task, and the norm statistics under them."""
+        record, alpha = self.bank.read_task(name)
+        coefficients = torch.from_numpy(alpha).to(self.basis.device)
+        effective = effective_weights(self.basis.first(len(alpha)), coefficients, record.granularity)
+        return with_statistics(self.backbone, effective, self.calibration)
+
+
+def load_bank(bank: Bank, device: torch.device) -> LoadedBank:
+    """Rebuild the backbone and read all masks.
+
+    Raises:
+        BackboneMismatch: the rebuilt backbone has another digest.
+        BankMismatch: masks are still to be trained.
+        FormatError: a file is damaged.
+        OutOfMemory: the masks do not fit.
+    """
+    backbone = rebuild_backbone(bank.backbone).to(device)
+    masks = [bank.read_mask(index)[1] for index in range(bank.complete_masks())]
+    supermasks = [{name: torch.from_numpy(mask) for name, mask in layers.items()} for layers in masks]
+    one = 4 * bank.backbone.weights
+    with explain_memory(
+        f"loading {len(masks):,} masks of {bank.backbone.weights:,} weights, {len(masks) * one / 1e9:,.1f} GB in all",
+        device,
+        lambda free: f"about {free // one:,} masks of this backbone fit",
+    ):
+        return LoadedBank(bank, backbone, make_basis(backbone, supermasks), load_calibration(bank, device))
+
+
+def load_calibration(bank: Bank, device: torch.device) -> Tensor | None:
+    """The bank's calibration images, normalised, or None for networks that need none."""
+    if not bank.manifest.calibration:
+        return None
+    record, pixels = bank.read_calibration()
+    return normalise(torch.from_numpy(pixels).to(device), record.mean, record.std)

@@ -1,0 +1,68 @@
+"""The frozen network: a structure, and the weights that every call may replace."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from impress_format.records import BackboneSpec
+
+_BATCH_NORMS = (nn.modules.batchnorm._BatchNorm,)
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A frozen network.
+
+    Attributes:
+        spec: what rebuilds it.
+        module: the structure; parameters hold the random weights and never change.
+        weights: the maskable weights by name, in module order, float32.
+    """
+
+    spec: BackboneSpec
+    module: nn.Module
+    weights: dict[str, Tensor]
+
+    def __call__(self, effective: Mapping[str, Tensor], images: Tensor) -> Tensor:
+        """Logits (batch, classes) of normalised images (batch, *input_shape) under effective weights.
+
+        BatchNorm takes the statistics that stand beside the weights (`with_statistics`), else those of the batch.
+        """
+        if self.norms:
+            calibrated = f"{self.norms[0]}.running_mean" in effective
+            for path in self.norms:
+                self.module.get_submodule(path).train(not calibrated)
+        logits: Tensor = functional_call(self.module, dict(effective), (images,))
+        return logits
+
+    @cached_property
+    def norms(self) -> tuple[str, ...]:
+        """Names of the BatchNorm layers."""
+        return tuple(path for path, layer in self.module.named_modules() if isinstance(layer, _BATCH_NORMS))
+
+    @property
+    def has_batch_norm(self) -> bool:
+        return bool(self.norms)
+
+    def to(self, device: torch.device) -> Backbone:
+        """The same network on `device`; this one stays where it is."""
+        if all(weight.device == device for weight in self.weights.values()):
+            return self
+        return bind(self.spec, copy.deepcopy(self.module).to(device))
+
+
+def bind(spec: BackboneSpec, module: nn.Module) -> Backbone:
+    """The backbone whose weights are in `module` already."""
+    parameters = dict(module.named_parameters())
+    weights = {layer.name: parameters[layer.name].data for layer in spec.masked_layers}
+    for layer in module.modules():
+        if isinstance(layer, _BATCH_NORMS):
+            layer.momentum = None  # cumulative average: after one batch, its mean and its variance with N - 1
+    return Backbone(spec=spec, module=module, weights=weights)

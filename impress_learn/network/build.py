@@ -1,0 +1,102 @@
+"""The frozen random network: structure from a name, weights from a seed (method.md, Backbone)."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from impress_format.errors import BackboneMismatch, UsageError
+from impress_format.records import BackboneSpec, Init, LayerSpec
+from impress_format.weights import layer_weights, weights_digest
+from impress_learn.network.backbone import Backbone, bind
+from impress_learn.network.lenet import LENET, LeNet300100
+from impress_learn.network.timm_models import constant_parameters, timm_structure
+
+
+def build_backbone(arch: str, *, init: Init, seed: int, input_shape: tuple[int, int, int], classes: int) -> Backbone:
+    """Build `lenet-300-100` or `timm:NAME` for images of `input_shape` (channels, height, width).
+
+    Raises:
+        UsageError: unknown architecture, or one that cannot take this input.
+    """
+    module = _structure(arch, input_shape, classes)
+    layers = _draw_layers(module)
+    digest = _fill(module, seed, init, layers)
+    spec = BackboneSpec(
+        arch=arch, init=init, seed=seed, input_shape=input_shape, classes=classes, layers=layers, digest=digest
+    )
+    backbone = bind(spec, module)
+    _try_one_image(backbone)
+    return backbone
+
+
+def rebuild_backbone(spec: BackboneSpec) -> Backbone:
+    """The backbone a bank was made with, from its spec.
+
+    Raises:
+        BackboneMismatch: the architecture's layers or the digest of the weights differ.
+    """
+    module = _structure(spec.arch, spec.input_shape, spec.classes)
+    layers = _draw_layers(module)
+    digest = _fill(module, spec.seed, spec.init, layers)
+    if digest != spec.digest or layers != spec.layers:
+        raise BackboneMismatch(
+            f"the bank expects backbone {spec.digest[:12]}… ({spec.arch}, {len(spec.layers)} layers), rebuilt "
+            f"{digest[:12]}… ({len(layers)} layers): full digests {spec.digest} and {digest}.\n"
+            "Install the timm release the bank was made with."
+        )
+    return bind(spec, module)
+
+
+def _structure(arch: str, input_shape: tuple[int, int, int], classes: int) -> nn.Module:
+    """The network with whatever weights torch gives it; torch's own random state is left as it was."""
+    family, _, name = arch.partition(":")
+    with torch.random.fork_rng(devices=[]):
+        if arch == LENET:
+            channels, height, width = input_shape
+            return LeNet300100(channels * height * width, classes)
+        if family == "timm" and name:
+            return timm_structure(name, input_shape, classes)
+    raise UsageError(f"unknown backbone {arch!r}: expected {LENET} or timm:NAME (for example timm:resnet18)")
+
+
+def _draw_layers(module: nn.Module) -> tuple[LayerSpec, ...]:
+    """The tensors drawn from the seed: Conv and Linear weights (maskable), and what else is random in the model."""
+    constants = constant_parameters(module)
+    maskable = {
+        f"{path}.weight" if path else "weight"
+        for path, layer in module.named_modules()
+        if isinstance(layer, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d))
+    }
+    return tuple(
+        LayerSpec(name=name, shape=tuple(parameter.shape), masked=name in maskable)
+        for name, parameter in module.named_parameters()
+        if name not in constants
+    )
+
+
+def _fill(module: nn.Module, seed: int, init: Init, layers: tuple[LayerSpec, ...]) -> str:
+    """Put the frozen weights into the module, and return the digest of what is in it then."""
+    module.float()
+    module.requires_grad_(False)
+    module.eval()
+    parameters = dict(module.named_parameters())
+    for name, value in constant_parameters(module).items():
+        parameters[name].fill_(value)
+    for layer in layers:
+        parameters[layer.name].copy_(torch.from_numpy(layer_weights(seed, init, layer)))
+    return weights_digest((layer, parameters[layer.name].numpy()) for layer in layers)
+
+
+def _try_one_image(backbone: Backbone) -> None:
+    """Fail now, with words, if this architecture cannot take this input."""
+    spec = backbone.spec
+    try:
+        with torch.no_grad():
+            images = torch.zeros(2, *spec.input_shape, dtype=torch.float32)
+            shape = tuple(backbone(backbone.weights, images).shape)
+    except Exception as error:  # every architecture has its own way to refuse
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UsageError(f"{spec.arch} cannot take images of shape {spec.input_shape}: {reason}") from error
+    if shape != (2, spec.classes):
+        raise UsageError(f"{spec.arch} gives outputs of shape {shape}, expected (2, {spec.classes})")

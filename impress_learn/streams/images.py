@@ -1,0 +1,147 @@
+"""Labelled images of one split, normalised batch by batch on the device: in memory, or mapped from a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+Augment = Callable[[Tensor, torch.Generator], Tensor]
+
+
+class Images(Protocol):
+    """Labelled images, wherever their pixels are.
+
+    Attributes:
+        labels: int64 (N,), on the device that batches come on.
+        mean, std: per channel, in units of pixel / 255.
+    """
+
+    @property
+    def labels(self) -> Tensor: ...
+    @property
+    def mean(self) -> tuple[float, ...]: ...
+    @property
+    def std(self) -> tuple[float, ...]: ...
+    @property
+    def device(self) -> torch.device: ...
+
+    def __len__(self) -> int: ...
+
+    def pixels_of(self, indices: Tensor | slice) -> Tensor:
+        """uint8 images (B, C, H, W)."""
+
+    def batch(self, indices: Tensor | slice, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Normalised float32 images (B, C, H, W), augmented if there is a generator, and labels (B,)."""
+
+    def subset(self, indices: Tensor) -> Images: ...
+
+    def to(self, device: torch.device) -> Images: ...
+
+
+@dataclass(frozen=True, eq=False)
+class ImagesInMemory:
+    """Images on the device.
+
+    Attributes:
+        pixels: uint8 (N, C, H, W).
+        labels: int64 (N,).
+    """
+
+    pixels: Tensor
+    labels: Tensor
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    augment: Augment | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def device(self) -> torch.device:
+        return self.pixels.device
+
+    def pixels_of(self, indices: Tensor | slice) -> Tensor:
+        return self.pixels[indices]
+
+    def batch(self, indices: Tensor | slice, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        return _prepared(self, self.pixels[indices], self.augment, generator), self.labels[indices]
+
+    def subset(self, indices: Tensor) -> ImagesInMemory:
+        return replace(self, pixels=self.pixels[indices], labels=self.labels[indices])
+
+    def to(self, device: torch.device) -> ImagesInMemory:
+        return replace(self, pixels=self.pixels.to(device), labels=self.labels.to(device))
+
+
+@dataclass(frozen=True, eq=False)
+class MappedImages:
+    """Images read from a file whenever they are asked for, so that more than fits in memory can be learned from.
+
+    Attributes:
+        file: uint8 (M, C, H, W), a memory map.
+        rows: int64 (N,), on the CPU: which images of the file these are.
+        labels: int64 (N,).
+        transform: applied to each batch that is read, on the CPU.
+    """
+
+    file: npt.NDArray[np.uint8]
+    rows: Tensor
+    labels: Tensor
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    transform: Callable[[Tensor], Tensor] = lambda pixels: pixels
+    augment: Augment | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def device(self) -> torch.device:
+        return self.labels.device
+
+    def pixels_of(self, indices: Tensor | slice) -> Tensor:
+        rows = self.rows[indices if isinstance(indices, slice) else indices.cpu()].numpy()
+        return self.transform(torch.from_numpy(np.asarray(self.file[rows]))).to(self.device)
+
+    def batch(self, indices: Tensor | slice, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        return _prepared(self, self.pixels_of(indices), self.augment, generator), self.labels[indices]
+
+    def subset(self, indices: Tensor) -> MappedImages:
+        return replace(self, rows=self.rows[indices.cpu()], labels=self.labels[indices])
+
+    def to(self, device: torch.device) -> MappedImages:
+        return replace(self, labels=self.labels.to(device))
+
+
+MOST_IN_MEMORY = 2 << 30
+"""Bytes of pixels up to which the images of a task are transformed once and kept."""
+_CHUNK = 10_000
+
+
+def transformed(images: Images, transform: Callable[[Tensor], Tensor], augment: Augment | None = None) -> Images:
+    """The images of a task: made once and kept in memory where they fit, else made batch by batch."""
+    if len(images) == 0:
+        return images
+    if isinstance(images, MappedImages) and len(images) * images.file[0].size > MOST_IN_MEMORY:
+        return replace(images, transform=transform, augment=augment)
+    chunks = [transform(images.pixels_of(slice(start, start + _CHUNK))) for start in range(0, len(images), _CHUNK)]
+    return ImagesInMemory(torch.cat(chunks), images.labels, images.mean, images.std, augment)
+
+
+def normalise(pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """uint8 (B, C, H, W) -> float32 of mean 0 and deviation 1 over the data set."""
+    shape = (-1, 1, 1)
+    scale = torch.tensor(std, device=pixels.device).reshape(shape) * 255.0
+    shift = torch.tensor(mean, device=pixels.device).reshape(shape) * 255.0
+    return (pixels.float() - shift) / scale
+
+
+def _prepared(images: Images, pixels: Tensor, augment: Augment | None, generator: torch.Generator | None) -> Tensor:
+    batch = normalise(pixels, images.mean, images.std)
+    return batch if augment is None or generator is None else augment(batch, generator)

@@ -1,0 +1,70 @@
+"""`impress` in forks of one process that has torch imported: the same commands, without the seconds of starting."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+class ForkServer:
+    """Runs commands one after the other, each in a process of its own."""
+
+    def __init__(self) -> None:
+        server = Path(__file__).parent / "forkserver.py"
+        self._process = subprocess.Popen(
+            [sys.executable, str(server)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+
+    def run(
+        self,
+        arguments: Sequence[str],
+        *,
+        cwd: Path,
+        env: dict[str, str],
+        timeout_s: int = 300,
+        faults: dict[str, Any] | None = None,
+    ) -> tuple[int, str, str]:
+        """Exit status (negative: by that signal), stdout and stderr of `impress ARGUMENTS`.
+
+        Args:
+            faults: what is to go wrong, for forkserver.py.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with tempfile.TemporaryDirectory() as beside:
+            files = {name: Path(beside) / name for name in ("stdout", "stderr")}
+            request = {
+                "arguments": list(arguments), "cwd": str(cwd), "env": env, "timeout_s": timeout_s,
+                "kill_after_s": None, "links": True, "log": None, **(faults or {}),
+                **{name: str(path) for name, path in files.items()},
+            }  # fmt: skip
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+            code = json.loads(self._process.stdout.readline())["code"]
+            out, err = (path.read_bytes().decode() if path.exists() else "" for path in files.values())
+        return code, out, err
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(timeout=60)
+
+
+@functools.cache
+def the_server() -> ForkServer:
+    """One for all tests of this process, started when it is first needed."""
+    server = ForkServer()
+    atexit.register(server.close)
+    return server
