@@ -10,6 +10,10 @@ import pytest
 REAL_DATA = Path(os.environ.get("IMPRESS_TEST_DATA", Path(__file__).parents[1].parent / "shared" / "data"))
 
 
+LONG = {"test_kills.py", "test_disk.py", "test_many_at_once.py", "test_output.py", "test_errors.py"}
+"""Files that take more than half a minute."""
+
+
 @pytest.fixture(scope="session")
 def mnist_dir() -> Path:
     """Folder that holds MNIST as torchvision lays it out."""
@@ -22,3 +26,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--regenerate-golden", action="store_true", help="make tests/golden of the current format version anew"
     )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first, so that no process is left with one while the others have nothing to do."""
+    items.sort(key=lambda item: item.path.name not in LONG)

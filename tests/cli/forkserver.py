@@ -7,8 +7,10 @@ that no thread of pytest is forked. A command takes a tenth of a second so, and 
 from __future__ import annotations
 
 import builtins
+import contextlib
 import errno
 import importlib
+import io
 import json
 import os
 import signal
@@ -18,6 +20,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+PRELOADED = ("impress_learn.train_masks", "impress_learn.tasks", "torchvision.transforms.functional")
+"""Not huggingface_hub, nor timm that imports it: it reads the environment then, and each command has its own."""
 PATCHED = ("fsync", "link", "replace", "rename", "unlink", "mkdir")
 
 
@@ -129,9 +133,12 @@ def _take_links_away() -> None:
 def serve() -> None:
     import torch
 
-    for module in ("impress_cli.app", "impress_learn.train_masks", "impress_learn.jobs", "impress_learn.tasks"):
+    for module in PRELOADED:
         importlib.import_module(module)
     torch.set_num_threads(1)
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+        sys.argv = ["impress", "streams"]
+        importlib.import_module("impress_cli.app").main()  # what a first command imports
     torch.optim.SGD([torch.zeros(1, requires_grad=True)])  # the first optimizer imports much of torch: two seconds
     for line in sys.stdin:
         request = json.loads(line)
