@@ -12,7 +12,7 @@ export MYPYPATH := tests/cli:tests/faults:tests/format:tests/fuzz:tests/zoo
 
 install: .venv/installed
 
-.venv/installed: pyproject.toml impress_cli/__init__.py
+.venv/installed: pyproject.toml impress_format/__init__.py
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@

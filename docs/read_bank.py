@@ -57,7 +57,8 @@ def mask(frame: np.ndarray, shape: list[int]) -> np.ndarray:
 def logits(bank: Path, task: str, x: np.ndarray) -> np.ndarray:
     manifest = json.loads(checked((bank / "bank.json").read_bytes(), b'"digest": "', bytes.rfind))
     backbone = manifest["backbone"]
-    assert (manifest["format_version"], backbone["init"]) == (1, "signed-constant")
+    assert manifest["format_version"] in (1, 2)
+    assert backbone["init"] == "signed-constant"
     record, tensors = sealed_tensors(bank / "tasks" / f"{task}.safetensors")
     alpha = tensors["alpha"].astype(np.float32)
     masks = [sealed_tensors(bank / "masks" / f"{k:05d}.safetensors")[1] for k in range(len(alpha))]

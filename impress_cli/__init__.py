@@ -1,3 +1,3 @@
 """The command line: a command parses, calls the library, renders."""
 
-__version__ = "0.1.0"
+from impress_format import __version__ as __version__

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from impress_format.errors import ImpressError
     from impress_format.verify import Verification, verify_bank
 
+__version__ = "0.1.0"
 __all__ = ["Bank", "ImpressError", "Verification", "open_bank", "verify_bank"]
 
 _HOME = {

@@ -24,7 +24,7 @@ from impress_format.errors import FormatError, UsageError
 from impress_format.files import read_limited
 from impress_format.header import METADATA_KEY, parse_header, read_tensors
 from impress_format.limits import MAX_TEXT
-from impress_format.records import BankManifest, CalibrationRecord, MaskRecord, TaskRecord
+from impress_format.records import BankManifest, CalibrationRecord, ManifestV1, MaskRecord, TaskRecord
 from impress_format.strict_json import decode_strictly
 
 Array = npt.NDArray[np.generic]
@@ -34,7 +34,7 @@ _BLANK = b"0" * DIGEST_DIGITS
 _DIGEST_IN_METADATA = rb"\"digest\":\""
 _DIGEST_IN_JSON = b'"digest": "'
 
-R = TypeVar("R", BankManifest, MaskRecord, TaskRecord, CalibrationRecord)
+R = TypeVar("R", BankManifest, ManifestV1, MaskRecord, TaskRecord, CalibrationRecord)
 
 
 def seal_tensors(record: R, tensors: Mapping[str, Array]) -> bytes:

@@ -8,15 +8,13 @@ from pathlib import Path
 import msgspec
 
 from impress_format.bank import MANIFEST, MASKS, TASKS, Bank, open_bank
-from impress_format.container import seal_json
 from impress_format.errors import BankMismatch, BankNotFound
 from impress_format.files import is_there, list_folder, make_folder, remove_abandoned, write_atomically
-from impress_format.manifest import check_manifest
-from impress_format.records import BackboneSpec, BankManifest, MaskPlan
-from impress_format.versions import FORMAT_VERSION
+from impress_format.manifest import check_manifest, seal_manifest
+from impress_format.records import BankManifest, MaskPlan
 
 
-def write_plan(path: Path | str, backbone: BackboneSpec, masks: Sequence[MaskPlan], *, calibration: bool) -> Bank:
+def write_plan(path: Path | str, planned: BankManifest) -> Bank:
     """Write the manifest of a new bank, or open the bank that an interrupted run of the same settings left.
 
     A plan of which nothing was trained yet gives way to other settings. Call it with the folder's lock held
@@ -28,22 +26,19 @@ def write_plan(path: Path | str, backbone: BackboneSpec, masks: Sequence[MaskPla
         StorageError: the folder cannot be written.
     """
     path = Path(path)
-    planned = BankManifest(
-        format_version=FORMAT_VERSION, backbone=backbone, masks=tuple(masks), calibration=calibration
-    )
     check_manifest(path / MANIFEST, planned)
     check_can_create(path)
     make_folder(path / MASKS)
     make_folder(path / TASKS)
     try:
         # Never over a manifest that is there: of two processes that create one bank, the second compares.
-        write_atomically(path / MANIFEST, seal_json(planned), replace=False)
+        write_atomically(path / MANIFEST, seal_manifest(planned), replace=False)
     except FileExistsError:
         remove_abandoned(path)
         bank = open_bank(path)
         if _is_empty(bank) and bank.manifest != msgspec.structs.replace(planned, digest=bank.manifest.digest):
             bank.calibration_path.unlink(missing_ok=True)  # images for the plan that gives way
-            write_atomically(path / MANIFEST, seal_json(planned), replace=True)
+            write_atomically(path / MANIFEST, seal_manifest(planned), replace=True)
         else:
             _require_same(bank, planned)
     return open_bank(path)
@@ -77,14 +72,9 @@ def extend_plan(bank: Bank, masks: Sequence[MaskPlan]) -> Bank:
     added = tuple(plan for plan in masks if _training(plan) not in known)
     if not added:
         return bank
-    manifest = BankManifest(
-        format_version=FORMAT_VERSION,
-        backbone=bank.backbone,
-        masks=bank.manifest.masks + added,
-        calibration=bank.manifest.calibration,
-    )
+    manifest = msgspec.structs.replace(bank.manifest, masks=bank.manifest.masks + added)
     check_manifest(bank.manifest_path, manifest)
-    write_atomically(bank.manifest_path, seal_json(manifest), replace=True)
+    write_atomically(bank.manifest_path, seal_manifest(manifest), replace=True)
     return open_bank(bank.path)
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from math import prod
 from pathlib import Path
 
-from impress_format.container import unseal_json
+from impress_format.container import seal_json, unseal_json
 from impress_format.errors import FormatError
 from impress_format.files import read_limited
 from impress_format.limits import MAX_LAYERS, MAX_MANIFEST_BYTES, MAX_MASKS, MAX_PIXELS, MAX_SIDE, MAX_WEIGHTS
-from impress_format.records import BankManifest
+from impress_format.records import BankManifest, ManifestV1
 from impress_format.versions import check_version
 
 
@@ -21,10 +21,28 @@ def read_manifest(path: Path) -> BankManifest:
         UnsupportedVersion: made by a newer release.
     """
     content = read_limited(path, MAX_MANIFEST_BYTES)
-    check_version(path, content)
-    manifest = unseal_json(path, content, BankManifest)
+    if check_version(path, content) == 1:
+        manifest = _from_v1(unseal_json(path, content, ManifestV1))
+    else:
+        manifest = unseal_json(path, content, BankManifest)
     check_manifest(path, manifest)
     return manifest
+
+
+def seal_manifest(manifest: BankManifest) -> bytes:
+    """The file of a manifest, in its own format version: a bank keeps the one that it was created in.
+
+    Raises:
+        UsageError: a value out of its range, or a file too large: no reader would take it.
+    """
+    if manifest.format_version == 1:
+        return seal_json(ManifestV1(**{name: getattr(manifest, name) for name in ManifestV1.__struct_fields__}))
+    return seal_json(manifest)
+
+
+def _from_v1(manifest: ManifestV1) -> BankManifest:
+    known = {name: getattr(manifest, name) for name in manifest.__struct_fields__}
+    return BankManifest(**known, made_with=None, seed=None, preprocess=None, class_names=None)
 
 
 def check_manifest(path: Path, manifest: BankManifest) -> None:
@@ -33,6 +51,7 @@ def check_manifest(path: Path, manifest: BankManifest) -> None:
     Raises:
         FormatError: naming the field.
     """
+    _check_making(path, manifest)
     layers = manifest.backbone.layers
     if len(layers) > MAX_LAYERS:
         raise FormatError(path, f"has {len(layers):,} layers, expected at most {MAX_LAYERS:,}")
@@ -58,3 +77,21 @@ def check_manifest(path: Path, manifest: BankManifest) -> None:
             raise FormatError(
                 path, f"masks[{index}] is {plan.kind}: a trained mask has a task and a fit, a random none"
             )
+
+
+def _check_making(path: Path, manifest: BankManifest) -> None:
+    """What version 2 says beyond version 1, against the backbone."""
+    backbone, preprocess = manifest.backbone, manifest.preprocess
+    if manifest.format_version == 1:
+        return
+    if manifest.made_with is None or manifest.seed is None or preprocess is None:
+        raise FormatError(path, "expected made_with, seed and preprocess, found null")
+    channels = {"L": 1, "RGB": 3}[preprocess.mode]
+    if (channels, *preprocess.size) != backbone.input_shape:
+        raise FormatError(
+            path, f"preprocess gives images of shape {(channels, *preprocess.size)}, input is {backbone.input_shape}"
+        )
+    if not len(preprocess.mean) == len(preprocess.std) == channels:
+        raise FormatError(path, f"preprocess has {len(preprocess.mean)} means and {len(preprocess.std)} deviations")
+    if manifest.class_names is not None and len(manifest.class_names) != backbone.classes:
+        raise FormatError(path, f"names {len(manifest.class_names)} classes, the backbone has {backbone.classes}")

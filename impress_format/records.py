@@ -34,6 +34,8 @@ Text = Annotated[str, Meta(pattern=rf"\A[^{_UNSEEN}]{{1,{MAX_TEXT}}}\Z")]
 TaskName = Annotated[str, Meta(pattern=rf"\A{TASK_NAME}\Z")]
 LayerName = Annotated[str, Meta(pattern=r"\A[!#-\[\]-~]{1,200}\Z")]
 """Visible ASCII but quote and backslash: the same in JSON as in memory."""
+Release = Annotated[str, Meta(pattern=r"\A[0-9A-Za-z.+!_-]{1,64}\Z")]
+"""A version as packages write it: `2.14.1+cu126`."""
 Digest = Annotated[str, Meta(pattern=r"\A[0-9a-f]{32}\Z")]
 FullDigest = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 Seed = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
@@ -113,8 +115,46 @@ class MaskPlan(_Record, frozen=True):
         return self.task or "random"
 
 
+class MadeWith(_Record, frozen=True):
+    """The releases that a bank was made with: what to install where its network comes out otherwise."""
+
+    impress: Release
+    torch: Release
+    timm: Release
+    numpy: Release
+
+
+class Preprocess(_Record, frozen=True):
+    """How an image becomes an input: converted to `mode`, resized to `size`, (pixel / 255 - mean) / std a channel."""
+
+    mode: Literal["L", "RGB"]
+    size: tuple[Side, Side]
+    interpolation: Literal["nearest", "bilinear", "bicubic"]
+    mean: tuple[Mean, ...]
+    std: tuple[Deviation, ...]
+
+
 class BankManifest(_Record, frozen=True):
-    """`bank.json`: what the bank is, and which masks it has or will have."""
+    """`bank.json`: what the bank is, and which masks it has or will have.
+
+    `seed` is that of the command that created it. A bank of version 1 does not say it, nor how it was made.
+    """
+
+    max_bytes: ClassVar[int] = MAX_MANIFEST_BYTES
+
+    format_version: int
+    made_with: MadeWith | None
+    seed: Seed | None
+    preprocess: Preprocess | None
+    class_names: Annotated[tuple[Text, ...], Meta(min_length=1, max_length=MAX_CLASSES)] | None
+    backbone: BackboneSpec
+    masks: Annotated[tuple[MaskPlan, ...], Meta(max_length=MAX_MASKS)]
+    calibration: bool = False
+    digest: Digest = ""
+
+
+class ManifestV1(_Record, frozen=True):
+    """`bank.json` of format version 1."""
 
     max_bytes: ClassVar[int] = MAX_MANIFEST_BYTES
 

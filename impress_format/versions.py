@@ -14,7 +14,7 @@ import msgspec
 from impress_format.errors import FormatError, UnsupportedVersion
 from impress_format.limits import MAX_INTEGER
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 class _VersionOnly(msgspec.Struct):

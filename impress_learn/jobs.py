@@ -24,6 +24,7 @@ from impress_learn.plan import (
     check_fits_bank,
     check_same_shape,
     mask_steps,
+    plan_bank,
     plan_masks,
     request_tasks,
     request_update,
@@ -98,7 +99,9 @@ def create_bank(
     make_folder(path)
     with sole_trainer(path):
         check_writable(path, mask_bytes(network.spec))
-        bank = write_plan(path, network.spec, plans, calibration=network.has_batch_norm)
+        bank = write_plan(
+            path, plan_bank(network.spec, plans, stream.source, seed=fit.seed, calibration=network.has_batch_norm)
+        )
         keep_calibration_images(bank, tasks, data_dir=data_dir, holdout=fit.holdout)
         _train(bank, data_dir, where, watch)
     return bank

@@ -56,7 +56,7 @@ def load_bank(bank: Bank, device: torch.device) -> LoadedBank:
         FormatError: a file is damaged.
         OutOfMemory: the masks do not fit.
     """
-    backbone = rebuild_backbone(bank.backbone).to(device)
+    backbone = rebuild_backbone(bank.backbone, bank.manifest.made_with).to(device)
     masks = [bank.read_mask(index)[1] for index in range(bank.complete_masks())]
     supermasks = [{name: torch.from_numpy(mask) for name, mask in layers.items()} for layers in masks]
     one = 4 * bank.backbone.weights

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib import metadata
 
 import msgspec
 
+from impress_format import __version__
 from impress_format.bank import TASKS, Bank, task_exists
 from impress_format.errors import BankMismatch
 from impress_format.files import remove_abandoned
-from impress_format.records import BackboneSpec, MaskPlan, TaskFitRecord
+from impress_format.records import BackboneSpec, BankManifest, MadeWith, MaskPlan, TaskFitRecord
 from impress_format.task_file import AlphaType, FloatArray, check_task_name
+from impress_format.versions import FORMAT_VERSION
 from impress_format.weights import substream_seed
 from impress_learn.fits import MaskFit, TaskFit, check_fit, require, steps_per_epoch
 from impress_learn.held_out import count_training
 from impress_learn.streams.reference import Reference, parse_reference
-from impress_learn.streams.stream import Stream
+from impress_learn.streams.stream import DataSet, Stream
 
 
 def plan_masks(
@@ -53,6 +56,24 @@ def plan_masks(
     ]
     require(bool(trained or random), "a bank needs at least one mask: `masks_per_task` 0 needs `random_masks`")
     return (*trained, *random)
+
+
+def plan_bank(
+    backbone: BackboneSpec, masks: tuple[MaskPlan, ...], data_set: DataSet, *, seed: int, calibration: bool
+) -> BankManifest:
+    """The manifest of a new bank, whose images are like those of `data_set`."""
+    return BankManifest(
+        format_version=FORMAT_VERSION,
+        made_with=MadeWith(
+            impress=__version__, **{name: metadata.version(name) for name in ("torch", "timm", "numpy")}
+        ),
+        seed=seed,
+        preprocess=data_set.preprocess,
+        class_names=data_set.class_names,
+        backbone=backbone,
+        masks=masks,
+        calibration=calibration,
+    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -63,7 +63,7 @@ def train_missing_masks(
     missing = bank.missing_masks()
     if not missing:
         return
-    backbone = rebuild_backbone(bank.backbone).to(device)
+    backbone = rebuild_backbone(bank.backbone, bank.manifest.made_with).to(device)
     calibration = load_calibration(bank, device)  # now: after hours of training is too late to find it missing
     for index in missing:
         on_mask(index)

@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 
 from impress_format import open_bank
+from impress_format.bank import MANIFEST
 from impress_format.zoo.index import ZooBank, bank_files, find_bank, parse_index
 
 ZOO = Path(__file__).parent
@@ -31,10 +32,13 @@ def commands(card: str) -> list[list[str]]:
 
 
 def differing(bank: ZooBank, folder: Path) -> list[str]:
-    """Paths that are not in both, or are not equal."""
+    """Paths that are not in both, or are not equal; the manifest but for its version and the releases it names."""
     wanted = {file.path: file.sha256 for file in bank.files}
     found = {file.path: file.sha256 for file in bank_files(folder)}
-    return sorted(path for path in wanted | found if wanted.get(path) != found.get(path))
+    paths = sorted(path for path in wanted | found if wanted.get(path) != found.get(path))
+    old, new = open_bank(ZOO / bank.folder).manifest, open_bank(folder).manifest
+    same = (old.backbone, old.masks, old.calibration) == (new.backbone, new.masks, new.calibration)
+    return [path for path in paths if path != MANIFEST or not same]
 
 
 def describe(name: str, rebuilt: Path, path: str) -> str:

@@ -141,6 +141,8 @@ def _report(bank: Bank, started: float, *, json: bool) -> None:
     records = {index: bank.read_mask_record(index) for index in range(len(bank.manifest.masks)) if index not in missing}
     sizes = {index: file_size(bank.mask_path(index)) for index in records}
     if json:
+        from msgspec import to_builtins
+
         masks = [
             {
                 "index": index,
@@ -163,7 +165,11 @@ def _report(bank: Bank, started: float, *, json: bool) -> None:
             "layers": len(spec.masked_layers),
         }
         seconds = time.perf_counter() - started
-        render.print_json({"bank": str(bank.path), "backbone": backbone, "masks": masks, "seconds": seconds})
+        made = {
+            name: to_builtins(getattr(bank.manifest, name))
+            for name in ("format_version", "made_with", "preprocess", "class_names")
+        }
+        render.print_json({"bank": str(bank.path), "backbone": backbone, "masks": masks, "seconds": seconds, **made})
         return
     rows = [
         (

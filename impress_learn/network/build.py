@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from impress_format.errors import BackboneMismatch, UsageError
-from impress_format.records import BackboneSpec, Init, LayerSpec
+from impress_format.records import BackboneSpec, Init, LayerSpec, MadeWith
 from impress_format.weights import layer_weights, weights_digest
 from impress_learn.network.backbone import Backbone, bind
 from impress_learn.network.lenet import LENET, LeNet300100
@@ -30,8 +30,11 @@ def build_backbone(arch: str, *, init: Init, seed: int, input_shape: tuple[int, 
     return backbone
 
 
-def rebuild_backbone(spec: BackboneSpec) -> Backbone:
+def rebuild_backbone(spec: BackboneSpec, made: MadeWith | None = None) -> Backbone:
     """The backbone a bank was made with, from its spec.
+
+    Args:
+        made: the releases it was made with, to be named where it comes out otherwise.
 
     Raises:
         BackboneMismatch: the architecture's layers or the digest of the weights differ.
@@ -42,8 +45,7 @@ def rebuild_backbone(spec: BackboneSpec) -> Backbone:
     if digest != spec.digest or layers != spec.layers:
         raise BackboneMismatch(
             f"the bank expects backbone {spec.digest[:12]}… ({spec.arch}, {len(spec.layers)} layers), rebuilt "
-            f"{digest[:12]}… ({len(layers)} layers): full digests {spec.digest} and {digest}.\n"
-            "Install the timm release the bank was made with."
+            f"{digest[:12]}… ({len(layers)} layers): full digests {spec.digest} and {digest}.\n" + _other_release(made)
         )
     return bind(spec, module)
 
@@ -100,3 +102,12 @@ def _try_one_image(backbone: Backbone) -> None:
         raise UsageError(f"{spec.arch} cannot take images of shape {spec.input_shape}: {reason}") from error
     if shape != (2, spec.classes):
         raise UsageError(f"{spec.arch} gives outputs of shape {shape}, expected (2, {spec.classes})")
+
+
+def _other_release(made: MadeWith | None) -> str:
+    if made is None:
+        return "Install the timm release the bank was made with."
+    import timm
+
+    here = f"timm {timm.__version__} and torch {torch.__version__}"
+    return f"It was made with timm {made.timm} and torch {made.torch}; here are {here}."

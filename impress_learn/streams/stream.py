@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from impress_format.records import Preprocess
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
@@ -32,13 +34,29 @@ class DataSet:
     name: str
     load: Callable[[Path | None], tuple[Images, Images]]
     input_shape: tuple[int, int, int]
-    classes: int
     train_images: int
     test_images: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    class_names: tuple[str, ...]
     needs: str
     hub: str | None = None
+
+    @property
+    def classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """How an image becomes an input like those that were learned from."""
+        channels, height, width = self.input_shape
+        return Preprocess(
+            mode="L" if channels == 1 else "RGB",
+            size=(height, width),
+            interpolation="bilinear",
+            mean=self.mean,
+            std=self.std,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

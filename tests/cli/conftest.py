@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
+
+# Helpers of another test folder, also when only this one is run.
+sys.path.append(str(Path(__file__).parents[1] / "format"))
+
 from commandline import CREATE, Impress, run
 
 

@@ -13,6 +13,12 @@ ADDED_KEYS = {"task", "name", "coefficients", "bytes", "accuracy", "train_accura
 def test_bank_show_has_every_key(impress: Impress, bank: Path) -> None:
     shown = impress("bank", "show", bank, "--json").json
     assert {"bank", "backbone", "masks", "seconds"} <= set(shown)
+    assert shown["format_version"] == 2
+    assert set(shown["made_with"]) == {"impress", "torch", "timm", "numpy"}
+    assert shown["preprocess"] == {
+        "mode": "L", "size": [28, 28], "interpolation": "bilinear", "mean": [0.3059], "std": [0.324]
+    }  # fmt: skip
+    assert shown["class_names"] == list("0123456789")
     assert {"arch", "init", "seed", "digest", "weights", "layers"} <= set(shown["backbone"])
     assert shown["backbone"]["weights"] == 266_200
     assert shown["backbone"]["layers"] == 3

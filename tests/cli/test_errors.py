@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import small_bank
 from commandline import CREATE, Impress, Result, contents
 
 
@@ -105,7 +106,8 @@ def test_a_stream_of_another_shape_or_class_count_is_refused(impress: Impress, b
         arch="lenet-300-100", init="signed-constant", seed=0, input_shape=(3, 2, 2), classes=5, layers=layers,
         digest=backbone_digest(0, "signed-constant", layers),
     )  # fmt: skip
-    other = write_plan(bank.parent / "other.impress", spec, open_bank(bank).manifest.masks, calibration=False)
+    manifest = small_bank.plan_of(spec, open_bank(bank).manifest.masks)
+    other = write_plan(bank.parent / "other.impress", manifest)
     refused(impress("task", "add", other.path, "rotated-digits/1"), 2, "(1, 28, 28)", "(3, 2, 2)", "10", "5")
     refused(impress("bank", "extend", other.path, "rotated-digits/1"), 2, "(3, 2, 2)")
 

@@ -8,7 +8,18 @@ import numpy as np
 
 from impress_format.bank import Bank
 from impress_format.create import write_plan
-from impress_format.records import BackboneSpec, LayerSpec, MaskFitRecord, MaskPlan, TaskFitRecord, TaskRecord
+from impress_format.records import (
+    BackboneSpec,
+    BankManifest,
+    LayerSpec,
+    MadeWith,
+    MaskFitRecord,
+    MaskPlan,
+    Preprocess,
+    TaskFitRecord,
+    TaskRecord,
+)
+from impress_format.versions import FORMAT_VERSION
 from impress_format.weights import backbone_digest
 
 LAYERS = (LayerSpec(name="a.weight", shape=(5, 7)), LayerSpec(name="b.weight", shape=(3, 5)))
@@ -42,6 +53,31 @@ PLANS = (
 )
 
 
+def manifest(seed: int = 0, plans: tuple[MaskPlan, ...] = PLANS, *, calibration: bool = False) -> BankManifest:
+    return plan_of(spec(seed), plans, calibration=calibration)
+
+
+def plan_of(spec: BackboneSpec, plans: tuple[MaskPlan, ...], *, calibration: bool = False) -> BankManifest:
+    """The manifest of a bank over this backbone."""
+    channels, height, width = spec.input_shape
+    return BankManifest(
+        format_version=FORMAT_VERSION,
+        made_with=MadeWith(impress="0.1.0", torch="2.6.0", timm="1.0.20", numpy="1.26.4"),
+        seed=spec.seed,
+        preprocess=Preprocess(
+            mode="L" if channels == 1 else "RGB",
+            size=(height, width),
+            interpolation="bilinear",
+            mean=(0.25,) * channels,
+            std=(0.5,) * channels,
+        ),
+        class_names=tuple(f"class {number}" for number in range(spec.classes)),
+        backbone=spec,
+        masks=plans,
+        calibration=calibration,
+    )
+
+
 def mask(seed: int) -> dict[str, np.ndarray]:
     """One supermask with the planned number of ones in every layer."""
     generator = np.random.default_rng(seed)
@@ -61,7 +97,7 @@ def task_record(bank: Bank, name: str, task: str, masks: int = 2) -> TaskRecord:
 
 def make(path: Path, seed: int = 0, *, calibration: bool = False) -> Bank:
     """Three masks, and two tasks over the first two of them; with calibration images if asked."""
-    bank = write_plan(path, spec(seed), PLANS, calibration=calibration)
+    bank = write_plan(path, manifest(seed, calibration=calibration))
     if calibration:
         bank.write_calibration(PIXELS, [0.25], [0.5])
     for index in range(len(PLANS)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -35,8 +36,10 @@ from impress_format.errors import (
 from impress_format.files import remove_abandoned, write_atomically
 from impress_format.locks import exclusive
 from impress_format.plain import machine_tag
-from impress_format.records import MaskPlan
+from impress_format.records import MadeWith, MaskPlan
 from impress_format.task_file import check_task_name
+
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -71,14 +74,34 @@ def test_a_plain_safetensors_reader_opens_a_task_and_finds_one_metadata_key(tmp_
 
 def test_a_manifest_is_json_that_people_can_read(tmp_path: Path) -> None:
     manifest = json.loads(small_bank.make(tmp_path / "a.impress").manifest_path.read_text())
-    assert manifest["format_version"] == 1
+    assert manifest["format_version"] == 2
+    assert list(manifest["made_with"]) == ["impress", "torch", "timm", "numpy"]
+    assert manifest["preprocess"]["size"] == [1, 7]
     assert [mask["task"] for mask in manifest["masks"]] == ["rotated-digits/0", "rotated-digits/90", None]
+
+
+def test_a_bank_of_version_1_keeps_its_version_when_masks_are_added(tmp_path: Path) -> None:
+    old = open_bank(shutil.copytree(GOLDEN / "v1" / "digits.impress", tmp_path / "a.impress"))
+    assert (old.manifest.made_with, old.manifest.seed, old.manifest.preprocess) == (None, None, None)
+    extended = extend_plan(old, [msgspec.structs.replace(old.manifest.masks[0], seed=99)])
+    assert [extended.manifest.format_version, len(extended.manifest.masks)] == [1, 3]
+    assert set(json.loads(extended.manifest_path.read_text())) == {
+        "format_version", "backbone", "masks", "calibration", "digest"
+    }  # fmt: skip
+    for name in old.task_names():
+        assert np.array_equal(extended.read_task(name)[1], old.read_task(name)[1])
+
+
+def test_other_releases_do_not_make_another_bank_of_one_that_is_resumed(tmp_path: Path) -> None:
+    bank = small_bank.make(tmp_path / "a.impress")
+    later = MadeWith(impress="0.2.0", torch="3.0", timm="2.0", numpy="3.0")
+    assert write_plan(bank.path, msgspec.structs.replace(small_bank.manifest(), made_with=later)) == bank
 
 
 def test_creating_the_same_bank_again_opens_it(tmp_path: Path) -> None:
     bank = small_bank.make(tmp_path / "a.impress")
     before = contents(bank.path)
-    again = write_plan(bank.path, small_bank.spec(), small_bank.PLANS, calibration=False)
+    again = write_plan(bank.path, small_bank.manifest())
     assert again == bank
     assert contents(bank.path) == before
 
@@ -97,12 +120,12 @@ def test_creating_another_bank_over_it_is_refused(
     bank = small_bank.make(tmp_path / "a.impress")
     before = contents(bank.path)
     with pytest.raises(BankMismatch, match=words):
-        write_plan(bank.path, small_bank.spec(seed), plans, calibration=False)
+        write_plan(bank.path, small_bank.manifest(seed, plans))
     assert contents(bank.path) == before
 
 
 def test_masks_without_a_file_are_missing_until_they_are_written(tmp_path: Path) -> None:
-    bank = write_plan(tmp_path / "a.impress", small_bank.spec(), small_bank.PLANS, calibration=False)
+    bank = write_plan(tmp_path / "a.impress", small_bank.manifest())
     assert bank.missing_masks() == [0, 1, 2]
     bank.write_mask(1, small_bank.mask(1), 0.5)
     assert bank.missing_masks() == [0, 2]
@@ -118,7 +141,7 @@ def test_a_mask_that_is_there_is_kept(tmp_path: Path) -> None:
 
 
 def test_a_mask_with_another_number_of_ones_is_not_stored(tmp_path: Path) -> None:
-    bank = write_plan(tmp_path / "a.impress", small_bank.spec(), small_bank.PLANS, calibration=False)
+    bank = write_plan(tmp_path / "a.impress", small_bank.manifest())
     masks = small_bank.mask(0)
     masks["a.weight"][:] = True
     with pytest.raises(FormatError, match="ones"):
@@ -146,10 +169,10 @@ def test_a_path_without_a_bank_is_refused(tmp_path: Path, path: str, words: str)
         open_bank(tmp_path / path)
 
 
-@pytest.mark.parametrize(("version", "error"), [(2, UnsupportedVersion), (10**9, UnsupportedVersion), (0, FormatError)])
+@pytest.mark.parametrize(("version", "error"), [(3, UnsupportedVersion), (10**9, UnsupportedVersion), (0, FormatError)])
 def test_only_known_format_versions_are_read(tmp_path: Path, version: int, error: type[Exception]) -> None:
     bank = small_bank.make(tmp_path / "a.impress")
-    text = bank.manifest_path.read_text().replace('"format_version": 1', f'"format_version": {version}')
+    text = bank.manifest_path.read_text().replace('"format_version": 2', f'"format_version": {version}')
     bank.manifest_path.write_text(text)
     with pytest.raises(error, match=str(version)):
         open_bank(bank.path)
@@ -189,14 +212,14 @@ def test_a_mask_trained_as_the_only_one_of_its_task_is_not_trained_again_as_one_
 
 
 def test_a_plan_of_which_nothing_was_trained_gives_way(tmp_path: Path) -> None:
-    planned = write_plan(tmp_path / "a.impress", small_bank.spec(), small_bank.PLANS, calibration=True)
+    planned = write_plan(tmp_path / "a.impress", small_bank.manifest(calibration=True))
     planned.write_calibration(small_bank.PIXELS, [0.25], [0.5])
-    other = write_plan(planned.path, small_bank.spec(1), small_bank.PLANS[:2], calibration=False)
+    other = write_plan(planned.path, small_bank.manifest(1, small_bank.PLANS[:2]))
     assert (other.backbone.seed, len(other.manifest.masks)) == (1, 2)
     assert list(contents(other.path)) == ["bank.json"]
     other.write_mask(0, small_bank.mask(0), 0.5)
     with pytest.raises(BankMismatch, match="backbone seed 1 there, 0 asked"):
-        write_plan(planned.path, small_bank.spec(), small_bank.PLANS, calibration=True)
+        write_plan(planned.path, small_bank.manifest(calibration=True))
 
 
 def test_of_two_processes_that_create_one_bank_the_second_compares(
@@ -210,7 +233,7 @@ def test_of_two_processes_that_create_one_bank_the_second_compares(
 
     monkeypatch.setattr("impress_format.create.check_can_create", other_is_faster)
     with pytest.raises(BankMismatch, match="backbone seed 1 there, 2 asked"):
-        write_plan(tmp_path / "a.impress", small_bank.spec(2), small_bank.PLANS, calibration=False)
+        write_plan(tmp_path / "a.impress", small_bank.manifest(2))
     assert open_bank(tmp_path / "a.impress").backbone.seed == 1
 
 

@@ -30,7 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def one_of_each(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bank with one file of each kind, so that verifying it 40,000 times takes seconds."""
     path = tmp_path_factory.mktemp("damage") / "a.impress"
-    bank = write_plan(path, small_bank.spec(), small_bank.PLANS[:1], calibration=True)
+    bank = write_plan(path, small_bank.manifest(plans=small_bank.PLANS[:1], calibration=True))
     bank.write_calibration(small_bank.PIXELS, [0.25], [0.5])
     bank.write_mask(0, small_bank.mask(0), 0.75)
     bank.write_task(small_bank.task_record(bank, "one", "rotated-digits/1", masks=1), small_bank.ALPHA[:1])

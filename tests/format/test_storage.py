@@ -82,6 +82,6 @@ def test_looking_ahead_needs_a_stored_task_and_a_number_that_makes_sense(tmp_pat
 
 
 def test_a_bank_without_any_trained_mask_has_nothing_to_count(tmp_path: Path) -> None:
-    write_plan(tmp_path / "a.impress", small_bank.spec(), small_bank.PLANS, calibration=False)
+    write_plan(tmp_path / "a.impress", small_bank.manifest())
     with pytest.raises(BankMismatch, match="no trained mask"):
         measure_storage(open_bank(tmp_path / "a.impress"))

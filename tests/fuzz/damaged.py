@@ -22,7 +22,7 @@ from impress_format.errors import ImpressError
 from impress_format.limits import MAX_WEIGHTS
 from impress_format.verify import verify_bank
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "v1" / "digits.impress"
+GOLDEN = Path(__file__).parents[1] / "golden"
 FILES = {
     "manifest": "bank.json",
     "mask": "masks/00000.safetensors",
@@ -49,7 +49,7 @@ class Target:
             return [b"\0" + frame, b"\1" + zstandard.decompress(frame)]
         contents = [self.undamaged]
         part = {"manifest": "bank.json", "mask": "masks/*", "task": "tasks/*"}.get(self.kind)
-        contents += [path.read_bytes() for path in sorted(GOLDEN.glob(part))] if part else []
+        contents += [path.read_bytes() for path in sorted(GOLDEN.glob(f"v*/digits.impress/{part}"))] if part else []
         seeds = [b"\0" + content for content in contents]
         if self.kind != "manifest":
             seeds += [b"\1" + _without_length(content) for content in contents]

@@ -20,7 +20,8 @@ with atheris.instrument_imports(include=["impress_format", "damaged"]):
 WORDS = (
     '"', '\\"', "{", "}", "[", "]", ",", ":", "null", "true", "-1", "0", "1e999", "0.5", "9007199254740992", "U8",
     "F16", "F32", "I64", "__metadata__", "impress", "dtype", "shape", "data_offsets", "alpha", "pixels", "a.weight",
-    "digest", "format_version", "backbone", "layers", "masked", "masks", "density", "ones", "plan", "fit",
+    "digest", "format_version", "made_with", "preprocess",
+    "class_names", "backbone", "layers", "masked", "masks", "density", "ones", "plan", "fit",
     "granularity",
 )  # fmt: skip
 

@@ -8,11 +8,13 @@ from typing import Literal
 import msgspec
 import numpy as np
 import pytest
+import timm
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from impress_format.errors import BackboneMismatch, UsageError
+from impress_format.records import MadeWith
 from impress_learn.fits import MaskFit
 from impress_learn.network.backbone import Backbone
 from impress_learn.network.build import build_backbone, rebuild_backbone
@@ -141,6 +143,15 @@ def test_rebuild_refuses_another_digest_and_names_both(lenet: Backbone) -> None:
         rebuild_backbone(changed)
     assert "0" * 64 in str(caught.value)
     assert LENET_DIGESTS[0][2] in str(caught.value)
+
+
+def test_rebuild_names_the_releases_that_made_the_bank_and_those_here(lenet: Backbone) -> None:
+    changed = msgspec.structs.replace(lenet.spec, digest="0" * 64)
+    made = MadeWith(impress="0.1.0", torch="2.5.9", timm="0.9.2", numpy="1.0")
+    with pytest.raises(
+        BackboneMismatch, match=rf"made with timm 0.9.2 and torch 2.5.9; here are timm {timm.__version__}"
+    ):
+        rebuild_backbone(changed, made)
 
 
 def test_rebuild_refuses_other_layers(lenet: Backbone) -> None:

@@ -33,7 +33,8 @@ from impress_learn.jobs import evaluate
 from impress_learn.loaded import LoadedBank, load_bank
 from impress_learn.network.backbone import Backbone
 from impress_learn.network.build import build_backbone
-from impress_learn.plan import plan_masks
+from impress_learn.plan import plan_bank, plan_masks
+from impress_learn.streams.digits import DIGITS
 from impress_learn.streams.images import Images
 from impress_learn.streams.load import TaskData, load_task
 from impress_learn.streams.reference import Reference, parse_reference, parse_references
@@ -61,7 +62,8 @@ def planned(
         random_masks=random_masks,
         density=0.1,
     )
-    return write_plan(path, backbone.spec, plans, calibration=backbone.has_batch_norm)
+    planned = plan_bank(backbone.spec, plans, DIGITS, seed=0, calibration=backbone.has_batch_norm)
+    return write_plan(path, planned)
 
 
 def train(bank: Bank) -> None:

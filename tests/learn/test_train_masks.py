@@ -16,7 +16,8 @@ from impress_learn import train_masks as train_module
 from impress_learn.fits import MaskFit
 from impress_learn.network.backbone import Backbone
 from impress_learn.network.build import build_backbone
-from impress_learn.plan import mask_steps, plan_masks
+from impress_learn.plan import mask_steps, plan_bank, plan_masks
+from impress_learn.streams.digits import DIGITS
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_references
 from impress_learn.supermask import train_supermask
@@ -36,7 +37,8 @@ def bank_at(path: Path, backbone: Backbone, *texts: str, random_masks: int = 0, 
         random_masks=random_masks,
         density=0.1,
     )
-    return write_plan(path, backbone.spec, plans, calibration=backbone.has_batch_norm)
+    planned = plan_bank(backbone.spec, plans, DIGITS, seed=0, calibration=backbone.has_batch_norm)
+    return write_plan(path, planned)
 
 
 def train(bank: Bank, on_step: Callable[[], None] = lambda: None) -> list[int]:
