@@ -13,9 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+Ran = tuple[int, str, str]
+"""Exit status (negative: by that signal), stdout and stderr."""
+
 
 class ForkServer:
-    """Runs commands one after the other, each in a process of its own."""
+    """Runs commands, each in a process of its own."""
 
     def __init__(self) -> None:
         server = Path(__file__).parent / "forkserver.py"
@@ -35,26 +38,44 @@ class ForkServer:
         env: dict[str, str],
         timeout_s: int = 300,
         faults: dict[str, Any] | None = None,
-    ) -> tuple[int, str, str]:
-        """Exit status (negative: by that signal), stdout and stderr of `impress ARGUMENTS`.
+    ) -> Ran:
+        """Run `impress ARGUMENTS` to its end.
 
         Args:
             faults: what is to go wrong, for forkserver.py.
         """
+        return self.run_at_once([arguments], cwd=cwd, env=env, timeout_s=timeout_s, faults=faults)[0]
+
+    def run_at_once(
+        self,
+        commands: Sequence[Sequence[str]],
+        *,
+        cwd: Path,
+        env: dict[str, str],
+        timeout_s: int = 300,
+        faults: dict[str, Any] | None = None,
+    ) -> list[Ran]:
+        """Run several commands side by side to their ends."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with tempfile.TemporaryDirectory() as beside:
-            files = {name: Path(beside) / name for name in ("stdout", "stderr")}
-            request = {
-                "arguments": list(arguments), "cwd": str(cwd), "env": env, "timeout_s": timeout_s,
-                "kill_after_s": None, "links": True, "log": None, **(faults or {}),
-                **{name: str(path) for name, path in files.items()},
-            }  # fmt: skip
-            self._process.stdin.write(json.dumps(request) + "\n")
+            outputs = [
+                {name: Path(beside) / f"{number}-{name}" for name in ("stdout", "stderr")}
+                for number in range(len(commands))
+            ]
+            requests = [
+                {
+                    "arguments": list(arguments), "cwd": str(cwd), "env": env, "timeout_s": timeout_s,
+                    "kill_after_s": None, "links": True, "log": None, **(faults or {}),
+                    **{name: str(path) for name, path in files.items()},
+                }
+                for arguments, files in zip(commands, outputs, strict=True)
+            ]  # fmt: skip
+            self._process.stdin.write(json.dumps(requests) + "\n")
             self._process.stdin.flush()
-            code = json.loads(self._process.stdout.readline())["code"]
-            out, err = (path.read_bytes().decode() if path.exists() else "" for path in files.values())
-        return code, out, err
+            codes = json.loads(self._process.stdout.readline())
+            said = [[path.read_bytes().decode() if path.exists() else "" for path in o.values()] for o in outputs]
+        return [(code, out, err) for code, (out, err) in zip(codes, said, strict=True)]
 
     def close(self) -> None:
         assert self._process.stdin is not None

@@ -1,7 +1,8 @@
 """Runs `impress` in forks of one process that has torch imported, and lets file operations fail or kill it.
 
-Reads one JSON request a line from stdin, answers with one JSON line. Started by forked.py, as a program of its own so
-that no thread of pytest is forked. A command takes a tenth of a second so, and not the two that importing torch takes.
+Reads a list of requests a line from stdin, runs them at once, and answers with a line of their exit statuses. Started
+by forked.py, as a program of its own so that no thread of pytest is forked. A command takes a tenth of a second so, and
+not the two that importing torch takes.
 """
 
 from __future__ import annotations
@@ -141,16 +142,21 @@ def serve() -> None:
         importlib.import_module("impress_cli.app").main()  # what a first command imports
     torch.optim.SGD([torch.zeros(1, requires_grad=True)])  # the first optimizer imports much of torch: two seconds
     for line in sys.stdin:
-        request = json.loads(line)
-        process = os.fork()
-        if process == 0:
-            child(request)
-        if request["kill_after_s"] is not None:
-            time.sleep(request["kill_after_s"])
-            os.kill(process, signal.SIGKILL)
-        _, status = os.waitpid(process, 0)
-        sys.stdout.write(json.dumps({"code": os.waitstatus_to_exitcode(status)}) + "\n")
+        requests = json.loads(line)
+        processes = [start(request) for request in requests]
+        if requests[0]["kill_after_s"] is not None:
+            time.sleep(requests[0]["kill_after_s"])
+            os.kill(processes[0], signal.SIGKILL)
+        codes = [os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in processes]
+        sys.stdout.write(json.dumps(codes) + "\n")
         sys.stdout.flush()
+
+
+def start(request: dict[str, Any]) -> int:
+    process = os.fork()
+    if process == 0:
+        child(request)
+    return process
 
 
 if __name__ == "__main__":
