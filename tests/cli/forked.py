@@ -74,7 +74,10 @@ class ForkServer:
             self._process.stdin.write(json.dumps(requests) + "\n")
             self._process.stdin.flush()
             codes = json.loads(self._process.stdout.readline())
-            said = [[path.read_bytes().decode() if path.exists() else "" for path in o.values()] for o in outputs]
+            said = [
+                [path.read_bytes().decode(errors="surrogateescape") if path.exists() else "" for path in o.values()]
+                for o in outputs
+            ]
         return [(code, out, err) for code, (out, err) in zip(codes, said, strict=True)]
 
     def close(self) -> None:

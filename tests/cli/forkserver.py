@@ -103,6 +103,11 @@ def child(request: dict[str, Any]) -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for stream, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(request[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
+    if encoding := request["env"].get("PYTHONIOENCODING"):  # which Python reads when it starts
+        name, _, errors = encoding.partition(":")
+        for printed, otherwise in ((sys.stdout, errors or "strict"), (sys.stderr, "backslashreplace")):
+            assert isinstance(printed, io.TextIOWrapper)
+            printed.reconfigure(encoding=name, errors=otherwise)
     if not request["links"]:
         _take_links_away()
     if request["log"] is not None:
