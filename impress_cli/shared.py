@@ -97,21 +97,22 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     hints = get_type_hints(function, include_extras=True)
     own: list[inspect.Parameter] = []
     everywhere: list[inspect.Parameter] = []
-    records: dict[str, Any] = {}
+    records: dict[str, tuple[Any, list[inspect.Parameter]]] = {}
     for parameter in inspect.signature(function).parameters.values():
         kind: Any = hints[parameter.name]
         if isinstance(kind, type) and is_dataclass(kind):
             start: Any = kind() if parameter.default is inspect.Parameter.empty else parameter.default
-            records[parameter.name] = start
-            (everywhere if kind in _EVERY_COMMAND else own).extend(_options(start))
+            options = _options(start)
+            records[parameter.name] = start, options
+            (everywhere if kind in _EVERY_COMMAND else own).extend(options)
         else:
             own.append(parameter.replace(annotation=kind, kind=inspect.Parameter.KEYWORD_ONLY))
 
     @functools.wraps(function)
     def run(**given: Any) -> None:
         made = {
-            name: replace(start, **{option.name: given.pop(option.name) for option in _options(start)})
-            for name, start in records.items()
+            name: replace(start, **{option.name: given.pop(option.name) for option in options})
+            for name, (start, options) in records.items()
         }
         function(**given, **made)
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from impress_format.errors import UsageError
-from impress_format.records import MaskFitRecord, TaskFitRecord
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+    from impress_format.records import MaskFitRecord, TaskFitRecord
 
 _MOMENTUM = 0.9
 
@@ -41,13 +42,10 @@ class MaskFit:
 
     def record(self, images: int) -> MaskFitRecord:
         """What the bank keeps of it, for a task with so many training images."""
-        return MaskFitRecord(
-            epochs=self.epochs or _enough(3, 1_000, images, self.batch_size),
-            batch_size=self.batch_size,
-            lr=self.lr,
-            seed=self.seed,
-            holdout=self.holdout,
-        )
+        from impress_format.records import MaskFitRecord
+
+        epochs = self.epochs or _enough(3, 1_000, images, self.batch_size)
+        return MaskFitRecord(**{**asdict(self), "epochs": epochs})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,15 +76,10 @@ class TaskFit:
 
     def record(self, images: int) -> TaskFitRecord:
         """What the task's file keeps of it, for a task learned from so many images."""
-        return TaskFitRecord(
-            epochs=self.epochs or _enough(3, 500, images, self.batch_size),
-            batch_size=self.batch_size,
-            lr=self.lr,
-            l1=self.l1,
-            shots=self.shots,
-            seed=self.seed,
-            holdout=self.holdout,
-        )
+        from impress_format.records import TaskFitRecord
+
+        epochs = self.epochs or _enough(3, 500, images, self.batch_size)
+        return TaskFitRecord(**{**asdict(self), "epochs": epochs})
 
 
 UPDATE_FIT = TaskFit(lr=0.003)
@@ -112,11 +105,20 @@ def check_fit(fit: MaskFit | TaskFit) -> None:
     require(fit.epochs is None or fit.epochs >= 1, f"`epochs` {fit.epochs}: expected at least 1")
     require(fit.batch_size >= 1, f"`batch_size` {fit.batch_size}: expected at least 1")
     require(fit.lr > 0 and math.isfinite(fit.lr), f"`lr` {fit.lr}: expected a positive number")
-    require(0.0 <= fit.holdout < 1.0, f"`holdout` {fit.holdout}: expected a number from 0 to below 1")
+    check_holdout(fit.holdout)
     require(0 <= fit.seed < 1 << 53, f"`seed` {fit.seed}: expected 0 to {(1 << 53) - 1}")
     if isinstance(fit, TaskFit):
         require(0.0 <= fit.l1 < math.inf, f"`l1` {fit.l1}: expected 0 or more")
         require(fit.shots is None or fit.shots >= 1, f"`shots` {fit.shots}: expected at least 1")
+
+
+def check_holdout(holdout: float) -> None:
+    """Refuse a share of held-out images that cannot be meant.
+
+    Raises:
+        UsageError: it is below 0, 1 or more, or no number.
+    """
+    require(0.0 <= holdout < 1.0, f"`holdout` {holdout}: expected a number from 0 to below 1")
 
 
 def steps_per_epoch(images: int, batch_size: int) -> int:

@@ -17,7 +17,7 @@ from impress_format.errors import TaskNotFound, UsageError
 from impress_format.files import check_writable, is_there, make_folder, remove_abandoned
 from impress_format.locks import hold
 from impress_format.records import Init, alpha_columns
-from impress_learn.fits import UPDATE_FIT, MaskFit, TaskFit, check_fit
+from impress_learn.fits import UPDATE_FIT, MaskFit, TaskFit, check_holdout
 from impress_learn.held_out import check_held_out, check_masks_held_out
 from impress_learn.plan import (
     TaskRequest,
@@ -28,6 +28,7 @@ from impress_learn.plan import (
     plan_masks,
     request_tasks,
     request_update,
+    settle_fit,
     still_to_add,
     task_steps,
 )
@@ -206,7 +207,7 @@ def update_task(
     bank = open_bank(path)
     data = parse_reference(reference)
     check_fits_bank([data], bank.backbone)
-    check_fit(fit)
+    asked = settle_fit(data, fit)
     bank.complete_masks()
     name = bank.find_task(task)
     # Two updates at once would both begin from the same alpha, and the second would undo the first.
@@ -214,7 +215,7 @@ def update_task(
     with hold(lock, wait=False, busy=f"another process is updating task {name}: wait for it to end", remove=True):
         remove_abandoned(bank.path / TASKS)
         stored = bank.read_task_record(name)
-        request = request_update(bank, name, data, fit)
+        request = request_update(bank, name, data, asked)
         if request is None:
             from impress_learn.tasks import stored_task
 
@@ -247,8 +248,7 @@ def evaluate(
         UsageError: an unknown task, or images that were not held out.
         DataError, FormatError, BackboneMismatch, OutOfMemory.
     """
-    if not 0.0 <= holdout < 1.0:
-        raise UsageError(f"`holdout` {holdout}: expected a number from 0 to below 1")
+    check_holdout(holdout)
     bank = open_bank(path)
     if basis and tasks:
         raise UsageError("`basis` evaluates the masks: leave out the names of tasks")

@@ -107,7 +107,7 @@ def request_tasks(
         TaskRequest(
             name=name or reference.default_name,
             reference=reference,
-            fit=_fit_record(reference, fit),
+            fit=settle_fit(reference, fit),
             granularity=granularity,
             alpha_type=alpha_type,
         )
@@ -115,16 +115,14 @@ def request_tasks(
     ]
 
 
-def request_update(bank: Bank, name: str, reference: Reference, fit: TaskFit) -> TaskRequest | None:
+def request_update(bank: Bank, name: str, reference: Reference, asked: TaskFitRecord) -> TaskRequest | None:
     """The request to resume a stored task on other data; None if the stored one was made by this very request.
 
     It keeps its name, granularity and type, and the masks it weighs, also where the bank was extended since.
 
     Raises:
-        UsageError: a number out of range.
         TaskNotFound: there is no such task.
     """
-    asked = _fit_record(reference, fit)
     record, alpha = bank.read_task(name)
     # A process killed after the write is given the same command again: without this it would learn once more.
     done = msgspec.structs.replace(asked, start=record.fit.start)
@@ -138,6 +136,16 @@ def request_update(bank: Bank, name: str, reference: Reference, fit: TaskFit) ->
         alpha_type=bank.read_alpha_type(name),
         start=alpha,
     )
+
+
+def settle_fit(reference: Reference, fit: TaskFit) -> TaskFitRecord:
+    """The fit that this task's file will keep: checked, its epochs settled by how many images there are.
+
+    Raises:
+        UsageError: a number out of range.
+    """
+    check_fit(fit)
+    return fit.record(count_training(reference.stream, fit.holdout, fit.shots))
 
 
 def mask_steps(plan: MaskPlan) -> int:
@@ -205,8 +213,3 @@ def _is_stored(bank: Bank, request: TaskRequest) -> bool:
     record = bank.read_task_record(request.name)
     asked = (str(request.reference), request.fit, request.granularity, request.alpha_type)
     return (record.task, record.fit, record.granularity, bank.read_alpha_type(request.name)) == asked
-
-
-def _fit_record(reference: Reference, fit: TaskFit) -> TaskFitRecord:
-    check_fit(fit)
-    return fit.record(count_training(reference.stream, fit.holdout, fit.shots))

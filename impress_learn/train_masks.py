@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -86,8 +87,10 @@ def keep_calibration_images(
         return_counts=True
     )
     for number, count in zip(chosen.tolist(), counts.tolist(), strict=True):
-        train = load_task(references[number], data_dir=data_dir, holdout=holdout).train
-        parts.append(train.subset(torch.linspace(0, len(train) - 1, count).long()))
+        data = load_task(references[number], data_dir=data_dir, holdout=holdout)
+        few = torch.linspace(0, len(data.source_train) - 1, count).long()
+        # Chosen before they are transformed: a task of 60,000 images gives a handful.
+        parts.append(replace(data, source_train=data.source_train.subset(few)).train)
     pixels = torch.cat([part.pixels_of(slice(None)) for part in parts])
     bank.write_calibration(pixels.numpy(), parts[0].mean, parts[0].std)
 

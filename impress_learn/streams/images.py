@@ -20,6 +20,7 @@ class Images(Protocol):
     Attributes:
         labels: int64 (N,), on the device that batches come on.
         mean, std: per channel, in units of pixel / 255.
+        augment: what batches with a generator go through, on the device; None for nothing.
     """
 
     @property
@@ -28,6 +29,8 @@ class Images(Protocol):
     def mean(self) -> tuple[float, ...]: ...
     @property
     def std(self) -> tuple[float, ...]: ...
+    @property
+    def augment(self) -> Augment | None: ...
     @property
     def device(self) -> torch.device: ...
 
@@ -70,7 +73,7 @@ class ImagesInMemory:
         return self.pixels[indices]
 
     def batch(self, indices: Tensor | slice, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        return _prepared(self, self.pixels[indices], self.augment, generator), self.labels[indices]
+        return _batch(self, indices, generator)
 
     def subset(self, indices: Tensor) -> ImagesInMemory:
         return replace(self, pixels=self.pixels[indices], labels=self.labels[indices])
@@ -110,7 +113,7 @@ class MappedImages:
         return self.transform(torch.from_numpy(np.asarray(self.file[rows]))).to(self.device)
 
     def batch(self, indices: Tensor | slice, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        return _prepared(self, self.pixels_of(indices), self.augment, generator), self.labels[indices]
+        return _batch(self, indices, generator)
 
     def subset(self, indices: Tensor) -> MappedImages:
         return replace(self, rows=self.rows[indices.cpu()], labels=self.labels[indices])
@@ -142,6 +145,8 @@ def normalise(pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -
     return (pixels.float() - shift) / scale
 
 
-def _prepared(images: Images, pixels: Tensor, augment: Augment | None, generator: torch.Generator | None) -> Tensor:
-    batch = normalise(pixels, images.mean, images.std)
-    return batch if augment is None or generator is None else augment(batch, generator)
+def _batch(images: Images, indices: Tensor | slice, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    batch = normalise(images.pixels_of(indices), images.mean, images.std)
+    if images.augment is not None and generator is not None:
+        batch = images.augment(batch, generator)
+    return batch, images.labels[indices]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from functools import lru_cache
 from pathlib import Path
@@ -54,6 +53,8 @@ def find_mnist(folder: Path) -> Path | None:
 
 def mnist_problem(raw: Path) -> str | None:
     """What is wrong with the files of MNIST in `raw`, or None."""
+    import hashlib
+
     for name, expected in _FILES.items():
         path = _mnist_file(raw, name) or raw / name
         try:

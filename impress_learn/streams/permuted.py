@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from impress_format.weights import permutation
-
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -17,6 +15,8 @@ PERMUTED_KEYS = 1 << 31
 def permute(pixels: Tensor, key: Key) -> Tensor:
     """uint8 images (N, C, H, W) with their pixels in the order drawn from `key`, the same on every machine."""
     import torch
+
+    from impress_format.weights import permutation
 
     height, width = pixels.shape[2:]
     order = torch.from_numpy(permutation(int(key), "permuted pixels", height * width))

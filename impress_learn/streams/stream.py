@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from impress_format.records import Preprocess
-
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from impress_format.records import Preprocess
     from impress_learn.streams.images import Images
 
 Key = int | str
@@ -49,6 +48,8 @@ class DataSet:
     @property
     def preprocess(self) -> Preprocess:
         """How an image becomes an input like those that were learned from."""
+        from impress_format.records import Preprocess
+
         channels, height, width = self.input_shape
         return Preprocess(
             mode="L" if channels == 1 else "RGB",

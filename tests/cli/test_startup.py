@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 HEAVY = ("torch", "torchvision", "timm")
+LIGHT = ("numpy", "msgspec", "safetensors", "zstandard")
+"""What reading a bank takes, and telling about the command line does not: half of its time."""
 
 
-def heavy_modules_after(arguments: list[str], cwd: Path) -> set[str]:
-    """Heavy packages that `impress ARGUMENTS` has imported when it ends."""
+def modules_after(arguments: list[str], cwd: Path, packages: tuple[str, ...] = HEAVY) -> set[str]:
+    """Which of these packages `impress ARGUMENTS` has imported when it ends."""
     script = (
         "import sys, io, contextlib\n"
         f"sys.argv = ['impress', *{arguments!r}]\n"
@@ -21,7 +23,7 @@ def heavy_modules_after(arguments: list[str], cwd: Path) -> set[str]:
         "    with contextlib.redirect_stdout(io.StringIO()): main()\n"
         "except SystemExit as end:\n"
         "    assert end.code in (0, None, 2), end.code\n"
-        f"print([name for name in {HEAVY!r} if name in sys.modules])\n"
+        f"print([name for name in {packages!r} if name in sys.modules])\n"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=cwd, capture_output=True, text=True, check=True)
     return set(eval(done.stdout.splitlines()[-1]))
@@ -53,8 +55,13 @@ def heavy_modules_after(arguments: list[str], cwd: Path) -> set[str]:
     ids=" ".join,
 )
 def test_torch_is_not_imported(bank: Path, arguments: list[str]) -> None:
-    assert heavy_modules_after(arguments, bank.parent) == set()
+    assert modules_after(arguments, bank.parent) == set()
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["bank", "create", "--help"], ["streams"]])
+def test_telling_about_the_command_line_reads_no_bank(tmp_path: Path, arguments: list[str]) -> None:
+    assert modules_after(arguments, tmp_path, LIGHT) == set()
 
 
 def test_the_check_itself_notices_torch(bank: Path) -> None:
-    assert "torch" in heavy_modules_after(["eval", "a.impress"], bank.parent)
+    assert "torch" in modules_after(["eval", "a.impress"], bank.parent)
