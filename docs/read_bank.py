@@ -1,4 +1,4 @@
-"""Reads a bank of format version 1 with NumPy, safetensors and zstandard alone; written from docs/format.md.
+"""Reads a bank of format version 1 or 2 with NumPy, safetensors and zstandard alone; written from docs/format.md.
 
     python docs/read_bank.py BANK TASK INPUT.npy     logits of float32 (N, inputs), for backbone lenet-300-100
 
@@ -6,6 +6,7 @@ A check on the format's description, and a start for readers in other languages.
 hostile files; `impress_format` has that.
 """
 
+import bisect
 import hashlib
 import json
 import math
@@ -17,17 +18,50 @@ import safetensors.numpy
 import zstandard
 
 
-def checked(content: bytes, marker: bytes, find) -> bytes:
-    start = find(content, marker) + len(marker)
+def checked(content: bytes, start: int) -> bytes:
     blank = content[:start] + b"0" * 32 + content[start + 32 :]
     assert hashlib.sha256(blank).hexdigest()[:32].encode() == content[start : start + 32], "damaged"
     return content
 
 
-def sealed_tensors(path: Path) -> tuple[dict, dict]:
-    content = checked(path.read_bytes(), rb"\"digest\":\"", bytes.find)
+def sealed(content: bytes) -> tuple[dict | list, dict]:
+    """Record and tensors of a safetensors file."""
+    marker = next(m for m in (rb'"impress":"[\"', rb"\"digest\":\"") if m in content)
+    checked(content, content.find(marker) + len(marker))
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     return json.loads(header["__metadata__"]["impress"]), safetensors.numpy.load(content)
+
+
+def task(bank: Path, name: str) -> tuple[dict | list, dict]:
+    """Record and tensors of a loose task, or of one in a pack: the last whose name is not greater."""
+    if (path := bank / "tasks" / f"{name}.safetensors").exists():
+        return sealed(path.read_bytes())
+    assert not (bank / "tasks" / f"{name}.removed").exists(), "no such task"
+    for path in (bank / "packs").glob("*.safetensors"):
+        columns = sealed(path.read_bytes())[1]
+        own, common = (texts(columns[f"{half}.text"], columns[f"{half}.end"]) for half in ("own", "common"))
+        row = bisect.bisect_left(own, name.encode(), key=name_of)
+        if row < len(own) and name_of(own[row]) == name.encode():
+            text = b'["",2,%s,%s]' % (own[row], common[columns["common.of"][row]])
+            parts = {key: column[row] for key, column in columns.items() if "." not in key and key != "digest"}
+            return json.loads(text), parts
+    raise AssertionError("no such task")
+
+
+def texts(content: np.ndarray, ends: np.ndarray) -> list[bytes]:
+    return [content[start:end].tobytes() for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+
+
+def name_of(own: bytes) -> bytes:
+    task, _, _, name = json.loads(b"[%s]" % own)
+    return (name or task.replace("/", "-")).encode()
+
+
+def numbers(stored: np.ndarray, columns: int) -> np.ndarray:
+    if stored.dtype != np.uint8:
+        return stored.astype(np.float32)
+    scales = stored[-2 * columns :].view("<f2").astype(np.float32)
+    return stored[: -2 * columns].view(np.int8).reshape(-1, columns) * scales
 
 
 def weights(seed: int, layer: dict) -> np.ndarray:
@@ -54,18 +88,21 @@ def mask(frame: np.ndarray, shape: list[int]) -> np.ndarray:
     return matrix.reshape(shape)
 
 
-def logits(bank: Path, task: str, x: np.ndarray) -> np.ndarray:
-    manifest = json.loads(checked((bank / "bank.json").read_bytes(), b'"digest": "', bytes.rfind))
+def logits(bank: Path, name: str, x: np.ndarray) -> np.ndarray:
+    content = (bank / "bank.json").read_bytes()
+    manifest = json.loads(checked(content, content.rfind(b'"digest": "') + 11))
     backbone = manifest["backbone"]
     assert manifest["format_version"] in (1, 2)
     assert backbone["init"] == "signed-constant"
-    record, tensors = sealed_tensors(bank / "tasks" / f"{task}.safetensors")
-    alpha = tensors["alpha"].astype(np.float32)
-    masks = [sealed_tensors(bank / "masks" / f"{k:05d}.safetensors")[1] for k in range(len(alpha))]
+    record, parts = task(bank, name)
+    granularity = record.get("granularity", 1) if isinstance(record, dict) else [*record, 1][8]
+    columns = sum(min(granularity, layer["shape"][0]) for layer in backbone["layers"])
+    alpha = numbers(parts["alpha"], columns)
+    masks = [sealed((bank / "masks" / f"{k:05d}.safetensors").read_bytes())[1] for k in range(len(alpha))]
     column = 0
     for layer in backbone["layers"]:
         out = layer["shape"][0]
-        groups = min(record.get("granularity", 1), out)
+        groups = min(granularity, out)
         of_channel = column + np.arange(out) * groups // out
         combined = sum(
             alpha[k, of_channel, None] * mask(masks[k][layer["name"]], layer["shape"]) for k in range(len(alpha))

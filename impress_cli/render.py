@@ -46,16 +46,24 @@ def prepare_streams() -> None:
 
 
 def print_json(document: Mapping[str, object]) -> None:
-    """One JSON document on stdout: a line a field, and a line an element of a list."""
+    """One JSON document on stdout: a line a field, and a line an element of a list (of values or of records)."""
     fields = []
     for name, value in document.items():
         if isinstance(value, list | tuple) and value:
-            text = "[\n" + ",\n".join("    " + json.dumps(one, allow_nan=False) for one in value) + "\n  ]"
+            text = "[\n" + ",\n".join("    " + _json(one) for one in value) + "\n  ]"
         else:
             text = json.dumps(value, allow_nan=False)
         fields.append(f"  {json.dumps(name)}: {text}")
     sys.stdout.write("{\n" + ",\n".join(fields) + "\n}\n")
     sys.stdout.flush()
+
+
+def _json(value: object) -> str:
+    if hasattr(value, "__struct_fields__"):
+        import msgspec
+
+        return msgspec.json.encode(value).decode()
+    return json.dumps(value, allow_nan=False)
 
 
 def print_table(

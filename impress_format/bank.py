@@ -4,6 +4,7 @@
       bank.json                    the manifest: backbone, and the masks the bank has or will have
       masks/00000.safetensors ...  one file a mask; a finished file is its result
       tasks/NAME.safetensors ...   one file a task
+      packs/DIGEST.safetensors ... many tasks in one file
       calibration.safetensors      images for norm statistics; only for networks with BatchNorm
 
 The manifest names every mask before it is trained; a mask that is planned and has no file is still to be
@@ -13,7 +14,6 @@ trained. So a killed run is resumed where it stopped, and no file is ever writte
 from __future__ import annotations
 
 import hashlib
-import re
 import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,8 +29,6 @@ from impress_format.errors import (
     AmbiguousTask,
     BankMismatch,
     BankNotFound,
-    FormatError,
-    StorageError,
     TaskExists,
     TaskNotFound,
 )
@@ -39,26 +37,18 @@ from impress_format.files import (
     is_there,
     list_folder,
     make_folder,
-    remove_abandoned,
     unreadable,
     write_atomically,
 )
 from impress_format.manifest import read_manifest
-from impress_format.records import BackboneSpec, BankManifest, CalibrationRecord, MaskRecord, TaskRecord
-from impress_format.task_file import (
-    AlphaArray,
-    AlphaType,
-    FloatArray,
-    TaskOutline,
-    check_task_name,
-    is_task_name,
-)
+from impress_format.numbers import FloatArray, NumberType, StoredArray
+from impress_format.records import BackboneSpec, BankManifest, CalibrationRecord, MaskRecord, TaskRecord, is_task_name
+from impress_format.task_file import StoredTask, TaskOutline
+from impress_format.task_store import PACKS, SUFFIX, TASKS, TaskStore
 
 MANIFEST = "bank.json"
 CALIBRATION = "calibration.safetensors"
 MASKS = "masks"
-TASKS = "tasks"
-_SUFFIX = ".safetensors"
 
 
 @dataclass(frozen=True)
@@ -68,6 +58,7 @@ class Bank:
     path: Path
     manifest: BankManifest
     _bits: dict[int, str] = field(default_factory=dict, repr=False, compare=False)
+    _stores: list[TaskStore] = field(default_factory=list, repr=False, compare=False)
 
     @property
     def backbone(self) -> BackboneSpec:
@@ -81,11 +72,19 @@ class Bank:
     def calibration_path(self) -> Path:
         return self.path / CALIBRATION
 
+    @property
+    def tasks(self) -> TaskStore:
+        """The tasks as they lie on disk, loose and packed."""
+        if not self._stores:
+            self._stores.append(TaskStore(self.path, self.manifest))
+        return self._stores[0]
+
     def mask_path(self, index: int) -> Path:
-        return self.path / MASKS / f"{index:05d}{_SUFFIX}"
+        return self.path / MASKS / f"{index:05d}{SUFFIX}"
 
     def task_path(self, name: str) -> Path:
-        return self.path / TASKS / f"{check_task_name(name)}{_SUFFIX}"
+        """The file of a loose task of this name."""
+        return self.tasks.loose_path(name)
 
     def missing_masks(self) -> list[int]:
         """Planned masks that are not trained yet.
@@ -122,10 +121,10 @@ class Bank:
         """Names of the stored tasks, sorted as people count: task-9 before task-10.
 
         Raises:
-            StorageError: the folder may not be read.
+            StorageError: a folder may not be read.
+            FormatError: a pack is damaged.
         """
-        stems = (name.removesuffix(_SUFFIX) for name in list_folder(self.path / TASKS) if name.endswith(_SUFFIX))
-        return sorted(filter(is_task_name, stems), key=_as_people_count)
+        return self.tasks.names()
 
     def find_task(self, name_or_reference: str) -> str:
         """The stored name of a task given by name or by reference (`rotated-mnist/30`).
@@ -134,16 +133,16 @@ class Bank:
             TaskNotFound: with the names there are.
             AmbiguousTask: several tasks were learned from this reference.
         """
-        names = self.task_names()
-        if name_or_reference in names:
+        if is_task_name(name_or_reference) and self.tasks.has(name_or_reference):
             return name_or_reference
-        found = [name for name in names if self.read_task_record(name).task == name_or_reference]
+        found = self.tasks.learned_from(name_or_reference)
         if len(found) > 1:
             raise AmbiguousTask(
                 f"{self.path} has {len(found)} tasks of {name_or_reference} ({_listed(found)}): give the name of one"
             )
         if found:
             return found[0]
+        names = self.task_names()
         raise TaskNotFound(f"{self.path} has no task {name_or_reference!r}: " + (f"it has {_listed(names)}" if names
             else "it has none yet; add one with `impress task add`"))  # fmt: skip
 
@@ -166,20 +165,21 @@ class Bank:
             TaskNotFound: there is no such task.
             FormatError: the file is damaged, or belongs to another basis.
         """
-        record, alpha = self._read_task(name)
-        return record, alpha.astype(np.float32)
+        stored = self._read_task(name)
+        return stored.record, stored.alpha
 
-    def read_alpha_type(self, name: str) -> AlphaType:
+    def read_alpha_type(self, name: str) -> NumberType:
         """The type a task's alpha is stored in.
 
         Raises:
             TaskNotFound, FormatError: as read_task.
         """
-        return "float16" if self._read_task(name)[1].dtype == np.float16 else "float32"
+        return self._read_task(name).alpha_type
 
     def read_task_record(self, name: str) -> TaskRecord:
-        """Only the header of a task file (its checksum is checked)."""
-        return task_file.read_task_record(self._task_there(name), self.manifest)
+        """Only the record of a task (the checksum over all of it is checked)."""
+        path, content, _ = self._task_there(name)
+        return task_file.read_task_record(path, content, self.manifest)
 
     def outline_task(self, name: str) -> TaskOutline:
         """What a list of tasks shows of one, from one reading of its file; `read_task` checks all there is to check.
@@ -188,11 +188,16 @@ class Bank:
             TaskNotFound: there is no such task.
             FormatError: the file is damaged.
         """
-        try:
-            return task_file.outline_task(self.task_path(name), self.manifest)
-        except FormatError:
-            self._task_there(name)
-            raise
+        path, content, size = self._task_there(name)
+        return task_file.outline_task(path, content, self.manifest, size)
+
+    def outline_tasks(self) -> list[TaskOutline]:
+        """What a list shows of every task, in the order of `task_names`.
+
+        Raises:
+            StorageError, FormatError: as task_names, and for a damaged task.
+        """
+        return self.tasks.outlines()
 
     def write_mask(self, index: int, masks: Mapping[str, BoolArray], accuracy: float | None) -> None:
         """Store a trained mask; one that is there already is kept (an equal run made it)."""
@@ -204,38 +209,34 @@ class Bank:
         except FileExistsError:
             self.read_mask(index)
 
-    def write_task(self, record: TaskRecord, alpha: AlphaArray, *, replace: bool = False) -> int:
-        """Store a task, alpha as float16 if it is float16 and else as float32; return the bytes its file takes.
+    def write_task(self, record: TaskRecord, alpha: StoredArray, *, replace: bool = False) -> int:
+        """Store a task, alpha in the type it comes in (numbers.store); return the bytes its file takes.
 
         Raises:
             TaskExists: a task of this name is there, and `replace` is false.
+            UsageError: a value out of its range.
         """
-        path = self.task_path(record.name)
-        content = task_file.seal_task(record, alpha)
-        make_folder(path.parent)
-        remove_abandoned(path.parent)
+        stored = alpha if alpha.dtype in (np.float16, np.uint8) else np.asarray(alpha, dtype=np.float32)
+        content = task_file.seal_task(record, stored, self.manifest.format_version)
         try:
-            write_atomically(path, content, replace=replace)
+            self.tasks.write(record.name, content, replace=replace)
         except FileExistsError as error:
             raise task_exists(self.path, [record.name]) from error
         return len(content)
 
     def remove_task(self, name_or_reference: str) -> str:
-        """Delete a task's file and return its name.
+        """Remove a task and return its name.
 
         Raises:
             TaskNotFound: there is no such task.
         """
         name = self.find_task(name_or_reference)
-        try:
-            self.task_path(name).unlink()
-        except OSError as error:
-            raise StorageError(f"cannot remove {self.task_path(name)}: {error.strerror or error}") from error
+        self.tasks.remove(name)
         return name
 
     def write_calibration(self, pixels: npt.NDArray[np.uint8], mean: Sequence[float], std: Sequence[float]) -> None:
         """Store the images that norm statistics are recomputed from: uint8 (N, C, H, W)."""
-        content = calibration_file.seal_calibration(self.backbone, pixels, mean, std)
+        content = calibration_file.seal_calibration(self.manifest, pixels, mean, std)
         write_atomically(self.calibration_path, content, replace=True)
 
     def read_calibration(self) -> tuple[CalibrationRecord, npt.NDArray[np.uint8]]:
@@ -244,17 +245,18 @@ class Bank:
         Raises:
             FormatError: missing, damaged, or of another shape than the backbone's input.
         """
-        return calibration_file.read_calibration(self.calibration_path, self.backbone)
+        return calibration_file.read_calibration(self.calibration_path, self.manifest)
 
-    def _read_task(self, name: str) -> tuple[TaskRecord, npt.NDArray[np.generic]]:
-        return task_file.read_task(self._task_there(name), name, self.manifest, self.basis_digest)
+    def _read_task(self, name: str) -> StoredTask:
+        path, content, _ = self._task_there(name)
+        return task_file.read_task(path, content, name, self.manifest, self.basis_digest)
 
-    def _task_there(self, name: str) -> Path:
-        """The path of a task's file; raises TaskNotFound, with the names there are, where there is none."""
-        path = self.task_path(name)
-        if not is_there(path):
-            self.find_task(name)
-        return path
+    def _task_there(self, name: str) -> tuple[Path, bytes, int]:
+        """The file a task is in, the bytes of its own file and what they take on disk; or TaskNotFound."""
+        if (stored := self.tasks.read(name)) is None:
+            self.find_task(name)  # says what there is
+            raise TaskNotFound(f"{self.path} has no task {name!r} any more")
+        return stored
 
 
 def open_bank(path: Path | str) -> Bank:
@@ -282,13 +284,9 @@ def open_bank(path: Path | str) -> Bank:
         raise BankNotFound(f"{path} is a file: a bank is a folder, by habit NAME.impress")
     if not is_there(manifest_path):
         raise BankNotFound(f"{path} holds no {MANIFEST}: it is not a bank")
-    for folder in (MASKS, TASKS):
+    for folder in (MASKS, TASKS, PACKS):
         check_folder(path / folder)
     return Bank(path=path, manifest=read_manifest(manifest_path))
-
-
-def _as_people_count(name: str) -> list[str]:
-    return [part.zfill(12) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -11,16 +11,19 @@ import numpy.typing as npt
 from impress_format.container import seal_tensors, unseal_tensors
 from impress_format.errors import FormatError
 from impress_format.limits import MAX_CALIBRATION_BYTES
-from impress_format.records import BackboneSpec, CalibrationRecord
+from impress_format.manifest import check_file_version
+from impress_format.records import BankManifest, CalibrationRecord
 
 
-def read_calibration(path: Path, backbone: BackboneSpec) -> tuple[CalibrationRecord, npt.NDArray[np.uint8]]:
+def read_calibration(path: Path, manifest: BankManifest) -> tuple[CalibrationRecord, npt.NDArray[np.uint8]]:
     """The images, uint8 (N, C, H, W), and how they are normalised.
 
     Raises:
         FormatError: missing, damaged, or of another shape than the backbone's input.
     """
+    backbone = manifest.backbone
     record, tensors = unseal_tensors(path, CalibrationRecord, MAX_CALIBRATION_BYTES)
+    check_file_version(path, record.format_version, manifest)
     pixels = tensors.get("pixels")
     if set(tensors) != {"pixels"} or pixels is None:
         raise FormatError(path, f"holds {sorted(tensors)}, expected one tensor, pixels")
@@ -38,8 +41,13 @@ def read_calibration(path: Path, backbone: BackboneSpec) -> tuple[CalibrationRec
 
 
 def seal_calibration(
-    backbone: BackboneSpec, pixels: npt.NDArray[np.uint8], mean: Sequence[float], std: Sequence[float]
+    manifest: BankManifest, pixels: npt.NDArray[np.uint8], mean: Sequence[float], std: Sequence[float]
 ) -> bytes:
     """The file of these images: uint8 (N, C, H, W)."""
-    record = CalibrationRecord(mean=tuple(mean), std=tuple(std), backbone=backbone.digest)
+    record = CalibrationRecord(
+        mean=tuple(mean),
+        std=tuple(std),
+        backbone=manifest.backbone.digest,
+        format_version=2 if manifest.format_version == 2 else 1,
+    )
     return seal_tensors(record, {"pixels": np.ascontiguousarray(pixels)})

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import msgspec
 
-from impress_format.bank import MANIFEST, MASKS, TASKS, Bank, open_bank
+from impress_format.bank import MANIFEST, MASKS, Bank, open_bank
 from impress_format.errors import BankMismatch, BankNotFound
 from impress_format.files import is_there, list_folder, make_folder, remove_abandoned, write_atomically
 from impress_format.manifest import check_manifest, seal_manifest
 from impress_format.records import BankManifest, MaskPlan
+from impress_format.task_store import PACKS, TASKS
 
 
 def write_plan(path: Path | str, planned: BankManifest) -> Bank:
@@ -53,7 +54,7 @@ def check_can_create(path: Path) -> None:
     """
     if is_there(path) and not path.is_dir():
         raise BankNotFound(f"{path} is a file: a bank is a folder, by habit NAME.impress")
-    foreign = [name for name in list_folder(path) if name not in {MASKS, TASKS} and name[0] != "."]
+    foreign = [name for name in list_folder(path) if name not in {MASKS, TASKS, PACKS} and name[0] != "."]
     if foreign and MANIFEST not in foreign:
         raise BankNotFound(f"{path} holds other files ({foreign[0]}): choose an empty or a new folder")
 

@@ -12,6 +12,7 @@ import errno
 import os
 import secrets
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from impress_format.errors import FormatError, StorageError
@@ -92,11 +93,27 @@ def read_limited(path: Path, limit: int) -> bytes:
     Raises:
         FormatError: missing, a link, not a file, too large, or a git-LFS pointer in place of the file.
     """
+    with open_limited(path, limit) as (descriptor, size):
+        content = _read(descriptor, size)
+    if content.startswith(_LFS_POINTER):
+        raise FormatError(path, "is a git-LFS pointer, not the file itself: run `git lfs pull`")
+    return content
+
+
+@contextlib.contextmanager
+def open_limited(path: Path, limit: int) -> Iterator[tuple[int, int]]:
+    """A descriptor of a plain file, and its size, which is at most `limit`.
+
+    Raises:
+        FormatError: missing, a link, not a file, too large, or unreadable, also within the block.
+    """
     try:
         descriptor = open_plain(path, os.O_RDONLY)
         try:
             size = os.fstat(descriptor).st_size
-            content = _read(descriptor, size) if size <= limit else None
+            if size > limit:
+                raise FormatError(path, f"has {size:,} bytes, this file may have {limit:,}")
+            yield descriptor, size
         finally:
             os.close(descriptor)
     except FileNotFoundError as error:
@@ -105,11 +122,6 @@ def read_limited(path: Path, limit: int) -> bytes:
         raise FormatError(path, "is not a plain file") from error
     except OSError as error:
         raise FormatError(path, f"cannot be read: {error.strerror or error}") from error
-    if content is None:
-        raise FormatError(path, f"has {size:,} bytes, this file may have {limit:,}")
-    if content.startswith(_LFS_POINTER):
-        raise FormatError(path, "is a git-LFS pointer, not the file itself: run `git lfs pull`")
-    return content
 
 
 def is_there(path: Path) -> bool:

@@ -6,6 +6,7 @@ other: they tile the rest of the file without holes, overlaps or bytes left over
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -24,20 +25,30 @@ METADATA_KEY = "impress"
 
 _SAFETENSORS_METADATA = "__metadata__"
 _LENGTH_BYTES = 8
-_DTYPES: dict[str, np.dtype[np.generic]] = {"U8": np.dtype("u1"), "F16": np.dtype("<f2"), "F32": np.dtype("<f4")}
+_DTYPES: dict[str, np.dtype[np.generic]] = {
+    "U8": np.dtype("u1"),
+    "U32": np.dtype("<u4"),
+    "F16": np.dtype("<f2"),
+    "F32": np.dtype("<f4"),
+}
+_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
 _Offset = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
 _Side = Annotated[int, Meta(ge=1, le=MAX_INTEGER)]
 
 
 class _Tensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    dtype: Literal["U8", "F16", "F32"]
+    dtype: Literal["U8", "U32", "F16", "F32"]
     shape: Annotated[tuple[_Side, ...], Meta(max_length=MAX_AXES)]
     data_offsets: tuple[_Offset, _Offset]
 
     @property
+    def numpy(self) -> np.dtype[np.generic]:
+        return _DTYPES[self.dtype]
+
+    @property
     def size(self) -> int:
-        return prod(self.shape) * _DTYPES[self.dtype].itemsize
+        return prod(self.shape) * self.numpy.itemsize
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,8 +60,11 @@ class Header:
     start: int
 
 
-def parse_header(path: Path, content: bytes) -> Header:
+def parse_header(path: Path, content: bytes, size: int | None = None) -> Header:
     """Check the header of a whole safetensors file against the file's size.
+
+    Args:
+        content: the whole file, or as much of it as holds the header, and then `size` says how long the file is.
 
     Raises:
         FormatError: not safetensors, other metadata than one record, or tensors that do not tile the file.
@@ -70,7 +84,7 @@ def parse_header(path: Path, content: bytes) -> Header:
         )
     except (msgspec.DecodeError, UnicodeError) as error:
         raise FormatError(path, f"is not a safetensors file ({error})") from error
-    _check_tiling(path, tensors, len(content) - start)
+    _check_tiling(path, tensors, (len(content) if size is None else size) - start)
     return Header(record=metadata[METADATA_KEY].encode(), tensors=tensors, start=start)
 
 
@@ -98,6 +112,24 @@ def read_tensors(content: bytes, header: Header) -> dict[str, npt.NDArray[np.gen
         flat = np.frombuffer(content, dtype=_DTYPES[tensor.dtype], count=prod(tensor.shape), offset=start)
         tensors[name] = flat.reshape(tensor.shape)
     return tensors
+
+
+def write_header(text: bytes, tensors: Mapping[str, npt.NDArray[np.generic]]) -> bytes:
+    """The header of a file with this record and these tensors, which follow it in this order.
+
+    The record comes first, so that its place in the file is known (docs/format.md, Tasks).
+    """
+    fields, end = {}, 0
+    for name, tensor in tensors.items():
+        fields[name] = {
+            "dtype": _NAMES[tensor.dtype],
+            "shape": tensor.shape,
+            "data_offsets": (end, end + tensor.nbytes),
+        }
+        end += tensor.nbytes
+    header = msgspec.json.encode({_SAFETENSORS_METADATA: {METADATA_KEY: text.decode()}, **fields})
+    header += b" " * (-len(header) % _LENGTH_BYTES)
+    return len(header).to_bytes(_LENGTH_BYTES, "little") + header
 
 
 def _check_tiling(path: Path, tensors: dict[str, _Tensor], size: int) -> None:

@@ -8,6 +8,9 @@ MAX_MANIFEST_BYTES = 64 * MIB
 MAX_TASK_BYTES = 64 * MIB
 MAX_CALIBRATION_BYTES = 64 * MIB
 """256 images of 3 x 292 x 292."""
+MAX_PACK_BYTES = 1024 * MIB
+MAX_PACKED = 1 << 20
+"""Tasks of one pack. A bank may have any number of packs."""
 MAX_HEADER_BYTES = 1 * MIB
 """Header of one safetensors file; that of a mask of a network of 160 layers takes 20 kB."""
 

@@ -40,6 +40,16 @@ def seal_manifest(manifest: BankManifest) -> bytes:
     return seal_json(manifest)
 
 
+def check_file_version(path: Path, version: int, manifest: BankManifest) -> None:
+    """Refuse a file of a newer version than the bank's: who reads the bank may not know it. An older one may stay.
+
+    Raises:
+        FormatError: it is newer.
+    """
+    if version > manifest.format_version:
+        raise FormatError(path, f"has format version {version}, the bank {manifest.format_version}")
+
+
 def _from_v1(manifest: ManifestV1) -> BankManifest:
     known = {name: getattr(manifest, name) for name in manifest.__struct_fields__}
     return BankManifest(**known, made_with=None, seed=None, preprocess=None, class_names=None)
@@ -84,8 +94,8 @@ def _check_making(path: Path, manifest: BankManifest) -> None:
     backbone, preprocess = manifest.backbone, manifest.preprocess
     if manifest.format_version == 1:
         return
-    if manifest.made_with is None or manifest.seed is None or preprocess is None:
-        raise FormatError(path, "expected made_with, seed and preprocess, found null")
+    if manifest.seed is None or preprocess is None:
+        raise FormatError(path, "expected seed and preprocess, found null")
     channels = {"L": 1, "RGB": 3}[preprocess.mode]
     if (channels, *preprocess.size) != backbone.input_shape:
         raise FormatError(

@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
+import msgspec
 import numpy as np
 
 from impress_format.codec import BoolArray, CodecError, decode_mask, encode_mask, pack_bits
 from impress_format.container import DIGEST_DIGITS, read_record, seal_tensors, unseal_tensors
 from impress_format.errors import FormatError
 from impress_format.limits import MAX_HEADER_BYTES
+from impress_format.manifest import check_file_version
 from impress_format.records import BackboneSpec, BankManifest, MaskRecord, supermask_sizes
 
 
@@ -67,10 +70,22 @@ def seal_mask(
         bits=bits_digest([masks[layer.name] for layer in layers]),
         backbone=manifest.backbone.digest,
         accuracy=accuracy,
+        format_version=_file_version(manifest),
     )
     _check_record(path, manifest, index, record)
     frames = {layer.name: np.frombuffer(encode_mask(masks[layer.name]), dtype=np.uint8) for layer in layers}
     return seal_tensors(record, frames)
+
+
+def reseal_mask(path: Path, manifest: BankManifest, index: int) -> bytes:
+    """The file of a mask that is stored already, in the manifest's version: the same frames.
+
+    Raises:
+        FormatError: as read_mask_record.
+    """
+    record, tensors = unseal_tensors(path, MaskRecord, _most_bytes(manifest.backbone))
+    _check_record(path, manifest, index, record)
+    return seal_tensors(msgspec.structs.replace(record, format_version=_file_version(manifest)), tensors)
 
 
 def bits_digest(masks: Sequence[BoolArray]) -> str:
@@ -79,6 +94,10 @@ def bits_digest(masks: Sequence[BoolArray]) -> str:
     for mask in masks:
         digest.update(pack_bits(mask))
     return digest.hexdigest()[:DIGEST_DIGITS]
+
+
+def _file_version(manifest: BankManifest) -> Literal[1, 2]:
+    return 2 if manifest.format_version == 2 else 1
 
 
 def _most_bytes(backbone: BackboneSpec) -> int:
@@ -90,6 +109,7 @@ def _most_bytes(backbone: BackboneSpec) -> int:
 
 def _check_record(path: Path, manifest: BankManifest, index: int, record: MaskRecord) -> None:
     plan, backbone = manifest.masks[index], manifest.backbone
+    check_file_version(path, record.format_version, manifest)
     if record.index != index or record.plan != plan:
         raise FormatError(path, f"is not the mask planned at {index} ({plan.label})")
     if record.backbone != backbone.digest:

@@ -6,6 +6,7 @@ record that decodes is a record that this release understands whole.
 
 from __future__ import annotations
 
+import re
 from math import prod
 from typing import Annotated, ClassVar, Literal
 
@@ -20,6 +21,8 @@ from impress_format.limits import (
     MAX_LAYERS,
     MAX_MANIFEST_BYTES,
     MAX_MASKS,
+    MAX_PACK_BYTES,
+    MAX_PACKED,
     MAX_SIDE,
     MAX_TASK_BYTES,
     MAX_TEXT,
@@ -37,7 +40,10 @@ LayerName = Annotated[str, Meta(pattern=r"\A[!#-\[\]-~]{1,200}\Z")]
 Release = Annotated[str, Meta(pattern=r"\A[0-9A-Za-z.+!_-]{1,64}\Z")]
 """A version as packages write it: `2.14.1+cu126`."""
 Digest = Annotated[str, Meta(pattern=r"\A[0-9a-f]{32}\Z")]
+BasisId = Annotated[str, Meta(pattern=r"\A[0-9a-f]{16}\Z")]
+"""The first half of a Digest."""
 FullDigest = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+FileVersion = Literal[1, 2]
 Seed = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
 Count = Annotated[int, Meta(ge=1, le=MAX_INTEGER)]
 Side = Annotated[int, Meta(ge=1, le=MAX_SIDE)]
@@ -70,8 +76,11 @@ class LayerSpec(_Record, frozen=True, omit_defaults=True):
         return prod(self.shape)
 
 
-class BackboneSpec(_Record, frozen=True):
-    """All that is needed to rebuild the frozen network, and the digest to check it by."""
+class BackboneSpec(_Record, frozen=True, omit_defaults=True):
+    """All that is needed to rebuild the frozen network, and to check it by: the digest of its weights, a few logits.
+
+    A bank of version 1 has no logits.
+    """
 
     arch: Text
     init: Init
@@ -80,6 +89,7 @@ class BackboneSpec(_Record, frozen=True):
     classes: Annotated[int, Meta(ge=1, le=MAX_CLASSES)]
     layers: Annotated[tuple[LayerSpec, ...], Meta(max_length=MAX_LAYERS)]
     digest: FullDigest
+    logits: Annotated[tuple[float, ...], Meta(min_length=1, max_length=64)] | None = None
 
     @property
     def masked_layers(self) -> tuple[LayerSpec, ...]:
@@ -137,7 +147,8 @@ class Preprocess(_Record, frozen=True):
 class BankManifest(_Record, frozen=True):
     """`bank.json`: what the bank is, and which masks it has or will have.
 
-    `seed` is that of the command that created it. A bank of version 1 does not say it, nor how it was made.
+    `seed` is that of the command that created it. A bank of version 1 does not say it, nor how it was made; one that
+    was upgraded from it has no `made_with`.
     """
 
     max_bytes: ClassVar[int] = MAX_MANIFEST_BYTES
@@ -165,11 +176,11 @@ class ManifestV1(_Record, frozen=True):
     digest: Digest = ""
 
 
-class MaskRecord(_Record, frozen=True):
+class MaskRecord(_Record, frozen=True, omit_defaults=True):
     """Header of one mask file.
 
-    `ones` gives the number of ones in each masked layer, in order; `bits` is the digest of the mask itself, the
-    same whichever release of zstd compressed it.
+    A file of version 1 does not say its version. `ones` gives the number of ones in each masked layer, in order; `bits`
+    is the digest of the mask itself, the same whichever release of zstd compressed it.
     """
 
     max_bytes: ClassVar[int] = MAX_WEIGHTS
@@ -180,10 +191,11 @@ class MaskRecord(_Record, frozen=True):
     bits: Digest
     backbone: FullDigest
     accuracy: Share | None
+    format_version: FileVersion = 1
     digest: Digest = ""
 
 
-class CalibrationRecord(_Record, frozen=True):
+class CalibrationRecord(_Record, frozen=True, omit_defaults=True):
     """Header of the calibration images: how to normalise their pixels (units of pixel / 255, per channel)."""
 
     max_bytes: ClassVar[int] = MAX_CALIBRATION_BYTES
@@ -191,6 +203,7 @@ class CalibrationRecord(_Record, frozen=True):
     mean: tuple[Mean, ...]
     std: tuple[Deviation, ...]
     backbone: FullDigest
+    format_version: FileVersion = 1
     digest: Digest = ""
 
 
@@ -211,10 +224,11 @@ class TaskFitRecord(_Record, frozen=True, omit_defaults=True):
 
 
 class TaskRecord(_Record, frozen=True, omit_defaults=True):
-    """Header of one task file.
+    """Header of one task file: this very record in version 1, task_text.py in version 2.
 
     `basis` is the digest of the masks that alpha weighs, the first rows of the bank; so an alpha stays
-    valid when masks are added, and is refused beside other masks. `granularity` is G of method.md.
+    valid when masks are added, and is refused beside other masks. Version 2 stores its first half, and a record read
+    from it has zeros for the rest. `granularity` is G of method.md.
     """
 
     max_bytes: ClassVar[int] = MAX_TASK_BYTES
@@ -229,6 +243,16 @@ class TaskRecord(_Record, frozen=True, omit_defaults=True):
     digest: Digest = ""
 
 
+class PackRecord(_Record, frozen=True):
+    """Header of one pack of tasks."""
+
+    max_bytes: ClassVar[int] = MAX_PACK_BYTES
+
+    format_version: Literal[2]
+    tasks: Annotated[int, Meta(ge=1, le=MAX_PACKED)]
+    digest: Digest = ""
+
+
 def supermask_sizes(layers: tuple[LayerSpec, ...], density: float) -> tuple[int, ...]:
     """Number of ones of each layer: round(density * n), and at least one so that no layer is cut off."""
     return tuple(max(1, round(density * layer.size)) for layer in layers)
@@ -237,3 +261,11 @@ def supermask_sizes(layers: tuple[LayerSpec, ...], density: float) -> tuple[int,
 def alpha_columns(layers: tuple[LayerSpec, ...], granularity: int) -> tuple[int, ...]:
     """Columns of alpha each layer takes: min(G, output channels) (method.md, granularity)."""
     return tuple(min(granularity, layer.shape[0]) for layer in layers)
+
+
+_TASK_NAME = re.compile(TASK_NAME, re.ASCII)
+
+
+def is_task_name(name: str) -> bool:
+    """Whether a task may have this name: letters, digits, '.', '_', '-', at most 100, not starting with a sign."""
+    return _TASK_NAME.fullmatch(name) is not None

@@ -42,7 +42,7 @@ class Storage:
     """Storage of a bank that serves `tasks_served` tasks.
 
     Attributes:
-        per_task_bytes: mean size of a task file; before any is stored, None.
+        per_task_bytes: mean size of a task, in a file of its own or in a pack; before any is stored, None.
         amortised_bytes: everything on disk, divided by the tasks served.
         entropy_bytes: H(density) * n, what one mask of independent bits would take.
         alternatives: bytes for one task, stored the other way.
@@ -81,17 +81,17 @@ def measure_storage(bank: Bank, total_tasks: int | None = None) -> Storage:
         raise BankMismatch(f"{bank.path} has no trained mask yet: run `impress bank create` again")
     records = [bank.read_mask_record(index) for index in trained]
     mask_sizes = [file_size(bank.mask_path(index)) for index in trained]
-    outlines = [bank.outline_task(name) for name in bank.task_names()]
-    task_sizes = [outline.bytes for outline in outlines]
-    mean_task = sum(task_sizes) / len(task_sizes) if task_sizes else None
+    outlines = bank.outline_tasks()
+    task_bytes = bank.tasks.bytes_on_disk()
+    mean_task = task_bytes / len(outlines) if outlines else None
 
     basis_tasks = {record.plan.task for record in records if record.plan.task is not None}
-    alpha_tasks = {outline.record.task for outline in outlines} - basis_tasks
+    alpha_tasks = {outline.task for outline in outlines} - basis_tasks
     served = len(basis_tasks) + len(alpha_tasks)
     disk = DiskBytes(
         backbone=file_size(bank.calibration_path) if bank.manifest.calibration else 0,
         masks=sum(mask_sizes),
-        tasks=sum(task_sizes),
+        tasks=task_bytes,
         manifest=file_size(bank.manifest_path),
     )
     total = float(disk.total)
@@ -116,7 +116,7 @@ def measure_storage(bank: Bank, total_tasks: int | None = None) -> Storage:
         layers=len(layers),
         masks=len(trained),
         density=ones / weights,
-        stored_tasks=len(task_sizes),
+        stored_tasks=len(outlines),
         tasks_served=served,
         bytes=disk,
         per_task_bytes=mean_task,

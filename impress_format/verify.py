@@ -8,9 +8,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from impress_format.bank import MASKS, TASKS, Bank, open_bank
+from impress_format.bank import MASKS, Bank, open_bank
 from impress_format.errors import FormatError, ImpressError
-from impress_format.files import list_folder
+from impress_format.files import list_folder, read_limited
+from impress_format.pack_check import check_pack
+from impress_format.pack_file import open_pack
+from impress_format.task_store import PACKS, SUFFIX, TASKS, as_people_count
 from impress_format.weights import backbone_digest
 
 
@@ -78,7 +81,8 @@ def verify_bank(path: Path | str) -> Verification:
 def _checks(bank: Bank) -> Iterator[tuple[str, Callable[[], object]]]:
     """Each file of the bank with the call that raises if it is not as it should be; masks before what weighs them."""
     yield bank.manifest_path.name, lambda: _check_backbone(bank)
-    for folder in (MASKS, TASKS):
+    folders = (MASKS, TASKS) if bank.manifest.format_version == 1 else (MASKS, TASKS, PACKS)
+    for folder in folders:
         try:
             list_folder(bank.path / folder)
         except ImpressError as error:
@@ -86,8 +90,16 @@ def _checks(bank: Bank) -> Iterator[tuple[str, Callable[[], object]]]:
             return
     for index in range(len(bank.manifest.masks)):
         yield _relative(bank, bank.mask_path(index)), lambda index=index: bank.read_mask(index)  # type: ignore[misc]
-    for name in bank.task_names():
-        yield f"{TASKS}/{name}.safetensors", lambda name=name: bank.read_task(name)  # type: ignore[misc]
+    loose, removed = bank.tasks.loose()
+    for name in sorted(loose, key=as_people_count):
+        yield f"{TASKS}/{name}{SUFFIX}", lambda name=name: bank.read_task(name)  # type: ignore[misc]
+    seen: dict[str, bytes] = {}
+    hidden = {*loose, *removed}
+    for path in _packs(bank):
+        yield _relative(bank, path), lambda path=path: _check_pack(bank, path, seen, hidden)  # type: ignore[misc]
+    for name in sorted(removed):
+        path = bank.tasks.removed_path(name)
+        yield _relative(bank, path), lambda path=path: read_limited(path, 0)  # type: ignore[misc]
     if bank.manifest.calibration:
         yield bank.calibration_path.name, bank.read_calibration
     for stray in _strays(bank):
@@ -101,14 +113,28 @@ def _check_backbone(bank: Bank) -> None:
         raise FormatError(bank.manifest_path, f"expects backbone {spec.digest}, seed and layers give {found}")
 
 
+def _check_pack(bank: Bank, path: Path, seen: dict[str, bytes], hidden: set[str]) -> None:
+    check_pack(open_pack(path), bank.manifest, bank.basis_digest, seen=seen, hidden=hidden)
+
+
+def _packs(bank: Bank) -> list[Path]:
+    """Files that are named as packs are; a bank of version 1 has none."""
+    names = list_folder(bank.path / PACKS) if bank.manifest.format_version > 1 else []
+    return [bank.path / PACKS / name for name in sorted(names) if name.endswith(SUFFIX) and not name.startswith(".")]
+
+
 def _strays(bank: Bank) -> Iterator[Path]:
     """What belongs to no bank. Hidden files (lock, unfinished writes) are no part of it and pass.
 
     A folder that does not belong is one stray, whatever is in it: it may be deeper than paths can be long.
     """
-    known = {bank.manifest_path, *(bank.mask_path(index) for index in range(len(bank.manifest.masks)))}
-    known |= {bank.task_path(name) for name in bank.task_names()}
+    loose, removed = bank.tasks.loose()
+    known = {bank.manifest_path, *(bank.mask_path(index) for index in range(len(bank.manifest.masks))), *_packs(bank)}
+    known |= {bank.task_path(name) for name in loose}
     folders = [bank.path / MASKS, bank.path / TASKS]
+    if bank.manifest.format_version > 1:
+        known |= {bank.tasks.removed_path(name) for name in removed}
+        folders.append(bank.path / PACKS)
     if bank.manifest.calibration:
         known.add(bank.calibration_path)
     for folder in (bank.path, *filter(_is_folder, folders)):

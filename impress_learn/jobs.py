@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from impress_format.bank import MANIFEST, TASKS, Bank, open_bank
+from impress_format.bank import MANIFEST, Bank, open_bank
 from impress_format.create import check_can_create, extend_plan, write_plan
 from impress_format.errors import TaskNotFound, UsageError
 from impress_format.files import check_writable, is_there, make_folder, remove_abandoned
 from impress_format.locks import hold
 from impress_format.records import Init, alpha_columns
+from impress_format.task_store import TASKS
 from impress_learn.fits import UPDATE_FIT, MaskFit, TaskFit, check_holdout
 from impress_learn.held_out import check_held_out, check_masks_held_out
 from impress_learn.plan import (
@@ -37,7 +38,7 @@ from impress_learn.streams.reference import Reference, parse_reference, parse_re
 if TYPE_CHECKING:
     import torch
 
-    from impress_format.task_file import AlphaType
+    from impress_format.numbers import NumberType
     from impress_learn.evaluate import Accuracy
     from impress_learn.tasks import AddedTask
 
@@ -158,7 +159,7 @@ def add_tasks(
     fit: TaskFit = TaskFit(),  # noqa: B008  frozen
     name: str | None = None,
     granularity: int = 1,
-    alpha_dtype: AlphaType = "float32",
+    alpha_dtype: NumberType = "float32",
     device: Callable[[], torch.device] | None = None,
     data_dir: Path | None = None,
     watch: Watch = SILENT,

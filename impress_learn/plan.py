@@ -9,11 +9,13 @@ from importlib import metadata
 import msgspec
 
 from impress_format import __version__
-from impress_format.bank import TASKS, Bank, task_exists
+from impress_format.bank import Bank, task_exists
 from impress_format.errors import BankMismatch
 from impress_format.files import remove_abandoned
+from impress_format.numbers import FloatArray, NumberType
 from impress_format.records import BackboneSpec, BankManifest, MadeWith, MaskPlan, TaskFitRecord
-from impress_format.task_file import AlphaType, FloatArray, check_task_name
+from impress_format.task_file import check_task_name
+from impress_format.task_store import TASKS
 from impress_format.versions import FORMAT_VERSION
 from impress_format.weights import substream_seed
 from impress_learn.fits import MaskFit, TaskFit, check_fit, require, steps_per_epoch
@@ -84,12 +86,12 @@ class TaskRequest:
     reference: Reference
     fit: TaskFitRecord
     granularity: int
-    alpha_type: AlphaType = "float32"
+    alpha_type: NumberType = "float32"
     start: FloatArray | None = None
 
 
 def request_tasks(
-    references: Sequence[Reference], fit: TaskFit, *, name: str | None, granularity: int, alpha_type: AlphaType
+    references: Sequence[Reference], fit: TaskFit, *, name: str | None, granularity: int, alpha_type: NumberType
 ) -> list[TaskRequest]:
     """Check settings and fill in what depends on the stream.
 
@@ -201,12 +203,11 @@ def still_to_add(bank: Bank, requests: Sequence[TaskRequest]) -> list[TaskReques
         TaskExists: one of the names is taken by a task made with other settings.
     """
     remove_abandoned(bank.path / TASKS)
-    stored = set(bank.task_names())
-    there = [request for request in requests if request.name in stored]
+    there = [request for request in requests if bank.tasks.has(request.name)]
     taken = [request.name for request in there if not _is_stored(bank, request)]
     if taken:
         raise task_exists(bank.path, taken)
-    return [request for request in requests if request.name not in stored]
+    return [request for request in requests if request not in there]
 
 
 def _is_stored(bank: Bank, request: TaskRequest) -> bool:

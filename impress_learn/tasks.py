@@ -11,6 +11,7 @@ import torch
 
 from impress_format.bank import Bank
 from impress_format.errors import BankMismatch, TrainingDiverged
+from impress_format.numbers import restore, store
 from impress_format.records import TaskRecord
 from impress_format.weights import substream_seed
 from impress_learn.alpha import fit_alpha
@@ -63,22 +64,25 @@ def add_task(
         )
     except TrainingDiverged as error:
         raise TrainingDiverged(f"task {request.name}: {error}") from error
-    alpha = learned.to(getattr(torch, request.alpha_type))
-    if not bool(torch.isfinite(alpha).all()):
-        raise TrainingDiverged(f"task {request.name}: coefficients are too large for float16: store it as float32")
-    effective = effective_weights(basis, alpha.float().to(basis.device), request.granularity)
+    try:
+        stored = store(learned.numpy(), request.alpha_type)
+    except OverflowError as error:
+        raise TrainingDiverged(f"task {request.name}: coefficients are {error}: store them as float32") from error
+    alpha = torch.from_numpy(restore(stored, learned.shape[1]))
+    effective = effective_weights(basis, alpha.to(basis.device), request.granularity)
+    on = data.measured(holdout=fit.holdout)
     record = TaskRecord(
         name=request.name,
         task=str(request.reference),
         basis=loaded.bank.basis_digest(len(basis)),
-        accuracy=accuracy(loaded.backbone, effective, data.measured(holdout=fit.holdout), loaded.calibration),
-        train_accuracy=accuracy(loaded.backbone, effective, train, loaded.calibration),
+        accuracy=_to_store(accuracy(loaded.backbone, effective, on, loaded.calibration)),
+        train_accuracy=_to_store(accuracy(loaded.backbone, effective, train, loaded.calibration)),
         fit=fit,
         granularity=request.granularity,
     )
     if fit.start is not None and loaded.bank.read_task_record(request.name).digest != fit.start:
         raise BankMismatch(f"task {request.name} was changed by another process meanwhile: give the command again")
-    size = loaded.bank.write_task(record, alpha.numpy(), replace=fit.start is not None)
+    size = loaded.bank.write_task(record, stored, replace=fit.start is not None)
     return AddedTask(
         task=record.task,
         name=record.name,
@@ -97,14 +101,20 @@ def stored_task(bank: Bank, name: str) -> AddedTask:
     Raises:
         TaskNotFound, FormatError: as Bank.read_task.
     """
-    record, alpha = bank.read_task(name)
+    bank.read_task(name)  # checks all of it
+    outline = bank.outline_task(name)
     return AddedTask(
-        task=record.task,
+        task=outline.task,
         name=name,
-        coefficients=alpha.size,
-        bytes=bank.task_path(name).stat().st_size,
-        accuracy=record.accuracy,
-        train_accuracy=record.train_accuracy,
+        coefficients=outline.coefficients,
+        bytes=outline.bytes,
+        accuracy=outline.accuracy,
+        train_accuracy=outline.train_accuracy,
         seconds=0.0,
-        images=measured_on(record.fit.holdout),
+        images=outline.images,
     )
+
+
+def _to_store(accuracy: float) -> float:
+    """To a hundredth of a percent, as a task's file has it."""
+    return round(accuracy, 4)

@@ -1,4 +1,4 @@
-"""`impress bank`: create, extend, show, verify."""
+"""`impress bank`: create, extend, show, pack, upgrade, verify."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from impress_learn.fits import MaskFit
 if TYPE_CHECKING:
     from impress_format.bank import Bank
 
-app = typer.Typer(help="Create, extend, show and verify banks.", no_args_is_help=True)
+app = typer.Typer(help="Create, extend, show, pack, upgrade and verify banks.", no_args_is_help=True)
 
 
 @app.command()
@@ -109,6 +109,53 @@ def show(path: options.BankPath, output: Output) -> None:
     from impress_format.bank import open_bank
 
     _report(open_bank(path), started, json=output.json)
+
+
+@app.command()
+@command
+def pack(path: options.BankPath, output: Output) -> None:
+    """Put all tasks into packs: many in one file, without the room that small files waste on a disk.
+
+    Nothing else changes: packed tasks are listed, evaluated, updated and removed like others. Tasks that are added
+    later are files of their own until the next pack. May be interrupted at any time.
+
+    Example: impress bank pack digits.impress
+    """
+    from dataclasses import asdict
+
+    from impress_format.bank import open_bank
+    from impress_format.pack_tasks import pack_tasks
+
+    packed = pack_tasks(open_bank(path))
+    if output.json:
+        render.print_json({"bank": str(path), **asdict(packed)})
+        return
+    tasks, packs = render.count(packed.tasks, "task"), render.count(packed.packs, "pack")
+    render.print_line(f"{path}: {tasks} in {packs}, {packed.bytes_before:,} B before, {packed.bytes:,} B now")
+    if packed.loose:
+        render.print_line(
+            f"{render.count(packed.loose, 'task')} of format version 1 left as they are: run `impress bank upgrade`"
+        )
+
+
+@app.command()
+@command
+def upgrade(path: options.BankPath, output: Output) -> None:
+    """Put a bank of an older format version into the current one. Nothing is trained; interrupted, run it again.
+
+    Masks, tasks and backbone stay the same. Releases from before cannot read the bank any more.
+
+    Example: impress bank upgrade digits.impress
+    """
+    from impress_learn.upgrade import upgrade_bank
+
+    written = upgrade_bank(path)
+    if output.json:
+        render.print_json({"bank": str(path), "written": written})
+    elif written:
+        render.print_line(f"{path}: {render.count(written, 'file')} written in the current format version")
+    else:
+        render.print_line(f"{path} is in the current format version already")
 
 
 @app.command()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 class AlphaTypeChoice(str, Enum):
     float32 = "float32"
     float16 = "float16"
+    int8 = "int8"
 
 
 @command
@@ -42,7 +43,7 @@ def add(
         ),
     ] = 1,
     alpha_dtype: Annotated[
-        AlphaTypeChoice, typer.Option("--alpha-dtype", help="float16 takes half the bytes a coefficient.")
+        AlphaTypeChoice, typer.Option("--alpha-dtype", help="Bytes a coefficient: 4, 2, or 1 (int8).")
     ] = AlphaTypeChoice.float32,
 ) -> None:
     """Learn new tasks as combinations of the bank's masks; each is stored as one small file.

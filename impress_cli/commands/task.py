@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,7 +11,7 @@ from impress_cli.commands import learn
 from impress_cli.shared import Output, command
 
 if TYPE_CHECKING:
-    from impress_format.bank import Bank
+    from impress_format.task_file import TaskOutline
 
 
 app = typer.Typer(help="Add, update, list, show and remove tasks.", no_args_is_help=True)
@@ -28,7 +28,7 @@ def list_tasks(path: options.BankPath, output: Output) -> None:
     from impress_format.bank import open_bank
 
     bank = open_bank(path)
-    tasks = [_describe(bank, name) for name in bank.task_names()]
+    tasks = bank.outline_tasks()
     if output.json:
         render.print_json({"tasks": tasks})
         return
@@ -45,11 +45,14 @@ def show(path: options.BankPath, task: options.Task, output: Output) -> None:
     bank = open_bank(path)
     name = bank.find_task(task)
     record, alpha = bank.read_task(name)
+    outline = bank.outline_task(name)
     if output.json:
-        fit = {field: getattr(record.fit, field) for field in record.fit.__struct_fields__}
-        render.print_json({**_describe(bank, name), "fit": fit, "alpha": alpha.tolist()})
+        from msgspec.structs import asdict
+
+        fit, type_ = asdict(record.fit), bank.read_alpha_type(name)
+        render.print_json({**asdict(outline), "fit": fit, "alpha_dtype": type_, "alpha": alpha.tolist()})
         return
-    render.print_table(f"{path}: {name}", _COLUMNS, [_row(_describe(bank, name))], text_columns=2)
+    render.print_table(f"{path}: {name}", _COLUMNS, [_row(outline)], text_columns=2)
     columns = range(alpha.shape[1]) if alpha.shape[1] <= _MOST_COLUMNS else range(_MOST_COLUMNS)
     layers = [layer.name.removesuffix(".weight") for layer in bank.backbone.masked_layers]
     heads = layers if len(layers) == alpha.shape[1] else [f"column {column}" for column in columns]
@@ -85,27 +88,11 @@ _COLUMNS = ("task", "of", "coefficients", "on disk", "accuracy")
 _MOST_COLUMNS = 12
 
 
-def _describe(bank: Bank, name: str) -> dict[str, Any]:
-    outline = bank.outline_task(name)
-    record = outline.record
-    return {
-        "task": record.task,
-        "name": name,
-        "coefficients": outline.coefficients,
-        "bytes": outline.bytes,
-        "accuracy": record.accuracy,
-        "train_accuracy": record.train_accuracy,
-        "images": "held-out" if record.fit.holdout else "test",
-        "masks": outline.masks,
-        "granularity": record.granularity,
-    }
-
-
-def _row(task: dict[str, Any]) -> tuple[str, ...]:
+def _row(task: TaskOutline) -> tuple[str, ...]:
     return (
-        task["name"],
-        task["task"],
-        f"{task['coefficients']:,}",
-        f"{task['bytes']:,} B",
-        render.percent(task["accuracy"]),
+        task.name,
+        task.task,
+        f"{task.coefficients:,}",
+        f"{task.bytes:,} B",
+        render.percent(task.accuracy),
     )

@@ -22,7 +22,7 @@ import msgspec
 from impress_format.bank import open_bank
 from impress_format.errors import FormatError, UsageError, ZooError
 from impress_format.files import unreadable
-from impress_format.limits import MAX_CALIBRATION_BYTES, MAX_MANIFEST_BYTES, MAX_TASK_BYTES
+from impress_format.limits import MAX_CALIBRATION_BYTES, MAX_MANIFEST_BYTES, MAX_PACK_BYTES, MAX_TASK_BYTES
 from impress_format.strict_json import check_json
 from impress_format.zoo.local import is_link, look_at, plain_size
 
@@ -44,6 +44,8 @@ _LIMITS = (
     (re.compile(r"calibration\.safetensors", re.ASCII), MAX_CALIBRATION_BYTES),
     (re.compile(r"masks/[0-9]{5}\.safetensors", re.ASCII), MAX_MASK_BYTES),
     (re.compile(r"tasks/[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.safetensors", re.ASCII), MAX_TASK_BYTES),
+    (re.compile(r"tasks/[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.removed", re.ASCII), 0),
+    (re.compile(r"packs/[0-9a-f]{16}\.safetensors", re.ASCII), MAX_PACK_BYTES),
 )
 _CHUNK = 1 << 20
 
@@ -61,7 +63,7 @@ class ZooFile(_Record, frozen=True):
 
 
 class ZooBank(_Record, frozen=True):
-    """One bank of a zoo. `masks` and `tasks` are numbers of files; `digest` is that of all its files."""
+    """One bank of a zoo. `tasks` counts loose and packed ones; `digest` is that of all its files."""
 
     name: str
     title: str
@@ -213,7 +215,7 @@ def bank_files(folder: Path) -> tuple[ZooFile, ...]:
     """
     bank = open_bank(folder)
     paths = [bank.manifest_path, *(bank.mask_path(index) for index in range(len(bank.manifest.masks)))]
-    paths += [bank.task_path(name) for name in bank.task_names()]
+    paths += bank.tasks.files()
     if bank.manifest.calibration:
         paths.append(bank.calibration_path)
     relative = sorted(path.relative_to(folder).as_posix() for path in paths)
@@ -274,8 +276,8 @@ def _file_problem(file: ZooFile) -> str | None:
     limit = next((limit for pattern, limit in _LIMITS if pattern.fullmatch(file.path)), None)
     if limit is None:
         return f"{file.path[:120]!r} is an invalid path: no bank has it"
-    if not 1 <= file.bytes <= limit:
-        return f"{file.path} has {file.bytes:,} bytes, expected 1 to {limit:,}"
+    if not min(1, limit) <= file.bytes <= limit:
+        return f"{file.path} has {file.bytes:,} bytes, expected {min(1, limit)} to {limit:,}"
     if not _SHA256.fullmatch(file.sha256):
         return f"{file.path}: expected 64 hex digits of SHA-256"
     return None
@@ -284,11 +286,12 @@ def _file_problem(file: ZooFile) -> str | None:
 def _sum_problem(bank: ZooBank) -> str | None:
     paths = {file.path for file in bank.files}
     masks = sum(path.startswith("masks/") for path in paths)
-    tasks = sum(path.startswith("tasks/") for path in paths)
+    tasks = sum(path.startswith("tasks/") and path.endswith(".safetensors") for path in paths)
+    packed = any(path.startswith("packs/") for path in paths)
     total = sum(file.bytes for file in bank.files)
     if "bank.json" not in paths:
         return "names no bank.json"
-    if (bank.masks, bank.tasks) != (masks, tasks):
+    if bank.masks != masks or (bank.tasks != tasks and not packed):
         return f"says {bank.masks} masks and {bank.tasks} tasks, names files of {masks} and {tasks}"
     if bank.bytes != total or total > MAX_BANK_BYTES:
         return f"says {bank.bytes:,} bytes, its files have {total:,}; at most {MAX_BANK_BYTES:,} are allowed"

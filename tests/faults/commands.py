@@ -10,10 +10,17 @@ from pathlib import Path
 from commandline import contents
 from faulty import impress_with_faults
 
+from impress_format import open_bank
+
 _CREATE = ("bank", "create", "a.impress", "rotated-digits/0", "--epochs", "1", "--random-masks", "1")
 _ADD = ("task", "add", "a.impress", "rotated-digits/30:90:30", "--epochs", "1", "--shots", "2")
 _EXTEND = ("bank", "extend", "a.impress", "rotated-digits/90", "--epochs", "1")
 _UPDATE = ("task", "update", "a.impress", "rotated-digits-30", "rotated-digits/35", "--epochs", "1", "--shots", "2")
+
+_PACK = ("bank", "pack", "a.impress")
+_ADD_MORE = ("task", "add", "a.impress", "rotated-digits/10", "--epochs", "1", "--shots", "2", "--alpha-dtype", "int8")
+_REMOVE = ("task", "remove", "a.impress", "rotated-digits-60")
+_ADD_ANEW = ("task", "add", "a.impress", "rotated-digits/60", "--epochs", "1", "--shots", "3")
 
 COMMANDS = {
     # name: what must be there before, the command
@@ -21,17 +28,45 @@ COMMANDS = {
     "extend": ((_CREATE, _ADD), _EXTEND),
     "add": ((_CREATE,), _ADD),
     "update": ((_CREATE, _ADD), _UPDATE),
+    # of a pack, of which one task was updated, one removed, one removed and added anew, and one more added beside it
+    "pack": (
+        (
+            _CREATE,
+            _ADD,
+            (*_ADD_ANEW[:3], "rotated-digits/80", *_ADD_ANEW[4:]),
+            _PACK,
+            _UPDATE,
+            _REMOVE,
+            _ADD_ANEW,
+            ("task", "remove", "a.impress", "rotated-digits-80"),
+            _ADD_MORE,
+        ),
+        _PACK,
+    ),
 }
+
+
+def stored_tasks(folder: Path) -> dict[str, bytes]:
+    """Every task of the bank in `folder`, in the bytes of its own file, loose or packed."""
+    if not (folder / "a.impress" / "bank.json").exists():
+        return {}
+    bank = open_bank(folder / "a.impress")
+    stored = {name: bank.tasks.read(name) for name in bank.task_names()}
+    return {name: found[1] for name, found in stored.items() if found is not None}
 
 
 @dataclass(frozen=True)
 class Undisturbed:
-    """One command's world: `before` in a folder, `after` as contents, its file operations and its seconds."""
+    """One command's world: `before` in a folder, `after` as contents, its file operations and its seconds.
+
+    `tasks` are what each task may be at any time: as it was before, or as it is after.
+    """
 
     folder: Path
     command: tuple[str, ...]
     before: dict[str, bytes]
     after: dict[str, bytes]
+    tasks: dict[str, set[bytes]]
     operations: tuple[str, ...]
     seconds: float
     links: bool = True
@@ -49,7 +84,11 @@ class Undisturbed:
         done = impress_with_faults(*command, cwd=whole, links=links)
         assert done.code == 0, done.err
         seconds = time.monotonic() - started
-        return Undisturbed(start, command, contents(start), contents(whole), done.operations, seconds, links)
+        tasks: dict[str, set[bytes]] = {}
+        for bank in (start, whole):
+            for task, content in stored_tasks(bank).items():
+                tasks.setdefault(task, set()).add(content)
+        return Undisturbed(start, command, contents(start), contents(whole), tasks, done.operations, seconds, links)
 
     def places(self) -> list[int]:
         """Numbers of the first and the last operation of each kind: each way to stop, at little cost."""

@@ -15,7 +15,8 @@ from test_kills import check_it_completes, check_what_is_left
 
 
 @pytest.mark.parametrize(
-    ("name", "error"), [("create", "ENOSPC"), ("add", "EROFS"), ("update", "EIO"), ("extend", "ENOSPC")]
+    ("name", "error"),
+    [("create", "ENOSPC"), ("add", "EROFS"), ("update", "EIO"), ("extend", "ENOSPC"), ("pack", "ENOSPC")],
 )
 def test_an_error_at_each_kind_of_file_operation(
     name: str, error: str, undisturbed: dict[str, Undisturbed], tmp_path: Path

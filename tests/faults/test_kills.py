@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from commandline import contents
-from commands import COMMANDS, Undisturbed
+from commands import COMMANDS, Undisturbed, stored_tasks
 from faulty import Ended, impress_with_faults
 
 from impress_format import open_bank, verify_bank
@@ -25,7 +25,10 @@ def check_what_is_left(world: Undisturbed, folder: Path) -> None:
     left = {path: content for path, content in contents(folder).items() if not is_temporary(path)}
     for path, content in left.items():
         assert content in (world.before.get(path), world.after.get(path)), path
-    assert set(world.before) <= set(left)
+    assert set(world.before) - set(left) <= set(world.before) - set(world.after)
+    found = stored_tasks(folder)
+    assert all(content in world.tasks[name] for name, content in found.items())
+    assert set(stored_tasks(world.folder)) <= set(found)
     bank = folder / "a.impress"
     if not (bank / "bank.json").exists():
         assert world.before == {}

@@ -68,7 +68,9 @@ def test_a_plain_safetensors_reader_opens_a_task_and_finds_one_metadata_key(tmp_
     bank = small_bank.make(tmp_path / "a.impress")
     with safetensors.safe_open(bank.task_path("one"), framework="numpy") as file:
         assert set(file.metadata()) == {"impress"}
-        assert json.loads(file.metadata()["impress"])["name"] == "one"
+        digest, *rest = json.loads(file.metadata()["impress"])
+        assert digest == bank.read_task_record("one").digest
+        assert rest == [2, "rotated-digits/1", 0.9, 0.95, "one", bank.basis_digest(2)[:16], [3, 0.03]]
         assert np.array_equal(file.get_tensor("alpha"), small_bank.ALPHA)
 
 
@@ -265,7 +267,8 @@ def test_removing_a_task_removes_its_file_only(tmp_path: Path) -> None:
     bank = small_bank.make(tmp_path / "a.impress")
     before = contents(bank.path)
     assert bank.remove_task("rotated-digits/1") == "one"
-    assert contents(bank.path) == {name: data for name, data in before.items() if name != "tasks/one.safetensors"}
+    before["tasks/.lock"] = before.pop("tasks/one.safetensors")[:0]
+    assert contents(bank.path) == before
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """Banks of every format version stay readable for ever, and docs/format.md alone is enough to read them.
 
 `tests/golden/vN/digits.impress` is a real bank: LeNet, two masks of the embedded digits and two tasks, one of them with
-granularity 3. Beside it stand an input and what its tasks made of it. They are never made anew but by
+granularity 3; from version 2 on a third as int8, and the first two in packs. Beside it stand an input and what its
+tasks made of it. They are never made anew but by
 
     python -m pytest tests/format/test_golden.py --regenerate-golden
 
@@ -53,7 +54,7 @@ def test_regenerate(request: pytest.FixtureRequest, tmp_path: Path) -> None:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_golden_banks_of_every_version_verify(version: str) -> None:
     outcome = verify_bank(GOLDEN / version / "digits.impress")
-    assert (outcome.checked, outcome.problems) == (5, ())
+    assert (outcome.checked, outcome.problems) == ({"v1": 5, "v2": 6}[version], ())
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -64,6 +65,8 @@ def test_golden_banks_of_every_version_hold_what_they_held(version: str) -> None
     assert [bank.read_mask(index)[0].bits for index in range(2)] == expected["bits"]
     for name, task in expected["tasks"].items():
         assert np.array_equal(bank.read_task(name)[1], np.array(task["alpha"], dtype=np.float32))
+        assert bank.read_alpha_type(name) == task.get("type", "float32")
+    assert bank.task_names() == list(expected["tasks"])
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -119,16 +122,20 @@ def _regenerate(folder: Path, tmp_path: Path) -> None:
         ("bank", "create", bank, "rotated-digits/0:180:90", "--density", "0.05", "--epochs", "2"),
         ("task", "add", bank, "rotated-digits/30", "--epochs", "2"),
         ("task", "add", bank, "rotated-digits/60", "--epochs", "2", "--granularity", "3"),
+        ("bank", "pack", bank),
+        ("task", "add", bank, "rotated-digits/45", "--epochs", "2", "--alpha-dtype", "int8"),
     ):
         subprocess.run([sys.executable, "-m", "impress_cli", *map(str, arguments)], check=True)
-    (bank / ".lock").unlink()
+    for lock in bank.rglob(".lock"):
+        lock.unlink()
     opened = open_bank(bank)
     images = np.random.default_rng(0).standard_normal((3, 784)).astype(np.float32)
     loaded = load_bank(opened, torch.device("cpu"))
     tasks = {}
     for name in opened.task_names():
         logits = loaded.logits(loaded.task_weights(name), torch.from_numpy(images).reshape(-1, 1, 28, 28))
-        tasks[name] = {"alpha": opened.read_task(name)[1].tolist(), "logits": logits.tolist()}
+        alpha = opened.read_task(name)[1].tolist()
+        tasks[name] = {"alpha": alpha, "type": opened.read_alpha_type(name), "logits": logits.tolist()}
     expected = {"bits": [opened.read_mask(index)[0].bits for index in range(2)], "tasks": tasks}
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

@@ -1,0 +1,224 @@
+"""packs/DIGEST.safetensors: many tasks in one immutable file, a column each for what they have (docs/format.md, Packs).
+
+A pack holds the files of its tasks, transposed: of each row the very bytes of the task's own file come back, and are
+read by what reads that. So a packed task is checked as a loose one is, and nothing here knows what is in a part.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from impress_format.container import check_sealed, seal_tensors
+from impress_format.errors import FormatError
+from impress_format.files import open_limited
+from impress_format.header import parse_header, write_header
+from impress_format.limits import MAX_HEADER_BYTES, MAX_PACK_BYTES, MAX_PACKED, MAX_TEXT
+from impress_format.records import PackRecord
+from impress_format.task_text import DIGITS, TaskText, read_own
+
+Array = npt.NDArray[np.generic]
+
+OWN, OWN_END, COMMON, COMMON_END, COMMON_OF, DIGEST = (
+    "own.text", "own.end", "common.text", "common.end", "common.of", "digest",
+)  # fmt: skip
+NAME_DIGITS = 16
+"""Of a pack's digest, which are its file's name."""
+_COLUMNS = {OWN, OWN_END, COMMON, COMMON_END, COMMON_OF, DIGEST}
+_MOST_TEXT = 8 * MAX_TEXT
+_MOST_AXES = 3
+_INDEX = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Pack:
+    """A pack that is open: its columns are views of the file, which is mapped and not read.
+
+    Tasks are numbered from 0, in ascending order of the bytes of their names.
+    """
+
+    path: Path
+    mapped: mmap.mmap
+    columns: Mapping[str, Array]
+    parts: Mapping[str, Array]
+    own_start: int
+    """Where in the file the column of texts begins."""
+
+    def __len__(self) -> int:
+        return len(self.columns[DIGEST])
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a task in all columns but its text."""
+        return 2 * _INDEX + DIGITS // 2 + sum(column[:1].nbytes for column in self.parts.values())
+
+    def find(self, name: str) -> int | None:
+        """The number of the task of this name, by binary search.
+
+        Raises:
+            FormatError: the texts that were looked at are damaged.
+        """
+        wanted, low, high = name.encode(), 0, len(self)
+        while low < high:
+            middle = (low + high) // 2
+            if self.name(middle).encode() < wanted:
+                low = middle + 1
+            else:
+                high = middle
+        return low if low < len(self) and self.name(low) == name else None
+
+    def find_task(self, reference: str) -> list[str]:
+        """Names of all tasks that were learned from this reference."""
+        beginning, ends, found = msgspec.json.encode(reference) + b",", self.columns[OWN_END], []
+        first, at = self.own_start, self.own_start
+        while (at := self.mapped.find(beginning, at, first + len(self.columns[OWN]))) >= 0:
+            number = int(np.searchsorted(ends, at - first, side="right"))
+            if number < len(self) and at - first == (int(ends[number - 1]) if number else 0):
+                found.append(self.name(number))
+            at += 1
+        return found
+
+    def name(self, number: int) -> str:
+        """The name of one task.
+
+        Raises:
+            FormatError: its text is damaged.
+        """
+        try:
+            return read_own(self.text(number, OWN, OWN_END))[0]
+        except (msgspec.MsgspecError, UnicodeError) as error:
+            raise FormatError(self.path, f"task {number} has no valid text ({error})") from error
+
+    def text(self, number: int, texts: str, ends: str) -> bytes:
+        """One text of a column of texts.
+
+        Raises:
+            FormatError: where it ends is not after where it starts, or it is too long.
+        """
+        last = int(self.columns[ends][number])
+        first = int(self.columns[ends][number - 1]) if number else 0
+        if not first < last <= min(len(self.columns[texts]), first + _MOST_TEXT):
+            raise FormatError(self.path, f"{texts}[{number}] goes from byte {first} to {last}")
+        return self.columns[texts][first:last].tobytes()
+
+    def common(self, number: int) -> bytes:
+        """What this task's text has in common with others.
+
+        Raises:
+            FormatError: there is no such text.
+        """
+        index = int(self.columns[COMMON_OF][number])
+        if index >= len(self.columns[COMMON_END]):
+            raise FormatError(self.path, f"task {number} has common text {index}, there is none")
+        return self.text(index, COMMON, COMMON_END)
+
+    def content(self, number: int) -> bytes:
+        """The bytes of the task's own file.
+
+        Raises:
+            FormatError: its texts are damaged.
+        """
+        text = TaskText(self.text(number, OWN, OWN_END), self.common(number))
+        digest = self.columns[DIGEST][number].tobytes().hex().encode()
+        tensors = {name: column[number] for name, column in self.parts.items()}
+        try:
+            header = write_header(text.sealed(digest), tensors)
+        except UnicodeError as error:
+            raise FormatError(self.path, f"task {number} has no valid text ({error})") from error
+        return header + b"".join(tensor.tobytes() for tensor in tensors.values())
+
+
+def open_pack(path: Path) -> Pack:
+    """Map a pack, and check that its columns belong together; what is in them is checked where it is read.
+
+    Raises:
+        FormatError: missing, no plain file, too large, or no pack.
+    """
+    with open_limited(path, MAX_PACK_BYTES) as (descriptor, size):
+        if not size:
+            raise FormatError(path, "is not a safetensors file (cut short or damaged)")
+        mapped = mmap.mmap(descriptor, size, access=mmap.ACCESS_READ)
+    header = parse_header(path, mapped[: 8 + MAX_HEADER_BYTES], size)
+    tensors = {}
+    for name, tensor in header.tensors.items():
+        first, last = tensor.data_offsets
+        content = memoryview(mapped)[header.start + first : header.start + last]
+        tensors[name] = np.frombuffer(content, dtype=tensor.numpy).reshape(tensor.shape)
+    columns = {name: tensors.pop(name) for name in _COLUMNS & set(tensors)}
+    own_start = header.start + header.tensors[OWN].data_offsets[0] if OWN in columns else 0
+    parts = dict(sorted(tensors.items(), key=lambda item: (-item[1].itemsize, item[0])))
+    pack = Pack(path, mapped, columns, parts, own_start)
+    _check_columns(pack)
+    return pack
+
+
+def check_seal(pack: Pack) -> None:
+    """Check the whole file against its checksum, its record and its name.
+
+    Raises:
+        FormatError: it is damaged.
+    """
+    record = check_sealed(pack.path, pack.mapped, PackRecord)
+    if record.tasks != len(pack):
+        raise FormatError(pack.path, f"says it has {record.tasks} tasks, its columns have {len(pack)}")
+    if pack.path.name != f"{record.digest[:NAME_DIGITS]}.safetensors":
+        raise FormatError(pack.path, f"has digest {record.digest}, with which its name must begin")
+
+
+def seal_pack(
+    texts: Sequence[TaskText], digests: npt.NDArray[np.uint8], parts: Mapping[str, Array]
+) -> tuple[str, bytes]:
+    """The name and the bytes of the pack of these tasks, in ascending order of their names.
+
+    Args:
+        digests: (N, 16), of each task's own file.
+        parts: for each part a column (N, ...).
+    """
+    common: dict[bytes, int] = {}
+    of = np.array([common.setdefault(text.common, len(common)) for text in texts], dtype="<u4")
+    columns: dict[str, Array] = {
+        OWN: _joined([text.own for text in texts]),
+        OWN_END: _ends([text.own for text in texts]),
+        COMMON: _joined(list(common)),
+        COMMON_END: _ends(list(common)),
+        COMMON_OF: of,
+        DIGEST: digests,
+        **parts,
+    }
+    content = seal_tensors(PackRecord(format_version=2, tasks=len(texts)), columns)
+    record = check_sealed(Path("pack"), content, PackRecord)
+    return f"{record.digest[:NAME_DIGITS]}.safetensors", content
+
+
+def _check_columns(pack: Pack) -> None:
+    columns, path = pack.columns, pack.path
+    if set(columns) != _COLUMNS:
+        raise FormatError(path, f"is no pack of tasks: it lacks {sorted(_COLUMNS - set(columns))}")
+    if not pack.parts:
+        raise FormatError(path, "has no part of any task")
+    for name in (OWN, COMMON):
+        if columns[name].dtype != np.uint8 or columns[name].ndim != 1:
+            raise FormatError(path, f"{name} is {columns[name].dtype} {columns[name].shape}, expected a row of bytes")
+    for name in (OWN_END, COMMON_END, COMMON_OF):
+        if columns[name].dtype != np.uint32 or columns[name].ndim != 1:
+            raise FormatError(path, f"{name} is {columns[name].dtype} {columns[name].shape}, expected a row of uint32")
+    digests, tasks = columns[DIGEST], len(columns[OWN_END])
+    if digests.dtype != np.uint8 or digests.shape != (tasks, DIGITS // 2) or tasks > MAX_PACKED:
+        raise FormatError(path, f"digest is {digests.dtype} {digests.shape}, expected uint8 ({tasks}, {DIGITS // 2})")
+    for name, column in {COMMON_OF: columns[COMMON_OF], **pack.parts}.items():
+        if len(column) != tasks or column.ndim > _MOST_AXES:
+            raise FormatError(path, f"{name} is {column.dtype} {column.shape}, expected {tasks} rows")
+
+
+def _joined(texts: Sequence[bytes]) -> npt.NDArray[np.uint8]:
+    return np.frombuffer(b"".join(texts), dtype=np.uint8)
+
+
+def _ends(texts: Sequence[bytes]) -> npt.NDArray[np.uint32]:
+    return np.cumsum(np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))).astype("<u4")

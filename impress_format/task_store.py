@@ -1,0 +1,284 @@
+"""The tasks of a bank, loose and packed, as one set (docs/format.md, Packs).
+
+    tasks/NAME.safetensors      a loose task
+    tasks/NAME.removed          an empty file: no pack has this task any more
+    packs/DIGEST.safetensors    many tasks
+
+A loose task stands before one of its name in a pack, whether or not that was removed. Whoever reads looks for the loose
+file first, then for the mark of removal, then into the packs, anew each time: `pack_tasks` puts new packs into place
+before it deletes old packs, then marks, then loose files, so that at every moment every task is found, and what was
+removed is not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from impress_format.errors import FormatError, StorageError
+from impress_format.files import (
+    file_size,
+    is_there,
+    list_folder,
+    make_folder,
+    read_limited,
+    remove_abandoned,
+    write_atomically,
+)
+from impress_format.locks import exclusive
+from impress_format.numbers import NumbersError, rows_of
+from impress_format.pack_file import COMMON, COMMON_END, COMMON_OF, OWN, OWN_END, Pack, open_pack
+from impress_format.records import BankManifest, is_task_name
+from impress_format.task_file import (
+    ALPHA,
+    Images,
+    TaskOutline,
+    check_task_name,
+    count_columns,
+    most_bytes,
+    outline_task,
+    read_task_record,
+)
+from impress_format.task_text import read_common, read_own
+
+TASKS = "tasks"
+PACKS = "packs"
+SUFFIX = ".safetensors"
+REMOVED = ".removed"
+_TRIES = 5
+"""Of opening what a folder listed: a pack may be replaced by another in between, not five times."""
+_DIGITS = re.compile(r"\d+")
+
+
+@dataclass(frozen=True)
+class TaskStore:
+    """The tasks in a bank's folder. Packs that were opened stay open."""
+
+    folder: Path
+    manifest: BankManifest
+    _open: dict[str, Pack] = field(default_factory=dict, repr=False, compare=False)
+
+    def loose_path(self, name: str) -> Path:
+        return self.folder / TASKS / f"{check_task_name(name)}{SUFFIX}"
+
+    def removed_path(self, name: str) -> Path:
+        return self.folder / TASKS / f"{check_task_name(name)}{REMOVED}"
+
+    def changing(self) -> AbstractContextManager[None]:
+        """Held while a task is replaced or removed, and while tasks are packed."""
+        make_folder(self.folder / TASKS)
+        return exclusive(self.folder / TASKS, wait=True)
+
+    def packs(self) -> list[Pack]:
+        """The packs there are now.
+
+        Raises:
+            FormatError: one is damaged.
+            StorageError: the folder may not be read.
+        """
+        if self.manifest.format_version == 1:
+            return []
+        for tries in range(1, _TRIES + 1):
+            names = sorted(name for name in list_folder(self.folder / PACKS) if _is_pack(name))
+            for gone in set(self._open) - set(names):
+                del self._open[gone]
+            try:
+                for name in names:
+                    if name not in self._open:
+                        self._open[name] = open_pack(self.folder / PACKS / name)
+            except FormatError:
+                if tries == _TRIES or is_there(self.folder / PACKS / name):
+                    raise
+            else:
+                return [self._open[name] for name in names]
+        raise AssertionError("unreachable")
+
+    def packed(self, name: str) -> tuple[Pack, int] | None:
+        """Where in the packs a task is that was not removed from them."""
+        if is_there(self.removed_path(name)):
+            return None
+        for pack in self.packs():
+            if (number := pack.find(name)) is not None:
+                return pack, number
+        return None
+
+    def has(self, name: str) -> bool:
+        """Whether there is a task of this name."""
+        return is_there(self.loose_path(name)) or self.packed(name) is not None
+
+    def read(self, name: str) -> tuple[Path, bytes, int] | None:
+        """The file a task is in, the bytes of its own file, and how many it takes on disk; None if there is none.
+
+        Raises:
+            FormatError: the file cannot be read.
+        """
+        path = self.loose_path(name)
+        try:
+            content = read_limited(path, most_bytes(self.manifest))
+            return path, content, len(content)
+        except FormatError:
+            if is_there(path):
+                raise
+        if (found := self.packed(name)) is None:
+            return None
+        pack, number = found
+        size = len(pack.text(number, OWN, OWN_END)) + pack.row_bytes
+        return pack.path, pack.content(number), size
+
+    def names(self) -> list[str]:
+        """Names of all tasks, sorted as people count: task-9 before task-10.
+
+        Raises:
+            StorageError: a folder may not be read.
+            FormatError: a pack is damaged.
+        """
+        loose, removed = self.loose()
+        names = set(loose)
+        for pack in self.packs():
+            names.update(name for name in map(pack.name, range(len(pack))) if name not in removed)
+        return sorted(names, key=as_people_count)
+
+    def learned_from(self, reference: str) -> list[str]:
+        """Names of the tasks that were learned from this reference, in the order of `names`.
+
+        Raises:
+            StorageError, FormatError: as names, and for a damaged loose task.
+        """
+        loose, removed = self.loose()
+        hidden = {*loose, *removed}
+        found = {name for pack in self.packs() for name in pack.find_task(reference) if name not in hidden}
+        for name in loose:
+            if (stored := self.read(name)) is not None:
+                path, content, _ = stored
+                if read_task_record(path, content, self.manifest).task == reference:
+                    found.add(name)
+        return sorted(found, key=as_people_count)
+
+    def outlines(self) -> list[TaskOutline]:
+        """What a list shows of every task, in the order of `names`.
+
+        Raises:
+            StorageError, FormatError: as names, and for a damaged task.
+        """
+        loose, removed = self.loose()
+        hidden = {*loose, *removed}
+        found = {}
+        for pack in self.packs():
+            found.update({one.name: one for one in outline_pack(pack, self.manifest) if one.name not in hidden})
+        for name in loose:
+            if (stored := self.read(name)) is not None:  # removed meanwhile
+                path, content, size = stored
+                found[name] = outline_task(path, content, self.manifest, size)
+        return sorted(found.values(), key=lambda one: as_people_count(one.name))
+
+    def loose(self) -> tuple[list[str], set[str]]:
+        """Names of the loose tasks, and those that are marked as removed."""
+        files = list_folder(self.folder / TASKS)
+        return _stems(files, SUFFIX), set(_stems(files, REMOVED) if self.manifest.format_version > 1 else [])
+
+    def files(self) -> list[Path]:
+        """All files that tasks are in, or are marked as removed by."""
+        loose, removed = self.loose()
+        paths = [*map(self.loose_path, loose), *map(self.removed_path, removed)]
+        return [*paths, *(pack.path for pack in self.packs())]
+
+    def bytes_on_disk(self) -> int:
+        """Bytes of all files that tasks are in."""
+        return sum(map(file_size, self.files()))
+
+    def write(self, name: str, content: bytes, *, replace: bool) -> None:
+        """Store a task's file.
+
+        Raises:
+            FileExistsError: a task of this name is there, and `replace` is false.
+            StorageError: the disk is full, read-only, or out of reach.
+        """
+        path = self.loose_path(name)
+        make_folder(path.parent)
+        remove_abandoned(path.parent)
+        if replace:
+            with self.changing():
+                write_atomically(path, content, replace=True)
+            return
+        if self.packed(name) is not None:
+            raise FileExistsError(name)
+        write_atomically(path, content, replace=False)
+
+    def remove(self, name: str) -> None:
+        """Remove a task, wherever it is.
+
+        Raises:
+            StorageError: the disk said no.
+        """
+        path = self.loose_path(name)
+        with self.changing():
+            if self.packed(name) is not None:
+                write_atomically(self.removed_path(name), b"", replace=True)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise StorageError(f"cannot remove {path}: {error.strerror or error}") from error
+
+
+def outline_pack(pack: Pack, manifest: BankManifest) -> list[TaskOutline]:
+    """What a list shows of every task in a pack, fast: texts are decoded, and nothing is compared with its checksum.
+
+    Raises:
+        FormatError: texts are damaged, or alpha is of no shape.
+    """
+    shared = [_shared(pack, index, manifest) for index in range(len(pack.columns[COMMON_END]))]
+    outlines = []
+    row_bytes, own = pack.row_bytes, pack.columns[OWN].tobytes()
+    first = 0
+    ends, commons = pack.columns[OWN_END].tolist(), pack.columns[COMMON_OF].tolist()
+    for number, (end, common) in enumerate(zip(ends, commons, strict=True)):
+        try:
+            name, task, accuracy, train_accuracy = read_own(own[first:end])
+            masks, columns, granularity, images = shared[common]
+        except (msgspec.MsgspecError, UnicodeError, IndexError) as error:
+            raise FormatError(pack.path, f"task {number} has no valid text ({error})") from error
+        outlines.append(
+            TaskOutline(
+                task=task,
+                name=name,
+                coefficients=masks * columns,
+                bytes=end - first + row_bytes,
+                accuracy=accuracy,
+                train_accuracy=train_accuracy,
+                images=images,
+                masks=masks,
+                granularity=granularity,
+            )
+        )
+        first = end
+    return outlines
+
+
+def as_people_count(name: str) -> tuple[str, str]:
+    """A key that sorts task-9 before task-10."""
+    return _DIGITS.sub(lambda digits: digits[0].zfill(12), name), name
+
+
+def _shared(pack: Pack, index: int, manifest: BankManifest) -> tuple[int, int, int, Images]:
+    """Masks, columns, granularity of the tasks with this common text, and what their accuracy was measured on."""
+    alpha = pack.parts.get(ALPHA)
+    try:
+        _, fit, granularity = read_common(pack.text(index, COMMON, COMMON_END))
+        columns = count_columns(manifest, granularity)
+        masks = 0 if alpha is None else rows_of(alpha.dtype, alpha.shape[1:], columns)
+    except (msgspec.MsgspecError, UnicodeError, NumbersError) as error:
+        raise FormatError(pack.path, f"{COMMON}[{index}] does not describe its tasks ({error})") from error
+    return masks, columns, granularity, "held-out" if fit.holdout else "test"
+
+
+def _is_pack(name: str) -> bool:
+    return name.endswith(SUFFIX) and not name.startswith(".")
+
+
+def _stems(files: Iterable[str], suffix: str) -> list[str]:
+    return [stem for file in files if file.endswith(suffix) and is_task_name(stem := file.removesuffix(suffix))]

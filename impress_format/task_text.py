@@ -1,0 +1,168 @@
+"""The record of a task as format version 2 writes it: one array of JSON, in which every byte counts.
+
+    ["DIGEST",2,TASK,ACCURACY,TRAIN_ACCURACY,NAME,BASIS,FIT,GRANULARITY]
+
+It comes in two halves. `own` (TASK to NAME) differs from task to task; `common` (the rest) is the same for all tasks
+learned alike, and a pack keeps it once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from impress_format.errors import FormatError
+from impress_format.limits import MAX_TEXT
+from impress_format.records import BasisId, Digest, Share, Side, TaskFitRecord, TaskName, TaskRecord, Text, is_task_name
+from impress_format.strict_json import decode_strictly
+
+BASIS_DIGITS = 16
+"""Of a basis digest, as version 2 stores it."""
+DIGITS = 32
+START = b'["'
+"""The digest follows."""
+_FIT = msgspec.structs.fields(TaskFitRecord)
+_FIT_DEFAULTS = [field.default for field in _FIT if field.default is not msgspec.NODEFAULT]
+
+if TYPE_CHECKING:
+    _Fit = Any
+else:
+    _Fit = msgspec.defstruct(
+        "_Fit",
+        [(field.name, field.type, *(() if field.default is msgspec.NODEFAULT else (field.default,))) for field in _FIT],
+        array_like=True,
+        frozen=True,
+        forbid_unknown_fields=True,
+    )
+
+
+class _Common(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    basis: BasisId
+    fit: _Fit
+    granularity: Side = 1
+
+
+class _Line(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    digest: Digest
+    format_version: Literal[2]
+    task: Text
+    accuracy: Share
+    train_accuracy: Share
+    name: TaskName | None
+    basis: BasisId
+    fit: _Fit
+    granularity: Side = 1
+
+
+_OWN = msgspec.json.Decoder(tuple[Text, Share, Share, TaskName | None])
+_COMMON = msgspec.json.Decoder(_Common)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskText:
+    """The two halves, without the comma between them."""
+
+    own: bytes
+    common: bytes
+
+    def sealed(self, digest: bytes) -> bytes:
+        """The whole text, with this checksum."""
+        return b'%s%s",2,%s,%s]' % (START, digest, self.own, self.common)
+
+
+def default_name(task: str) -> str | None:
+    """The name of a task that gives none: its reference with hyphens for slashes, where that is a name."""
+    name = task.replace("/", "-")
+    return name if is_task_name(name) else None
+
+
+def write_text(record: TaskRecord) -> TaskText:
+    """The text of a record; accuracies to a hundredth of a percent."""
+    own = [
+        record.task,
+        round(record.accuracy, 4),
+        round(record.train_accuracy, 4),
+        None if record.name == default_name(record.task) else record.name,
+    ]
+    fit = [getattr(record.fit, field.name) for field in _FIT]
+    common = [record.basis[:BASIS_DIGITS], _trimmed(fit, _FIT_DEFAULTS), record.granularity]
+    return TaskText(_inside(own), _inside(_trimmed(common, [1])))
+
+
+def read_text(path: Path, text: bytes) -> TaskRecord:
+    """The record of a whole text.
+
+    Raises:
+        FormatError: it is none, or it gives no name where one is needed.
+    """
+    try:
+        line: _Line = decode_strictly(
+            path,
+            text,
+            lambda given: msgspec.json.decode(given, type=_Line),
+            lambda line: write_text(_record(path, line)).sealed(line.digest.encode()),
+            longest=4 * MAX_TEXT,
+        )
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise FormatError(path, f"holds no valid TaskRecord ({error})") from error
+    return _record(path, line)
+
+
+def read_own(own: bytes) -> tuple[str, str, float, float]:
+    """Name, reference and both accuracies, of the half that a task has to itself.
+
+    Raises:
+        msgspec.MsgspecError, UnicodeError: it is none.
+    """
+    task, accuracy, train_accuracy, given = _OWN.decode(b"[%s]" % own)
+    name = given or default_name(task)
+    if name is None:
+        raise msgspec.ValidationError(f"gives no name, and {task!r} makes none")
+    return name, task, accuracy, train_accuracy
+
+
+def read_common(common: bytes) -> tuple[str, TaskFitRecord, int]:
+    """Basis, fit and granularity, of the half that tasks share.
+
+    Raises:
+        msgspec.MsgspecError, UnicodeError: it is none.
+    """
+    shared: _Common = _COMMON.decode(b"[%s]" % common)
+    return shared.basis, _fit(shared.fit), shared.granularity
+
+
+def _record(path: Path, line: _Line) -> TaskRecord:
+    name = line.name or default_name(line.task)
+    if name is None:
+        raise FormatError(path, f"gives no name, and {line.task!r} makes none")
+    return TaskRecord(
+        name=name,
+        task=line.task,
+        basis=line.basis.ljust(DIGITS, "0"),
+        accuracy=line.accuracy,
+        train_accuracy=line.train_accuracy,
+        fit=_fit(line.fit),
+        granularity=line.granularity,
+        digest=line.digest,
+    )
+
+
+def _fit(line: _Fit) -> TaskFitRecord:
+    return TaskFitRecord(**{field.name: getattr(line, field.name) for field in _FIT})
+
+
+def _trimmed(values: Sequence[object], defaults: Sequence[object]) -> list[object]:
+    """The values without those at the end that are defaults."""
+    kept, left = list(values), list(defaults)
+    while left and kept[-1] == left[-1]:
+        kept.pop()
+        left.pop()
+    return kept
+
+
+def _inside(values: Sequence[object]) -> bytes:
+    return msgspec.json.encode(values)[1:-1]

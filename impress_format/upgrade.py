@@ -1,0 +1,67 @@
+"""A bank of an older format version -> the current one, file by file, without training (docs/format.md, Versions)."""
+
+from __future__ import annotations
+
+from impress_format import calibration_file, mask_file
+from impress_format.bank import Bank, open_bank
+from impress_format.errors import FormatError
+from impress_format.files import write_atomically
+from impress_format.manifest import seal_manifest
+from impress_format.numbers import store
+from impress_format.records import BankManifest
+from impress_format.task_file import is_of_version, seal_task
+from impress_format.verify import verify_bank
+from impress_format.versions import FORMAT_VERSION
+
+
+def upgrade_files(bank: Bank, manifest: BankManifest) -> int:
+    """Put the files of a bank into the version of `manifest`, which says the same as the bank's own and more.
+
+    The manifest goes first: a newer bank may hold older files, so that a process killed at any moment leaves a bank
+    that is whole, and the same call takes up where it stopped.
+
+    Returns:
+        The number of files that were written.
+
+    Raises:
+        FormatError: a file is damaged; nothing is changed.
+        StorageError: the disk said no.
+    """
+    for problem in verify_bank(bank.path).problems:
+        if problem.error != "is missing":  # a mask that is still to be trained
+            raise FormatError(bank.path / problem.file, problem.error)
+    written = 0
+    if bank.manifest.format_version != manifest.format_version:
+        write_atomically(bank.manifest_path, seal_manifest(manifest), replace=True)
+        written += 1
+    bank = open_bank(bank.path)
+    missing = set(bank.missing_masks())
+    for index in range(len(bank.manifest.masks)):
+        if index in missing:
+            continue
+        if bank.read_mask(index)[0].format_version != FORMAT_VERSION:
+            content = mask_file.reseal_mask(bank.mask_path(index), bank.manifest, index)
+            write_atomically(bank.mask_path(index), content, replace=True)
+            written += 1
+    if bank.manifest.calibration:
+        calibration, pixels = bank.read_calibration()
+        if calibration.format_version != FORMAT_VERSION:
+            content = calibration_file.seal_calibration(bank.manifest, pixels, calibration.mean, calibration.std)
+            write_atomically(bank.calibration_path, content, replace=True)
+            written += 1
+    return written + _upgrade_tasks(bank)
+
+
+def _upgrade_tasks(bank: Bank) -> int:
+    written = 0
+    with bank.tasks.changing():
+        loose, _ = bank.tasks.loose()
+        for name in loose:
+            stored = bank.tasks.read(name)
+            if stored is None or is_of_version(*stored[:2], FORMAT_VERSION):
+                continue
+            record, alpha = bank.read_task(name)
+            content = seal_task(record, store(alpha, bank.read_alpha_type(name)), FORMAT_VERSION)
+            write_atomically(bank.task_path(name), content, replace=True)
+            written += 1
+    return written

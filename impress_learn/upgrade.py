@@ -1,0 +1,62 @@
+"""A bank of an older format version becomes one of the current version; nothing is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from impress_format.bank import Bank, open_bank
+from impress_format.errors import BankMismatch
+from impress_format.files import remove_abandoned
+from impress_format.locks import exclusive
+from impress_format.records import BankManifest
+from impress_format.upgrade import upgrade_files
+from impress_format.versions import FORMAT_VERSION
+from impress_learn.streams.reference import parse_reference
+from impress_learn.streams.stream import DataSet
+
+
+def upgrade_bank(path: Path | str) -> int:
+    """Put a bank into the current format version; every mask, task and digest of weights stays what it is.
+
+    Interrupted, the bank is whole, and the same call goes on.
+
+    Returns:
+        The number of files that were written anew: 0 if there was nothing to do.
+
+    Raises:
+        BankMismatch: nothing in the bank says what its images are.
+        FormatError: a file is damaged.
+        StorageError: the disk said no, or another process is working on the bank.
+    """
+    bank = open_bank(path)
+    with exclusive(bank.path, wait=False):
+        remove_abandoned(bank.path)
+        current = bank.manifest.format_version == FORMAT_VERSION
+        return upgrade_files(bank, bank.manifest if current else _current_manifest(bank, _source_of(bank)))
+
+
+def _current_manifest(bank: Bank, data_set: DataSet) -> BankManifest:
+    """What the manifest of version 1 says, and what its data set tells.
+
+    The command that created the bank drew the backbone from its own seed; the releases it ran with are not known.
+    """
+    return msgspec.structs.replace(
+        bank.manifest,
+        format_version=FORMAT_VERSION,
+        seed=bank.backbone.seed,
+        preprocess=data_set.preprocess,
+        class_names=data_set.class_names,
+    )
+
+
+def _source_of(bank: Bank) -> DataSet:
+    """The data set that a bank's masks, or else its tasks, were trained on."""
+    references = [plan.task for plan in bank.manifest.masks if plan.task is not None]
+    references = references or [outline.task for outline in bank.outline_tasks()]
+    if not references:
+        raise BankMismatch(
+            f"{bank.path} has random masks only and no task, so that nothing says what its images are: create it anew"
+        )
+    return parse_reference(references[0]).stream.source
