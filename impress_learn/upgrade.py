@@ -28,6 +28,7 @@ def upgrade_bank(path: Path | str) -> int:
     Raises:
         BankMismatch: nothing in the bank says what its images are.
         FormatError: a file is damaged.
+        BackboneMismatch: the backbone comes out otherwise here.
         StorageError: the disk said no, or another process is working on the bank.
     """
     bank = open_bank(path)
@@ -40,11 +41,17 @@ def upgrade_bank(path: Path | str) -> int:
 def _current_manifest(bank: Bank, data_set: DataSet) -> BankManifest:
     """What the manifest of version 1 says, and what its data set tells.
 
-    The command that created the bank drew the backbone from its own seed; the releases it ran with are not known.
+    The command that created the bank drew the backbone from its own seed; the releases it ran with are not known, so
+    the logits are what the network computes today.
     """
+    from impress_learn.network.build import rebuild_backbone
+    from impress_learn.network.probe import probe_logits
+
+    logits = probe_logits(rebuild_backbone(bank.backbone))
     return msgspec.structs.replace(
         bank.manifest,
         format_version=FORMAT_VERSION,
+        backbone=msgspec.structs.replace(bank.backbone, logits=logits),
         seed=bank.backbone.seed,
         preprocess=data_set.preprocess,
         class_names=data_set.class_names,

@@ -32,12 +32,12 @@ def commands(card: str) -> list[list[str]]:
 
 
 def differing(bank: ZooBank, folder: Path) -> list[str]:
-    """Paths that are not in both, or are not equal; the manifest but for its version and the releases it names."""
+    """Paths that are not in both, or are not equal; of the manifest only the backbone's digest and the masks count."""
     wanted = {file.path: file.sha256 for file in bank.files}
     found = {file.path: file.sha256 for file in bank_files(folder)}
     paths = sorted(path for path in wanted | found if wanted.get(path) != found.get(path))
     old, new = open_bank(ZOO / bank.folder).manifest, open_bank(folder).manifest
-    same = (old.backbone, old.masks, old.calibration) == (new.backbone, new.masks, new.calibration)
+    same = (old.backbone.digest, old.masks, old.calibration) == (new.backbone.digest, new.masks, new.calibration)
     return [path for path in paths if path != MANIFEST or not same]
 
 

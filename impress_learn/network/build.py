@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+
+import msgspec
 import torch
 from torch import nn
 
@@ -10,7 +14,8 @@ from impress_format.records import BackboneSpec, Init, LayerSpec, MadeWith
 from impress_format.weights import layer_weights, weights_digest
 from impress_learn.network.backbone import Backbone, bind
 from impress_learn.network.lenet import LENET, LeNet300100
-from impress_learn.network.timm_models import constant_parameters, timm_structure
+from impress_learn.network.probe import check_logits, probe_logits
+from impress_learn.network.timm_models import constant_parameters, maskable_weights, timm_structure
 
 
 def build_backbone(arch: str, *, init: Init, seed: int, input_shape: tuple[int, int, int], classes: int) -> Backbone:
@@ -20,14 +25,15 @@ def build_backbone(arch: str, *, init: Init, seed: int, input_shape: tuple[int, 
         UsageError: unknown architecture, or one that cannot take this input.
     """
     module = _structure(arch, input_shape, classes)
-    layers = _draw_layers(module)
-    digest = _fill(module, seed, init, layers)
+    constants = constant_parameters(module)
+    layers = _draw_layers(module, constants)
+    digest = _fill(module, seed, init, layers, constants)
     spec = BackboneSpec(
         arch=arch, init=init, seed=seed, input_shape=input_shape, classes=classes, layers=layers, digest=digest
     )
     backbone = bind(spec, module)
     _try_one_image(backbone)
-    return backbone
+    return replace(backbone, spec=msgspec.structs.replace(spec, logits=probe_logits(backbone)))
 
 
 def rebuild_backbone(spec: BackboneSpec, made: MadeWith | None = None) -> Backbone:
@@ -37,17 +43,20 @@ def rebuild_backbone(spec: BackboneSpec, made: MadeWith | None = None) -> Backbo
         made: the releases it was made with, to be named where it comes out otherwise.
 
     Raises:
-        BackboneMismatch: the architecture's layers or the digest of the weights differ.
+        BackboneMismatch: the architecture's layers, the digest of the weights or the logits differ.
     """
     module = _structure(spec.arch, spec.input_shape, spec.classes)
-    layers = _draw_layers(module)
-    digest = _fill(module, spec.seed, spec.init, layers)
+    constants = constant_parameters(module, drawn={layer.name for layer in spec.layers})
+    layers = _draw_layers(module, constants)
+    digest = _fill(module, spec.seed, spec.init, layers, constants)
     if digest != spec.digest or layers != spec.layers:
         raise BackboneMismatch(
             f"the bank expects backbone {spec.digest[:12]}… ({spec.arch}, {len(spec.layers)} layers), rebuilt "
             f"{digest[:12]}… ({len(layers)} layers): full digests {spec.digest} and {digest}.\n" + _other_release(made)
         )
-    return bind(spec, module)
+    backbone = bind(spec, module)
+    check_logits(backbone, made)
+    return backbone
 
 
 def _structure(arch: str, input_shape: tuple[int, int, int], classes: int) -> nn.Module:
@@ -62,14 +71,9 @@ def _structure(arch: str, input_shape: tuple[int, int, int], classes: int) -> nn
     raise UsageError(f"unknown backbone {arch!r}: expected {LENET} or timm:NAME (for example timm:resnet18)")
 
 
-def _draw_layers(module: nn.Module) -> tuple[LayerSpec, ...]:
+def _draw_layers(module: nn.Module, constants: Mapping[str, float]) -> tuple[LayerSpec, ...]:
     """The tensors drawn from the seed: Conv and Linear weights (maskable), and what else is random in the model."""
-    constants = constant_parameters(module)
-    maskable = {
-        f"{path}.weight" if path else "weight"
-        for path, layer in module.named_modules()
-        if isinstance(layer, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d))
-    }
+    maskable = maskable_weights(module)
     return tuple(
         LayerSpec(name=name, shape=tuple(parameter.shape), masked=name in maskable)
         for name, parameter in module.named_parameters()
@@ -77,13 +81,15 @@ def _draw_layers(module: nn.Module) -> tuple[LayerSpec, ...]:
     )
 
 
-def _fill(module: nn.Module, seed: int, init: Init, layers: tuple[LayerSpec, ...]) -> str:
+def _fill(
+    module: nn.Module, seed: int, init: Init, layers: tuple[LayerSpec, ...], constants: Mapping[str, float]
+) -> str:
     """Put the frozen weights into the module, and return the digest of what is in it then."""
     module.float()
     module.requires_grad_(False)
     module.eval()
     parameters = dict(module.named_parameters())
-    for name, value in constant_parameters(module).items():
+    for name, value in constants.items():
         parameters[name].fill_(value)
     for layer in layers:
         parameters[layer.name].copy_(torch.from_numpy(layer_weights(seed, init, layer)))

@@ -20,7 +20,8 @@ _DIGITS = 6
 """Significant digits that are stored."""
 TOLERANCE = 1e-3
 """Of the largest logit: ten times what other kernels and float64 gave on ten networks, a twentieth of the least that a
-changed padding did (docs/results.md, Rebuilt networks). GELU by tanh or a tenfold epsilon may pass: they change little."""
+changed padding did (docs/results.md, Rebuilt networks). GELU by tanh or a tenfold epsilon may pass: they change
+little."""
 
 
 def probe_images(spec: BackboneSpec) -> Tensor:
@@ -32,7 +33,7 @@ def probe_images(spec: BackboneSpec) -> Tensor:
 
 
 def probe_logits(backbone: Backbone) -> tuple[float, ...]:
-    """The first logits of each probe image under the bare weights, on the CPU, BatchNorm with this batch's statistics."""
+    """The first logits of each probe image under the bare weights, BatchNorm with the statistics of this batch."""
     with torch.no_grad():
         logits = backbone(backbone.weights, probe_images(backbone.spec))[:, :_OUTPUTS]
     return tuple(float(f"{value:.{_DIGITS}g}") for value in logits.flatten().tolist())
@@ -54,9 +55,9 @@ def check_logits(backbone: Backbone, made: MadeWith | None) -> None:
         torch_here, timm_here = releases()
         before = f"timm {made.timm} and torch {made.torch}" if made else "other releases"
         raise BackboneMismatch(
-            f"{backbone.spec.arch} has the bank's weights and does not compute what it did: logits are {apart:.3g} apart "
-            f"where they reach {scale:.3g}.\nThe bank was made with {before}, here are timm {timm_here} and torch "
-            f"{torch_here}: install those releases"
+            f"{backbone.spec.arch} has the bank's weights and does not compute what it did: logits are {apart:.3g} "
+            f"apart where they reach {scale:.3g}.\nThe bank was made with {before}, here are timm {timm_here} and "
+            f"torch {torch_here}: install those releases"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Container
 from typing import Any
 
 from torch import Tensor, nn
@@ -44,18 +45,34 @@ def _check_patches(name: str, model: nn.Module, input_shape: tuple[int, int, int
         )
 
 
-def constant_parameters(module: nn.Module) -> dict[str, float]:
+def maskable_weights(module: nn.Module) -> set[str]:
+    """Names of the weights that carry masks: those of Conv and Linear layers."""
+    return {
+        f"{path}.weight" if path else "weight"
+        for path, layer in module.named_modules()
+        if isinstance(layer, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d))
+    }
+
+
+def constant_parameters(module: nn.Module, drawn: Container[str] | None = None) -> dict[str, float]:
     """Parameters that hold one constant: biases 0, and 1 for norms, gains, layer scales, temperatures.
 
     What is left to be drawn besides maskable weights are tokens, embeddings and other matrices. Layer scale is
     opened from its usual 1e-6 because it is never trained here: it would shut every block.
+
+    Args:
+        drawn: names of all that the bank draws. Banks of version 1 kept maskable weights of one output or one channel
+            at 1, and do not name them.
     """
     constants: dict[str, float] = {}
+    maskable = maskable_weights(module)
     for path, layer in module.named_modules():
         for name, parameter in layer.named_parameters(recurse=False):
             full = f"{path}.{name}" if path else name
             if "bias" in name:
                 constants[full] = 0.0
+            elif full in maskable and (drawn is None or full in drawn):
+                continue
             elif isinstance(layer, _NORMS) or (_is_vector(parameter) and not _is_embedding(name)):
                 constants[full] = 1.0
     return constants

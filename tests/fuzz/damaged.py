@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import re
 import sys
 import zlib
 from collections.abc import Callable
@@ -19,7 +21,10 @@ import small_bank
 from impress_format.bank import open_bank
 from impress_format.codec import CodecError, decode_mask, encode_mask
 from impress_format.errors import ImpressError
-from impress_format.limits import MAX_WEIGHTS
+from impress_format.limits import MAX_PACKED, MAX_WEIGHTS
+from impress_format.pack_check import check_pack
+from impress_format.pack_file import open_pack
+from impress_format.pack_tasks import pack_tasks
 from impress_format.verify import verify_bank
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -28,8 +33,10 @@ FILES = {
     "mask": "masks/00000.safetensors",
     "task": "tasks/one.safetensors",
     "calibration": "calibration.safetensors",
+    "pack": "packs/*.safetensors",
 }
 KINDS = (*FILES, "frame")
+_TEXT = rb'{"__metadata__":{"impress":"[\"'
 _LAYER, _ONES = small_bank.LAYERS[0], small_bank.ONES[0]
 
 
@@ -48,7 +55,7 @@ class Target:
             frame = encode_mask(mask)
             return [b"\0" + frame, b"\1" + zstandard.decompress(frame)]
         contents = [self.undamaged]
-        part = {"manifest": "bank.json", "mask": "masks/*", "task": "tasks/*"}.get(self.kind)
+        part = {"manifest": "bank.json", "mask": "masks/*", "task": "tasks/*", "pack": "packs/*"}.get(self.kind)
         contents += [path.read_bytes() for path in sorted(GOLDEN.glob(f"v*/digits.impress/{part}"))] if part else []
         seeds = [b"\0" + content for content in contents]
         if self.kind != "manifest":
@@ -69,15 +76,20 @@ class Target:
             content = len(header).to_bytes(8, "little") + header + body
         if zlib.crc32(data) & 1:
             content = sealed(content, safetensors=self.kind != "manifest")
-        (self.folder / FILES[self.kind]).write_bytes(content)
+        path = self.folder / FILES[self.kind]
+        if self.kind == "pack":  # whose name is its digest's beginning
+            for old in path.parent.iterdir():
+                old.unlink()
+            path = path.with_name(f"{_digest_of(content)[:16]}.safetensors")
+        path.write_bytes(content)
         try:
-            self.read()
+            self.read(path)
         except ImpressError as error:
             str(error).encode()  # fit to print
             return False
         return True
 
-    def read(self) -> None:
+    def read(self, path: Path) -> None:
         """Read the file as every command does, and hold what comes out to what the format says."""
         bank = open_bank(self.folder)
         if self.kind == "mask":
@@ -91,6 +103,16 @@ class Target:
             bank.read_task_record("one")
             assert record.name == "one"
             assert np.isfinite(alpha).all()
+        elif self.kind == "pack":
+            with contextlib.suppress(ImpressError):
+                check_pack(open_pack(path), bank.manifest, bank.basis_digest, seen={}, hidden=())
+            with contextlib.suppress(ImpressError):
+                assert len(bank.outline_tasks()) <= MAX_PACKED
+            for name in bank.task_names():
+                bank.find_task("rotated-digits/1")
+                record, alpha = bank.read_task(name)
+                assert record.name == name
+                assert np.isfinite(alpha).all()
         elif self.kind == "calibration":
             _, pixels = bank.read_calibration()
             assert pixels.shape[1:] == bank.backbone.input_shape
@@ -102,19 +124,37 @@ class Target:
 
 def make(folder: Path, kind: str) -> Target:
     """A bank in `folder` whose file of `kind` inputs will replace."""
-    small_bank.make(folder, calibration=True)
+    bank = small_bank.make(folder, calibration=True)
+    if kind == "pack":
+        pack_tasks(bank)
+        (path,) = (folder / "packs").iterdir()
+        return Target(folder, kind, path.read_bytes())
     return Target(folder, kind, (folder / FILES[kind]).read_bytes() if kind in FILES else b"")
 
 
 def sealed(content: bytes, *, safetensors: bool) -> bytes:
     """The same bytes with the right checksum, where there is room for one (docs/format.md, Checksum)."""
-    marker = rb"\"digest\":\"" if safetensors else b'"digest": "'
-    find: Callable[[bytes], int] = content.find if safetensors else content.rfind
-    start = find(marker) + len(marker)
-    if start < len(marker) or start + 32 > len(content):
+    start = _digest_start(content, safetensors=safetensors)
+    if start is None:
         return content
     digest = hashlib.sha256(content[:start] + b"0" * 32 + content[start + 32 :]).hexdigest()[:32]
     return content[:start] + digest.encode() + content[start + 32 :]
+
+
+def _digest_start(content: bytes, *, safetensors: bool) -> int | None:
+    if content[8:].startswith(_TEXT):
+        return 8 + len(_TEXT) if 8 + len(_TEXT) + 32 <= len(content) else None
+    marker = rb"\"digest\":\"" if safetensors else b'"digest": "'
+    find: Callable[[bytes], int] = content.find if safetensors else content.rfind
+    start = find(marker) + len(marker)
+    return None if start < len(marker) or start + 32 > len(content) else start
+
+
+def _digest_of(content: bytes) -> str:
+    """The digest written in a file, zeros where it has none."""
+    start = _digest_start(content, safetensors=True)
+    digits = b"" if start is None else content[start : start + 32]
+    return digits.decode() if re.fullmatch(rb"[0-9a-f]{32}", digits) else "0" * 32
 
 
 def _without_length(content: bytes) -> bytes:

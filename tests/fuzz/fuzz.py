@@ -1,6 +1,6 @@
 """Coverage-guided fuzzing of what reads banks (`make fuzz`; Linux, the extra `fuzz`).
 
-    python tests/fuzz/fuzz.py KIND [libFuzzer options]       KIND: manifest, mask, task, calibration, frame
+    python tests/fuzz/fuzz.py KIND [libFuzzer options]       KIND: manifest, mask, task, calibration, pack, frame
 
 Anything but this project's own errors, more than 5 s for an input or more than 256 MiB in all ends the run, and the
 input is left in build/fuzz/.
@@ -22,7 +22,7 @@ WORDS = (
     "F16", "F32", "I64", "__metadata__", "impress", "dtype", "shape", "data_offsets", "alpha", "pixels", "a.weight",
     "digest", "format_version", "made_with", "preprocess",
     "class_names", "backbone", "layers", "masked", "masks", "density", "ones", "plan", "fit",
-    "granularity",
+    "granularity", "U32", "own.text", "own.end", "common.text", "common.end", "common.of", "tasks",
 )  # fmt: skip
 
 
