@@ -10,7 +10,7 @@ import codecs
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, TextIO
 
@@ -50,7 +50,7 @@ def print_json(document: Mapping[str, object]) -> None:
     fields = []
     for name, value in document.items():
         if isinstance(value, list | tuple) and value:
-            text = "[\n" + ",\n".join("    " + _json(one) for one in value) + "\n  ]"
+            text = "[\n    " + ",\n    ".join(_elements(value)) + "\n  ]"
         else:
             text = json.dumps(value, allow_nan=False)
         fields.append(f"  {json.dumps(name)}: {text}")
@@ -58,12 +58,12 @@ def print_json(document: Mapping[str, object]) -> None:
     sys.stdout.flush()
 
 
-def _json(value: object) -> str:
-    if hasattr(value, "__struct_fields__"):
+def _elements(values: Sequence[object]) -> Iterable[str]:
+    if hasattr(values[0], "__struct_fields__"):
         import msgspec
 
-        return msgspec.json.encode(value).decode()
-    return json.dumps(value, allow_nan=False)
+        return (one.decode() for one in map(msgspec.json.Encoder().encode, values))
+    return (json.dumps(one, allow_nan=False) for one in values)
 
 
 def print_table(
@@ -75,20 +75,35 @@ def print_table(
     of Rich cut numbers where names are long, and take ten seconds for 20,000 rows.)
     """
     width = _width()
-    cells = [[plain(cell) for cell in row] for row in rows]
-    widths = _column_widths(columns, cells, text_columns, width)
+    by_column = [_plain_all(column) for column in zip(*rows, strict=True)] or [[] for _ in columns]
+    widths = _column_widths(columns, by_column, text_columns, width)
     _print_title(title)
     out = [""]
     out += _lines([_fold(head, size) for head, size in zip(columns, widths, strict=True)], widths, text_columns)
     out.append(" " + "─" * (sum(widths) + len(_GAP) * (len(widths) - 1)))
-    for row in cells:
-        if all(len(cell) <= size and cell.isascii() for cell, size in zip(row, widths, strict=True)):
-            out.append(_line(row, widths, text_columns))
-        else:
-            out += _lines([_fold(cell, size) for cell, size in zip(row, widths, strict=True)], widths, text_columns)
-    print_line("\n".join([*out, ""]))
+    sides = "<" * text_columns + ">" * len(widths)
+    line = " " + _GAP.join(f"{{:{side}{size}}}" for side, size in zip(sides, widths, strict=False))
+    if all(_fits(column, size) for column, size in zip(by_column, widths, strict=True)):
+        out += map(str.rstrip, map(line.format, *by_column))
+    else:
+        for row in zip(*by_column, strict=True):
+            if all(_fits([cell], size) for cell, size in zip(row, widths, strict=True)):
+                out.append(line.format(*row).rstrip())
+            else:
+                out += _lines([_fold(cell, size) for cell, size in zip(row, widths, strict=True)], widths, text_columns)
+    sys.stdout.write("\n".join([*out, "\n"]))  # its cells are plain: a million rows are not looked at again
+    sys.stdout.flush()
     if footer:
         print_line(footer)
+
+
+def _plain_all(cells: Sequence[str]) -> Sequence[str]:
+    return cells if all(map(str.isprintable, cells)) else [plain(cell) for cell in cells]
+
+
+def _fits(cells: Sequence[str], width: int) -> bool:
+    """Whether each is one line of this width, a character a column."""
+    return all(map(str.isascii, cells)) and max(map(len, cells), default=0) <= width
 
 
 def print_line(text: str) -> None:
@@ -203,12 +218,12 @@ def _width() -> int | None:
 
 
 def _column_widths(
-    columns: Sequence[str], cells: Sequence[Sequence[str]], text_columns: int, width: int | None
+    columns: Sequence[str], by_column: Sequence[Sequence[str]], text_columns: int, width: int | None
 ) -> list[int]:
     """As wide as the widest cell; where that is more than `width`, columns of text give way, the widest first."""
     widths = []
-    for number, head in enumerate(columns):
-        longest = max([_cells(row[number]) for row in cells] + [0])
+    for number, (head, cells) in enumerate(zip(columns, by_column, strict=True)):
+        longest = max(map(_cells, cells), default=0)
         # A head of numbers may fold at its spaces.
         head_width = _cells(head) if number < text_columns else max(map(_cells, head.split()), default=0)
         widths.append(max(longest, _cells(head) if width is None else head_width, 1))

@@ -16,7 +16,7 @@ from impress_format.container import digest_of_task
 from impress_format.errors import BankMismatch, FormatError, StorageError
 from impress_format.files import file_size, make_folder, remove_abandoned, write_atomically
 from impress_format.limits import MAX_PACKED, MIB
-from impress_format.pack_file import DIGEST, OWN, OWN_END, Pack, check_seal, seal_pack
+from impress_format.pack_file import DIGEST, Pack, check_seal, seal_pack
 from impress_format.task_file import take_apart
 from impress_format.task_store import PACKS
 from impress_format.task_text import TaskText, read_own
@@ -89,16 +89,15 @@ def _add_packed(groups: dict[_Shape, _Rows], packs: Sequence[Pack], hidden: set[
     taken = {name.encode() for name in hidden}
     for pack in packs:
         check_seal(pack)
-        own, kept, first = pack.columns[OWN].tobytes(), [], 0
+        kept = []
         rows = groups.setdefault(_shape({name: part[0] for name, part in pack.parts.items()}), _Rows())
-        for number, end in enumerate(pack.columns[OWN_END].tolist()):
-            name = read_own(own[first:end])[0].encode()
+        for number, (own, text) in enumerate(zip(pack.owns(), pack.texts(), strict=True)):
+            name = own[0].encode()
             if name not in taken:
                 taken.add(name)
                 kept.append(number)
                 rows.names.append(name)
-                rows.texts.append(TaskText(own[first:end], pack.common(number)))
-            first = end
+                rows.texts.append(TaskText(text, pack.common(number)))
         chosen = np.array(kept, dtype=np.intp)
         rows.digests.append(pack.columns[DIGEST][chosen])
         for part, column in pack.parts.items():

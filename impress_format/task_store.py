@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from impress_format.errors import FormatError, StorageError
 from impress_format.files import (
@@ -44,7 +45,7 @@ from impress_format.task_file import (
     outline_task,
     read_task_record,
 )
-from impress_format.task_text import read_common, read_own
+from impress_format.task_text import read_common
 
 TASKS = "tasks"
 PACKS = "packs"
@@ -138,9 +139,12 @@ class TaskStore:
             FormatError: a pack is damaged.
         """
         loose, removed = self.loose()
-        names = set(loose)
+        hidden = {*loose, *removed}
+        names = list(loose)
         for pack in self.packs():
-            names.update(name for name in map(pack.name, range(len(pack))) if name not in removed)
+            names += [own[0] for own in pack.owns() if own[0] not in hidden]
+            if len(self._open) > 1:  # an interrupted `pack_tasks` leaves one task in two packs
+                hidden.update(names)
         return sorted(names, key=as_people_count)
 
     def learned_from(self, reference: str) -> list[str]:
@@ -167,14 +171,16 @@ class TaskStore:
         """
         loose, removed = self.loose()
         hidden = {*loose, *removed}
-        found = {}
+        found = []
         for pack in self.packs():
-            found.update({one.name: one for one in outline_pack(pack, self.manifest) if one.name not in hidden})
+            found += [one for one in outline_pack(pack, self.manifest) if one.name not in hidden]
+            if len(self._open) > 1:  # an interrupted `pack_tasks` leaves one task in two packs
+                hidden.update(one.name for one in found)
         for name in loose:
-            if (stored := self.read(name)) is not None:  # removed meanwhile
+            if (stored := self.read(name)) is not None:  # else removed meanwhile
                 path, content, size = stored
-                found[name] = outline_task(path, content, self.manifest, size)
-        return sorted(found.values(), key=lambda one: as_people_count(one.name))
+                found.append(outline_task(path, content, self.manifest, size))
+        return sorted(found, key=lambda one: as_people_count(one.name))
 
     def loose(self) -> tuple[list[str], set[str]]:
         """Names of the loose tasks, and those that are marked as removed."""
@@ -232,36 +238,36 @@ def outline_pack(pack: Pack, manifest: BankManifest) -> list[TaskOutline]:
         FormatError: texts are damaged, or alpha is of no shape.
     """
     shared = [_shared(pack, index, manifest) for index in range(len(pack.columns[COMMON_END]))]
-    outlines = []
-    row_bytes, own = pack.row_bytes, pack.columns[OWN].tobytes()
-    first = 0
-    ends, commons = pack.columns[OWN_END].tolist(), pack.columns[COMMON_OF].tolist()
-    for number, (end, common) in enumerate(zip(ends, commons, strict=True)):
-        try:
-            name, task, accuracy, train_accuracy = read_own(own[first:end])
-            masks, columns, granularity, images = shared[common]
-        except (msgspec.MsgspecError, UnicodeError, IndexError) as error:
-            raise FormatError(pack.path, f"task {number} has no valid text ({error})") from error
-        outlines.append(
-            TaskOutline(
-                task=task,
-                name=name,
-                coefficients=masks * columns,
-                bytes=end - first + row_bytes,
-                accuracy=accuracy,
-                train_accuracy=train_accuracy,
-                images=images,
-                masks=masks,
-                granularity=granularity,
-            )
+    of = pack.columns[COMMON_OF]
+    if int(of.max()) >= len(shared):
+        raise FormatError(pack.path, f"{COMMON_OF} has common text {of.max()}, there is none")
+    owns = pack.owns()
+    sizes = (np.diff(pack.columns[OWN_END].astype(np.int64), prepend=0) + pack.row_bytes).tolist()
+    return [
+        TaskOutline(
+            task=task,
+            name=name,
+            coefficients=masks * columns,
+            bytes=size,
+            accuracy=accuracy,
+            train_accuracy=train_accuracy,
+            images=images,
+            masks=masks,
+            granularity=granularity,
         )
-        first = end
-    return outlines
+        for (name, task, accuracy, train_accuracy), size, (masks, columns, granularity, images) in zip(
+            owns, sizes, map(shared.__getitem__, of.tolist()), strict=True
+        )
+    ]
 
 
-def as_people_count(name: str) -> tuple[str, str]:
+def as_people_count(name: str) -> str:
     """A key that sorts task-9 before task-10."""
-    return _DIGITS.sub(lambda digits: digits[0].zfill(12), name), name
+    return f"{_DIGITS.sub(_padded, name)} {name}"
+
+
+def _padded(digits: re.Match[str]) -> str:
+    return digits[0].zfill(12)
 
 
 def _shared(pack: Pack, index: int, manifest: BankManifest) -> tuple[int, int, int, Images]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import methodcaller
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -60,6 +61,7 @@ class _Line(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=
 
 _OWN = msgspec.json.Decoder(tuple[Text, Share, Share, TaskName | None])
 _COMMON = msgspec.json.Decoder(_Common)
+_BREAK = methodcaller("__contains__", b"\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +121,19 @@ def read_own(own: bytes) -> tuple[str, str, float, float]:
         msgspec.MsgspecError, UnicodeError: it is none.
     """
     task, accuracy, train_accuracy, given = _OWN.decode(b"[%s]" % own)
-    name = given or default_name(task)
-    if name is None:
-        raise msgspec.ValidationError(f"gives no name, and {task!r} makes none")
-    return name, task, accuracy, train_accuracy
+    return given or _made_name(task), task, accuracy, train_accuracy
+
+
+def read_owns(owns: Sequence[bytes]) -> list[tuple[str, str, float, float]]:
+    """As read_own, of many halves at once: four times as fast.
+
+    Raises:
+        msgspec.MsgspecError, UnicodeError: one is none.
+    """
+    if any(map(_BREAK, owns)):  # JSON may have it between values, where a writer puts nothing
+        raise msgspec.DecodeError("JSON is malformed: a line break")
+    lines = _OWN.decode_lines(b"[" + b"]\n[".join(owns) + b"]") if owns else []
+    return [(given or _made_name(task), task, accuracy, train) for task, accuracy, train, given in lines]
 
 
 def read_common(common: bytes) -> tuple[str, TaskFitRecord, int]:
@@ -133,6 +144,12 @@ def read_common(common: bytes) -> tuple[str, TaskFitRecord, int]:
     """
     shared: _Common = _COMMON.decode(b"[%s]" % common)
     return shared.basis, _fit(shared.fit), shared.granularity
+
+
+def _made_name(task: str) -> str:
+    if (name := default_name(task)) is None:
+        raise msgspec.ValidationError(f"gives no name, and {task!r} makes none")
+    return name
 
 
 def _record(path: Path, line: _Line) -> TaskRecord:
