@@ -17,6 +17,7 @@ import hashlib
 import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +59,6 @@ class Bank:
     path: Path
     manifest: BankManifest
     _bits: dict[int, str] = field(default_factory=dict, repr=False, compare=False)
-    _stores: list[TaskStore] = field(default_factory=list, repr=False, compare=False)
 
     @property
     def backbone(self) -> BackboneSpec:
@@ -72,12 +72,10 @@ class Bank:
     def calibration_path(self) -> Path:
         return self.path / CALIBRATION
 
-    @property
+    @cached_property
     def tasks(self) -> TaskStore:
         """The tasks as they lie on disk, loose and packed."""
-        if not self._stores:
-            self._stores.append(TaskStore(self.path, self.manifest))
-        return self._stores[0]
+        return TaskStore(self.path, self.manifest)
 
     def mask_path(self, index: int) -> Path:
         return self.path / MASKS / f"{index:05d}{SUFFIX}"

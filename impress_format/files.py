@@ -95,9 +95,14 @@ def read_limited(path: Path, limit: int) -> bytes:
     """
     with open_limited(path, limit) as (descriptor, size):
         content = _read(descriptor, size)
-    if content.startswith(_LFS_POINTER):
-        raise FormatError(path, "is a git-LFS pointer, not the file itself: run `git lfs pull`")
+    refuse_pointer(path, content)
     return content
+
+
+def refuse_pointer(path: Path, beginning: bytes) -> None:
+    """Raises FormatError where git-LFS left a pointer in place of the file that begins so."""
+    if beginning.startswith(_LFS_POINTER):
+        raise FormatError(path, "is a git-LFS pointer, not the file itself: run `git lfs pull`")
 
 
 @contextlib.contextmanager

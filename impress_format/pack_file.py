@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from impress_format.container import check_sealed, seal_tensors
 from impress_format.errors import FormatError
-from impress_format.files import open_limited
+from impress_format.files import open_limited, refuse_pointer
 from impress_format.header import parse_header, write_header
 from impress_format.limits import MAX_HEADER_BYTES, MAX_PACK_BYTES, MAX_PACKED, MAX_TEXT
 from impress_format.records import PackRecord
@@ -168,7 +168,9 @@ def open_pack(path: Path) -> Pack:
         if not size:
             raise FormatError(path, "is not a safetensors file (cut short or damaged)")
         mapped = mmap.mmap(descriptor, size, access=mmap.ACCESS_READ)
-    header = parse_header(path, mapped[: 8 + MAX_HEADER_BYTES], size)
+    beginning = mapped[: 8 + MAX_HEADER_BYTES]
+    refuse_pointer(path, beginning)
+    header = parse_header(path, beginning, size)
     tensors = {}
     for name, tensor in header.tensors.items():
         first, last = tensor.data_offsets

@@ -24,6 +24,7 @@ from impress_learn.plan import (
     TaskRequest,
     check_fits_bank,
     check_same_shape,
+    choose_type,
     mask_steps,
     plan_bank,
     plan_masks,
@@ -159,12 +160,15 @@ def add_tasks(
     fit: TaskFit = TaskFit(),  # noqa: B008  frozen
     name: str | None = None,
     granularity: int = 1,
-    alpha_dtype: NumberType = "float32",
+    alpha_dtype: NumberType | None = None,
     device: Callable[[], torch.device] | None = None,
     data_dir: Path | None = None,
     watch: Watch = SILENT,
 ) -> list[AddedTask]:
     """Learn tasks and store them; those that are stored already with these settings are left as they are.
+
+    Args:
+        alpha_dtype: int8 if it is not given, or float32 in a bank of format version 1, which knows no other.
 
     Returns:
         One for each reference, in order.
@@ -176,7 +180,7 @@ def add_tasks(
     bank = open_bank(path)
     tasks = parse_references(references)
     check_fits_bank(tasks, bank.backbone)
-    requests = request_tasks(tasks, fit, name=name, granularity=granularity, alpha_type=alpha_dtype)
+    requests = request_tasks(tasks, fit, name=name, granularity=granularity, alpha_type=choose_type(bank, alpha_dtype))
     masks = bank.complete_masks()
     for task in tasks:
         check_masks_held_out(bank.manifest.masks, str(task), fit.holdout)

@@ -86,7 +86,7 @@ class TaskRequest:
     reference: Reference
     fit: TaskFitRecord
     granularity: int
-    alpha_type: NumberType = "float32"
+    alpha_type: NumberType
     start: FloatArray | None = None
 
 
@@ -115,6 +115,22 @@ def request_tasks(
         )
         for reference in references
     ]
+
+
+def choose_type(bank: Bank, asked: NumberType | None) -> NumberType:
+    """The type alpha is stored in. int8 by default: it moves no accuracy (docs/results.md, Types of alpha).
+
+    Raises:
+        BankMismatch: a bank of format version 1 has no int8.
+    """
+    if bank.manifest.format_version == 1:
+        if asked == "int8":
+            raise BankMismatch(
+                f"{bank.path} has format version 1, which stores no int8: run `impress bank upgrade`, or use "
+                "`alpha_dtype` float16"
+            )
+        return asked or "float32"
+    return asked or "int8"
 
 
 def request_update(bank: Bank, name: str, reference: Reference, asked: TaskFitRecord) -> TaskRequest | None:

@@ -7,8 +7,10 @@ from typing import Annotated
 import typer
 
 from impress_cli import options, render
+from impress_cli.commands.infer_tasks import MethodChoice, fit_and_print, infer_and_print
 from impress_cli.shared import Compute, Data, Output, command
 from impress_format.errors import UsageError
+from impress_learn.fits import TaskFit
 
 
 @command
@@ -26,6 +28,16 @@ def evaluate(
     gg: Annotated[
         bool, typer.Option("--gg", help="The task is known: each runs under its own weights (default).")
     ] = False,
+    gn: Annotated[
+        bool, typer.Option("--gn", help="The task is not known: it is inferred from the images, among all of the bank.")
+    ] = False,
+    basis_gn: Annotated[
+        bool,
+        typer.Option(
+            "--basis-gn",
+            help="Learn coefficients, with labels, for the tasks of the bank's masks, without and with the L1 term.",
+        ),
+    ] = False,
     wrong_mask: Annotated[
         bool, typer.Option("--wrong-mask", help="Control: each task under masks trained for other tasks.")
     ] = False,
@@ -33,10 +45,50 @@ def evaluate(
         bool, typer.Option("--basis", help="Evaluate the bank's masks on the tasks they were trained for instead.")
     ] = False,
     holdout: Annotated[float, options.FIT_OPTIONS["holdout"]] = 0.0,
+    method: Annotated[
+        MethodChoice | None,
+        typer.Option("--method", help="With --gn, how the task is inferred. Default: exhaustive.", show_default=False),
+    ] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option("--samples", help="With --gn, images that share one task. Default: 128.", show_default=False),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", help="With --basis-gn, passes over the data.")] = None,
+    groups: Annotated[
+        int | None,
+        typer.Option("--groups", help="With --gn, at most this many groups a task. Default: 100.", show_default=False),
+    ] = None,
 ) -> None:
-    """Measure accuracy on test images."""
-    if gg and wrong_mask:
-        raise UsageError("--gg and --wrong-mask exclude each other")
+    """Measure accuracy on test images.
+
+    Example, with the task inferred from 16 images at a time: impress eval digits.impress --gn --samples 16
+    """
+    if sum((gg, gn, basis_gn, wrong_mask)) > 1:
+        raise UsageError("--gg, --gn, --basis-gn and --wrong-mask exclude each other")
+    if epochs is not None and not basis_gn:
+        raise UsageError("--epochs belongs to --basis-gn: nothing else is trained here")
+    if basis_gn:
+        if tasks or basis:
+            raise UsageError("--basis-gn is about the masks of the bank: leave out names of tasks and --basis")
+        fit_and_print(path, compute, data, output, fit=TaskFit(epochs=epochs, holdout=holdout, seed=compute.seed))
+        return
+    if gn:
+        if basis:
+            raise UsageError("--gn asks about the tasks of masks too: leave out --basis")
+        infer_and_print(
+            path,
+            tasks or (),
+            compute,
+            data,
+            output,
+            method=(method or MethodChoice.exhaustive).value,
+            samples=128 if samples is None else samples,
+            groups=100 if groups is None else groups,
+            holdout=holdout,
+        )
+        return
+    if (method, samples, groups) != (None, None, None):
+        raise UsageError("--method, --samples and --groups belong to --gn")
     from impress_learn.jobs import evaluate as run
 
     with render.watch("tasks", quiet=output.quiet) as watch:

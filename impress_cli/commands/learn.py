@@ -43,8 +43,13 @@ def add(
         ),
     ] = 1,
     alpha_dtype: Annotated[
-        AlphaTypeChoice, typer.Option("--alpha-dtype", help="Bytes a coefficient: 4, 2, or 1 (int8).")
-    ] = AlphaTypeChoice.float32,
+        AlphaTypeChoice | None,
+        typer.Option(
+            "--alpha-dtype",
+            help="How coefficients are stored: in 4, 2 or 1 bytes. Default: int8 (float32 in banks of version 1).",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Learn new tasks as combinations of the bank's masks; each is stored as one small file.
 
@@ -61,7 +66,7 @@ def add(
             fit=replace(fit, seed=compute.seed),
             name=name,
             granularity=granularity,
-            alpha_dtype=alpha_dtype.value,
+            alpha_dtype=alpha_dtype.value if alpha_dtype else None,
             device=compute.choose_device,
             data_dir=data.data_dir,
             watch=watch,

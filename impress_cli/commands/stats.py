@@ -68,7 +68,7 @@ def _show(path: str, storage: Storage, *, grown: bool) -> None:
         ("masks", f"{storage.masks} of density {storage.density:.2f}", render.size(disk.masks)),
         (
             "tasks",
-            f"{render.count(storage.stored_tasks, 'file')} of {render.size(storage.per_task_bytes)}",
+            f"{render.count(storage.stored_tasks, 'task')} of {render.size(storage.per_task_bytes)}",
             render.size(disk.tasks),
         ),
         ("manifest", "backbone, masks and how they were trained", render.size(disk.manifest)),

@@ -221,6 +221,7 @@ def _task_lines(bank: Bank, tasks: Sequence[TaskRecord], name: str) -> list[str]
     How a task was learned first is lost when it is updated; a comment says so.
     """
     updated = [f"# {task.name} went on from an earlier alpha (task update)" for task in tasks if task.fit.start]
+    usual = "float32" if bank.manifest.format_version == 1 else "int8"
     groups: dict[tuple[str, ...], list[str]] = {}
     for task in tasks:
         fit = task.fit
@@ -229,7 +230,7 @@ def _task_lines(bank: Bank, tasks: Sequence[TaskRecord], name: str) -> list[str]
         words = ["--epochs", str(fit.epochs), "--batch-size", str(fit.batch_size), "--lr", f"{fit.lr:g}"]
         words += ["--l1", f"{fit.l1:g}"] if fit.l1 else []
         words += ["--granularity", str(task.granularity)] if task.granularity != 1 else []
-        words += ["--alpha-dtype", kind] if (kind := bank.read_alpha_type(task.name)) != "float32" else []
+        words += ["--alpha-dtype", kind] if (kind := bank.read_alpha_type(task.name)) != usual else []
         words += ["--shots", str(fit.shots)] if fit.shots is not None else []
         words += ["--holdout", f"{fit.holdout:g}"] if fit.holdout else []
         words += ["--seed", str(fit.seed)] if fit.seed else []

@@ -1,4 +1,4 @@
-"""`task update` goes on from a task's own coefficients; `--alpha-dtype` stores them in half the bytes."""
+"""`task update` goes on from a task's own coefficients; `--alpha-dtype` says in how many bytes."""
 
 from __future__ import annotations
 
@@ -27,10 +27,11 @@ def test_the_task_keeps_its_name_and_gets_the_new_reference(impress: Impress, ba
 
 
 def test_it_starts_from_the_coefficients_the_task_has(impress: Impress, bank: Path) -> None:
-    before = open_bank(bank).read_task(TASK)[1]
+    before, alpha = open_bank(bank).read_task(TASK)
     assert impress(*UPDATE, "--lr", 1e-7).code == 0
-    after = open_bank(bank).read_task(TASK)[1]
-    assert 0 < np.abs(after - before).max() < 1e-5
+    after, same = open_bank(bank).read_task(TASK)
+    assert after.fit.start == before.digest
+    assert np.array_equal(alpha, same)  # less than half a step of int8
 
 
 def test_given_again_it_changes_nothing_and_another_seed_goes_on(impress: Impress, bank: Path) -> None:
@@ -57,21 +58,32 @@ def test_a_task_of_a_bank_that_was_extended_keeps_its_masks(impress: Impress, ba
     assert len(open_bank(bank).read_task(TASK)[1]) == 3
 
 
-def test_float16_takes_half_the_bytes_a_coefficient_and_is_kept(impress: Impress, bank: Path) -> None:
+def test_each_type_takes_its_bytes_a_coefficient_and_is_kept(impress: Impress, bank: Path) -> None:
     fit = ("--epochs", 1, "--shots", 5, "--granularity", 16)
-    (wide,) = impress("task", "add", bank, "rotated-digits/61", *fit, "--json").json["tasks"]
-    (narrow,) = impress("task", "add", bank, "rotated-digits/62", *fit, "--alpha-dtype", "float16", "--json").json[
-        "tasks"
-    ]
-    assert wide["bytes"] - narrow["bytes"] == pytest.approx(2 * wide["coefficients"], abs=16)
-    tensors = safetensors.numpy.load_file(open_bank(bank).task_path(narrow["name"]))
-    assert tensors["alpha"].dtype == np.float16
-    assert open_bank(bank).read_task(narrow["name"])[1].dtype == np.float32
-    # The accuracy written down is that of the coefficients as they are stored.
-    (measured,) = impress("eval", bank, narrow["name"], "--json").json["tasks"]
-    assert measured["accuracy"] == pytest.approx(narrow["accuracy"], abs=1e-4)
-    impress("task", "update", bank, narrow["name"], "rotated-digits/63", "--epochs", 1, "--shots", 5)
-    assert open_bank(bank).read_alpha_type(narrow["name"]) == "float16"
+    sizes = {}
+    for number, (kind, stored) in enumerate((("float32", "f4"), ("float16", "f2"), ("int8", "u1")), start=61):
+        (task,) = impress("task", "add", bank, f"rotated-digits/{number}", *fit, "--alpha-dtype", kind, "--json").json[
+            "tasks"
+        ]
+        tensors = safetensors.numpy.load_file(open_bank(bank).task_path(task["name"]))
+        assert tensors["alpha"].dtype == np.dtype(stored)
+        assert open_bank(bank).read_task(task["name"])[1].dtype == np.float32
+        # The accuracy written down is that of the coefficients as they are stored.
+        (measured,) = impress("eval", bank, task["name"], "--json").json["tasks"]
+        assert measured["accuracy"] == pytest.approx(task["accuracy"], abs=1e-4)
+        impress("task", "update", bank, task["name"], f"rotated-digits/{number + 10}", "--epochs", 1, "--shots", 5)
+        assert open_bank(bank).read_alpha_type(task["name"]) == kind
+        sizes[kind] = task["bytes"]
+        coefficients = task["coefficients"]
+    assert sizes["float32"] - sizes["float16"] == pytest.approx(2 * coefficients, abs=16)
+    columns = coefficients // 3  # of three masks; each has a scale of two bytes
+    assert sizes["float16"] - sizes["int8"] == pytest.approx(coefficients - 2 * columns, abs=16)
+
+
+def test_int8_is_the_default(impress: Impress, bank: Path) -> None:
+    (task,) = impress("task", "add", bank, "rotated-digits/64", "--epochs", 1, "--shots", 5, "--json").json["tasks"]
+    assert open_bank(bank).read_alpha_type(task["name"]) == "int8"
+    assert task["bytes"] < 250
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,178 @@
+"""What `impress eval --gn` and `--basis-gn` print."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from impress_cli import render
+from impress_cli.shared import Compute, Data, Output
+
+if TYPE_CHECKING:
+    from impress_learn.fits import TaskFit
+    from impress_learn.identify.entropy import MethodName
+    from impress_learn.identify.measure import Inferred
+
+_MOST_CONFUSED = 20
+"""Tasks of a confusion table that is printed; JSON has it whole."""
+
+
+class MethodChoice(str, Enum):
+    one_shot = "one-shot"
+    binary = "binary"
+    gradient = "gradient"
+    exhaustive = "exhaustive"
+
+
+def infer_and_print(
+    path: Path,
+    tasks: Sequence[str],
+    compute: Compute,
+    data: Data,
+    output: Output,
+    *,
+    method: MethodName,
+    samples: int,
+    groups: int,
+    holdout: float,
+) -> None:
+    """Run `evaluate_gn` and print accuracy, how often the task was right, and which tasks were taken for which."""
+    from impress_learn.identify.job import evaluate_gn
+
+    with render.watch("tasks", quiet=output.quiet) as watch:
+        results = evaluate_gn(
+            path,
+            tasks,
+            method=method,
+            samples=samples,
+            groups=groups,
+            holdout=holdout,
+            device=compute.choose_device,
+            data_dir=data.data_dir,
+            watch=watch,
+        )
+    mean = sum(result.accuracy for result in results) / len(results)
+    known = sum(result.known for result in results) / len(results)
+    right = sum(result.task_accuracy for result in results) / len(results)
+    if output.json:
+        rows = [
+            {
+                "task": result.task,
+                "name": result.name,
+                "accuracy": result.accuracy,
+                "known_accuracy": result.known,
+                "task_accuracy": result.task_accuracy,
+                "samples": result.samples,
+                "inferred": result.counts,
+            }
+            for result in results
+        ]
+        render.print_json(
+            {
+                "setting": "gn",
+                "method": method,
+                "tasks": rows,
+                "mean_accuracy": mean,
+                "known_accuracy": known,
+                "task_accuracy": right,
+                "images": results[0].images,
+                "samples": sum(result.samples for result in results),
+                "group": samples,
+            }
+        )
+        return
+    render.print_table(
+        f"{path}: accuracy, task inferred (GN, {method}) from {render.count(samples, 'image')} at a time",
+        ("task", "images", "accuracy", "task known", "task right"),
+        [
+            (
+                result.name,
+                f"{result.samples:,}",
+                render.percent(result.accuracy),
+                render.percent(result.known),
+                render.percent(result.task_accuracy),
+            )
+            for result in results
+        ],
+        footer=f"mean accuracy {render.percent(mean)}, {render.percent(known)} with the task known; "
+        f"the right task for {render.percent(right)} of the groups"
+        + (", on held-out training images" if holdout else ""),
+    )
+    confused = [result for result in results if result.task_accuracy < 1]
+    left_out = len(confused) - _MOST_CONFUSED
+    if confused:
+        render.print_table(
+            "taken for another task",
+            ("task", "taken for (groups)"),
+            [(result.name, _mistakes(result)) for result in confused[:_MOST_CONFUSED]],
+            text_columns=2,
+            footer=f"{left_out} more: --json gives all" if left_out > 0 else "",
+        )
+
+
+def fit_and_print(path: Path, compute: Compute, data: Data, output: Output, *, fit: TaskFit) -> None:
+    """Run `evaluate_basis_gn` and print it beside each mask alone."""
+    from impress_learn.identify.job import PAPER_L1, evaluate_basis_gn
+
+    with render.watch("steps", quiet=output.quiet) as watch:
+        results = evaluate_basis_gn(path, fit=fit, device=compute.choose_device, data_dir=data.data_dir, watch=watch)
+    count = len(results)
+    mean = sum(result.plain.accuracy for result in results) / count
+    mean_l1 = sum(result.with_l1.accuracy for result in results) / count
+    dedicated = sum(result.dedicated for result in results) / count
+    if output.json:
+        rows = [
+            {
+                "task": result.task,
+                "name": result.name,
+                "accuracy": result.plain.accuracy,
+                "right_mask": result.plain.right,
+                "accuracy_l1": result.with_l1.accuracy,
+                "right_mask_l1": result.with_l1.right,
+                "dedicated_accuracy": result.dedicated,
+                "samples": result.samples,
+            }
+            for result in results
+        ]
+        render.print_json(
+            {
+                "setting": "basis-gn",
+                "method": "supervised",
+                "tasks": rows,
+                "mean_accuracy": mean,
+                "mean_accuracy_l1": mean_l1,
+                "dedicated_accuracy": dedicated,
+                "l1": PAPER_L1,
+                "images": results[0].images,
+                "samples": sum(result.samples for result in results),
+            }
+        )
+        return
+    right, right_l1 = (sum(fitted) for fitted in zip(*((r.plain.right, r.with_l1.right) for r in results), strict=True))
+    render.print_table(
+        f"{path}: accuracy, coefficients fitted with labels to the masks' own tasks (basis-GN, supervised)",
+        ("task", "images", "its mask", "fitted", f"with L1 {PAPER_L1:g}"),
+        [
+            (
+                result.name,
+                f"{result.samples:,}",
+                render.percent(result.dedicated),
+                render.percent(result.plain.accuracy),
+                render.percent(result.with_l1.accuracy),
+            )
+            for result in results
+        ],
+        footer=f"mean accuracy {render.percent(mean)}, with L1 {render.percent(mean_l1)}, "
+        f"of the masks {render.percent(dedicated)}; "
+        f"its own mask has the largest coefficient for {right} of {count} tasks, with L1 for {right_l1}"
+        + (", on held-out training images" if fit.holdout else ""),
+    )
+
+
+def _mistakes(result: Inferred) -> str:
+    """The other tasks that were inferred, the most frequent first."""
+    others = sorted(((count, task) for task, count in result.counts.items() if task != result.task), reverse=True)
+    shown = ", ".join(f"{task} ({count})" for count, task in others[:5])
+    return shown + (f", and {len(others) - 5} more" if len(others) > 5 else "")

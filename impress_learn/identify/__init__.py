@@ -1,0 +1,1 @@
+"""Which task are these images of? (docs/method.md, Which task)"""

@@ -1,0 +1,128 @@
+"""Label-free inference by the entropy of the outputs: superposition (SupSup, 2020), and every task tried out.
+
+A mixture p of tasks has the coefficients sum_t p_t alpha^t, since effective weights are linear in alpha. So the
+gradient of the outputs' mean entropy H by p is one product, <alpha^t, dH/dalpha>: one forward and one backward pass
+whatever the number of tasks is, and no weights of a task are ever built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, vmap
+
+from impress_learn.basis import effective_weights
+from impress_learn.identify.candidates import Mixable
+from impress_learn.loaded import LoadedBank
+from impress_learn.network.norm_statistics import with_statistics
+
+_STEPS = 10
+"""Of `gradient`."""
+_MOST_WEIGHTS = 1 << 24
+"""Effective weights in memory at once in `task_logits`: 64 MiB."""
+_BATCH = 512
+
+MethodName = Literal["one-shot", "binary", "gradient", "exhaustive"]
+Method = Callable[[LoadedBank, Mixable, Tensor], Tensor]
+"""Bank, T tasks, normalised images (g, n, *input_shape), those of a group of one task -> scores (g, T), the largest for
+the likeliest task."""
+
+
+def one_shot(loaded: LoadedBank, tasks: Mixable, groups: Tensor) -> Tensor:
+    """The task whose share, raised from the uniform mixture, lowers the entropy fastest (SupSup, Eq. 4)."""
+    uniform = torch.full((len(tasks),), 1.0 / len(tasks), device=groups.device)
+    return torch.stack([-entropy_slopes(loaded, tasks, images, uniform) for images in groups])
+
+
+def binary(loaded: LoadedBank, tasks: Mixable, groups: Tensor) -> Tensor:
+    """As one_shot, but only the better half is kept each time, until one is left: log2(T) passes (SupSup)."""
+    return torch.stack([_halve(loaded, tasks, images) for images in groups])
+
+
+def gradient(loaded: LoadedBank, tasks: Mixable, groups: Tensor) -> Tensor:
+    """Ten steps of exponentiated gradient descent on the mixture, which keep it a mixture; scores are its shares.
+
+    The slopes are taken in units of their own deviation, since their size varies by orders between networks.
+    """
+    return torch.stack([_descend(loaded, tasks, images) for images in groups])
+
+
+def exhaustive(loaded: LoadedBank, tasks: Mixable, groups: Tensor) -> Tensor:
+    """The task under whose own weights the outputs' mean entropy is least: T forward passes, many in one."""
+    each = [_entropy(task_logits(loaded, tasks, images)) for images in groups.flatten(0, 1).split(_BATCH)]
+    return -torch.cat(each, dim=1).reshape(len(tasks), *groups.shape[:2]).mean(2).T
+
+
+METHODS: dict[MethodName, Method] = {
+    "one-shot": one_shot,
+    "binary": binary,
+    "gradient": gradient,
+    "exhaustive": exhaustive,
+}
+
+
+def entropy_slopes(loaded: LoadedBank, tasks: Mixable, images: Tensor, mixture: Tensor) -> Tensor:
+    """dH/dp (T,) at the mixture p (T,) of tasks, H the mean entropy of the outputs for images (n, *input_shape).
+
+    Norm statistics are those of the mixture, and no gradient goes through them.
+    """
+    alpha = torch.tensordot(mixture, tasks.alpha, dims=1).requires_grad_()
+    weights = effective_weights(loaded.basis, alpha, tasks.granularity)
+    fixed = {name: weight.detach() for name, weight in weights.items()}
+    entropy = _entropy(
+        loaded.backbone({**with_statistics(loaded.backbone, fixed, loaded.calibration), **weights}, images)
+    )
+    slope: Tensor = torch.autograd.grad(entropy.mean(), alpha)[0]
+    slopes: Tensor = tasks.alpha.flatten(1) @ slope.flatten()
+    return slopes
+
+
+def task_logits(loaded: LoadedBank, tasks: Mixable, images: Tensor) -> Tensor:
+    """Logits (T, n, classes) of images (n, *input_shape) under each task's own weights."""
+    if loaded.calibration is not None:  # norm statistics are filled in place, one task at a time
+        return torch.stack([_own_logits(loaded, alpha, tasks.granularity, images) for alpha in tasks.alpha])
+    module = loaded.backbone.module
+
+    def forward(alpha: Tensor) -> Tensor:
+        output: Tensor = functional_call(module, effective_weights(loaded.basis, alpha, tasks.granularity), (images,))
+        return output
+
+    run: Callable[[Tensor], Tensor] = vmap(forward)
+    at_once = max(1, _MOST_WEIGHTS // loaded.bank.backbone.weights)
+    with torch.no_grad():
+        return torch.cat([run(piece) for piece in tasks.alpha.split(at_once)])
+
+
+def _own_logits(loaded: LoadedBank, alpha: Tensor, granularity: int, images: Tensor) -> Tensor:
+    effective = effective_weights(loaded.basis, alpha, granularity)
+    return loaded.logits(with_statistics(loaded.backbone, effective, loaded.calibration), images)
+
+
+def _halve(loaded: LoadedBank, tasks: Mixable, images: Tensor) -> Tensor:
+    """Scores (T,): the number of rounds that each task stays."""
+    scores = torch.zeros(len(tasks), device=images.device)
+    left = torch.arange(len(tasks), device=images.device)
+    while len(left) > 1:
+        mixture = torch.full((len(left),), 1.0 / len(left), device=images.device)
+        order = entropy_slopes(loaded, tasks.some(left), images, mixture).argsort(stable=True)
+        left = left[order[: (len(left) + 1) // 2 if len(left) > 2 else 1]]
+        scores[left] += 1.0
+    return scores
+
+
+def _descend(loaded: LoadedBank, tasks: Mixable, images: Tensor) -> Tensor:
+    mixture = torch.full((len(tasks),), 1.0 / len(tasks), device=images.device)
+    for _ in range(_STEPS):
+        slopes = entropy_slopes(loaded, tasks, images, mixture)
+        scaled = (slopes - slopes.mean()) / slopes.std(correction=0).clamp(min=1e-12)
+        mixture = torch.softmax(mixture.clamp(min=1e-30).log() - scaled, dim=0)
+    return mixture
+
+
+def _entropy(logits: Tensor) -> Tensor:
+    """Entropy in nats over the last axis."""
+    log_probability = torch.log_softmax(logits, dim=-1)
+    return -(log_probability.exp() * log_probability).sum(-1)
