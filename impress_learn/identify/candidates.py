@@ -12,20 +12,18 @@ from torch import Tensor
 from impress_format.bank import Bank
 from impress_format.errors import BankMismatch
 from impress_format.records import alpha_columns
+from impress_format.task_groups import TaskGroup, task_groups
+from impress_format.task_store import as_people_count
 from impress_learn.basis import group_of_channel
 from impress_learn.loaded import LoadedBank
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One task: its reference, what it is called, and the mask that it is (None for a stored alpha).
-
-    `holdout` is the share of training images that it was not trained on.
-    """
+    """One task: its reference, what it is called, and the mask that it is (None for a stored alpha)."""
 
     task: str
     name: str
-    holdout: float
     mask: int | None = None
 
 
@@ -49,15 +47,35 @@ class Mixable:
         return Mixable(self.alpha[indices], self.granularity)
 
 
-@dataclass(frozen=True)
-class Candidates:
-    """T tasks to choose from, no two of one reference."""
+@dataclass(frozen=True, eq=False)
+class Found:
+    """T tasks to choose from, no two of one reference, and the coefficients of those that are stored.
 
-    loaded: LoadedBank
+    Attributes:
+        stored: groups of tasks of one granularity: places among `tasks`, which of the group's rows they are, and the
+            group.
+    """
+
     tasks: tuple[Candidate, ...]
+    stored: tuple[tuple[Sequence[int], Sequence[int], TaskGroup], ...]
 
     def __len__(self) -> int:
         return len(self.tasks)
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """T tasks to choose from, over a bank in memory."""
+
+    loaded: LoadedBank
+    found: Found
+
+    def __len__(self) -> int:
+        return len(self.found)
+
+    @property
+    def tasks(self) -> tuple[Candidate, ...]:
+        return self.found.tasks
 
     def weights(self, index: int) -> Mapping[str, Tensor]:
         """Effective weights of one task, and the norm statistics under them."""
@@ -68,29 +86,22 @@ class Candidates:
 
     @cached_property
     def mixable(self) -> Mixable:
-        """Coefficients of all of them.
-
-        Raises:
-            FormatError: a task's file is damaged.
-        """
-        loaded = self.loaded
-        layers, basis = loaded.bank.backbone.masked_layers, loaded.basis
-        stored = [None if one.mask is not None else loaded.bank.read_task(one.name) for one in self.tasks]
-        granularities = {task[0].granularity for task in stored if task is not None}
-        common = common_granularity(granularities, [layer.shape[0] for layer in layers])
-        rows = torch.zeros(len(self), len(basis), sum(alpha_columns(layers, common)))
-        for row, candidate, task in zip(rows, self.tasks, stored, strict=True):
-            if task is None:
-                row[candidate.mask] = 1.0
-            else:
-                record, alpha = task
-                channels = [layer.shape[0] for layer in layers]
-                row[: len(alpha)] = refine(torch.from_numpy(alpha), channels, record.granularity, common)
-        return Mixable(rows.to(basis.device), common)
+        """Coefficients of all of them."""
+        layers, basis = self.loaded.bank.backbone.masked_layers, self.loaded.basis
+        channels = [layer.shape[0] for layer in layers]
+        common = common_granularity({group.granularity for _, _, group in self.found.stored}, channels)
+        alpha = torch.zeros(len(self), len(basis), sum(alpha_columns(layers, common)))
+        for places, rows, group in self.found.stored:
+            chosen = torch.from_numpy(group.alpha[list(rows)])
+            alpha[list(places), : chosen.shape[1]] = refine(chosen, channels, group.granularity, common)
+        for place, candidate in enumerate(self.tasks):
+            if candidate.mask is not None:
+                alpha[place, candidate.mask] = 1.0
+        return Mixable(alpha.to(basis.device), common)
 
 
-def find_candidates(bank: Bank) -> tuple[Candidate, ...]:
-    """Every stored task, and every task that a mask was trained for and none of these has.
+def find_candidates(bank: Bank) -> Found:
+    """Every stored task, in the order of their names, and every task that a mask was trained for and none of these has.
 
     Of several stored tasks of one reference the first one stands for all.
 
@@ -98,16 +109,25 @@ def find_candidates(bank: Bank) -> tuple[Candidate, ...]:
         BankMismatch: fewer than two tasks: there is nothing to infer.
         FormatError: a file is damaged.
     """
+    groups = list(task_groups(bank))
+    outlines = sorted(
+        ((one, number, row) for number, group in enumerate(groups) for row, one in enumerate(group.outlines)),
+        key=lambda entry: as_people_count(entry[0].name),
+    )
     found: dict[str, Candidate] = {}
-    for name in bank.task_names():
-        record = bank.read_task_record(name)
-        found.setdefault(record.task, Candidate(record.task, name, record.fit.holdout))
+    rows: list[tuple[list[int], list[int]]] = [([], []) for _ in groups]
+    for outline, number, row in outlines:
+        if outline.task not in found:
+            rows[number][0].append(len(found))
+            rows[number][1].append(row)
+            found[outline.task] = Candidate(outline.task, outline.name)
     for index, plan in enumerate(bank.manifest.masks):
-        if plan.task is not None and plan.fit is not None:
-            found.setdefault(plan.task, Candidate(plan.task, f"mask {index}", plan.fit.holdout, index))
+        if plan.task is not None:
+            found.setdefault(plan.task, Candidate(plan.task, f"mask {index}", index))
     if len(found) < 2:
         raise BankMismatch(f"{bank.path} has {len(found)} task to choose from: inferring a task takes two or more")
-    return tuple(found.values())
+    stored = tuple((*places, group) for places, group in zip(rows, groups, strict=True) if places[0])
+    return Found(tuple(found.values()), stored)
 
 
 def common_granularity(granularities: set[int], channels: Sequence[int]) -> int:
@@ -121,11 +141,11 @@ def common_granularity(granularities: set[int], channels: Sequence[int]) -> int:
 
 
 def refine(alpha: Tensor, channels: Sequence[int], granularity: int, finer: int) -> Tensor:
-    """The same coefficients (K, columns) with a column for each finer group, which lies within a coarser one."""
+    """The same coefficients (..., columns) with a column for each finer group, which lies within a coarser one."""
     parts, start = [], 0
     for out in channels:
         coarse, fine = min(granularity, out), min(finer, out)
         first_channel = torch.searchsorted(group_of_channel(out, fine), torch.arange(fine))
-        parts.append(alpha[:, start : start + coarse][:, group_of_channel(out, coarse)[first_channel]])
+        parts.append(alpha[..., start : start + coarse][..., group_of_channel(out, coarse)[first_channel]])
         start += coarse
-    return torch.cat(parts, dim=1)
+    return torch.cat(parts, dim=-1)

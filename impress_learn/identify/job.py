@@ -67,10 +67,10 @@ def evaluate_gn(
     from impress_learn.loaded import load_bank
 
     found = find_candidates(bank)
-    asked = [_index_of(bank, found, task) for task in tasks] if tasks else list(range(len(found)))
-    for index in asked:
-        check_held_out(found[index].name, found[index].task, found[index].holdout, holdout)
-        check_masks_held_out(bank.manifest.masks, found[index].task, holdout)
+    asked = [_index_of(bank, found.tasks, task) for task in tasks] if tasks else list(range(len(found)))
+    for candidate in (found.tasks[index] for index in asked) if holdout else ():
+        check_held_out(candidate.name, candidate.task, _held_out(bank, candidate), holdout)
+        check_masks_held_out(bank.manifest.masks, candidate.task, holdout)
     where = _cpu() if device is None else device()
     candidates = Candidates(load_bank(bank, where), found)
     watch.begin(len(asked))
@@ -137,6 +137,14 @@ def _index_of(bank: Bank, found: Sequence[Candidate], task: str) -> int:
         if task in (names := [candidate.name for candidate in found]):
             return names.index(task)
         raise error
+
+
+def _held_out(bank: Bank, candidate: Candidate) -> float:
+    """The share of training images that a candidate was not trained on."""
+    if candidate.mask is None:
+        return bank.read_task_record(candidate.name).fit.holdout
+    fit = bank.manifest.masks[candidate.mask].fit
+    return fit.holdout if fit else 0.0
 
 
 def _cpu() -> torch.device:

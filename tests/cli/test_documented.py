@@ -16,6 +16,7 @@ COMMANDS = {
     "task": ("add", "update", "list", "show", "remove"),
     "zoo": ("list", "search", "show", "pull", "push", "verify"),
     "eval": (),
+    "infer": (),
     "stats": (),
     "streams": (),
     "doctor": (),

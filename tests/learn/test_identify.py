@@ -219,7 +219,7 @@ def test_of_two_tasks_of_one_reference_the_first_stands_for_both(bank: Bank) -> 
     record, alpha = bank.read_task("twin")
     bank.write_task(msgspec.structs.replace(record, name="zwin"), alpha)
     try:
-        assert [one.name for one in find_candidates(bank)][:3] == ["fine", "twin", "mask 0"]
+        assert [one.name for one in find_candidates(bank).tasks][:3] == ["fine", "twin", "mask 0"]
         assert evaluate_gn(bank.path, ["zwin"], samples=100, groups=1)[0].name == "twin"
     finally:
         bank.remove_task("zwin")
@@ -244,3 +244,20 @@ def test_basis_gn_refuses_what_it_cannot_do(bank: Bank) -> None:
             evaluate_basis_gn(bank.path, fit=fit)
     with pytest.raises(UsageError, match="`l1` -1"):
         evaluate_basis_gn(bank.path, l1=-1.0)
+
+
+def test_packed_tasks_are_candidates_as_loose_ones_are(bank: Bank, tmp_path: Path) -> None:
+    import shutil
+
+    from impress_format.pack_tasks import pack_tasks
+
+    copy = open_bank(shutil.copytree(bank.path, tmp_path / "packed.impress"))
+    store(copy, "loose", "rotated-digits/7", np.ones((3, 3)))
+    loose = Candidates(load_bank(copy, torch.device("cpu")), find_candidates(copy))
+    pack_tasks(copy)
+    copy.remove_task("loose")
+    store(copy, "loose", "rotated-digits/7", np.ones((3, 3)))
+    packed = Candidates(load_bank(copy, torch.device("cpu")), find_candidates(copy))
+    assert packed.tasks == loose.tasks
+    assert torch.equal(packed.mixable.alpha, loose.mixable.alpha)
+    assert packed.mixable.granularity == loose.mixable.granularity

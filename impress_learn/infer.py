@@ -1,0 +1,176 @@
+"""Task and class of a person's own images: the whole job of `impress infer`, one call.
+
+from impress_learn.infer import infer
+for answer in infer("digits.impress", ["seven.png"]).answers:
+    print(answer.path, answer.task, answer.label, answer.probability)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from impress_format.bank import Bank, open_bank
+from impress_format.errors import BankMismatch, DataError, UsageError
+from impress_learn.jobs import SILENT, Watch
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from impress_learn.identify.candidates import Candidates
+    from impress_learn.identify.entropy import MethodName
+    from impress_learn.loaded import LoadedBank
+
+STANDARD_INPUT = "-"
+_AT_ONCE = 256
+"""Images that are inferred together."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What one image shows.
+
+    Attributes:
+        path: the file, or `-` for standard input.
+        task: the reference of the task, given or inferred.
+        label: the class, by name where the bank names its classes, else its number.
+        probability: softmax of the class's logit under the task.
+    """
+
+    path: str
+    task: str
+    label: str
+    probability: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """Answers for the images that could be read, in order, and what is wrong with the others."""
+
+    answers: tuple[Answer, ...]
+    unreadable: tuple[str, ...]
+
+
+def infer(
+    path: Path | str,
+    images: Sequence[Path | str],
+    *,
+    task: str | None = None,
+    one_task: bool = False,
+    method: MethodName = "exhaustive",
+    stdin: Callable[[], bytes] | None = None,
+    device: Callable[[], torch.device] | None = None,
+    watch: Watch = SILENT,
+) -> Answers:
+    """Classes of images, of a task that is given or inferred among all tasks of the bank.
+
+    Args:
+        images: files, folders (their images, also those further down), or `-` for one image read by `stdin`.
+        task: name or reference of a stored task that the images are of; None to infer it.
+        one_task: the images share one task, which is inferred from all of them.
+        method: of inferring.
+
+    Raises:
+        UsageError: no images, an unknown task, or `one_task` beside `task`.
+        BankMismatch: a bank that does not say what an image is to be like, or has fewer than two tasks to infer among.
+        DataError: a folder without images.
+        FormatError, BackboneMismatch, OutOfMemory.
+    """
+    if not images:
+        raise UsageError("no image is named")
+    if task is not None and one_task:
+        raise UsageError("`task` says which one it is: leave out `one_task`")
+    bank = open_bank(path)
+    preprocess = bank.manifest.preprocess
+    if preprocess is None:
+        raise BankMismatch(
+            f"{bank.path} has format version 1, which does not say what its images are like: run `impress bank upgrade`"
+        )
+    name = None if task is None else bank.find_task(task)
+    bank.complete_masks()
+
+    import torch
+
+    from impress_learn.identify.candidates import Candidates, find_candidates
+    from impress_learn.loaded import load_bank
+    from impress_learn.pictures import find_pictures, read_picture
+
+    sources: list[str | Path] = []
+    for image in images:
+        sources += [STANDARD_INPUT] if image == STANDARD_INPUT else find_pictures([Path(image)])
+    found = find_candidates(bank) if name is None else None
+    loaded = load_bank(bank, torch.device("cpu") if device is None else device())
+    candidates = None if found is None else Candidates(loaded, found)
+    pixels, read, unreadable = [], [], []
+    watch.begin(len(sources))
+    for source in sources:
+        try:
+            content = stdin() if source == STANDARD_INPUT and stdin is not None else Path(source)
+            pixels.append(read_picture(content, preprocess))
+            read.append(str(source))
+        except DataError as error:
+            unreadable.append(str(error))
+        watch.step()
+    answers = []
+    if read:
+        stack = torch.stack(pixels)
+        tasks = _tasks(candidates, loaded, stack, method, one_task=one_task) if candidates else [0] * len(read)
+        answers = _answer(bank, loaded, candidates, name, stack, tasks, read)
+    return Answers(answers=tuple(answers), unreadable=tuple(unreadable))
+
+
+def _tasks(
+    candidates: Candidates, loaded: LoadedBank, pixels: Tensor, method: MethodName, *, one_task: bool
+) -> list[int]:
+    """The candidate that was inferred for each image."""
+    from impress_learn.identify.entropy import METHODS
+
+    if one_task:
+        scores = METHODS[method](loaded, candidates.mixable, _normalised(loaded, pixels)[None])
+        return [int(scores.argmax())] * len(pixels)
+    found: list[int] = []
+    for part in pixels.split(_AT_ONCE):
+        scores = METHODS[method](loaded, candidates.mixable, _normalised(loaded, part)[:, None])
+        found += scores.argmax(1).tolist()
+    return found
+
+
+def _answer(
+    bank: Bank,
+    loaded: LoadedBank,
+    candidates: Candidates | None,
+    name: str | None,
+    pixels: Tensor,
+    tasks: Sequence[int],
+    paths: Sequence[str],
+) -> list[Answer]:
+    """Classes of the images, each under the weights of its task."""
+    answers: dict[int, Answer] = {}
+    for index in sorted(set(tasks)):
+        if candidates is None:
+            assert name is not None
+            weights, task = loaded.task_weights(name), bank.read_task_record(name).task
+        else:
+            weights, task = candidates.weights(index), candidates.tasks[index].task
+        rows = [row for row, of in enumerate(tasks) if of == index]
+        for start in range(0, len(rows), _AT_ONCE):
+            chosen = rows[start : start + _AT_ONCE]
+            shares, labels = loaded.logits(weights, _normalised(loaded, pixels[chosen])).softmax(1).max(1)
+            for row, share, label in zip(chosen, shares.tolist(), labels.tolist(), strict=True):
+                answers[row] = Answer(path=paths[row], task=task, label=_class_name(bank, label), probability=share)
+    return [answers[row] for row in range(len(paths))]
+
+
+def _normalised(loaded: LoadedBank, pixels: Tensor) -> Tensor:
+    from impress_learn.streams.images import normalise
+
+    preprocess = loaded.bank.manifest.preprocess
+    assert preprocess is not None
+    return normalise(pixels.to(loaded.basis.device), preprocess.mean, preprocess.std)
+
+
+def _class_name(bank: Bank, label: int) -> str:
+    return bank.manifest.class_names[label] if bank.manifest.class_names else str(label)

@@ -1,0 +1,69 @@
+"""Which task are 16 images of, among T: milliseconds by method, and exhaustive beside a plain loop over tasks.
+
+    python tests/benchmarks/inference.py
+
+Ten random masks of LeNet-300-100, random coefficients; medians of several rounds. For docs/results.md, "Which task".
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from impress_learn.basis import effective_weights
+from impress_learn.identify.candidates import Mixable
+from impress_learn.identify.entropy import binary, exhaustive, one_shot
+from impress_learn.jobs import create_bank
+from impress_learn.loaded import LoadedBank, load_bank
+
+MASKS = 10
+TASKS = (10, 1_000, 100_000)
+IMAGES = 16
+
+
+def plain_loop(loaded: LoadedBank, tasks: Mixable, groups: Tensor) -> Tensor:
+    """Exhaustive, one task after the other."""
+    entropies = []
+    with torch.no_grad():
+        for alpha in tasks.alpha:
+            weights = effective_weights(loaded.basis, alpha, tasks.granularity)
+            shares = loaded.backbone(weights, groups[0]).log_softmax(1)
+            entropies.append((-(shares.exp() * shares).sum(1)).mean())
+    return -torch.stack(entropies)[None]
+
+
+def milliseconds(call: Callable[[], object]) -> float:
+    rounds: list[float] = []
+    while len(rounds) < 3 or (sum(rounds) < 1.0 and len(rounds) < 30):
+        started = time.perf_counter()
+        call()
+        rounds.append(time.perf_counter() - started)
+    return 1e3 * statistics.median(rounds)
+
+
+def main() -> None:
+    torch.set_num_threads(2)
+    generator = torch.Generator().manual_seed(0)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.impress"
+        bank = create_bank(path, ["rotated-digits/0"], masks_per_task=0, random_masks=MASKS)
+        loaded = load_bank(bank, torch.device("cpu"))
+        images = torch.randn(1, IMAGES, 1, 28, 28, generator=generator)
+        print(f"{'tasks':>10}{'one-shot':>12}{'binary':>12}{'exhaustive':>12}{'plain loop':>12}   ms")
+        for count in TASKS:
+            tasks = Mixable(torch.randn(count, MASKS, 3, generator=generator) / MASKS, 1)
+            row = [milliseconds(lambda: method(loaded, tasks, images)) for method in (one_shot, binary)]  # noqa: B023
+            if count <= 1_000:
+                row += [milliseconds(lambda: method(loaded, tasks, images)) for method in (exhaustive, plain_loop)]  # noqa: B023
+                assert torch.allclose(exhaustive(loaded, tasks, images), plain_loop(loaded, tasks, images), atol=1e-4)
+            print(f"{count:10,}" + "".join(f"{value:12.2f}" for value in row), flush=True)
+
+
+if __name__ == "__main__":
+    main()

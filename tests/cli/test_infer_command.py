@@ -1,0 +1,60 @@
+"""`impress infer`: task and class of a person's own images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from commandline import Impress
+from PIL import Image
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    Image.new("L", (50, 40), 200).save(tmp_path / "a b.png")
+    return tmp_path / "a b.png"
+
+
+def test_json_and_table_say_the_same(impress: Impress, bank: Path, picture: Path) -> None:
+    (found,) = impress("infer", bank, picture, "--task", "rotated-digits/60", "--json").json["images"]
+    assert set(found) == {"path", "task", "label", "probability"}
+    assert (found["path"], found["task"]) == (str(picture), "rotated-digits/60")
+    assert found["label"] in "0123456789"
+    printed = impress("infer", bank, picture, "--task", "rotated-digits/60").out
+    for text in (found["task"], found["label"], f"{100 * found['probability']:.1f} %"):
+        assert text in printed
+
+
+def test_the_task_is_inferred(impress: Impress, bank: Path, picture: Path) -> None:
+    for words in ((), ("--one-task",), ("--method", "one-shot")):
+        done = impress("infer", bank, picture, picture, *words, "--json")
+        assert done.code == 0, done.err
+        assert len(done.json["images"]) == 2
+
+
+def test_an_image_that_cannot_be_read_makes_the_status_1_at_the_end(
+    impress: Impress, bank: Path, picture: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "text.png").write_text("no image")
+    done = impress("infer", bank, tmp_path / "text.png", picture, "--json")
+    assert done.code == 1
+    assert "text.png" in done.err
+    assert [image["path"] for image in done.json["images"]] == [str(picture)]
+    assert len(done.json["unreadable"]) == 1
+    done = impress("infer", bank, tmp_path / "text.png")
+    assert (done.code, done.out) == (1, "")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--task", "rotated-digits/60", "--one-task"), "leave out --one-task"),
+        (("--task", "nothing"), "no task"),
+    ],
+)
+def test_what_does_not_fit_is_wrong_use(
+    impress: Impress, bank: Path, picture: Path, words: tuple[str, ...], message: str
+) -> None:
+    refused = impress("infer", bank, picture, *words)
+    assert refused.code == 2
+    assert message in refused.err

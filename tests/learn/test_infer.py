@@ -1,0 +1,155 @@
+"""A person's own images: read, converted as the bank says, and answered as the bank's own test images are."""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from impress_format import Bank, open_bank
+from impress_format.errors import BankMismatch, DataError, TaskNotFound, UsageError
+from impress_format.records import Preprocess
+from impress_learn.fits import MaskFit, TaskFit
+from impress_learn.infer import Answer, infer
+from impress_learn.jobs import add_tasks, create_bank
+from impress_learn.loaded import load_bank
+from impress_learn.pictures import read_picture
+from impress_learn.streams.load import load_task
+from impress_learn.streams.reference import parse_reference
+
+GREY = Preprocess(mode="L", size=(4, 6), interpolation="bilinear", mean=(0.0,), std=(1.0,))
+COLOUR = Preprocess(mode="RGB", size=(4, 6), interpolation="nearest", mean=(0.0,) * 3, std=(1.0,) * 3)
+GOLDEN_V1 = Path(__file__).parents[1] / "golden" / "v1" / "digits.impress"
+README = Path(__file__).parents[2] / "docs" / "python.md"
+PIXELS = np.arange(24, dtype=np.uint8).reshape(4, 6) * 10
+
+
+@pytest.fixture(scope="module")
+def bank(tmp_path_factory: pytest.TempPathFactory) -> Bank:
+    path = tmp_path_factory.mktemp("infer") / "a.impress"
+    create_bank(path, ["rotated-digits/0", "rotated-digits/180"], fit=MaskFit(epochs=12))
+    add_tasks(path, ["rotated-digits/20"], fit=TaskFit(epochs=10))
+    return open_bank(path)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forty test images of two tasks as PNG files, in a folder each."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for key in (20, 180):
+        images = load_task(parse_reference(f"rotated-digits/{key}"), data_dir=None).test
+        (folder / str(key)).mkdir()
+        for number, pixels in enumerate(images.pixels_of(slice(0, 40))):
+            Image.fromarray(pixels[0].numpy()).save(folder / str(key) / f"{number:02}.png")
+    return folder
+
+
+def own_labels(bank: Bank, key: int) -> list[str]:
+    """What the bank answers to the test images themselves, under the weights of their task."""
+    loaded = load_bank(bank, torch.device("cpu"))
+    batch, _ = load_task(parse_reference(f"rotated-digits/{key}"), data_dir=None).test.batch(slice(0, 40))
+    weights = loaded.task_weights("rotated-digits-20") if key == 20 else loaded.mask_weights(1)
+    return [str(label) for label in loaded.logits(weights, batch).argmax(1).tolist()]
+
+
+def test_with_the_task_given_answers_are_those_of_the_banks_own_images(bank: Bank, pictures: Path) -> None:
+    found = infer(bank.path, [pictures / "20"], task="rotated-digits/20")
+    assert [answer.label for answer in found.answers] == own_labels(bank, 20)
+    assert [Path(answer.path).name for answer in found.answers] == [f"{number:02}.png" for number in range(40)]
+    assert {answer.task for answer in found.answers} == {"rotated-digits/20"}
+    assert all(0.1 < answer.probability <= 1 for answer in found.answers)
+    assert found.unreadable == ()
+
+
+def test_the_one_task_of_many_images_is_inferred_from_all_of_them(bank: Bank, pictures: Path) -> None:
+    found = infer(bank.path, [pictures / "180"], one_task=True)
+    assert {answer.task for answer in found.answers} == {"rotated-digits/180"}
+    assert [answer.label for answer in found.answers] == own_labels(bank, 180)
+
+
+def test_else_each_image_is_of_a_task_of_its_own(bank: Bank, pictures: Path) -> None:
+    tasks = [answer.task for answer in infer(bank.path, [pictures]).answers]
+    assert len(tasks) == 80
+    assert len(set(tasks)) > 1
+    alone = infer(bank.path, [pictures / "180" / "03.png"]).answers
+    assert alone[0].task == tasks[0 * 40 + 3]  # folders in order of their names: 180 before 20
+    assert tasks[:40].count("rotated-digits/180") > 20
+
+
+def test_the_lines_of_the_python_page_run(bank: Bank, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = re.findall(r"```python\n(from impress_learn\.infer.*?)```", README.read_text(), flags=re.DOTALL)
+    assert len(list(filter(None, code.splitlines()))) == 3
+    shutil.copy(pictures / "20" / "00.png", bank.path.parent / "seven.png")
+    shutil.copytree(bank.path, bank.path.parent / "build" / "demo.impress", dirs_exist_ok=True)
+    monkeypatch.chdir(bank.path.parent)
+    exec(compile(code, "python.md", "exec"), {})
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tiff", "pgm", "gif"])
+def test_lossless_formats_give_the_pixels_themselves(tmp_path: Path, suffix: str) -> None:
+    Image.fromarray(PIXELS).save(tmp_path / f"a.{suffix}")
+    assert np.array_equal(read_picture(tmp_path / f"a.{suffix}", GREY)[0].numpy(), PIXELS)
+
+
+def test_what_an_image_may_be_besides_grey(tmp_path: Path) -> None:
+    rgb = np.stack([PIXELS, PIXELS // 2, 255 - PIXELS], axis=-1)
+    Image.fromarray(rgb).save(tmp_path / "rgb.png")
+    assert np.array_equal(read_picture(tmp_path / "rgb.png", COLOUR).numpy(), rgb.transpose(2, 0, 1))
+    luma = rgb @ np.array([0.299, 0.587, 0.114])
+    assert np.abs(read_picture(tmp_path / "rgb.png", GREY)[0].numpy() - luma).max() <= 1
+    Image.fromarray(PIXELS.astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    assert np.array_equal(read_picture(tmp_path / "deep.png", GREY)[0].numpy(), PIXELS)
+    clear = np.dstack([rgb, np.where(PIXELS > 100, 255, 0).astype(np.uint8)])
+    Image.fromarray(clear).save(tmp_path / "clear.png")
+    seen = read_picture(tmp_path / "clear.png", COLOUR).numpy()
+    assert np.array_equal(seen, np.where(PIXELS > 100, rgb.transpose(2, 0, 1), 0))
+
+
+def test_a_photo_is_turned_upright_and_resized(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned a quarter to the right
+    Image.fromarray(np.rot90(PIXELS)).save(tmp_path / "turned.png", exif=exif)
+    assert np.array_equal(read_picture(tmp_path / "turned.png", GREY)[0].numpy(), PIXELS)
+    large = np.kron(PIXELS, np.ones((5, 5), np.uint8))
+    buffer = io.BytesIO()
+    Image.fromarray(large).save(buffer, "PNG")
+    assert np.array_equal(read_picture(buffer.getvalue(), COLOUR)[0].numpy(), PIXELS)
+
+
+def test_unreadable_images_are_named_and_the_others_answered(bank: Bank, pictures: Path, tmp_path: Path) -> None:
+    good = pictures / "20" / "00.png"
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(good.read_bytes()[:60])
+    bomb = tmp_path / "bomb.png"
+    Image.new("1", (20_000, 10_000)).save(bomb)
+    missing = tmp_path / "missing.png"
+    found = infer(bank.path, [bad, good, bomb, missing], task="rotated-digits-20")
+    assert [answer.path for answer in found.answers] == [str(good)]
+    assert [message.partition(":")[0] for message in found.unreadable] == [str(bad), str(bomb), str(missing)]
+    assert infer(bank.path, [bad]).answers == ()
+
+
+def test_one_image_may_come_on_standard_input(bank: Bank, pictures: Path) -> None:
+    content = (pictures / "20" / "05.png").read_bytes()
+    (answer,) = infer(bank.path, ["-"], task="rotated-digits-20", stdin=lambda: content).answers
+    expected = infer(bank.path, [pictures / "20" / "05.png"], task="rotated-digits-20").answers[0]
+    assert answer == Answer(path="-", task=expected.task, label=expected.label, probability=expected.probability)
+
+
+def test_what_does_not_fit_is_refused(bank: Bank, pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no image"):
+        infer(bank.path, [])
+    with pytest.raises(UsageError, match="one_task"):
+        infer(bank.path, [pictures], task="rotated-digits-20", one_task=True)
+    with pytest.raises(TaskNotFound):
+        infer(bank.path, [pictures], task="rotated-digits/3")
+    with pytest.raises(DataError, match="holds no image"):
+        infer(bank.path, [tmp_path])
+    with pytest.raises(BankMismatch, match="impress bank upgrade"):
+        infer(GOLDEN_V1, [pictures])
