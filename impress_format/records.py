@@ -263,9 +263,9 @@ def alpha_columns(layers: tuple[LayerSpec, ...], granularity: int) -> tuple[int,
     return tuple(min(granularity, layer.shape[0]) for layer in layers)
 
 
-_TASK_NAME = re.compile(TASK_NAME, re.ASCII)
+_TASK_NAME = re.compile(TASK_NAME, re.ASCII).fullmatch
 
 
 def is_task_name(name: str) -> bool:
     """Whether a task may have this name: letters, digits, '.', '_', '-', at most 100, not starting with a sign."""
-    return _TASK_NAME.fullmatch(name) is not None
+    return _TASK_NAME(name) is not None

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from operator import methodcaller
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -60,8 +59,8 @@ class _Line(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=
 
 
 _OWN = msgspec.json.Decoder(tuple[Text, Share, Share, TaskName | None])
+_PLAIN_OWN = msgspec.json.Decoder(tuple[str, Share, Share, str | None])
 _COMMON = msgspec.json.Decoder(_Common)
-_BREAK = methodcaller("__contains__", b"\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,15 +124,25 @@ def read_own(own: bytes) -> tuple[str, str, float, float]:
 
 
 def read_owns(owns: Sequence[bytes]) -> list[tuple[str, str, float, float]]:
-    """As read_own, of many halves at once: four times as fast.
+    """As read_own, of many halves at once: several times as fast.
 
     Raises:
         msgspec.MsgspecError, UnicodeError: one is none.
     """
-    if any(map(_BREAK, owns)):  # JSON may have it between values, where a writer puts nothing
+    together = b"[" + b"]\n[".join(owns) + b"]"
+    if together.count(b"\n") != len(owns) - 1:  # JSON may have it between values, where a writer puts nothing
         raise msgspec.DecodeError("JSON is malformed: a line break")
-    lines = _OWN.decode_lines(b"[" + b"]\n[".join(owns) + b"]") if owns else []
-    return [(given or _made_name(task), task, accuracy, train) for task, accuracy, train, given in lines]
+    # Of plain ASCII that is short every text is one that a record may have: no pattern is tried on each.
+    plain = (
+        together.isascii()
+        and not any(mark in together for mark in (b"\\", b"\x7f"))
+        and max(map(len, owns)) <= MAX_TEXT
+    )
+    lines = (_PLAIN_OWN if plain else _OWN).decode_lines(together)
+    names = [given or task.replace("/", "-") for task, _, _, given in lines]
+    if not (all(map(is_task_name, names)) and all(task for task, _, _, _ in lines)):
+        raise msgspec.ValidationError("a task gives no name, and its reference makes none")
+    return [(name, task, accuracy, train) for name, (task, accuracy, train, _) in zip(names, lines, strict=True)]
 
 
 def read_common(common: bytes) -> tuple[str, TaskFitRecord, int]:
