@@ -88,7 +88,7 @@ def check_sealed(path: Path, content: bytes | mmap.mmap, record_type: type[R]) -
         FormatError: no such record, or wrong checksum.
     """
     header = parse_header(path, content[: 8 + MAX_HEADER_BYTES], len(content))
-    record = _decode(path, header.record, record_type)
+    record = decode_record(path, header.record, record_type)
     _check_digest(path, content, content.find(_DIGEST_IN_METADATA) + len(_DIGEST_IN_METADATA), record.digest)
     return record
 
@@ -137,13 +137,13 @@ def unseal_json(path: Path, content: bytes, record_type: type[R]) -> R:
     Raises:
         FormatError: no such record, or wrong checksum.
     """
-    record = _decode(path, content, record_type)
+    record = decode_record(path, content, record_type)
     _check_digest(path, content, content.rfind(_DIGEST_IN_JSON) + len(_DIGEST_IN_JSON), record.digest)
     return record
 
 
 def _record(path: Path, content: bytes, text: bytes, record_type: type[R]) -> R:
-    record = _decode(path, text, record_type)
+    record = decode_record(path, text, record_type)
     _check_digest(path, content, content.find(_DIGEST_IN_METADATA) + len(_DIGEST_IN_METADATA), record.digest)
     return record
 
@@ -158,7 +158,12 @@ def _encode(record: R) -> bytes:
     return text
 
 
-def _decode(path: Path, text: bytes, record_type: type[R]) -> R:
+def decode_record(path: Path, text: bytes, record_type: type[R]) -> R:
+    """The record in a file's metadata; its checksum is not looked at.
+
+    Raises:
+        FormatError: it is none.
+    """
     try:
         record: R = decode_strictly(
             path,

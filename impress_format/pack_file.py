@@ -16,13 +16,13 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from impress_format.container import check_sealed, seal_tensors
+from impress_format.container import check_sealed, decode_record, seal_tensors
 from impress_format.errors import FormatError
 from impress_format.files import open_limited, refuse_pointer
 from impress_format.header import parse_header, write_header
 from impress_format.limits import MAX_HEADER_BYTES, MAX_PACK_BYTES, MAX_PACKED, MAX_TEXT
 from impress_format.records import PackRecord
-from impress_format.task_text import DIGITS, TaskText, read_own, read_owns
+from impress_format.task_text import DIGITS, TaskText, default_name, is_nameless, read_own, read_owns
 
 Array = npt.NDArray[np.generic]
 
@@ -45,6 +45,7 @@ class Pack:
     """
 
     path: Path
+    record: PackRecord
     mapped: mmap.mmap
     columns: Mapping[str, Array]
     parts: Mapping[str, Array]
@@ -75,7 +76,18 @@ class Pack:
         return low if low < len(self) and self.name(low) == name else None
 
     def find_task(self, reference: str) -> list[str]:
-        """Names of all tasks that were learned from this reference."""
+        """Names of all tasks that were learned from this reference.
+
+        Where every name is made from its reference, there is one at most, found by its name; else all texts are
+        searched.
+
+        Raises:
+            FormatError: the texts that were looked at are damaged.
+        """
+        if not self.record.named:
+            name = default_name(reference)
+            number = None if name is None else self.find(name)
+            return [name] if name and number is not None and self.own(number)[1] == reference else []
         beginning, ends, found = msgspec.json.encode(reference) + b",", self.columns[OWN_END], []
         first, at = self.own_start, self.own_start
         while (at := self.mapped.find(beginning, at, first + len(self.columns[OWN]))) >= 0:
@@ -91,8 +103,16 @@ class Pack:
         Raises:
             FormatError: its text is damaged.
         """
+        return self.own(number)[0]
+
+    def own(self, number: int) -> tuple[str, str, float, float]:
+        """Name, reference and both accuracies of one task.
+
+        Raises:
+            FormatError: its text is damaged.
+        """
         try:
-            return read_own(self.text(number, OWN, OWN_END))[0]
+            return read_own(self.text(number, OWN, OWN_END))
         except (msgspec.MsgspecError, UnicodeError) as error:
             raise FormatError(self.path, f"task {number} has no valid text ({error})") from error
 
@@ -179,7 +199,7 @@ def open_pack(path: Path) -> Pack:
     columns = {name: tensors.pop(name) for name in _COLUMNS & set(tensors)}
     own_start = header.start + header.tensors[OWN].data_offsets[0] if OWN in columns else 0
     parts = dict(sorted(tensors.items(), key=lambda item: (-item[1].itemsize, item[0])))
-    pack = Pack(path, mapped, columns, parts, own_start)
+    pack = Pack(path, decode_record(path, header.record, PackRecord), mapped, columns, parts, own_start)
     _check_columns(pack)
     return pack
 
@@ -191,6 +211,9 @@ def check_seal(pack: Pack) -> None:
         FormatError: it is damaged.
     """
     record = check_sealed(pack.path, pack.mapped, PackRecord)
+    named = sum(not is_nameless(text) for text in pack.texts())
+    if record.named != named:
+        raise FormatError(pack.path, f"says that {record.named} tasks have names of their own, {named} have")
     if record.tasks != len(pack):
         raise FormatError(pack.path, f"says it has {record.tasks} tasks, its columns have {len(pack)}")
     if pack.path.name != f"{record.digest[:NAME_DIGITS]}.safetensors":
@@ -217,7 +240,8 @@ def seal_pack(
         DIGEST: digests,
         **parts,
     }
-    content = seal_tensors(PackRecord(format_version=2, tasks=len(texts)), columns)
+    named = sum(not is_nameless(text.own) for text in texts)
+    content = seal_tensors(PackRecord(format_version=2, tasks=len(texts), named=named), columns)
     record = check_sealed(Path("pack"), content, PackRecord)
     return f"{record.digest[:NAME_DIGITS]}.safetensors", content
 

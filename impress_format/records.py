@@ -244,12 +244,13 @@ class TaskRecord(_Record, frozen=True, omit_defaults=True):
 
 
 class PackRecord(_Record, frozen=True):
-    """Header of one pack of tasks."""
+    """Header of one pack of tasks; `named` is how many have a name that their reference does not make."""
 
     max_bytes: ClassVar[int] = MAX_PACK_BYTES
 
     format_version: Literal[2]
     tasks: Annotated[int, Meta(ge=1, le=MAX_PACKED)]
+    named: Annotated[int, Meta(ge=0, le=MAX_PACKED)]
     digest: Digest = ""
 
 

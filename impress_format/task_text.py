@@ -81,6 +81,11 @@ def default_name(task: str) -> str | None:
     return name if is_task_name(name) else None
 
 
+def is_nameless(own: bytes) -> bool:
+    """Whether the half that a task has to itself leaves its name to its reference."""
+    return own.endswith(b",null")
+
+
 def write_text(record: TaskRecord) -> TaskText:
     """The text of a record; accuracies to a hundredth of a percent."""
     own = [

@@ -114,6 +114,21 @@ def test_a_packed_task_is_found_by_name_and_by_reference(bank: Bank) -> None:
         bank.find_task("rotated-digits/3")
 
 
+def test_where_every_name_is_made_from_its_reference_no_text_is_searched(tmp_path: Path) -> None:
+    bank = small_bank.make(tmp_path / "b.impress")
+    for name in ("one", "two"):
+        bank.remove_task(name)
+    for key in range(1, 40):
+        add(bank, f"rotated-digits-{key}", f"rotated-digits/{key}")
+    pack_tasks(bank)
+    (pack,) = bank.tasks.packs()
+    assert pack.record.named == 0
+    for key in range(1, 40):
+        assert pack.find_task(f"rotated-digits/{key}") == [f"rotated-digits-{key}"]
+    for other in ("rotated-digits/40", "rotated/digits-3", "folder:/a b", "rotated-digits-3"):
+        assert pack.find_task(other) == []
+
+
 def test_a_packed_task_is_removed_and_its_name_is_free_again(bank: Bank) -> None:
     record, alpha = bank.read_task("one")
     pack_tasks(bank)
@@ -195,7 +210,9 @@ def remade(bank: Bank, change: Callable[[Columns], Mapping[str, np.ndarray]], **
     """The bank's one pack with other columns or another record, sealed and named as it must be."""
     (path,) = (bank.path / "packs").iterdir()
     columns = change({name: column.copy() for name, column in safetensors.numpy.load_file(path).items()})
-    text = json.dumps({"format_version": 2, "tasks": 2, **record, "digest": "0" * 32}, separators=(",", ":"))
+    text = json.dumps(
+        {"format_version": 2, "tasks": 2, "named": 2, **record, "digest": "0" * 32}, separators=(",", ":")
+    )
     content = safetensors.numpy.save(dict(columns), metadata={"impress": text})
     digest = hashlib.sha256(content).hexdigest()[:32]
     path.unlink()
@@ -230,6 +247,7 @@ def swapped(columns: Columns) -> Columns:
 
 HOSTILE: list[tuple[str, Callable[[Columns], Mapping[str, np.ndarray]], dict[str, object], str]] = [
     ("another number of tasks", dict, {"tasks": 3}, "says it has 3 tasks"),
+    ("another number of names", dict, {"named": 0}, "says that 0 tasks have names of their own, 2 have"),
     ("a version to come", dict, {"format_version": 3}, "PackRecord"),
     ("no texts", lambda columns: {k: v for k, v in columns.items() if k != "own.text"}, {}, "lacks"),
     ("no part", lambda columns: {k: v for k, v in columns.items() if k != "alpha"}, {}, "no part"),
@@ -239,9 +257,9 @@ HOSTILE: list[tuple[str, Callable[[Columns], Mapping[str, np.ndarray]], dict[str
     ("texts of two axes", changed("own.text", lambda text: text[:, None]), {}, "row of bytes"),
     ("ends of another type", changed("own.end", lambda ends: ends.astype(np.float32)), {}, "row of uint32"),
     ("digests of 15 bytes", changed("digest", lambda digests: digests[:, :15].copy()), {}, "expected uint8 (2, 16)"),
-    ("ends that fall", changed("own.end", lambda ends: ends[::-1].copy()), {}, "no valid text"),
-    ("an end past the end", changed("own.end", lambda ends: ends + np.uint32(9)), {}, "no valid text"),
-    ("an empty text", changed("own.end", lambda ends: ends * np.array([0, 1], np.uint32)), {}, "own.text[0] goes from"),
+    ("ends that fall", changed("own.end", lambda ends: ends[::-1].copy()), {}, "does not ascend"),
+    ("an end past the end", changed("own.end", lambda ends: ends + np.uint32(9)), {}, "does not ascend"),
+    ("an empty text", changed("own.end", lambda ends: ends * np.array([0, 1], np.uint32)), {}, "does not ascend"),
     ("a common text that is not there", with_column("common.of", np.array([0, 7], np.uint32)), {}, "text 7"),
     ("names that fall", swapped, {}, "names must ascend"),
     ("a name twice", text_with(b'"two"', b'"one"'), {}, "names must ascend"),

@@ -22,7 +22,7 @@ WORDS = (
     "F16", "F32", "I64", "__metadata__", "impress", "dtype", "shape", "data_offsets", "alpha", "pixels", "a.weight",
     "digest", "format_version", "made_with", "preprocess",
     "class_names", "backbone", "layers", "masked", "masks", "density", "ones", "plan", "fit",
-    "granularity", "U32", "own.text", "own.end", "common.text", "common.end", "common.of", "tasks",
+    "granularity", "U32", "own.text", "own.end", "common.text", "common.end", "common.of", "tasks", "named",
 )  # fmt: skip
 
 
