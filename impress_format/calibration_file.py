@@ -11,7 +11,7 @@ import numpy.typing as npt
 from impress_format.container import seal_tensors, unseal_tensors
 from impress_format.errors import FormatError
 from impress_format.limits import MAX_CALIBRATION_BYTES
-from impress_format.manifest import check_file_version
+from impress_format.manifest import check_file_version, file_version
 from impress_format.records import BankManifest, CalibrationRecord
 
 
@@ -48,6 +48,6 @@ def seal_calibration(
         mean=tuple(mean),
         std=tuple(std),
         backbone=manifest.backbone.digest,
-        format_version=2 if manifest.format_version == 2 else 1,
+        format_version=file_version(manifest),
     )
     return seal_tensors(record, {"pixels": np.ascontiguousarray(pixels)})

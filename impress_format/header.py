@@ -114,6 +114,11 @@ def read_tensors(content: bytes, header: Header) -> dict[str, npt.NDArray[np.gen
     return tensors
 
 
+def in_file_order(tensors: Mapping[str, npt.NDArray[np.generic]]) -> dict[str, npt.NDArray[np.generic]]:
+    """The parts of a task as they stand in its file: those of larger numbers first, and by name among equals."""
+    return dict(sorted(tensors.items(), key=lambda item: (-item[1].itemsize, item[0])))
+
+
 def write_header(text: bytes, tensors: Mapping[str, npt.NDArray[np.generic]]) -> bytes:
     """The header of a file with this record and these tensors, which follow it in this order.
 

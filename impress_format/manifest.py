@@ -9,7 +9,7 @@ from impress_format.container import seal_json, unseal_json
 from impress_format.errors import FormatError
 from impress_format.files import read_limited
 from impress_format.limits import MAX_LAYERS, MAX_MANIFEST_BYTES, MAX_MASKS, MAX_PIXELS, MAX_SIDE, MAX_WEIGHTS
-from impress_format.records import BankManifest, ManifestV1
+from impress_format.records import BankManifest, FileVersion, ManifestV1
 from impress_format.versions import check_version
 
 
@@ -38,6 +38,11 @@ def seal_manifest(manifest: BankManifest) -> bytes:
     if manifest.format_version == 1:
         return seal_json(ManifestV1(**{name: getattr(manifest, name) for name in ManifestV1.__struct_fields__}))
     return seal_json(manifest)
+
+
+def file_version(manifest: BankManifest) -> FileVersion:
+    """The version that files of this bank are written in."""
+    return 2 if manifest.format_version == 2 else 1
 
 
 def check_file_version(path: Path, version: int, manifest: BankManifest) -> None:

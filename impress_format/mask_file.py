@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 import numpy as np
@@ -14,7 +13,7 @@ from impress_format.codec import BoolArray, CodecError, decode_mask, encode_mask
 from impress_format.container import DIGEST_DIGITS, read_record, seal_tensors, unseal_tensors
 from impress_format.errors import FormatError
 from impress_format.limits import MAX_HEADER_BYTES
-from impress_format.manifest import check_file_version
+from impress_format.manifest import check_file_version, file_version
 from impress_format.records import BackboneSpec, BankManifest, MaskRecord, supermask_sizes
 
 
@@ -70,7 +69,7 @@ def seal_mask(
         bits=bits_digest([masks[layer.name] for layer in layers]),
         backbone=manifest.backbone.digest,
         accuracy=accuracy,
-        format_version=_file_version(manifest),
+        format_version=file_version(manifest),
     )
     _check_record(path, manifest, index, record)
     frames = {layer.name: np.frombuffer(encode_mask(masks[layer.name]), dtype=np.uint8) for layer in layers}
@@ -85,7 +84,7 @@ def reseal_mask(path: Path, manifest: BankManifest, index: int) -> bytes:
     """
     record, tensors = unseal_tensors(path, MaskRecord, _most_bytes(manifest.backbone))
     _check_record(path, manifest, index, record)
-    return seal_tensors(msgspec.structs.replace(record, format_version=_file_version(manifest)), tensors)
+    return seal_tensors(msgspec.structs.replace(record, format_version=file_version(manifest)), tensors)
 
 
 def bits_digest(masks: Sequence[BoolArray]) -> str:
@@ -94,10 +93,6 @@ def bits_digest(masks: Sequence[BoolArray]) -> str:
     for mask in masks:
         digest.update(pack_bits(mask))
     return digest.hexdigest()[:DIGEST_DIGITS]
-
-
-def _file_version(manifest: BankManifest) -> Literal[1, 2]:
-    return 2 if manifest.format_version == 2 else 1
 
 
 def _most_bytes(backbone: BackboneSpec) -> int:

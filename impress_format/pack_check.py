@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container
 
-import msgspec
 import numpy as np
 
 from impress_format.container import check_text_seal
 from impress_format.errors import FormatError
 from impress_format.numbers import NumbersError, restore_all
-from impress_format.pack_file import COMMON, COMMON_END, COMMON_OF, DIGEST, Pack, check_seal
+from impress_format.pack_file import COMMON_END, COMMON_OF, DIGEST, Pack, check_seal
 from impress_format.records import BankManifest
 from impress_format.task_file import ALPHA, check_basis, count_columns
-from impress_format.task_text import read_common
 
 _AT_ONCE = 1 << 14
 """Tasks whose numbers are restored together."""
@@ -56,11 +54,7 @@ def check_pack(
 
 def _check_alike(pack: Pack, index: int, manifest: BankManifest, basis_digest: Callable[[int], str]) -> None:
     """Check what tasks with this common text have in common, and their numbers."""
-    text = pack.text(index, COMMON, COMMON_END)
-    try:
-        basis, _, granularity = read_common(text)
-    except (msgspec.MsgspecError, UnicodeError) as error:
-        raise FormatError(pack.path, f"{COMMON}[{index}] is not valid ({error})") from error
+    basis, _, granularity = pack.alike(index)
     columns, masks = count_columns(manifest, granularity), 0
     (rows,) = np.nonzero(pack.columns[COMMON_OF] == index)
     for start in range(0, len(rows), _AT_ONCE):

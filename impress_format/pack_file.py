@@ -19,10 +19,10 @@ import numpy.typing as npt
 from impress_format.container import check_sealed, decode_record, seal_tensors
 from impress_format.errors import FormatError
 from impress_format.files import open_limited, refuse_pointer
-from impress_format.header import parse_header, write_header
+from impress_format.header import in_file_order, parse_header, write_header
 from impress_format.limits import MAX_HEADER_BYTES, MAX_PACK_BYTES, MAX_PACKED, MAX_TEXT
-from impress_format.records import PackRecord
-from impress_format.task_text import DIGITS, TaskText, default_name, is_nameless, read_own, read_owns
+from impress_format.records import PackRecord, TaskFitRecord
+from impress_format.task_text import DIGITS, TaskText, default_name, is_nameless, read_common, read_own, read_owns
 
 Array = npt.NDArray[np.generic]
 
@@ -162,6 +162,17 @@ class Pack:
             raise FormatError(self.path, f"task {number} has common text {index}, there is none")
         return self.text(index, COMMON, COMMON_END)
 
+    def alike(self, index: int) -> tuple[str, TaskFitRecord, int]:
+        """Basis, fit and granularity of the tasks that have this common text.
+
+        Raises:
+            FormatError: the text is damaged.
+        """
+        try:
+            return read_common(self.text(index, COMMON, COMMON_END))
+        except (msgspec.MsgspecError, UnicodeError) as error:
+            raise FormatError(self.path, f"{COMMON}[{index}] is not valid ({error})") from error
+
     def content(self, number: int) -> bytes:
         """The bytes of the task's own file.
 
@@ -198,8 +209,8 @@ def open_pack(path: Path) -> Pack:
         tensors[name] = np.frombuffer(content, dtype=tensor.numpy).reshape(tensor.shape)
     columns = {name: tensors.pop(name) for name in _COLUMNS & set(tensors)}
     own_start = header.start + header.tensors[OWN].data_offsets[0] if OWN in columns else 0
-    parts = dict(sorted(tensors.items(), key=lambda item: (-item[1].itemsize, item[0])))
-    pack = Pack(path, decode_record(path, header.record, PackRecord), mapped, columns, parts, own_start)
+    record = decode_record(path, header.record, PackRecord)
+    pack = Pack(path, record, mapped, columns, in_file_order(tensors), own_start)
     _check_columns(pack)
     return pack
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from impress_format.bank import Bank
 from impress_format.container import digest_of_task
 from impress_format.errors import BankMismatch, FormatError, StorageError
-from impress_format.files import file_size, make_folder, remove_abandoned, write_atomically
+from impress_format.files import make_folder, remove_abandoned, write_atomically
 from impress_format.limits import MAX_PACKED, MIB
 from impress_format.pack_file import DIGEST, Pack, check_seal, seal_pack
 from impress_format.task_file import take_apart
@@ -66,7 +66,7 @@ def pack_tasks(bank: Bank) -> Packed:
         remove_abandoned(bank.path / PACKS)
         loose, removed = store.loose()
         old = store.packs()
-        before = _bytes_of(bank, loose, old)
+        before = store.bytes_on_disk()
         groups: dict[_Shape, _Rows] = {}
         _add_packed(groups, old, hidden={*loose, *removed})
         packable = _add_loose(groups, bank, loose)
@@ -75,13 +75,12 @@ def pack_tasks(bank: Bank) -> Packed:
         _delete(pack.path for pack in old if pack.path not in new)
         _delete(store.removed_path(name) for name in removed)
         _delete(store.loose_path(name) for name in packable)
-        left = [name for name in loose if name not in packable]
         return Packed(
             tasks=sum(len(rows.names) for rows in groups.values()),
             packs=len(new),
-            loose=len(left),
+            loose=len(loose) - len(packable),
             bytes_before=before,
-            bytes=_bytes_of(bank, left, store.packs()),
+            bytes=store.bytes_on_disk(),
         )
 
 
@@ -157,10 +156,6 @@ def _delete(paths: Iterable[Path]) -> None:
             raise StorageError(
                 f"cannot remove {path}: {error.strerror or error}. All tasks are there; run it again"
             ) from error
-
-
-def _bytes_of(bank: Bank, loose: Sequence[str], packs: Sequence[Pack]) -> int:
-    return sum(file_size(bank.task_path(name)) for name in loose) + sum(file_size(pack.path) for pack in packs)
 
 
 def _shape(parts: Mapping[str, npt.NDArray[np.generic]]) -> _Shape:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from impress_format.container import record_of_task, seal_tensors, seal_text
 from impress_format.errors import FormatError, UsageError
-from impress_format.header import parse_header, read_tensors
+from impress_format.header import in_file_order, parse_header, read_tensors
 from impress_format.limits import MAX_HEADER_BYTES, MAX_TASK_BYTES
 from impress_format.manifest import check_file_version
 from impress_format.numbers import FloatArray, NumbersError, NumberType, StoredArray, restore, rows_of, type_of
@@ -166,8 +166,8 @@ def seal_task(record: TaskRecord, alpha: StoredArray, version: int) -> bytes:
 
 
 def seal_parts(text: TaskText, parts: Mapping[str, npt.NDArray[np.generic]]) -> bytes:
-    """The file of these parts: those of larger numbers first, and by name among equals."""
-    return seal_text(text, dict(sorted(parts.items(), key=lambda item: (-item[1].itemsize, item[0]))))
+    """The file of these parts."""
+    return seal_text(text, in_file_order(parts))
 
 
 def check_task_name(name: str) -> str:

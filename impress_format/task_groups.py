@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import msgspec
 import numpy as np
 
 from impress_format.bank import Bank
@@ -14,7 +13,6 @@ from impress_format.numbers import FloatArray, NumbersError, restore_all
 from impress_format.pack_file import COMMON, COMMON_END, COMMON_OF, Pack, check_seal
 from impress_format.task_file import ALPHA, TaskOutline, check_basis, count_columns
 from impress_format.task_store import outline_pack
-from impress_format.task_text import read_common
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -60,12 +58,12 @@ def _group(
     bank: Bank, pack: Pack, index: int, rows: np.ndarray[tuple[int], np.dtype[np.intp]], outlines: list[TaskOutline]
 ) -> TaskGroup:
     """The tasks in these rows, which have the same common text."""
+    basis, _, granularity = pack.alike(index)
+    if ALPHA not in pack.parts:
+        raise FormatError(pack.path, f"holds {sorted(pack.parts)}, expected alpha")
     try:
-        basis, _, granularity = read_common(pack.text(index, COMMON, COMMON_END))
-        if ALPHA not in pack.parts:
-            raise FormatError(pack.path, f"holds {sorted(pack.parts)}, expected alpha")
         alpha = restore_all(pack.parts[ALPHA][rows], count_columns(bank.manifest, granularity))
-    except (msgspec.MsgspecError, UnicodeError, NumbersError) as error:
-        raise FormatError(pack.path, f"{COMMON}[{index}] or the tasks it describes are not valid ({error})") from error
+    except NumbersError as error:
+        raise FormatError(pack.path, f"alpha of the tasks of {COMMON}[{index}] {error}") from error
     check_basis(pack.path, basis, alpha.shape[1], bank.manifest, bank.basis_digest)
     return TaskGroup(outlines=[outlines[row] for row in rows], alpha=alpha, granularity=granularity)

@@ -18,7 +18,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import msgspec
 import numpy as np
 
 from impress_format.errors import FormatError, StorageError
@@ -45,7 +44,6 @@ from impress_format.task_file import (
     outline_task,
     read_task_record,
 )
-from impress_format.task_text import read_common
 
 TASKS = "tasks"
 PACKS = "packs"
@@ -82,10 +80,8 @@ class TaskStore:
             FormatError: one is damaged.
             StorageError: the folder may not be read.
         """
-        if self.manifest.format_version == 1:
-            return []
         for tries in range(1, _TRIES + 1):
-            names = sorted(name for name in list_folder(self.folder / PACKS) if _is_pack(name))
+            names = [path.name for path in self.pack_paths()]
             for gone in set(self._open) - set(names):
                 del self._open[gone]
             try:
@@ -98,6 +94,15 @@ class TaskStore:
             else:
                 return [self._open[name] for name in names]
         raise AssertionError("unreachable")
+
+    def pack_paths(self) -> list[Path]:
+        """The files that are named as packs are; a bank of version 1 has none.
+
+        Raises:
+            StorageError: the folder may not be read.
+        """
+        names = list_folder(self.folder / PACKS) if self.manifest.format_version > 1 else []
+        return [self.folder / PACKS / name for name in sorted(names) if name.endswith(SUFFIX) and name[0] != "."]
 
     def packed(self, name: str) -> tuple[Pack, int] | None:
         """Where in the packs a task is that was not removed from them."""
@@ -273,17 +278,13 @@ def _padded(digits: re.Match[str]) -> str:
 def _shared(pack: Pack, index: int, manifest: BankManifest) -> tuple[int, int, int, Images]:
     """Masks, columns, granularity of the tasks with this common text, and what their accuracy was measured on."""
     alpha = pack.parts.get(ALPHA)
+    _, fit, granularity = pack.alike(index)
+    columns = count_columns(manifest, granularity)
     try:
-        _, fit, granularity = read_common(pack.text(index, COMMON, COMMON_END))
-        columns = count_columns(manifest, granularity)
         masks = 0 if alpha is None else rows_of(alpha.dtype, alpha.shape[1:], columns)
-    except (msgspec.MsgspecError, UnicodeError, NumbersError) as error:
+    except NumbersError as error:
         raise FormatError(pack.path, f"{COMMON}[{index}] does not describe its tasks ({error})") from error
     return masks, columns, granularity, "held-out" if fit.holdout else "test"
-
-
-def _is_pack(name: str) -> bool:
-    return name.endswith(SUFFIX) and not name.startswith(".")
 
 
 def _stems(files: Iterable[str], suffix: str) -> list[str]:

@@ -39,7 +39,7 @@ def upgrade_files(bank: Bank, manifest: BankManifest) -> int:
     for index in range(len(bank.manifest.masks)):
         if index in missing:
             continue
-        if bank.read_mask(index)[0].format_version != FORMAT_VERSION:
+        if bank.read_mask_record(index).format_version != FORMAT_VERSION:
             content = mask_file.reseal_mask(bank.mask_path(index), bank.manifest, index)
             write_atomically(bank.mask_path(index), content, replace=True)
             written += 1

@@ -95,7 +95,7 @@ def _checks(bank: Bank) -> Iterator[tuple[str, Callable[[], object]]]:
         yield f"{TASKS}/{name}{SUFFIX}", lambda name=name: bank.read_task(name)  # type: ignore[misc]
     seen: dict[str, bytes] = {}
     hidden = {*loose, *removed}
-    for path in _packs(bank):
+    for path in bank.tasks.pack_paths():
         yield _relative(bank, path), lambda path=path: _check_pack(bank, path, seen, hidden)  # type: ignore[misc]
     for name in sorted(removed):
         path = bank.tasks.removed_path(name)
@@ -117,19 +117,17 @@ def _check_pack(bank: Bank, path: Path, seen: dict[str, bytes], hidden: set[str]
     check_pack(open_pack(path), bank.manifest, bank.basis_digest, seen=seen, hidden=hidden)
 
 
-def _packs(bank: Bank) -> list[Path]:
-    """Files that are named as packs are; a bank of version 1 has none."""
-    names = list_folder(bank.path / PACKS) if bank.manifest.format_version > 1 else []
-    return [bank.path / PACKS / name for name in sorted(names) if name.endswith(SUFFIX) and not name.startswith(".")]
-
-
 def _strays(bank: Bank) -> Iterator[Path]:
     """What belongs to no bank. Hidden files (lock, unfinished writes) are no part of it and pass.
 
     A folder that does not belong is one stray, whatever is in it: it may be deeper than paths can be long.
     """
     loose, removed = bank.tasks.loose()
-    known = {bank.manifest_path, *(bank.mask_path(index) for index in range(len(bank.manifest.masks))), *_packs(bank)}
+    known = {
+        bank.manifest_path,
+        *(bank.mask_path(index) for index in range(len(bank.manifest.masks))),
+        *bank.tasks.pack_paths(),
+    }
     known |= {bank.task_path(name) for name in loose}
     folders = [bank.path / MASKS, bank.path / TASKS]
     if bank.manifest.format_version > 1:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from impress_format.bank import Bank, open_bank
 from impress_format.errors import BankMismatch, DataError, UsageError
-from impress_learn.jobs import SILENT, Watch
+from impress_learn.jobs import SILENT, Watch, choose_device
 
 if TYPE_CHECKING:
     import torch
@@ -102,7 +102,7 @@ def infer(
     for image in images:
         sources += [STANDARD_INPUT] if image == STANDARD_INPUT else find_pictures([Path(image)])
     found = find_candidates(bank) if name is None else None
-    loaded = load_bank(bank, torch.device("cpu") if device is None else device())
+    loaded = load_bank(bank, choose_device(device))
     candidates = None if found is None else Candidates(loaded, found)
     pixels, read, unreadable = [], [], []
     watch.begin(len(sources))

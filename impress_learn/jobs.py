@@ -94,7 +94,7 @@ def create_bank(
     from impress_learn.streams.load import check_data
     from impress_learn.train_masks import keep_calibration_images, mask_bytes, sole_trainer
 
-    where = _device(device)
+    where = choose_device(device)
     network = build_backbone(backbone, init=init, seed=fit.seed, input_shape=stream.input_shape, classes=stream.classes)
     check_batch_size(network, fit.batch_size)
     if not is_there(path / MANIFEST) or open_bank(path).missing_masks():
@@ -144,7 +144,7 @@ def extend_bank(
     from impress_learn.streams.load import check_data
     from impress_learn.train_masks import mask_bytes, sole_trainer
 
-    where = _device(device)
+    where = choose_device(device)
     check_data(tasks, data_dir=data_dir)
     with sole_trainer(bank.path):
         check_writable(bank.path, mask_bytes(bank.backbone))
@@ -187,7 +187,7 @@ def add_tasks(
     missing = still_to_add(bank, requests)
     if len(missing) < len(requests):
         watch.remark(f"{len(requests) - len(missing)} of {len(requests)} tasks are there already")
-    learned = _learn(bank, missing, masks, _device(device) if missing else None, data_dir, watch)
+    learned = _learn(bank, missing, masks, choose_device(device) if missing else None, data_dir, watch)
 
     from impress_learn.tasks import stored_task
 
@@ -229,7 +229,7 @@ def update_task(
         check_held_out(name, stored.task, stored.fit.holdout, fit.holdout)
         check_masks_held_out(bank.manifest.masks, reference, fit.holdout)
         assert request.start is not None
-        return _learn(bank, [request], len(request.start), _device(device), data_dir, watch)[name]
+        return _learn(bank, [request], len(request.start), choose_device(device), data_dir, watch)[name]
 
 
 def evaluate(
@@ -271,7 +271,7 @@ def evaluate(
         check_held_out(name, item.task, item.holdout, holdout)
         if wrong_mask or not basis:
             check_masks_held_out(bank.manifest.masks, item.task, holdout)
-    loaded = load_bank(bank, _device(device))
+    loaded = load_bank(bank, choose_device(device))
     weights_of = wrong_weights(loaded) if wrong_mask else own_weights(loaded)
     watch.begin(len(items))
     return measure(loaded, items, weights_of, holdout=holdout, data_dir=data_dir, on_item=watch.step)
@@ -332,7 +332,8 @@ def _learn(
     return learned
 
 
-def _device(choose: Callable[[], torch.device] | None) -> torch.device:
+def choose_device(choose: Callable[[], torch.device] | None) -> torch.device:
+    """The device that `choose` gives, or the CPU. torch is imported here."""
     if choose is not None:
         return choose()
     import torch

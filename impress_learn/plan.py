@@ -223,7 +223,8 @@ def still_to_add(bank: Bank, requests: Sequence[TaskRequest]) -> list[TaskReques
     taken = [request.name for request in there if not _is_stored(bank, request)]
     if taken:
         raise task_exists(bank.path, taken)
-    return [request for request in requests if request not in there]
+    stored = {request.name for request in there}
+    return [request for request in requests if request.name not in stored]
 
 
 def _is_stored(bank: Bank, request: TaskRequest) -> bool:

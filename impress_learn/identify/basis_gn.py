@@ -17,8 +17,8 @@ from impress_learn.alpha import fit_alpha
 from impress_learn.basis import effective_weights
 from impress_learn.evaluate import Item, MeasuredOn, accuracy, measured_on
 from impress_learn.fits import TaskFit, task_fit
-from impress_learn.held_out import count_training
 from impress_learn.loaded import LoadedBank
+from impress_learn.plan import settle_fit
 from impress_learn.streams.images import Images
 from impress_learn.streams.load import load_task, take_shots
 from impress_learn.streams.reference import parse_reference
@@ -74,7 +74,7 @@ def fit_basis_tasks(
         data = load_task(reference, data_dir=data_dir, holdout=fit.holdout, device=loaded.basis.device)
         train = data.train if fit.shots is None else take_shots(data.train, fit.shots, fit.seed)
         measured = data.measured(holdout=fit.holdout)
-        settled = task_fit(fit.record(count_training(reference.stream, fit.holdout, fit.shots)))
+        settled = task_fit(settle_fit(reference, fit))
         settled = replace(settled, seed=substream_seed(fit.seed, f"alpha/{reference}"))
         plain, with_l1 = (
             _fit(loaded, item.mask, train, measured, replace(settled, l1=weight), on_step) for weight in (0.0, l1)

@@ -14,7 +14,7 @@ from impress_format.bank import open_bank
 from impress_format.errors import TaskNotFound
 from impress_learn.fits import TaskFit, check_fit, check_holdout, require, steps_per_epoch
 from impress_learn.held_out import check_held_out, check_masks_held_out, count_training
-from impress_learn.jobs import SILENT, Watch
+from impress_learn.jobs import SILENT, Watch, choose_device
 from impress_learn.streams.reference import parse_reference
 
 if TYPE_CHECKING:
@@ -71,8 +71,7 @@ def evaluate_gn(
     for candidate in (found.tasks[index] for index in asked) if holdout else ():
         check_held_out(candidate.name, candidate.task, _held_out(bank, candidate), holdout)
         check_masks_held_out(bank.manifest.masks, candidate.task, holdout)
-    where = _cpu() if device is None else device()
-    candidates = Candidates(load_bank(bank, where), found)
+    candidates = Candidates(load_bank(bank, choose_device(device)), found)
     watch.begin(len(asked))
     return list(
         infer_tasks(
@@ -116,7 +115,7 @@ def evaluate_basis_gn(
     for item in items:
         check_held_out(item.name, item.task, item.holdout, fit.holdout)
         check_masks_held_out(bank.manifest.masks, item.task, fit.holdout)
-    loaded = load_bank(bank, _cpu() if device is None else device())
+    loaded = load_bank(bank, choose_device(device))
     watch.begin(2 * sum(_steps(item.task, fit) for item in items))
     return fit_basis_tasks(loaded, items, fit, l1=l1, data_dir=data_dir, on_step=watch.step)
 
@@ -145,9 +144,3 @@ def _held_out(bank: Bank, candidate: Candidate) -> float:
         return bank.read_task_record(candidate.name).fit.holdout
     fit = bank.manifest.masks[candidate.mask].fit
     return fit.holdout if fit else 0.0
-
-
-def _cpu() -> torch.device:
-    import torch
-
-    return torch.device("cpu")
