@@ -42,11 +42,11 @@ zoo-verify: .venv/installed
 	$(IMPRESS) zoo verify --zoo zoo
 	$(BIN)/python zoo/rebuild.py digits-rotated
 
-# Linux only: atheris has wheels for nothing else. RUNS inputs in all, a sixth for each kind of file.
+# Linux only: atheris has wheels for nothing else. RUNS inputs in all, a seventh for each kind of file.
 fuzz: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
-	for kind in manifest mask task calibration pack frame; do \
-		$(BIN)/python tests/fuzz/fuzz.py $$kind -runs=$$(($(RUNS) / 6)) || exit 1; \
+	for kind in manifest mask task calibration recogniser pack frame; do \
+		$(BIN)/python tests/fuzz/fuzz.py $$kind -runs=$$(($(RUNS) / 7)) || exit 1; \
 	done
 
 check: .venv/installed

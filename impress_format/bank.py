@@ -6,6 +6,7 @@
       tasks/NAME.safetensors ...   one file a task
       packs/DIGEST.safetensors ... many tasks in one file
       calibration.safetensors      images for norm statistics; only for networks with BatchNorm
+      recogniser.safetensors       what signatures of tasks are made with
 
 The manifest names every mask before it is trained; a mask that is planned and has no file is still to be
 trained. So a killed run is resumed where it stopped, and no file is ever written twice.
@@ -23,13 +24,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from impress_format import calibration_file, mask_file, task_file
+from impress_format import calibration_file, mask_file, recogniser_file, task_file
 from impress_format.codec import BoolArray
 from impress_format.container import DIGEST_DIGITS
 from impress_format.errors import (
     AmbiguousTask,
     BankMismatch,
     BankNotFound,
+    FormatError,
     TaskExists,
     TaskNotFound,
 )
@@ -43,12 +45,22 @@ from impress_format.files import (
 )
 from impress_format.manifest import read_manifest
 from impress_format.numbers import FloatArray, NumberType, StoredArray
-from impress_format.records import BackboneSpec, BankManifest, CalibrationRecord, MaskRecord, TaskRecord, is_task_name
-from impress_format.task_file import StoredTask, TaskOutline
+from impress_format.recogniser_file import StoredRecogniser
+from impress_format.records import (
+    BackboneSpec,
+    BankManifest,
+    CalibrationRecord,
+    MaskRecord,
+    RecogniserRecord,
+    TaskRecord,
+    is_task_name,
+)
+from impress_format.task_file import StoredTask, TaskOutline, Ties
 from impress_format.task_store import PACKS, SUFFIX, TASKS, TaskStore
 
 MANIFEST = "bank.json"
 CALIBRATION = "calibration.safetensors"
+RECOGNISER = "recogniser.safetensors"
 MASKS = "masks"
 
 
@@ -71,6 +83,10 @@ class Bank:
     @property
     def calibration_path(self) -> Path:
         return self.path / CALIBRATION
+
+    @property
+    def recogniser_path(self) -> Path:
+        return self.path / RECOGNISER
 
     @cached_property
     def tasks(self) -> TaskStore:
@@ -114,6 +130,22 @@ class Bank:
                 self._bits[index] = self.read_mask_record(index).bits
         parts = [self.backbone.digest, *(self._bits[index] for index in range(count))]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:DIGEST_DIGITS]
+
+    @cached_property
+    def recogniser_tag(self) -> bytes:
+        """What signatures made with this bank's recogniser begin with.
+
+        Raises:
+            FormatError: there is none, or it is damaged.
+        """
+        if not self.manifest.recogniser:
+            raise FormatError(self.manifest_path, "says that there is no recogniser")
+        return self.read_recogniser()[0].tag
+
+    @property
+    def ties(self) -> Ties:
+        """What a task must have been made with to belong here."""
+        return Ties(self.basis_digest, lambda: self.recogniser_tag)
 
     def task_names(self) -> list[str]:
         """Names of the stored tasks, sorted as people count: task-9 before task-10.
@@ -174,6 +206,14 @@ class Bank:
         """
         return self._read_task(name).alpha_type
 
+    def read_signature(self, name: str) -> bytes | None:
+        """A task's signature, if it has one.
+
+        Raises:
+            TaskNotFound, FormatError: as read_task.
+        """
+        return self._read_task(name).signature
+
     def read_task_record(self, name: str) -> TaskRecord:
         """Only the record of a task (the checksum over all of it is checked)."""
         path, content, _ = self._task_there(name)
@@ -197,17 +237,21 @@ class Bank:
         """
         return self.tasks.outlines()
 
-    def write_mask(self, index: int, masks: Mapping[str, BoolArray], accuracy: float | None) -> None:
+    def write_mask(
+        self, index: int, masks: Mapping[str, BoolArray], accuracy: float | None, signature: bytes | None = None
+    ) -> None:
         """Store a trained mask; one that is there already is kept (an equal run made it)."""
         path = self.mask_path(index)
-        content = mask_file.seal_mask(path, self.manifest, index, masks, accuracy)
+        content = mask_file.seal_mask(path, self.manifest, index, masks, accuracy, signature)
         make_folder(path.parent)
         try:
             write_atomically(path, content, replace=False)
         except FileExistsError:
             self.read_mask(index)
 
-    def write_task(self, record: TaskRecord, alpha: StoredArray, *, replace: bool = False) -> int:
+    def write_task(
+        self, record: TaskRecord, alpha: StoredArray, signature: bytes | None = None, *, replace: bool = False
+    ) -> int:
         """Store a task, alpha in the type it comes in (numbers.store); return the bytes its file takes.
 
         Raises:
@@ -215,7 +259,7 @@ class Bank:
             UsageError: a value out of its range.
         """
         stored = alpha if alpha.dtype in (np.float16, np.uint8) else np.asarray(alpha, dtype=np.float32)
-        content = task_file.seal_task(record, stored, self.manifest.format_version)
+        content = task_file.seal_task(record, stored, signature, self.manifest.format_version)
         try:
             self.tasks.write(record.name, content, replace=replace)
         except FileExistsError as error:
@@ -245,9 +289,25 @@ class Bank:
         """
         return calibration_file.read_calibration(self.calibration_path, self.manifest)
 
+    def write_recogniser(self, recogniser: StoredRecogniser) -> None:
+        """Store the recogniser; one that is there already is kept, since signatures were made with it."""
+        content = recogniser_file.seal_recogniser(self.manifest, recogniser)
+        try:
+            write_atomically(self.recogniser_path, content, replace=False)
+        except FileExistsError:
+            self.read_recogniser()
+
+    def read_recogniser(self) -> tuple[RecogniserRecord, StoredRecogniser]:
+        """What signatures of tasks are made with.
+
+        Raises:
+            FormatError: missing, damaged, or of another bank.
+        """
+        return recogniser_file.read_recogniser(self.recogniser_path, self.manifest)
+
     def _read_task(self, name: str) -> StoredTask:
         path, content, _ = self._task_there(name)
-        return task_file.read_task(path, content, name, self.manifest, self.basis_digest)
+        return task_file.read_task(path, content, name, self.manifest, self.ties)
 
     def _task_there(self, name: str) -> tuple[Path, bytes, int]:
         """The file a task is in, the bytes of its own file and what they take on disk; or TaskNotFound."""

@@ -26,7 +26,15 @@ from impress_format.errors import FormatError, UsageError
 from impress_format.files import read_limited
 from impress_format.header import METADATA_KEY, parse_header, read_tensors, write_header
 from impress_format.limits import MAX_HEADER_BYTES, MAX_TEXT
-from impress_format.records import BankManifest, CalibrationRecord, ManifestV1, MaskRecord, PackRecord, TaskRecord
+from impress_format.records import (
+    BankManifest,
+    CalibrationRecord,
+    ManifestV1,
+    MaskRecord,
+    PackRecord,
+    RecogniserRecord,
+    TaskRecord,
+)
 from impress_format.strict_json import decode_strictly
 from impress_format.task_text import START, TaskText, read_text
 
@@ -38,7 +46,7 @@ _DIGEST_IN_METADATA = rb"\"digest\":\""
 _DIGEST_IN_JSON = b'"digest": "'
 _TEXT_STARTS = 8 + len(rb'{"__metadata__":{"impress":"[\"')
 
-R = TypeVar("R", BankManifest, ManifestV1, MaskRecord, TaskRecord, CalibrationRecord, PackRecord)
+R = TypeVar("R", BankManifest, ManifestV1, MaskRecord, TaskRecord, CalibrationRecord, RecogniserRecord, PackRecord)
 
 
 def seal_tensors(record: R, tensors: Mapping[str, Array]) -> bytes:

@@ -38,7 +38,8 @@ def write_plan(path: Path | str, planned: BankManifest) -> Bank:
         remove_abandoned(path)
         bank = open_bank(path)
         if _is_empty(bank) and bank.manifest != msgspec.structs.replace(planned, digest=bank.manifest.digest):
-            bank.calibration_path.unlink(missing_ok=True)  # images for the plan that gives way
+            for made_for_it in (bank.calibration_path, bank.recogniser_path):
+                made_for_it.unlink(missing_ok=True)  # of the plan that gives way
             write_atomically(path / MANIFEST, seal_manifest(planned), replace=True)
         else:
             _require_same(bank, planned)

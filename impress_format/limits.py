@@ -8,6 +8,7 @@ MAX_MANIFEST_BYTES = 64 * MIB
 MAX_TASK_BYTES = 64 * MIB
 MAX_CALIBRATION_BYTES = 64 * MIB
 """256 images of 3 x 292 x 292."""
+MAX_RECOGNISER_BYTES = 4 * MIB
 MAX_PACK_BYTES = 1024 * MIB
 MAX_PACKED = 1 << 20
 """Tasks of one pack. A bank may have any number of packs."""

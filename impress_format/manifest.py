@@ -100,6 +100,8 @@ def _check_making(path: Path, manifest: BankManifest) -> None:
     if manifest.format_version == 1:
         if backbone.logits is not None:
             raise FormatError(path, "has logits, which format version 1 does not know")
+        if manifest.recogniser:
+            raise FormatError(path, "has a recogniser, which format version 1 does not know")
         return
     if manifest.seed is None or preprocess is None:
         raise FormatError(path, "expected seed and preprocess, found null")

@@ -54,7 +54,12 @@ def read_mask_record(path: Path, manifest: BankManifest, index: int) -> MaskReco
 
 
 def seal_mask(
-    path: Path, manifest: BankManifest, index: int, masks: Mapping[str, BoolArray], accuracy: float | None
+    path: Path,
+    manifest: BankManifest,
+    index: int,
+    masks: Mapping[str, BoolArray],
+    accuracy: float | None,
+    signature: bytes | None,
 ) -> bytes:
     """The file of the mask planned at `index`.
 
@@ -69,6 +74,7 @@ def seal_mask(
         bits=bits_digest([masks[layer.name] for layer in layers]),
         backbone=manifest.backbone.digest,
         accuracy=accuracy,
+        signature=None if signature is None else signature.hex(),
         format_version=file_version(manifest),
     )
     _check_record(path, manifest, index, record)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Container
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from impress_format.errors import FormatError
 from impress_format.numbers import NumbersError, restore_all
 from impress_format.pack_file import COMMON_END, COMMON_OF, DIGEST, Pack, check_seal
 from impress_format.records import BankManifest
-from impress_format.task_file import ALPHA, check_basis, count_columns
+from impress_format.task_file import ALPHA, SIGNATURE, Ties, check_basis, check_parts, check_signatures, count_columns
 
 _AT_ONCE = 1 << 14
 """Tasks whose numbers are restored together."""
@@ -20,7 +20,7 @@ _AT_ONCE = 1 << 14
 def check_pack(
     pack: Pack,
     manifest: BankManifest,
-    basis_digest: Callable[[int], str],
+    ties: Ties,
     *,
     seen: dict[str, bytes],
     hidden: Container[str],
@@ -28,7 +28,6 @@ def check_pack(
     """Check a pack and all its tasks as `read_task` checks each.
 
     Args:
-        basis_digest: number of masks -> digest of the bank's first ones.
         seen: names in other packs, with the digests of their tasks; those of this one are added.
         hidden: names that a loose task or a mark of removal stands before: packs need not agree on them.
 
@@ -36,10 +35,11 @@ def check_pack(
         FormatError: at the first that is wrong.
     """
     check_seal(pack)
-    if set(pack.parts) != {ALPHA}:
-        raise FormatError(pack.path, f"holds {sorted(pack.parts)}, expected one part, alpha")
+    check_parts(pack.path, pack.parts)
+    if SIGNATURE in pack.parts:
+        check_signatures(pack.path, pack.parts[SIGNATURE], ties)
     for index in range(len(pack.columns[COMMON_END])):
-        _check_alike(pack, index, manifest, basis_digest)
+        _check_alike(pack, index, manifest, ties)
     digests, before = pack.columns[DIGEST], b""
     for number in range(len(pack)):
         name = pack.name(number)
@@ -52,7 +52,7 @@ def check_pack(
             raise FormatError(pack.path, f"task {name} is in another pack too, and not the same")
 
 
-def _check_alike(pack: Pack, index: int, manifest: BankManifest, basis_digest: Callable[[int], str]) -> None:
+def _check_alike(pack: Pack, index: int, manifest: BankManifest, ties: Ties) -> None:
     """Check what tasks with this common text have in common, and their numbers."""
     basis, _, granularity = pack.alike(index)
     columns, masks = count_columns(manifest, granularity), 0
@@ -63,4 +63,4 @@ def _check_alike(pack: Pack, index: int, manifest: BankManifest, basis_digest: C
         except NumbersError as error:
             raise FormatError(pack.path, f"alpha of task {pack.name(int(rows[start]))} or after it {error}") from error
     if masks:
-        check_basis(pack.path, basis, masks, manifest, basis_digest)
+        check_basis(pack.path, basis, masks, manifest, ties)

@@ -23,6 +23,7 @@ from impress_format.limits import (
     MAX_MASKS,
     MAX_PACK_BYTES,
     MAX_PACKED,
+    MAX_RECOGNISER_BYTES,
     MAX_SIDE,
     MAX_TASK_BYTES,
     MAX_TEXT,
@@ -52,6 +53,11 @@ Holdout = Annotated[float, Meta(ge=0.0, lt=1.0)]
 LearningRate = Annotated[float, Meta(gt=0.0)]
 Mean = Annotated[float, Meta(ge=-1e6, le=1e6)]
 Deviation = Annotated[float, Meta(ge=1e-6, le=1e6)]
+
+SIGNATURE_BYTES = 64
+TAG_BYTES = 2
+"""Of the digest of the recogniser that a signature was made with, which it begins with."""
+SignatureText = Annotated[str, Meta(pattern=rf"\A[0-9a-f]{{{2 * SIGNATURE_BYTES}}}\Z")]
 
 Init = Literal["signed-constant", "kaiming-normal"]
 MaskKind = Literal["heterogeneous", "homogeneous", "random"]
@@ -161,6 +167,7 @@ class BankManifest(_Record, frozen=True):
     backbone: BackboneSpec
     masks: Annotated[tuple[MaskPlan, ...], Meta(max_length=MAX_MASKS)]
     calibration: bool = False
+    recogniser: bool = False
     digest: Digest = ""
 
 
@@ -180,7 +187,8 @@ class MaskRecord(_Record, frozen=True, omit_defaults=True):
     """Header of one mask file.
 
     A file of version 1 does not say its version. `ones` gives the number of ones in each masked layer, in order; `bits`
-    is the digest of the mask itself, the same whichever release of zstd compressed it.
+    is the digest of the mask itself, the same whichever release of zstd compressed it. `signature`, in hex, tells
+    images of the mask's task from others.
     """
 
     max_bytes: ClassVar[int] = MAX_WEIGHTS
@@ -191,6 +199,7 @@ class MaskRecord(_Record, frozen=True, omit_defaults=True):
     bits: Digest
     backbone: FullDigest
     accuracy: Share | None
+    signature: SignatureText | None = None
     format_version: FileVersion = 1
     digest: Digest = ""
 
@@ -205,6 +214,22 @@ class CalibrationRecord(_Record, frozen=True, omit_defaults=True):
     backbone: FullDigest
     format_version: FileVersion = 1
     digest: Digest = ""
+
+
+class RecogniserRecord(_Record, frozen=True):
+    """Header of the recogniser that signatures of tasks are made with."""
+
+    max_bytes: ClassVar[int] = MAX_RECOGNISER_BYTES
+
+    format_version: Literal[2]
+    backbone: FullDigest
+    sign_weight: Share
+    digest: Digest = ""
+
+    @property
+    def tag(self) -> bytes:
+        """What signatures made with it begin with."""
+        return bytes.fromhex(self.digest)[:TAG_BYTES]
 
 
 class TaskFitRecord(_Record, frozen=True, omit_defaults=True):

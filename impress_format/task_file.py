@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,10 +17,10 @@ from impress_format.header import in_file_order, parse_header, read_tensors
 from impress_format.limits import MAX_HEADER_BYTES, MAX_TASK_BYTES
 from impress_format.manifest import check_file_version
 from impress_format.numbers import FloatArray, NumbersError, NumberType, StoredArray, restore, rows_of, type_of
-from impress_format.records import BankManifest, TaskRecord, alpha_columns, is_task_name
+from impress_format.records import SIGNATURE_BYTES, BankManifest, TaskRecord, alpha_columns, is_task_name
 from impress_format.task_text import BASIS_DIGITS, START, TaskText, write_text
 
-ALPHA = "alpha"
+ALPHA, SIGNATURE = "alpha", "signature"
 Images = Literal["test", "held-out"]
 """What an accuracy was measured on."""
 
@@ -41,20 +41,29 @@ class TaskOutline(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StoredTask:
-    """A task's record, its alpha as float32 (K, columns), and the type alpha is stored in."""
+    """A task's record, its alpha as float32 (K, columns), the type alpha is stored in, and its signature if any."""
 
     record: TaskRecord
     alpha: FloatArray
     alpha_type: NumberType
+    signature: bytes | None
 
 
-def read_task(
-    path: Path, content: bytes, name: str, manifest: BankManifest, basis_digest: Callable[[int], str]
-) -> StoredTask:
-    """A task from the bytes of its file, all of it checked.
+@dataclass(frozen=True, slots=True)
+class Ties:
+    """What a task must have been made with to belong to a bank.
 
-    Args:
+    Attributes:
         basis_digest: number of masks -> digest of the bank's first ones.
+        recogniser_tag: what its recogniser's signatures begin with; raises FormatError if it has none.
+    """
+
+    basis_digest: Callable[[int], str]
+    recogniser_tag: Callable[[], bytes]
+
+
+def read_task(path: Path, content: bytes, name: str, manifest: BankManifest, ties: Ties) -> StoredTask:
+    """A task from the bytes of its file, all of it checked.
 
     Raises:
         FormatError: the file is damaged, or belongs to another basis.
@@ -64,8 +73,7 @@ def read_task(
     if record.name != name:
         raise FormatError(path, f"holds task {record.name!r}, its file name says {name!r}")
     tensors = read_tensors(content, header)
-    if set(tensors) != {ALPHA}:
-        raise FormatError(path, f"holds {sorted(tensors)}, expected one tensor, alpha")
+    check_parts(path, tensors, header.record.startswith(START))
     columns = count_columns(manifest, record.granularity)
     if tensors[ALPHA].dtype == np.uint8 and manifest.format_version == 1:
         raise FormatError(path, "alpha is uint8, expected float32 or float16")
@@ -74,11 +82,45 @@ def read_task(
     except NumbersError as error:
         raise FormatError(path, f"alpha {error}") from error
     digits = BASIS_DIGITS if header.record.startswith(START) else len(record.basis)
-    check_basis(path, record.basis[:digits], len(alpha), manifest, basis_digest)
-    return StoredTask(record=record, alpha=alpha, alpha_type=type_of(tensors[ALPHA]))
+    check_basis(path, record.basis[:digits], len(alpha), manifest, ties)
+    signature = tensors.get(SIGNATURE)
+    if signature is not None:
+        check_signatures(path, signature[np.newaxis], ties)
+    return StoredTask(
+        record=record,
+        alpha=alpha,
+        alpha_type=type_of(tensors[ALPHA]),
+        signature=None if signature is None else signature.tobytes(),
+    )
 
 
-def check_basis(path: Path, basis: str, masks: int, manifest: BankManifest, basis_digest: Callable[[int], str]) -> None:
+def check_parts(path: Path, parts: Collection[str], newest: bool = True) -> None:
+    """Refuse parts that no task has, and a task without alpha. Version 1 knows alpha alone.
+
+    Raises:
+        FormatError: there are such.
+    """
+    known = {ALPHA, SIGNATURE} if newest else {ALPHA}
+    if ALPHA not in parts or not known.issuperset(parts):
+        raise FormatError(path, f"holds {sorted(parts)}, expected alpha" + (" and perhaps signature" if newest else ""))
+
+
+def check_signatures(path: Path, signatures: npt.NDArray[np.generic], ties: Ties) -> None:
+    """Refuse signatures (N, ...) of another form, or made with another recogniser than the bank's.
+
+    Raises:
+        FormatError: there are such.
+    """
+    if signatures.dtype != np.uint8 or signatures.shape[1:] != (SIGNATURE_BYTES,):
+        raise FormatError(
+            path, f"signature is {signatures.dtype} {signatures.shape[1:]}, expected {SIGNATURE_BYTES} bytes"
+        )
+    tag = np.frombuffer(ties.recogniser_tag(), dtype=np.uint8)
+    if (signatures[:, : len(tag)] != tag).any():
+        raise FormatError(path, "has a signature that was not made with this bank's recogniser")
+
+
+def check_basis(path: Path, basis: str, masks: int, manifest: BankManifest, ties: Ties) -> None:
     """Refuse an alpha that weighs other masks than the bank's first ones.
 
     Args:
@@ -89,7 +131,7 @@ def check_basis(path: Path, basis: str, masks: int, manifest: BankManifest, basi
     """
     if masks > len(manifest.masks):
         raise FormatError(path, f"alpha weighs {masks} masks, the bank has {len(manifest.masks)}")
-    if basis_digest(masks)[: len(basis)] != basis:
+    if ties.basis_digest(masks)[: len(basis)] != basis:
         raise FormatError(path, "was learned over another basis: it belongs to another bank")
 
 
@@ -147,17 +189,21 @@ def take_apart(path: Path, content: bytes) -> tuple[TaskText, dict[str, npt.NDAr
     return (text, tensors) if seal_parts(text, tensors) == content else None
 
 
-def seal_task(record: TaskRecord, alpha: StoredArray, version: int) -> bytes:
+def seal_task(record: TaskRecord, alpha: StoredArray, signature: bytes | None, version: int) -> bytes:
     """The file of a task in this format version, alpha in the type it has.
 
     Raises:
         UsageError: a value out of its range, or a type that this version does not have.
     """
     if version == 1:
-        if alpha.dtype == np.uint8:
-            raise UsageError("a bank of format version 1 stores no int8: run `impress bank upgrade` first")
+        if alpha.dtype == np.uint8 or signature is not None:
+            what = "int8" if signature is None else "signature"
+            raise UsageError(f"a bank of format version 1 stores no {what}: run `impress bank upgrade` first")
         return seal_tensors(record, {ALPHA: np.ascontiguousarray(alpha)})
-    content = seal_parts(write_text(record), {ALPHA: np.ascontiguousarray(alpha)})
+    parts: dict[str, npt.NDArray[np.generic]] = {ALPHA: np.ascontiguousarray(alpha)}
+    if signature is not None:
+        parts[SIGNATURE] = np.frombuffer(signature, dtype=np.uint8)
+    content = seal_parts(write_text(record), parts)
     try:
         record_of_task(Path(record.name), content, parse_header(Path(record.name), content).record)
     except FormatError as error:

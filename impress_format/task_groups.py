@@ -6,12 +6,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from impress_format.bank import Bank
 from impress_format.errors import FormatError
 from impress_format.numbers import FloatArray, NumbersError, restore_all
 from impress_format.pack_file import COMMON, COMMON_END, COMMON_OF, Pack, check_seal
-from impress_format.task_file import ALPHA, TaskOutline, check_basis, count_columns
+from impress_format.task_file import (
+    ALPHA,
+    SIGNATURE,
+    TaskOutline,
+    check_basis,
+    check_parts,
+    check_signatures,
+    count_columns,
+)
 from impress_format.task_store import outline_pack
 
 
@@ -22,11 +31,13 @@ class TaskGroup:
     Attributes:
         outlines: N of them.
         alpha: float32 (N, K, columns).
+        signatures: uint8 (N, 64), or None if these tasks have none.
     """
 
     outlines: Sequence[TaskOutline]
     alpha: FloatArray
     granularity: int
+    signatures: npt.NDArray[np.uint8] | None
 
 
 def task_groups(bank: Bank) -> Iterator[TaskGroup]:
@@ -50,8 +61,13 @@ def task_groups(bank: Bank) -> Iterator[TaskGroup]:
     for name in loose:
         if bank.tasks.has(name):
             record, alpha = bank.read_task(name)
-            outline = bank.outline_task(name)
-            yield TaskGroup(outlines=(outline,), alpha=alpha[np.newaxis], granularity=record.granularity)
+            outline, signature = bank.outline_task(name), bank.read_signature(name)
+            yield TaskGroup(
+                outlines=(outline,),
+                alpha=alpha[np.newaxis],
+                granularity=record.granularity,
+                signatures=None if signature is None else np.frombuffer(signature, dtype=np.uint8)[np.newaxis],
+            )
 
 
 def _group(
@@ -59,11 +75,16 @@ def _group(
 ) -> TaskGroup:
     """The tasks in these rows, which have the same common text."""
     basis, _, granularity = pack.alike(index)
-    if ALPHA not in pack.parts:
-        raise FormatError(pack.path, f"holds {sorted(pack.parts)}, expected alpha")
+    check_parts(pack.path, pack.parts)
     try:
         alpha = restore_all(pack.parts[ALPHA][rows], count_columns(bank.manifest, granularity))
     except NumbersError as error:
         raise FormatError(pack.path, f"alpha of the tasks of {COMMON}[{index}] {error}") from error
-    check_basis(pack.path, basis, alpha.shape[1], bank.manifest, bank.basis_digest)
-    return TaskGroup(outlines=[outlines[row] for row in rows], alpha=alpha, granularity=granularity)
+    check_basis(pack.path, basis, alpha.shape[1], bank.manifest, bank.ties)
+    signatures = None
+    if (column := pack.parts.get(SIGNATURE)) is not None:
+        check_signatures(pack.path, column, bank.ties)
+        signatures = column[rows].astype(np.uint8)
+    return TaskGroup(
+        outlines=[outlines[row] for row in rows], alpha=alpha, granularity=granularity, signatures=signatures
+    )

@@ -61,7 +61,7 @@ def _upgrade_tasks(bank: Bank) -> int:
             if stored is None or is_of_version(*stored[:2], FORMAT_VERSION):
                 continue
             record, alpha = bank.read_task(name)
-            content = seal_task(record, store(alpha, bank.read_alpha_type(name)), FORMAT_VERSION)
+            content = seal_task(record, store(alpha, bank.read_alpha_type(name)), None, FORMAT_VERSION)
             write_atomically(bank.task_path(name), content, replace=True)
             written += 1
     return written

@@ -88,6 +88,8 @@ def _checks(bank: Bank) -> Iterator[tuple[str, Callable[[], object]]]:
         except ImpressError as error:
             yield folder, lambda error=error: _raise(error)  # type: ignore[misc]
             return
+    if bank.manifest.recogniser:
+        yield bank.recogniser_path.name, bank.read_recogniser
     for index in range(len(bank.manifest.masks)):
         yield _relative(bank, bank.mask_path(index)), lambda index=index: bank.read_mask(index)  # type: ignore[misc]
     loose, removed = bank.tasks.loose()
@@ -114,7 +116,7 @@ def _check_backbone(bank: Bank) -> None:
 
 
 def _check_pack(bank: Bank, path: Path, seen: dict[str, bytes], hidden: set[str]) -> None:
-    check_pack(open_pack(path), bank.manifest, bank.basis_digest, seen=seen, hidden=hidden)
+    check_pack(open_pack(path), bank.manifest, bank.ties, seen=seen, hidden=hidden)
 
 
 def _strays(bank: Bank) -> Iterator[Path]:
@@ -135,6 +137,8 @@ def _strays(bank: Bank) -> Iterator[Path]:
         folders.append(bank.path / PACKS)
     if bank.manifest.calibration:
         known.add(bank.calibration_path)
+    if bank.manifest.recogniser:
+        known.add(bank.recogniser_path)
     for folder in (bank.path, *filter(_is_folder, folders)):
         for name in sorted(list_folder(folder)):
             path = folder / name

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from impress_learn.identify.candidates import Candidates
-    from impress_learn.identify.entropy import MethodName
+    from impress_learn.identify.methods import MethodName
     from impress_learn.loaded import LoadedBank
 
 STANDARD_INPUT = "-"
@@ -35,13 +35,15 @@ class Answer:
 
     Attributes:
         path: the file, or `-` for standard input.
-        task: the reference of the task, given or inferred.
+        task: the reference of the task, given or inferred; None if the image is of none of the bank's tasks.
+        nearest: the task of the bank that it is likeliest to be of, whose label this is.
         label: the class, by name where the bank names its classes, else its number.
         probability: softmax of the class's logit under the task.
     """
 
     path: str
-    task: str
+    task: str | None
+    nearest: str
     label: str
     probability: float
 
@@ -60,7 +62,7 @@ def infer(
     *,
     task: str | None = None,
     one_task: bool = False,
-    method: MethodName = "exhaustive",
+    method: MethodName = "auto",
     stdin: Callable[[], bytes] | None = None,
     device: Callable[[], torch.device] | None = None,
     watch: Watch = SILENT,
@@ -117,24 +119,23 @@ def infer(
     answers = []
     if read:
         stack = torch.stack(pixels)
-        tasks = _tasks(candidates, loaded, stack, method, one_task=one_task) if candidates else [0] * len(read)
+        tasks = _tasks(candidates, stack, method, one_task=one_task) if candidates else [(0, False)] * len(read)
         answers = _answer(bank, loaded, candidates, name, stack, tasks, read)
     return Answers(answers=tuple(answers), unreadable=tuple(unreadable))
 
 
-def _tasks(
-    candidates: Candidates, loaded: LoadedBank, pixels: Tensor, method: MethodName, *, one_task: bool
-) -> list[int]:
-    """The candidate that was inferred for each image."""
-    from impress_learn.identify.entropy import METHODS
+def _tasks(candidates: Candidates, pixels: Tensor, method: MethodName, *, one_task: bool) -> list[tuple[int, bool]]:
+    """For each image the likeliest candidate, and whether it is of none of them."""
+    from impress_learn.identify.methods import infer_groups
 
+    loaded = candidates.loaded
     if one_task:
-        scores = METHODS[method](loaded, candidates.mixable, _normalised(loaded, pixels)[None])
-        return [int(scores.argmax())] * len(pixels)
-    found: list[int] = []
+        inferred = infer_groups(candidates, method, _normalised(loaded, pixels)[None])
+        return [(int(inferred.scores.argmax()), bool(inferred.unknown))] * len(pixels)
+    found: list[tuple[int, bool]] = []
     for part in pixels.split(_AT_ONCE):
-        scores = METHODS[method](loaded, candidates.mixable, _normalised(loaded, part)[:, None])
-        found += scores.argmax(1).tolist()
+        inferred = infer_groups(candidates, method, _normalised(loaded, part)[:, None])
+        found += zip(inferred.scores.argmax(1).tolist(), inferred.unknown.tolist(), strict=True)
     return found
 
 
@@ -144,23 +145,29 @@ def _answer(
     candidates: Candidates | None,
     name: str | None,
     pixels: Tensor,
-    tasks: Sequence[int],
+    tasks: Sequence[tuple[int, bool]],
     paths: Sequence[str],
 ) -> list[Answer]:
     """Classes of the images, each under the weights of its task."""
     answers: dict[int, Answer] = {}
-    for index in sorted(set(tasks)):
+    for index in sorted({of for of, _ in tasks}):
         if candidates is None:
             assert name is not None
             weights, task = loaded.task_weights(name), bank.read_task_record(name).task
         else:
             weights, task = candidates.weights(index), candidates.tasks[index].task
-        rows = [row for row, of in enumerate(tasks) if of == index]
+        rows = [row for row, (of, _) in enumerate(tasks) if of == index]
         for start in range(0, len(rows), _AT_ONCE):
             chosen = rows[start : start + _AT_ONCE]
             shares, labels = loaded.logits(weights, _normalised(loaded, pixels[chosen])).softmax(1).max(1)
             for row, share, label in zip(chosen, shares.tolist(), labels.tolist(), strict=True):
-                answers[row] = Answer(path=paths[row], task=task, label=_class_name(bank, label), probability=share)
+                answers[row] = Answer(
+                    path=paths[row],
+                    task=None if tasks[row][1] else task,
+                    nearest=task,
+                    label=_class_name(bank, label),
+                    probability=share,
+                )
     return [answers[row] for row in range(len(paths))]
 
 

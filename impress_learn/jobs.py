@@ -92,20 +92,22 @@ def create_bank(
     from impress_learn.network.build import build_backbone
     from impress_learn.network.norm_statistics import check_batch_size
     from impress_learn.streams.load import check_data
-    from impress_learn.train_masks import keep_calibration_images, mask_bytes, sole_trainer
+    from impress_learn.train_masks import keep_calibration_images, keep_recogniser, mask_bytes, sole_trainer
 
     where = choose_device(device)
     network = build_backbone(backbone, init=init, seed=fit.seed, input_shape=stream.input_shape, classes=stream.classes)
     check_batch_size(network, fit.batch_size)
-    if not is_there(path / MANIFEST) or open_bank(path).missing_masks():
+    if not is_there(path / MANIFEST) or _needs_data(open_bank(path)):
         check_data(tasks, data_dir=data_dir)
     make_folder(path)
     with sole_trainer(path):
         check_writable(path, mask_bytes(network.spec))
-        bank = write_plan(
-            path, plan_bank(network.spec, plans, stream.source, seed=fit.seed, calibration=network.has_batch_norm)
+        planned = plan_bank(
+            network.spec, plans, stream.source, seed=fit.seed, calibration=network.has_batch_norm, recogniser=True
         )
+        bank = write_plan(path, planned)
         keep_calibration_images(bank, tasks, data_dir=data_dir, holdout=fit.holdout)
+        keep_recogniser(bank, tasks, data_dir=data_dir, holdout=fit.holdout, device=where)
         _train(bank, data_dir, where, watch)
     return bank
 
@@ -161,6 +163,7 @@ def add_tasks(
     name: str | None = None,
     granularity: int = 1,
     alpha_dtype: NumberType | None = None,
+    signature: bool = True,
     device: Callable[[], torch.device] | None = None,
     data_dir: Path | None = None,
     watch: Watch = SILENT,
@@ -169,6 +172,7 @@ def add_tasks(
 
     Args:
         alpha_dtype: int8 if it is not given, or float32 in a bank of format version 1, which knows no other.
+        signature: also store what images of the tasks are recognised by; banks without a recogniser have none.
 
     Returns:
         One for each reference, in order.
@@ -180,7 +184,14 @@ def add_tasks(
     bank = open_bank(path)
     tasks = parse_references(references)
     check_fits_bank(tasks, bank.backbone)
-    requests = request_tasks(tasks, fit, name=name, granularity=granularity, alpha_type=choose_type(bank, alpha_dtype))
+    requests = request_tasks(
+        tasks,
+        fit,
+        name=name,
+        granularity=granularity,
+        alpha_type=choose_type(bank, alpha_dtype),
+        signed=signature and bank.manifest.recogniser,
+    )
     masks = bank.complete_masks()
     for task in tasks:
         check_masks_held_out(bank.manifest.masks, str(task), fit.holdout)
@@ -275,6 +286,10 @@ def evaluate(
     weights_of = wrong_weights(loaded) if wrong_mask else own_weights(loaded)
     watch.begin(len(items))
     return measure(loaded, items, weights_of, holdout=holdout, data_dir=data_dir, on_item=watch.step)
+
+
+def _needs_data(bank: Bank) -> bool:
+    return bool(bank.missing_masks()) or (bank.manifest.recogniser and not is_there(bank.recogniser_path))
 
 
 def _train(bank: Bank, data_dir: Path | None, device: torch.device, watch: Watch) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from impress_format.bank import Bank
 from impress_learn.basis import Basis, effective_weights, make_basis
+from impress_learn.identify.recogniser import Recogniser, load_recogniser
 from impress_learn.memory import explain_memory
 from impress_learn.network.backbone import Backbone
 from impress_learn.network.build import rebuild_backbone
@@ -25,6 +27,11 @@ class LoadedBank:
     backbone: Backbone
     basis: Basis
     calibration: Tensor | None
+
+    @cached_property
+    def recogniser(self) -> Recogniser | None:
+        """What signatures are made with; None if the bank has none."""
+        return load_recogniser(self.bank, self.basis.device)
 
     def logits(self, effective: Mapping[str, Tensor], images: Tensor) -> Tensor:
         """Logits (batch, classes) of normalised images; an image's do not depend on the others beside it.

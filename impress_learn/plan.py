@@ -61,7 +61,13 @@ def plan_masks(
 
 
 def plan_bank(
-    backbone: BackboneSpec, masks: tuple[MaskPlan, ...], data_set: DataSet, *, seed: int, calibration: bool
+    backbone: BackboneSpec,
+    masks: tuple[MaskPlan, ...],
+    data_set: DataSet,
+    *,
+    seed: int,
+    calibration: bool,
+    recogniser: bool,
 ) -> BankManifest:
     """The manifest of a new bank, whose images are like those of `data_set`."""
     return BankManifest(
@@ -75,23 +81,35 @@ def plan_bank(
         backbone=backbone,
         masks=masks,
         calibration=calibration,
+        recogniser=recogniser,
     )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TaskRequest:
-    """One task to be learned, and how: from 1/K, or from `start`, the alpha that it replaces."""
+    """One task to be learned, and how: from 1/K, or from `start`, the alpha that it replaces.
+
+    Attributes:
+        signed: whether it gets a signature.
+    """
 
     name: str
     reference: Reference
     fit: TaskFitRecord
     granularity: int
     alpha_type: NumberType
+    signed: bool
     start: FloatArray | None = None
 
 
 def request_tasks(
-    references: Sequence[Reference], fit: TaskFit, *, name: str | None, granularity: int, alpha_type: NumberType
+    references: Sequence[Reference],
+    fit: TaskFit,
+    *,
+    name: str | None,
+    granularity: int,
+    alpha_type: NumberType,
+    signed: bool,
 ) -> list[TaskRequest]:
     """Check settings and fill in what depends on the stream.
 
@@ -112,6 +130,7 @@ def request_tasks(
             fit=settle_fit(reference, fit),
             granularity=granularity,
             alpha_type=alpha_type,
+            signed=signed,
         )
         for reference in references
     ]
@@ -152,6 +171,7 @@ def request_update(bank: Bank, name: str, reference: Reference, asked: TaskFitRe
         fit=msgspec.structs.replace(asked, start=record.digest),
         granularity=record.granularity,
         alpha_type=bank.read_alpha_type(name),
+        signed=bank.read_signature(name) is not None,
         start=alpha,
     )
 
@@ -229,5 +249,6 @@ def still_to_add(bank: Bank, requests: Sequence[TaskRequest]) -> list[TaskReques
 
 def _is_stored(bank: Bank, request: TaskRequest) -> bool:
     record = bank.read_task_record(request.name)
-    asked = (str(request.reference), request.fit, request.granularity, request.alpha_type)
-    return (record.task, record.fit, record.granularity, bank.read_alpha_type(request.name)) == asked
+    asked = (str(request.reference), request.fit, request.granularity, request.alpha_type, request.signed)
+    signed = bank.read_signature(request.name) is not None
+    return (record.task, record.fit, record.granularity, bank.read_alpha_type(request.name), signed) == asked

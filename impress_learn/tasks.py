@@ -18,6 +18,8 @@ from impress_learn.alpha import fit_alpha
 from impress_learn.basis import effective_weights
 from impress_learn.evaluate import MeasuredOn, accuracy, measured_on
 from impress_learn.fits import task_fit
+from impress_learn.identify.recogniser import signing_images
+from impress_learn.identify.signature import sign_task
 from impress_learn.loaded import LoadedBank
 from impress_learn.plan import TaskRequest
 from impress_learn.streams.load import load_task, take_shots
@@ -48,6 +50,7 @@ def add_task(
         BankMismatch: the task that this one resumes from was changed meanwhile; it stays.
     """
     started = time.perf_counter()
+    recogniser = loaded.recogniser if request.signed else None  # now: after training is too late to find it damaged
     fit = request.fit
     data = load_task(request.reference, data_dir=data_dir, holdout=fit.holdout, device=loaded.basis.device)
     train = data.train if fit.shots is None else take_shots(data.train, fit.shots, fit.seed)
@@ -82,7 +85,8 @@ def add_task(
     )
     if fit.start is not None and loaded.bank.read_task_record(request.name).digest != fit.start:
         raise BankMismatch(f"task {request.name} was changed by another process meanwhile: give the command again")
-    size = loaded.bank.write_task(record, stored, replace=fit.start is not None)
+    signature = None if recogniser is None else sign_task(recogniser, train.subset(signing_images(len(train))))
+    size = loaded.bank.write_task(record, stored, signature, replace=fit.start is not None)
     return AddedTask(
         task=record.task,
         name=record.name,

@@ -17,6 +17,14 @@ from impress_format.locks import exclusive
 from impress_format.records import BackboneSpec
 from impress_learn.evaluate import accuracy
 from impress_learn.fits import mask_fit
+from impress_learn.identify.recogniser import (
+    Recogniser,
+    learning_images,
+    load_recogniser,
+    signing_images,
+    train_recogniser,
+)
+from impress_learn.identify.signature import sign_task
 from impress_learn.loaded import load_calibration
 from impress_learn.memory import explain_memory
 from impress_learn.network.backbone import Backbone
@@ -26,6 +34,8 @@ from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import Reference, parse_reference
 from impress_learn.supermask import random_supermask, train_supermask
 
+RECOGNISED_TASKS = 64
+"""Tasks that a recogniser is trained to tell apart."""
 CALIBRATION_IMAGES = 256
 """Images kept for BatchNorm statistics: as many as gave the accuracy of batch statistics (method.md)."""
 
@@ -65,7 +75,8 @@ def train_missing_masks(
     if not missing:
         return
     backbone = rebuild_backbone(bank.backbone, bank.manifest.made_with).to(device)
-    calibration = load_calibration(bank, device)  # now: after hours of training is too late to find it missing
+    # Now: after hours of training is too late to find one missing.
+    calibration, recogniser = load_calibration(bank, device), load_recogniser(bank, device)
     for index in missing:
         on_mask(index)
         batch = fit.batch_size if (fit := bank.manifest.masks[index].fit) else 1
@@ -73,7 +84,7 @@ def train_missing_masks(
             f"training mask {index} with batches of {batch:,} images", device,
             lambda _, batch=batch: f"try `batch_size` {max(1, batch // 4)}",  # type: ignore[misc]
         ):  # fmt: skip
-            _train_one(bank, index, backbone, calibration, data_dir, device, on_step)
+            _train_one(bank, index, backbone, calibration, recogniser, data_dir, device, on_step)
 
 
 def keep_calibration_images(
@@ -95,6 +106,30 @@ def keep_calibration_images(
     bank.write_calibration(pixels.numpy(), parts[0].mean, parts[0].std)
 
 
+def keep_recogniser(
+    bank: Bank, references: Sequence[Reference], *, data_dir: Path | None, holdout: float, device: torch.device
+) -> None:
+    """Train and store what signatures of tasks are made with, from training images of `references`, if there is none.
+
+    Up to 64 of them, evenly spread: more would take longer, and leave fewer images of each.
+    """
+    if not bank.manifest.recogniser or bank.recogniser_path.exists():
+        return
+    distinct = list(dict.fromkeys(references))
+    places = torch.linspace(0, len(distinct) - 1, min(len(distinct), RECOGNISED_TASKS)).round().long().tolist()
+    learning: list[Images] = []
+    signing: list[Images] = []
+    for place in places:
+        data = load_task(distinct[place], data_dir=data_dir, holdout=holdout, device=device)
+        for parts, chosen in (
+            (learning, learning_images(len(data.source_train), len(places))),
+            (signing, signing_images(len(data.source_train))),
+        ):
+            parts.append(replace(data, source_train=data.source_train.subset(chosen)).train)
+    seed = bank.backbone.seed
+    bank.write_recogniser(train_recogniser(learning, signing, bank.backbone.input_shape, seed))
+
+
 def mask_bytes(spec: BackboneSpec) -> int:
     """Bytes of a mask file, at most about: what is tried before training whether it can be written."""
     return spec.weights // 8 + 4096
@@ -105,6 +140,7 @@ def _train_one(
     index: int,
     backbone: Backbone,
     calibration: Tensor | None,
+    recogniser: Recogniser | None,
     data_dir: Path | None,
     device: torch.device,
     on_step: Callable[[], None],
@@ -112,7 +148,7 @@ def _train_one(
     plan = bank.manifest.masks[index]
     if plan.fit is None or plan.task is None:
         masks = random_supermask(bank.backbone, density=plan.density, seed=plan.seed)
-        measured = None
+        measured = signature = None
     else:
         reference = parse_reference(plan.task)
         data = load_task(reference, data_dir=data_dir, holdout=plan.fit.holdout, device=device)
@@ -129,4 +165,7 @@ def _train_one(
             raise TrainingDiverged(f"mask {index} ({plan.task}): {error}") from error
         effective = {name: weight * masks[name].to(device) for name, weight in backbone.weights.items()}
         measured = accuracy(backbone, effective, data.measured(holdout=plan.fit.holdout), calibration)
-    bank.write_mask(index, {name: mask.numpy() for name, mask in masks.items()}, measured)
+        signature = None
+        if recogniser is not None:
+            signature = sign_task(recogniser, data.train.subset(signing_images(len(data.train))))
+    bank.write_mask(index, {name: mask.numpy() for name, mask in masks.items()}, measured, signature)

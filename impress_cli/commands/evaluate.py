@@ -47,7 +47,7 @@ def evaluate(
     holdout: Annotated[float, options.FIT_OPTIONS["holdout"]] = 0.0,
     method: Annotated[
         MethodChoice | None,
-        typer.Option("--method", help="With --gn, how the task is inferred. Default: exhaustive.", show_default=False),
+        typer.Option("--method", help="With --gn, how the task is inferred. Default: auto.", show_default=False),
     ] = None,
     samples: Annotated[
         int | None,
@@ -81,7 +81,7 @@ def evaluate(
             compute,
             data,
             output,
-            method=(method or MethodChoice.exhaustive).value,
+            method=(method or MethodChoice.auto).value,
             samples=128 if samples is None else samples,
             groups=100 if groups is None else groups,
             holdout=holdout,

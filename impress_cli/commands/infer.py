@@ -31,9 +31,7 @@ def infer(
     one_task: Annotated[
         bool, typer.Option("--one-task", help="The images share one task: it is inferred from all of them at once.")
     ] = False,
-    method: Annotated[
-        MethodChoice, typer.Option("--method", help="How the task is inferred.")
-    ] = MethodChoice.exhaustive,
+    method: Annotated[MethodChoice, typer.Option("--method", help="How the task is inferred.")] = MethodChoice.auto,
 ) -> None:
     """Task and class of your own images, which are converted and resized as the bank says.
 
@@ -62,7 +60,15 @@ def infer(
         render.print_table(
             f"{path}: {render.count(len(found.answers), 'image')}",
             ("image", "task", "class", "probability"),
-            [(answer.path, answer.task, answer.label, render.percent(answer.probability)) for answer in found.answers],
+            [
+                (
+                    answer.path,
+                    answer.task or f"none of these (nearest: {answer.nearest})",
+                    answer.label,
+                    render.percent(answer.probability),
+                )
+                for answer in found.answers
+            ],
             text_columns=3,
         )
     if found.unreadable:

@@ -12,14 +12,16 @@ from impress_cli.shared import Compute, Data, Output
 
 if TYPE_CHECKING:
     from impress_learn.fits import TaskFit
-    from impress_learn.identify.entropy import MethodName
     from impress_learn.identify.measure import Inferred
+    from impress_learn.identify.methods import MethodName
 
 _MOST_CONFUSED = 20
 """Tasks of a confusion table that is printed; JSON has it whole."""
 
 
 class MethodChoice(str, Enum):
+    auto = "auto"
+    signature = "signature"
     one_shot = "one-shot"
     binary = "binary"
     gradient = "gradient"
@@ -56,6 +58,7 @@ def infer_and_print(
     mean = sum(result.accuracy for result in results) / len(results)
     known = sum(result.known for result in results) / len(results)
     right = sum(result.task_accuracy for result in results) / len(results)
+    unknown = sum(result.unknown for result in results) / len(results)
     if output.json:
         rows = [
             {
@@ -64,6 +67,7 @@ def infer_and_print(
                 "accuracy": result.accuracy,
                 "known_accuracy": result.known,
                 "task_accuracy": result.task_accuracy,
+                "none_of_these": result.unknown,
                 "samples": result.samples,
                 "inferred": result.counts,
             }
@@ -72,11 +76,12 @@ def infer_and_print(
         render.print_json(
             {
                 "setting": "gn",
-                "method": method,
+                "method": results[0].method,
                 "tasks": rows,
                 "mean_accuracy": mean,
                 "known_accuracy": known,
                 "task_accuracy": right,
+                "none_of_these": unknown,
                 "images": results[0].images,
                 "samples": sum(result.samples for result in results),
                 "group": samples,
@@ -84,7 +89,7 @@ def infer_and_print(
         )
         return
     render.print_table(
-        f"{path}: accuracy, task inferred (GN, {method}) from {render.count(samples, 'image')} at a time",
+        f"{path}: accuracy, task inferred (GN, {results[0].method}) from {render.count(samples, 'image')} at a time",
         ("task", "images", "accuracy", "task known", "task right"),
         [
             (
@@ -98,6 +103,7 @@ def infer_and_print(
         ],
         footer=f"mean accuracy {render.percent(mean)}, {render.percent(known)} with the task known; "
         f"the right task for {render.percent(right)} of the groups"
+        + (f"; {render.percent(unknown)} seemed to be of none of these" if unknown else "")
         + (", on held-out training images" if holdout else ""),
     )
     confused = [result for result in results if result.task_accuracy < 1]

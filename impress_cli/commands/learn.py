@@ -50,6 +50,12 @@ def add(
             show_default=False,
         ),
     ] = None,
+    signature: Annotated[
+        bool,
+        typer.Option(
+            help="Store 64 bytes, too, that images of the task are recognised by: `impress infer`, `impress eval --gn`."
+        ),
+    ] = True,
 ) -> None:
     """Learn new tasks as combinations of the bank's masks; each is stored as one small file.
 
@@ -67,6 +73,7 @@ def add(
             name=name,
             granularity=granularity,
             alpha_dtype=alpha_dtype.value if alpha_dtype else None,
+            signature=signature,
             device=compute.choose_device,
             data_dir=data.data_dir,
             watch=watch,

@@ -22,7 +22,13 @@ import msgspec
 from impress_format.bank import open_bank
 from impress_format.errors import FormatError, UsageError, ZooError
 from impress_format.files import unreadable
-from impress_format.limits import MAX_CALIBRATION_BYTES, MAX_MANIFEST_BYTES, MAX_PACK_BYTES, MAX_TASK_BYTES
+from impress_format.limits import (
+    MAX_CALIBRATION_BYTES,
+    MAX_MANIFEST_BYTES,
+    MAX_PACK_BYTES,
+    MAX_RECOGNISER_BYTES,
+    MAX_TASK_BYTES,
+)
 from impress_format.strict_json import check_json
 from impress_format.zoo.local import is_link, look_at, plain_size
 
@@ -42,6 +48,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _LIMITS = (
     (re.compile(r"bank\.json", re.ASCII), MAX_MANIFEST_BYTES),
     (re.compile(r"calibration\.safetensors", re.ASCII), MAX_CALIBRATION_BYTES),
+    (re.compile(r"recogniser\.safetensors", re.ASCII), MAX_RECOGNISER_BYTES),
     (re.compile(r"masks/[0-9]{5}\.safetensors", re.ASCII), MAX_MASK_BYTES),
     (re.compile(r"tasks/[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.safetensors", re.ASCII), MAX_TASK_BYTES),
     (re.compile(r"tasks/[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.removed", re.ASCII), 0),
@@ -218,6 +225,8 @@ def bank_files(folder: Path) -> tuple[ZooFile, ...]:
     paths += bank.tasks.files()
     if bank.manifest.calibration:
         paths.append(bank.calibration_path)
+    if bank.manifest.recogniser:
+        paths.append(bank.recogniser_path)
     relative = sorted(path.relative_to(folder).as_posix() for path in paths)
     return tuple(_describe(folder, path) for path in relative)
 

@@ -6,15 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from impress_format.bank import Bank
 from impress_format.errors import BankMismatch
-from impress_format.records import alpha_columns
+from impress_format.records import SIGNATURE_BYTES, alpha_columns
 from impress_format.task_groups import TaskGroup, task_groups
 from impress_format.task_store import as_people_count
 from impress_learn.basis import group_of_channel
+from impress_learn.identify.signature import Signatures, read_signatures
 from impress_learn.loaded import LoadedBank
 
 
@@ -54,13 +57,21 @@ class Found:
     Attributes:
         stored: groups of tasks of one granularity: places among `tasks`, which of the group's rows they are, and the
             group.
+        signatures: uint8 (T, 64); of zeros for a task that has none.
     """
 
     tasks: tuple[Candidate, ...]
     stored: tuple[tuple[Sequence[int], Sequence[int], TaskGroup], ...]
+    signatures: npt.NDArray[np.uint8]
 
     def __len__(self) -> int:
         return len(self.tasks)
+
+    @property
+    def unsigned(self) -> Candidate | None:
+        """The first task that has no signature."""
+        without = np.flatnonzero(~self.signatures.any(axis=1))
+        return self.tasks[without[0]] if len(without) else None
 
 
 @dataclass(frozen=True)
@@ -83,6 +94,20 @@ class Candidates:
         if candidate.mask is not None:
             return self.loaded.mask_weights(candidate.mask)
         return self.loaded.task_weights(candidate.name)
+
+    @cached_property
+    def signatures(self) -> Signatures:
+        """Where all of them lie.
+
+        Raises:
+            BankMismatch: one has no signature.
+        """
+        if (recogniser := self.loaded.recogniser) is None or (unsigned := self.found.unsigned) is not None:
+            which = "it has no recogniser" if recogniser is None else f"{unsigned.name} has none"  # type: ignore[union-attr]
+            raise BankMismatch(
+                f"{self.loaded.bank.path}: signatures of all tasks are needed, and {which}: try `method` exhaustive"
+            )
+        return read_signatures(recogniser, self.found.signatures)
 
     @cached_property
     def mixable(self) -> Mixable:
@@ -127,7 +152,14 @@ def find_candidates(bank: Bank) -> Found:
     if len(found) < 2:
         raise BankMismatch(f"{bank.path} has {len(found)} task to choose from: inferring a task takes two or more")
     stored = tuple((*places, group) for places, group in zip(rows, groups, strict=True) if places[0])
-    return Found(tuple(found.values()), stored)
+    signatures = np.zeros((len(found), SIGNATURE_BYTES), dtype=np.uint8)
+    for places, chosen, group in stored:
+        if group.signatures is not None:
+            signatures[places] = group.signatures[chosen]
+    for place, candidate in enumerate(found.values()):
+        if candidate.mask is not None and (text := bank.read_mask_record(candidate.mask).signature) is not None:
+            signatures[place] = np.frombuffer(bytes.fromhex(text), dtype=np.uint8)
+    return Found(tuple(found.values()), stored, signatures)
 
 
 def common_granularity(granularities: set[int], channels: Sequence[int]) -> int:

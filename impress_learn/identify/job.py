@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from impress_format.bank import Bank
     from impress_learn.identify.basis_gn import BasisGN
     from impress_learn.identify.candidates import Candidate
-    from impress_learn.identify.entropy import MethodName
     from impress_learn.identify.measure import Inferred
+    from impress_learn.identify.methods import MethodName
 
 PAPER_L1 = 0.005
 """Weight of the L1 term on Split CIFAR-100 and ImageNet (ImpressLearn, App. A)."""
@@ -34,7 +34,7 @@ def evaluate_gn(
     path: Path | str,
     tasks: Sequence[str] = (),
     *,
-    method: MethodName = "exhaustive",
+    method: MethodName = "auto",
     samples: int = 128,
     groups: int = 100,
     holdout: float = 0.0,
@@ -52,7 +52,7 @@ def evaluate_gn(
 
     Raises:
         UsageError: an unknown task, numbers out of range, or images that were not held out.
-        BankMismatch: fewer than two tasks.
+        BankMismatch: fewer than two tasks, or `method` signature and a task that has none.
         DataError, FormatError, BackboneMismatch, OutOfMemory.
     """
     check_holdout(holdout)
@@ -62,7 +62,6 @@ def evaluate_gn(
     bank.complete_masks()
 
     from impress_learn.identify.candidates import Candidates, find_candidates
-    from impress_learn.identify.entropy import METHODS
     from impress_learn.identify.measure import infer_tasks
     from impress_learn.loaded import load_bank
 
@@ -76,7 +75,7 @@ def evaluate_gn(
     return list(
         infer_tasks(
             candidates,
-            METHODS[method],
+            method,
             asked,
             samples=samples,
             groups=groups,

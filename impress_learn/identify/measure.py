@@ -13,7 +13,7 @@ from impress_format.errors import UsageError
 from impress_format.weights import permutation
 from impress_learn.evaluate import MeasuredOn, measured_on
 from impress_learn.identify.candidates import Candidates
-from impress_learn.identify.entropy import Method
+from impress_learn.identify.methods import MethodName, infer_groups, settle_method
 from impress_learn.streams.images import Images
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_reference
@@ -25,18 +25,23 @@ class Inferred:
 
     Attributes:
         task, name: its reference, and what it is called among the candidates.
+        method: how tasks were inferred.
         counts: the references of the tasks that were inferred, and for how many groups each.
         accuracy: share of images with the right label under the inferred task's weights.
         known: the same under the task's own weights (GG), on the same images.
+        unknown: share of groups that were found to be of none of the tasks (`counts` and `accuracy` have them as of the
+            likeliest).
         samples: images asked.
         images: what they are.
     """
 
     task: str
     name: str
+    method: str
     counts: dict[str, int]
     accuracy: float
     known: float
+    unknown: float
     samples: int
     images: MeasuredOn
 
@@ -48,7 +53,7 @@ class Inferred:
 
 def infer_tasks(
     candidates: Candidates,
-    method: Method,
+    method: MethodName,
     asked: Sequence[int],
     *,
     samples: int,
@@ -63,23 +68,24 @@ def infer_tasks(
         UsageError: a task has fewer images than one group.
         DataError: a data set is missing.
     """
+    settled = settle_method(candidates, method)
     for index in asked:
         candidate = candidates.tasks[index]
         device = candidates.loaded.basis.device
         data = load_task(parse_reference(candidate.task), data_dir=data_dir, holdout=holdout, device=device)
         images = data.measured(holdout=holdout)
         chosen = _groups(images, candidate.task, samples, groups)
-        scores = method(
-            candidates.loaded, candidates.mixable, torch.stack([images.batch(group)[0] for group in chosen])
-        )
-        found = scores.argmax(1).tolist()
+        inferred = infer_groups(candidates, settled, torch.stack([images.batch(group)[0] for group in chosen]))
+        found = inferred.scores.argmax(1).tolist()
         counts = torch.bincount(torch.tensor(found), minlength=len(candidates)).tolist()
         yield Inferred(
             task=candidate.task,
             name=candidate.name,
+            method=settled,
             counts={one.task: count for one, count in zip(candidates.tasks, counts, strict=True) if count},
             accuracy=_accuracy(candidates, images, chosen, found),
             known=_accuracy(candidates, images, chosen, [index] * len(chosen)),
+            unknown=float(inferred.unknown.float().mean()),
             samples=samples * len(chosen),
             images=measured_on(holdout),
         )

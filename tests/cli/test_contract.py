@@ -81,6 +81,7 @@ def test_stats_has_every_key_and_counts_bytes_on_disk(impress: Impress, bank: Pa
         "tasks": sum(path.stat().st_size for path in (bank / "tasks").iterdir()),
         "manifest": (bank / "bank.json").stat().st_size,
         "backbone": 0,
+        "recogniser": (bank / "recogniser.safetensors").stat().st_size,
     }
     assert stats["bytes"] == {**on_disk, "total": sum(on_disk.values())}
     assert stats["weights"], stats["layers"] == (266_200, 3)
@@ -105,7 +106,7 @@ def test_stats_can_look_ahead_to_more_tasks(impress: Impress, bank: Path) -> Non
 def test_verify_says_ok_and_names_what_is_wrong(impress: Impress, bank: Path) -> None:
     good = impress("bank", "verify", bank, "--json")
     assert (good.code, good.json["ok"], good.json["errors"]) == (0, True, [])
-    assert good.json["checked"] == 1 + 3 + len(list((bank / "tasks").iterdir()))
+    assert good.json["checked"] == 1 + 1 + 3 + len(list((bank / "tasks").iterdir()))
     mask = bank / "masks" / "00001.safetensors"
     damaged = bytearray(mask.read_bytes())
     damaged[-5] ^= 4

@@ -12,7 +12,7 @@ def test_gn_gives_accuracy_tasks_and_what_was_taken_for_what(impress: Impress, b
     found = impress("eval", bank, "--gn", "--samples", 50, "--groups", 2, "--json").json
     tasks = {task["name"] for task in impress("task", "list", bank, "--json").json["tasks"]}
     masks = impress("bank", "show", bank, "--json").json["masks"]
-    assert (found["setting"], found["method"], found["group"], found["images"]) == ("gn", "exhaustive", 50, "test")
+    assert (found["setting"], found["method"], found["group"], found["images"]) == ("gn", "signature", 50, "test")
     assert tasks <= {row["name"] for row in found["tasks"]}
     assert len(found["tasks"]) == len(tasks) + sum(mask["task"] is not None for mask in masks)
     for row in found["tasks"]:
@@ -24,11 +24,11 @@ def test_gn_gives_accuracy_tasks_and_what_was_taken_for_what(impress: Impress, b
         assert found["mean_accuracy" if key == "accuracy" else key] == pytest.approx(mean)
 
 
-@pytest.mark.parametrize("method", ["one-shot", "binary", "gradient", "exhaustive"])
+@pytest.mark.parametrize("method", ["auto", "signature", "one-shot", "binary", "gradient", "exhaustive"])
 def test_every_method_prints_a_table(impress: Impress, bank: Path, method: str) -> None:
     done = impress("eval", bank, "rotated-digits/60", "--gn", "--method", method, "--samples", 20, "--groups", 2)
     assert done.code == 0, done.err
-    assert f"task inferred (GN, {method}) from 20 images at a time" in done.out
+    assert f"task inferred (GN, {method.replace('auto', 'signature')}) from 20 images at a time" in done.out
     assert "the right task for" in done.out
 
 

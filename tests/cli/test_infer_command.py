@@ -17,7 +17,7 @@ def picture(tmp_path: Path) -> Path:
 
 def test_json_and_table_say_the_same(impress: Impress, bank: Path, picture: Path) -> None:
     (found,) = impress("infer", bank, picture, "--task", "rotated-digits/60", "--json").json["images"]
-    assert set(found) == {"path", "task", "label", "probability"}
+    assert set(found) == {"path", "task", "nearest", "label", "probability"}
     assert (found["path"], found["task"]) == (str(picture), "rotated-digits/60")
     assert found["label"] in "0123456789"
     printed = impress("infer", bank, picture, "--task", "rotated-digits/60").out
@@ -26,10 +26,20 @@ def test_json_and_table_say_the_same(impress: Impress, bank: Path, picture: Path
 
 
 def test_the_task_is_inferred(impress: Impress, bank: Path, picture: Path) -> None:
-    for words in ((), ("--one-task",), ("--method", "one-shot")):
+    for words in ((), ("--one-task",), ("--method", "one-shot"), ("--method", "signature")):
         done = impress("infer", bank, picture, picture, *words, "--json")
         assert done.code == 0, done.err
         assert len(done.json["images"]) == 2
+
+
+def test_an_image_of_none_of_the_tasks_is_called_so(impress: Impress, bank: Path, picture: Path) -> None:
+    """A grey rectangle, and the bank's tasks are digits."""
+    (found,) = impress("infer", bank, picture, "--json").json["images"]
+    assert found["task"] is None
+    assert found["nearest"].startswith("rotated-digits/")
+    assert f"none of these (nearest: {found['nearest']})" in impress("infer", bank, picture).out
+    (guessed,) = impress("infer", bank, picture, "--method", "exhaustive", "--json").json["images"]
+    assert guessed["task"] == guessed["nearest"]
 
 
 def test_an_image_that_cannot_be_read_makes_the_status_1_at_the_end(

@@ -83,7 +83,23 @@ def test_each_type_takes_its_bytes_a_coefficient_and_is_kept(impress: Impress, b
 def test_int8_is_the_default(impress: Impress, bank: Path) -> None:
     (task,) = impress("task", "add", bank, "rotated-digits/64", "--epochs", 1, "--shots", 5, "--json").json["tasks"]
     assert open_bank(bank).read_alpha_type(task["name"]) == "int8"
+    assert task["bytes"] < 250 + 64 + 72
+
+
+def test_a_task_may_do_without_a_signature(impress: Impress, bank: Path) -> None:
+    words = ("task", "add", bank, "rotated-digits/65", "--epochs", 1, "--shots", 5, "--no-signature", "--json")
+    (task,) = impress(*words).json["tasks"]
+    assert open_bank(bank).read_signature(task["name"]) is None
     assert task["bytes"] < 250
+    (again,) = impress(*words).json["tasks"]
+    assert again["seconds"] == 0
+    refused = impress("task", "add", bank, "rotated-digits/65", "--epochs", 1, "--shots", 5)
+    assert (refused.code, "made with other settings" in refused.err) == (2, True)
+    done = impress("eval", bank, "--gn", "--samples", 20, "--groups", 1, "--json").json
+    assert done["method"] == "exhaustive"  # where one has none, auto tries all tasks out
+    told = impress("eval", bank, "--gn", "--samples", 20, "--groups", 1, "--method", "signature")
+    assert told.code != 0
+    assert "rotated-digits-65 has none" in told.err
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,10 @@ import numpy as np
 
 from impress_format.bank import Bank
 from impress_format.create import write_plan
+from impress_format.recogniser_file import StoredRecogniser
 from impress_format.records import (
+    SIGNATURE_BYTES,
+    TAG_BYTES,
     BackboneSpec,
     BankManifest,
     LayerSpec,
@@ -53,11 +56,15 @@ PLANS = (
 )
 
 
-def manifest(seed: int = 0, plans: tuple[MaskPlan, ...] = PLANS, *, calibration: bool = False) -> BankManifest:
-    return plan_of(spec(seed), plans, calibration=calibration)
+def manifest(
+    seed: int = 0, plans: tuple[MaskPlan, ...] = PLANS, *, calibration: bool = False, recogniser: bool = False
+) -> BankManifest:
+    return plan_of(spec(seed), plans, calibration=calibration, recogniser=recogniser)
 
 
-def plan_of(spec: BackboneSpec, plans: tuple[MaskPlan, ...], *, calibration: bool = False) -> BankManifest:
+def plan_of(
+    spec: BackboneSpec, plans: tuple[MaskPlan, ...], *, calibration: bool = False, recogniser: bool = False
+) -> BankManifest:
     """The manifest of a bank over this backbone."""
     channels, height, width = spec.input_shape
     return BankManifest(
@@ -75,7 +82,28 @@ def plan_of(spec: BackboneSpec, plans: tuple[MaskPlan, ...], *, calibration: boo
         backbone=spec,
         masks=plans,
         calibration=calibration,
+        recogniser=recogniser,
     )
+
+
+def some_recogniser() -> StoredRecogniser:
+    """For inputs of seven values: two hidden units, one position."""
+    return StoredRecogniser(
+        center=np.linspace(-1, 1, 7).astype(np.float16),
+        scale=np.linspace(0.5, 2, 7).astype(np.float16),
+        hidden=np.arange(-7, 7, dtype=np.int8).reshape(7, 2),
+        hidden_step=np.array([0.5, 0.25], dtype=np.float32),
+        hidden_bias=np.array([0.125, -1.0], dtype=np.float32),
+        output=np.array([[1.0], [-2.0]], dtype=np.float32),
+        output_bias=np.array([0.5], dtype=np.float32),
+        between=np.array([3.0], dtype=np.float32),
+        sign_weight=0.25,
+    )
+
+
+def signature(bank: Bank, fill: int = 7) -> bytes:
+    """One that this bank's recogniser might have made."""
+    return bank.recogniser_tag + bytes([fill] * (SIGNATURE_BYTES - TAG_BYTES))
 
 
 def mask(seed: int) -> dict[str, np.ndarray]:
@@ -95,13 +123,21 @@ def task_record(bank: Bank, name: str, task: str, masks: int = 2) -> TaskRecord:
     return TaskRecord(name=name, task=task, basis=basis, accuracy=0.9, train_accuracy=0.95, fit=fit)
 
 
-def make(path: Path, seed: int = 0, *, calibration: bool = False) -> Bank:
-    """Three masks, and two tasks over the first two of them; with calibration images if asked."""
-    bank = write_plan(path, manifest(seed, calibration=calibration))
+def make(path: Path, seed: int = 0, *, calibration: bool = False, recogniser: bool = False) -> Bank:
+    """Three masks, and two tasks over the first two of them; if asked, with calibration images, and with a recogniser
+    and signatures of masks and tasks.
+    """
+    bank = write_plan(path, manifest(seed, calibration=calibration, recogniser=recogniser))
+    if recogniser:
+        bank.write_recogniser(some_recogniser())
+    signed = signature(bank) if recogniser else None
     if calibration:
         bank.write_calibration(PIXELS, [0.25], [0.5])
     for index in range(len(PLANS)):
-        bank.write_mask(index, mask(index), None if PLANS[index].kind == "random" else 0.75 + index / 10)
-    bank.write_task(task_record(bank, "one", "rotated-digits/1"), ALPHA)
-    bank.write_task(task_record(bank, "two", "rotated-digits/2"), -ALPHA)
+        if PLANS[index].kind == "random":
+            bank.write_mask(index, mask(index), None)
+        else:
+            bank.write_mask(index, mask(index), 0.75 + index / 10, signed)
+    bank.write_task(task_record(bank, "one", "rotated-digits/1"), ALPHA, signed)
+    bank.write_task(task_record(bank, "two", "rotated-digits/2"), -ALPHA, signed)
     return bank

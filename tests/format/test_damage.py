@@ -14,7 +14,13 @@ from hypothesis import strategies as st
 from impress_format import ImpressError, verify_bank
 from impress_format.create import write_plan
 
-FILES = ("bank.json", "masks/00000.safetensors", "tasks/one.safetensors", "calibration.safetensors")
+FILES = (
+    "bank.json",
+    "masks/00000.safetensors",
+    "tasks/one.safetensors",
+    "calibration.safetensors",
+    "recogniser.safetensors",
+)
 GOLDEN = Path(__file__).parents[1] / "golden" / "v1" / "digits.impress"
 GOLDEN_FILES = sorted(path.relative_to(GOLDEN).as_posix() for path in GOLDEN.rglob("*") if path.is_file())
 
@@ -30,10 +36,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def one_of_each(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bank with one file of each kind, so that verifying it 40,000 times takes seconds."""
     path = tmp_path_factory.mktemp("damage") / "a.impress"
-    bank = write_plan(path, small_bank.manifest(plans=small_bank.PLANS[:1], calibration=True))
+    bank = write_plan(path, small_bank.manifest(plans=small_bank.PLANS[:1], calibration=True, recogniser=True))
     bank.write_calibration(small_bank.PIXELS, [0.25], [0.5])
-    bank.write_mask(0, small_bank.mask(0), 0.75)
-    bank.write_task(small_bank.task_record(bank, "one", "rotated-digits/1", masks=1), small_bank.ALPHA[:1])
+    bank.write_recogniser(small_bank.some_recogniser())
+    signature = small_bank.signature(bank)
+    bank.write_mask(0, small_bank.mask(0), 0.75, signature)
+    bank.write_task(small_bank.task_record(bank, "one", "rotated-digits/1", masks=1), small_bank.ALPHA[:1], signature)
     assert verify_bank(path).ok
     return path
 

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import small_bank
 import zstandard
+from safetensors.numpy import load
 
 from impress_format import open_bank, verify_bank
 from impress_format.bank import Bank
@@ -37,7 +38,7 @@ CHECKSUM_IN_TEXT = rb'"impress":"[\"'
 
 @pytest.fixture
 def bank(tmp_path: Path) -> Bank:
-    return small_bank.make(tmp_path / "a.impress", calibration=True)
+    return small_bank.make(tmp_path / "a.impress", calibration=True, recogniser=True)
 
 
 def with_checksum(content: bytes, start: int) -> bytes:
@@ -115,14 +116,24 @@ def masks_with(frame: np.ndarray) -> Callable[[bytes], bytes]:
     return tensors_with({"a.weight": frame, "b.weight": other})
 
 
+def recogniser_with(**tensors: np.ndarray | None) -> Callable[[bytes], bytes]:
+    """A recogniser file with some of its tensors replaced, or left out."""
+
+    def change(content: bytes) -> bytes:
+        kept = {name: array for name, array in (load(content) | tensors).items() if array is not None}
+        return tensors_with(dict(sorted(kept.items(), key=lambda item: -item[1].itemsize)))(content)
+
+    return change
+
+
+SIGNATURE = np.arange(64, dtype=np.uint8)
 PLAIN = bytes(5 + 7) + pack_bits(small_bank.mask(0)["a.weight"])
 PADDED = PLAIN[:-1] + bytes([PLAIN[-1] | 0x80])
 ALPHA = '"alpha":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]}'
 OFFSETS, SHAPE, FIT = '"data_offsets":[0,16]', '"shape":[2,2]', "[3,0.03]"
 
-MANIFEST, MASK, TASK, CALIBRATION = (
-    "bank.json", "masks/00000.safetensors", "tasks/one.safetensors", "calibration.safetensors",
-)  # fmt: skip
+MANIFEST, MASK, TASK = "bank.json", "masks/00000.safetensors", "tasks/one.safetensors"
+CALIBRATION, RECOGNISER = "calibration.safetensors", "recogniser.safetensors"
 
 HOSTILE: list[tuple[str, str, Callable[[bytes], bytes], str]] = [
     # JSON that two readers may read differently, or that takes more than it seems
@@ -179,7 +190,7 @@ HOSTILE: list[tuple[str, str, Callable[[bytes], bytes], str]] = [
     ("a record key twice", MASK, record_with('"index":0', '"index":0,"index":0'), "'index' twice"),
     ("a field twice within", MASK, record_with('"epochs":1', '"epochs":1,"epochs":4'), "'epochs' twice"),
     ("a hole before", TASK, header_with(OFFSETS, '"data_offsets":[4,20]', tail=bytes(4)), "starts at byte 4"),
-    ("bytes left over", TASK, header_with(ALPHA, ALPHA, tail=b"\0"), "17 bytes"),
+    ("bytes left over", TASK, header_with(ALPHA, ALPHA, tail=b"\0"), "81 bytes"),
     ("an overlap", TASK, header_with(ALPHA, f"{ALPHA},{ALPHA.replace('alpha', 'beta')}"), "overlap"),
     ("offsets beyond the end", TASK, header_with(OFFSETS, '"data_offsets":[0,32]'), "takes 32 bytes"),
     ("offsets that fall", TASK, header_with(OFFSETS, '"data_offsets":[16,0]'), "starts at byte 16"),
@@ -237,6 +248,33 @@ HOSTILE: list[tuple[str, str, Callable[[bytes], bytes], str]] = [
     ("too few layers of ones", MASK, record_with('"ones":[7,3]', '"ones":[7]'), "ones"),
     ("another index", MASK, record_with('"index":0', '"index":1'), "planned"),
     ("bits that are no digest", MASK, record_with('"bits":"', '"bits":"x'), "bits"),
+    ("a signature that is too short", MASK, record_with('"signature":"', '"signature":"00'), "signature"),
+    # signatures and the recogniser
+    ("a short signature", TASK, tensors_with({"alpha": small_bank.ALPHA, "signature": SIGNATURE[:-1]}), "64 bytes"),
+    ("two of them", TASK, tensors_with({"alpha": small_bank.ALPHA, "signature": SIGNATURE[None]}), "64 bytes"),
+    (
+        "one of floats",
+        TASK,
+        tensors_with({"signature": np.ones(64, np.float32), "alpha": small_bank.ALPHA}),
+        "64 bytes",
+    ),
+    ("one of another bank", TASK, tensors_with({"alpha": small_bank.ALPHA, "signature": SIGNATURE}), "recogniser"),
+    ("a signature alone", TASK, tensors_with({"signature": SIGNATURE}), "expected alpha"),
+    ("an unknown part", TASK, tensors_with({"alpha": small_bank.ALPHA, "head": SIGNATURE}), "holds ['alpha', 'head']"),
+    ("a weight above 1", RECOGNISER, record_with('"sign_weight":0.25', '"sign_weight":1.5'), "sign_weight"),
+    ("another backbone", RECOGNISER, record_with('"backbone":"', '"backbone":"0'), "backbone"),
+    ("version 1", RECOGNISER, record_with('"format_version":2', '"format_version":1'), "format_version"),
+    ("nothing", RECOGNISER, recogniser_with(center=None), "center float16 (7,), hidden"),
+    ("other features", RECOGNISER, recogniser_with(center=np.ones(8, np.float16)), "center float16 (8,)"),
+    ("other types", RECOGNISER, recogniser_with(between=np.ones(1, np.float16)), "between float16"),
+    ("a scale of 0", RECOGNISER, recogniser_with(scale=np.zeros(7, np.float16)), "scale holds"),
+    ("no number", RECOGNISER, recogniser_with(output=np.full((2, 1), np.nan, np.float32)), "output holds"),
+    ("no variance", RECOGNISER, recogniser_with(between=np.zeros(1, np.float32)), "between holds"),
+    ("a weight of -8", RECOGNISER, recogniser_with(hidden=np.zeros((7, 1), np.uint8)), "holds -8"),
+    ("half a network", RECOGNISER, recogniser_with(output_bias=None), "expected between"),
+    ("no position", RECOGNISER, recogniser_with(between=None), "0 positions"),
+    ("too many positions", RECOGNISER, recogniser_with(between=np.ones(25, np.float32)), "25 positions"),
+    ("an odd one", RECOGNISER, recogniser_with(hidden_bias=np.ones(3, np.float32)), "3 hidden units"),
     # calibration
     ("another number of axes", CALIBRATION, tensors_with({"pixels": np.zeros((4, 7), np.uint8)}), "pixels"),
     ("other sides", CALIBRATION, tensors_with({"pixels": np.zeros((4, 1, 7, 1), np.uint8)}), "pixels"),

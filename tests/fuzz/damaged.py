@@ -25,6 +25,7 @@ from impress_format.limits import MAX_PACKED, MAX_WEIGHTS
 from impress_format.pack_check import check_pack
 from impress_format.pack_file import open_pack
 from impress_format.pack_tasks import pack_tasks
+from impress_format.records import TAG_BYTES
 from impress_format.verify import verify_bank
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -33,6 +34,7 @@ FILES = {
     "mask": "masks/00000.safetensors",
     "task": "tasks/one.safetensors",
     "calibration": "calibration.safetensors",
+    "recogniser": "recogniser.safetensors",
     "pack": "packs/*.safetensors",
 }
 KINDS = (*FILES, "frame")
@@ -105,7 +107,7 @@ class Target:
             assert np.isfinite(alpha).all()
         elif self.kind == "pack":
             with contextlib.suppress(ImpressError):
-                check_pack(open_pack(path), bank.manifest, bank.basis_digest, seen={}, hidden=())
+                check_pack(open_pack(path), bank.manifest, bank.ties, seen={}, hidden=())
             with contextlib.suppress(ImpressError):
                 assert len(bank.outline_tasks()) <= MAX_PACKED
             for name in bank.task_names():
@@ -113,6 +115,10 @@ class Target:
                 record, alpha = bank.read_task(name)
                 assert record.name == name
                 assert np.isfinite(alpha).all()
+        elif self.kind == "recogniser":
+            _, recogniser = bank.read_recogniser()
+            assert len(recogniser.center) == 7
+            assert len(bank.recogniser_tag) == TAG_BYTES
         elif self.kind == "calibration":
             _, pixels = bank.read_calibration()
             assert pixels.shape[1:] == bank.backbone.input_shape
@@ -124,7 +130,7 @@ class Target:
 
 def make(folder: Path, kind: str) -> Target:
     """A bank in `folder` whose file of `kind` inputs will replace."""
-    bank = small_bank.make(folder, calibration=True)
+    bank = small_bank.make(folder, calibration=True, recogniser=True)
     if kind == "pack":
         pack_tasks(bank)
         (path,) = (folder / "packs").iterdir()

@@ -1,6 +1,8 @@
 """Coverage-guided fuzzing of what reads banks (`make fuzz`; Linux, the extra `fuzz`).
 
-    python tests/fuzz/fuzz.py KIND [libFuzzer options]       KIND: manifest, mask, task, calibration, pack, frame
+    python tests/fuzz/fuzz.py KIND [libFuzzer options]
+
+KIND: manifest, mask, task, calibration, recogniser, pack, frame
 
 Anything but this project's own errors, more than 5 s for an input or more than 256 MiB in all ends the run, and the
 input is left in build/fuzz/.

@@ -62,7 +62,7 @@ def planned(
         random_masks=random_masks,
         density=0.1,
     )
-    planned = plan_bank(backbone.spec, plans, DIGITS, seed=0, calibration=backbone.has_batch_norm)
+    planned = plan_bank(backbone.spec, plans, DIGITS, seed=0, calibration=backbone.has_batch_norm, recogniser=False)
     return write_plan(path, planned)
 
 

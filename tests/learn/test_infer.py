@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from impress_format import Bank, open_bank
 from impress_format.errors import BankMismatch, DataError, TaskNotFound, UsageError
 from impress_format.records import Preprocess
 from impress_learn.fits import MaskFit, TaskFit
-from impress_learn.infer import Answer, infer
+from impress_learn.infer import infer
 from impress_learn.jobs import add_tasks, create_bank
 from impress_learn.loaded import load_bank
 from impress_learn.pictures import read_picture
@@ -139,7 +140,7 @@ def test_one_image_may_come_on_standard_input(bank: Bank, pictures: Path) -> Non
     content = (pictures / "20" / "05.png").read_bytes()
     (answer,) = infer(bank.path, ["-"], task="rotated-digits-20", stdin=lambda: content).answers
     expected = infer(bank.path, [pictures / "20" / "05.png"], task="rotated-digits-20").answers[0]
-    assert answer == Answer(path="-", task=expected.task, label=expected.label, probability=expected.probability)
+    assert answer == replace(expected, path="-")
 
 
 def test_what_does_not_fit_is_refused(bank: Bank, pictures: Path, tmp_path: Path) -> None:

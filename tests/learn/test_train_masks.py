@@ -37,7 +37,7 @@ def bank_at(path: Path, backbone: Backbone, *texts: str, random_masks: int = 0, 
         random_masks=random_masks,
         density=0.1,
     )
-    planned = plan_bank(backbone.spec, plans, DIGITS, seed=0, calibration=backbone.has_batch_norm)
+    planned = plan_bank(backbone.spec, plans, DIGITS, seed=0, calibration=backbone.has_batch_norm, recogniser=False)
     return write_plan(path, planned)
 
 

@@ -1,0 +1,194 @@
+"""64 bytes that tell the images of one task from those of others (docs/format.md, Signatures; docs/method.md).
+
+A signature is the mean over a task's training images of where the recogniser places them: positions, a byte each, and
+of projections on random directions the signs. Beside them stand five sizes, a byte each: how large the projections'
+means are, and for positions and for projections how far single images spread, and how much they differ in their
+distance.
+Images asked about are compared by how likely their mean is under each task, not rounded.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from impress_format.recogniser_file import HEAD_BYTES
+from impress_format.records import TAG_BYTES
+from impress_learn.identify.recogniser import Recogniser
+from impress_learn.streams.images import Images
+
+_RANGE = 4.0
+"""Deviations between tasks that the byte of a position spans to either side."""
+_UNIT, _ZERO = 8, 128
+"""A size byte b stands for 2^((b - 128) / 8)."""
+_SIGN_MEAN = math.sqrt(2 / math.pi)
+"""Mean size of a standard normal variable: what its sign is worth."""
+_SIGN_SPREAD = 1 - 2 / math.pi
+"""Its variance when the sign is known."""
+DRIFT = 0.02
+"""Of the variance of single images, how far the mean of any number of images may lie from the signature: other writers,
+other light. Chosen on held-out MNIST, as the next two (docs/results.md, Which task)."""
+SLACK = 0.15
+"""How much further than a task's training images its other images may lie, of their mean squared distance."""
+DEVIATIONS = 3.5
+"""Of squared distances, beyond which images are of none of these tasks."""
+_MOST_IMAGES = 4096
+_AT_ONCE = 1024
+_MOST_SCORES = 1 << 24
+"""Signs in memory at once, as floats: 64 MiB."""
+
+
+@dataclass(frozen=True, eq=False)
+class Signatures:
+    """Where T tasks lie, from their signatures.
+
+    Attributes:
+        positions: (T, m).
+        spread: (T,), variance of single images in each position.
+        signs: uint8 (T, ceil(signs / 8)), as they are stored.
+        gain: (T,), size of the projections that the signs are of.
+        sign_spread: (T,), variance of single images in each projection.
+        varies: (T, 2), deviation of single images' squared distances in positions and in projections, which are 1 on
+            average.
+    """
+
+    positions: Tensor
+    spread: Tensor
+    signs: npt.NDArray[np.uint8]
+    gain: Tensor
+    sign_spread: Tensor
+    varies: Tensor
+
+    def __len__(self) -> int:
+        return len(self.gain)
+
+
+@dataclass(frozen=True, eq=False)
+class Recognised:
+    """What g groups of images are likely to be.
+
+    Attributes:
+        scores: (g, T), log-likelihood of each task; the largest for the likeliest.
+        unknown: bool (g,), whether the images lie further from that task than its own do: none of these.
+    """
+
+    scores: Tensor
+    unknown: Tensor
+
+
+def sign_task(recogniser: Recogniser, images: Images) -> bytes:
+    """The signature of a task from these training images (`signing_images`)."""
+    chosen = torch.linspace(0, len(images) - 1, min(len(images), _MOST_IMAGES)).long().to(images.device)
+    placed = [recogniser.place(images.batch(part)[0].to(recogniser.device)) for part in chosen.split(_AT_ONCE)]
+    positions = torch.cat([one for one, _ in placed])
+    projections = torch.cat([one for _, one in placed])
+    step = _position_step(recogniser)
+    levels = (positions.mean(0) / step).round().clamp(-127, 127)
+    mean = projections.mean(0)
+    few = max(len(positions) - 1, 1)
+    sizes = [
+        mean.square().mean().sqrt(),
+        (positions - positions.mean(0)).square().sum(0).mean() / few if len(levels) else torch.ones(()),
+        (projections - mean).square().sum(0).mean() / few,
+    ]
+    head = recogniser.tag + bytes(_size_byte(float(size)) for size in sizes)
+    signs = np.packbits((mean > 0).cpu().numpy(), bitorder="little").tobytes()
+    body = levels.to(torch.int8).cpu().numpy().tobytes() + signs
+    # The last two are measured by the others as they will be read.
+    itself = read_signatures(recogniser, np.frombuffer(head + bytes([_ZERO] * 2) + body, dtype=np.uint8)[np.newaxis])
+    varies = _distances(itself, 0, positions, projections, 1.0).std(0, correction=0)
+    return head + bytes(_size_byte(float(size)) for size in varies) + body
+
+
+def read_signatures(recogniser: Recogniser, signatures: npt.NDArray[np.uint8]) -> Signatures:
+    """What T signatures say, uint8 (T, 64)."""
+    start = HEAD_BYTES + len(recogniser.between)
+    sizes = torch.from_numpy(signatures[:, TAG_BYTES:HEAD_BYTES].astype(np.float32)).to(recogniser.device)
+    gain, spread, sign_spread, *varies = torch.exp2((sizes - _ZERO) / _UNIT).unbind(1)
+    levels = np.ascontiguousarray(signatures[:, HEAD_BYTES:start]).view(np.int8).astype(np.float32)
+    return Signatures(
+        positions=torch.from_numpy(levels).to(recogniser.device) * _position_step(recogniser),
+        spread=spread,
+        signs=np.ascontiguousarray(signatures[:, start:]),
+        gain=gain,
+        sign_spread=sign_spread,
+        varies=torch.stack(varies, dim=1),
+    )
+
+
+def recognise(recogniser: Recogniser, tasks: Signatures, groups: Tensor) -> Recognised:
+    """Compare groups of images with T tasks: one pass of the recogniser and one product, whatever T is.
+
+    Args:
+        groups: normalised (g, n, *input_shape), the n images of a group of one task.
+    """
+    count, images = groups.shape[:2]
+    placed = [recogniser.place(part) for part in groups.flatten(0, 1).split(_AT_ONCE)]
+    positions = torch.cat([one for one, _ in placed]).reshape(count, images, -1)
+    projections = torch.cat([one for _, one in placed]).reshape(count, images, -1)
+    scores = _log_likelihoods(recogniser, tasks, positions.mean(1), projections.mean(1), images)
+    found = scores.argmax(1).tolist()
+    unknown = [_is_unknown(tasks, task, positions[group], projections[group]) for group, task in enumerate(found)]
+    return Recognised(scores, torch.tensor(unknown, device=scores.device))
+
+
+def _log_likelihoods(
+    recogniser: Recogniser, tasks: Signatures, positions: Tensor, projections: Tensor, images: int
+) -> Tensor:
+    """Log-likelihoods (g, T) of mean positions (g, m) and mean projections (g, signs) over so many images."""
+    m, signs = positions.shape[1], projections.shape[1]
+    noise = tasks.spread / images
+    likelihood = -0.5 * (_squared_distances(positions, tasks.positions) / noise + m * noise.log())
+    # A sign stands for a normal variable of the task's gain: its mean size, and its variance.
+    size, noise = _SIGN_MEAN * tasks.gain, tasks.sign_spread / images + _SIGN_SPREAD * tasks.gain.square()
+    at_once = max(1, _MOST_SCORES // signs)
+    parts = (_unpacked(tasks.signs[at : at + at_once], signs) for at in range(0, len(tasks), at_once))
+    products = torch.cat([projections @ part.to(projections.device).T for part in parts], dim=1)
+    distance = projections.square().sum(1, keepdim=True) - 2 * size * products + signs * size.square()
+    return likelihood - 0.5 * recogniser.sign_weight * (distance / noise + signs * noise.log())
+
+
+def _is_unknown(tasks: Signatures, task: int, positions: Tensor, projections: Tensor) -> bool:
+    """Whether the images of a group, or their mean, lie further from a task than its own images do."""
+    images = len(positions)
+    single = _distances(tasks, task, positions, projections, 1.0).mean(0)
+    mean = _distances(tasks, task, positions.mean(0)[None], projections.mean(0)[None], 1 / images + DRIFT)[0]
+    limit = DEVIATIONS * tasks.varies[task]
+    return bool((single > 1 + SLACK + limit / math.sqrt(images)).any() or (mean > 1 + SLACK + limit).any())
+
+
+def _distances(tasks: Signatures, task: int, positions: Tensor, projections: Tensor, share: float) -> Tensor:
+    """Squared distances (n, 2) of points from one task in positions and in projections: 1 on average for its own.
+
+    Args:
+        share: of the variance of single images, what the points' is.
+    """
+    signs = projections.shape[1]
+    size = _SIGN_MEAN * tasks.gain[task]
+    noise = tasks.sign_spread[task] * share + _SIGN_SPREAD * tasks.gain[task].square()
+    row = _unpacked(tasks.signs[task : task + 1], signs)[0].to(projections.device)
+    near = (positions - tasks.positions[task]).square().sum(1) / (tasks.spread[task] * share)
+    far = (projections - row * size).square().sum(1) / noise
+    return torch.stack([near / max(positions.shape[1], 1), far / signs], dim=1)
+
+
+def _squared_distances(points: Tensor, others: Tensor) -> Tensor:
+    return points.square().sum(1, keepdim=True) - 2 * points @ others.T + others.square().sum(1)
+
+
+def _unpacked(signs: npt.NDArray[np.uint8], count: int) -> Tensor:
+    """Signs as 1 and -1."""
+    return torch.from_numpy(np.unpackbits(signs, axis=1, count=count, bitorder="little")).float() * 2 - 1
+
+
+def _position_step(recogniser: Recogniser) -> Tensor:
+    return recogniser.between.sqrt() * (_RANGE / 127)
+
+
+def _size_byte(size: float) -> int:
+    return min(max(round(_UNIT * math.log2(max(size, 1e-30))) + _ZERO, 0), 255)

@@ -1,0 +1,265 @@
+"""Signatures: 64 bytes that tell images of one task from those of others, held to docs/format.md in plain NumPy."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from impress_format.recogniser_file import StoredRecogniser
+from impress_format.weights import random_words
+from impress_learn.identify.recogniser import (
+    Recogniser,
+    learning_images,
+    make_recogniser,
+    signing_images,
+    train_recogniser,
+)
+from impress_learn.identify.signature import Signatures, read_signatures, recognise, sign_task
+from impress_learn.streams.images import Images, ImagesInMemory
+from impress_learn.streams.load import load_task
+from impress_learn.streams.reference import parse_reference
+
+BASIS = [f"rotated-digits/{angle}" for angle in range(0, 360, 45)]
+KNOWN = [f"rotated-digits/{angle}" for angle in range(20, 200, 45)]
+SHAPE = (1, 28, 28)
+TAG = b"\x12\x34"
+
+
+def images_of(task: str, *, test: bool = False) -> Images:
+    data = load_task(parse_reference(task), data_dir=None)
+    return data.test if test else data.train
+
+
+def signing_part(task: str) -> Images:
+    train = images_of(task)
+    return train.subset(signing_images(len(train)))
+
+
+def parts(tasks: list[str]) -> tuple[list[Images], list[Images]]:
+    trains = [images_of(task) for task in tasks]
+    count = len(trains[0])
+    return (
+        [train.subset(learning_images(count, len(tasks))) for train in trains],
+        [train.subset(signing_images(count)) for train in trains],
+    )
+
+
+@pytest.fixture(scope="module")
+def stored() -> StoredRecogniser:
+    return train_recogniser(*parts(BASIS), SHAPE, seed=3)
+
+
+@pytest.fixture(scope="module")
+def recogniser(stored: StoredRecogniser) -> Recogniser:
+    return make_recogniser(stored, TAG, SHAPE, torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def signatures(recogniser: Recogniser) -> np.ndarray:
+    rows = [sign_task(recogniser, signing_part(task)) for task in KNOWN]
+    return np.frombuffer(b"".join(rows), dtype=np.uint8).reshape(-1, 64)
+
+
+@pytest.fixture(scope="module")
+def known(recogniser: Recogniser, signatures: np.ndarray) -> Signatures:
+    return read_signatures(recogniser, signatures)
+
+
+def groups_of(task: str, size: int, *, test: bool = True) -> Tensor:
+    images = images_of(task, test=test).batch(slice(None))[0]
+    return images[: len(images) // size * size].reshape(-1, size, *SHAPE)
+
+
+# What docs/format.md says, without torch.
+
+
+def places_by_the_format(stored: StoredRecogniser, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Positions and projections of images (n, D)."""
+    x = (images.astype(np.float64) - stored.center) / stored.scale
+    hidden = stored.hidden * stored.hidden_step.astype(np.float64)
+    positions = np.maximum(x @ hidden + stored.hidden_bias, 0) @ stored.output + stored.output_bias
+    count, signs = images.shape[1], 8 * (57 - len(stored.between))
+    words = random_words(0, "recogniser", -(-count * signs // 64)).astype("<u8")
+    bits = np.unpackbits(words.view(np.uint8), bitorder="little")[: count * signs].reshape(count, signs)
+    return positions, x @ (bits * 2.0 - 1.0) / math.sqrt(count)
+
+
+def distances_by_the_format(
+    stored: StoredRecogniser, signature: bytes, positions: np.ndarray, projections: np.ndarray, share: float
+) -> tuple[np.ndarray, np.ndarray]:
+    m = len(stored.between)
+    gain, spread, sign_spread, _, _ = (2.0 ** ((byte - 128) / 8) for byte in signature[2:7])
+    levels = np.frombuffer(signature[7 : 7 + m], dtype=np.int8).astype(np.float64)
+    place = levels * 4 * np.sqrt(stored.between) / 127
+    signs = np.unpackbits(np.frombuffer(signature[7 + m :], dtype=np.uint8), bitorder="little") * 2.0 - 1.0
+    near = ((positions - place) ** 2).sum(1) / (m * spread * share)
+    noise = sign_spread * share + gain**2 * (1 - 2 / math.pi)
+    far = ((projections - signs * gain * math.sqrt(2 / math.pi)) ** 2).sum(1) / (len(signs) * noise)
+    return near, far
+
+
+def test_images_lie_where_the_format_says(stored: StoredRecogniser, recogniser: Recogniser) -> None:
+    images = images_of("rotated-digits/33", test=True).batch(slice(0, 20))[0]
+    positions, projections = recogniser.place(images)
+    expected = places_by_the_format(stored, images.flatten(1).numpy())
+    np.testing.assert_allclose(positions, expected[0], rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(projections, expected[1], rtol=1e-3, atol=1e-3)
+
+
+def test_a_signature_holds_what_the_format_says(
+    stored: StoredRecogniser, recogniser: Recogniser, signatures: np.ndarray
+) -> None:
+    images = signing_part(KNOWN[0]).batch(slice(None))[0].flatten(1).numpy()
+    positions, projections = places_by_the_format(stored, images)
+    signature, m = signatures[0].tobytes(), len(stored.between)
+    assert signature[:2] == TAG
+    levels = np.rint(positions.mean(0) / (4 * np.sqrt(stored.between) / 127))
+    assert np.abs(np.frombuffer(signature[7 : 7 + m], dtype=np.int8) - np.clip(levels, -127, 127)).max() <= 1
+    mean = projections.mean(0)
+    signs = np.unpackbits(np.frombuffer(signature[7 + m :], dtype=np.uint8), bitorder="little")
+    assert (signs == (mean > 0))[np.abs(mean) > 1e-3].all()
+    near, far = distances_by_the_format(stored, signature, positions, projections, 1.0)
+    sizes = [
+        math.sqrt((mean**2).mean()),
+        positions.var(0, ddof=1).mean(),
+        projections.var(0, ddof=1).mean(),
+        near.std(),
+        far.std(),
+    ]
+    expected = [round(8 * math.log2(size)) + 128 for size in sizes]
+    assert np.abs(np.frombuffer(signature[2:7], dtype=np.uint8) - np.array(expected)).max() <= 1
+    # Of its own images a task is as far as the definition of the distances says: 1 on average.
+    assert near.mean() == pytest.approx(1.0, abs=0.1)
+    assert far.mean() == pytest.approx(1.0, abs=0.1)
+
+
+def test_scores_are_gaussian_log_likelihoods(
+    stored: StoredRecogniser, recogniser: Recogniser, signatures: np.ndarray, known: Signatures
+) -> None:
+    groups = groups_of("rotated-digits/70", 5)[:4]
+    found = recognise(recogniser, known, groups).scores
+    flat = places_by_the_format(stored, groups.reshape(20, -1).numpy())
+    positions, projections = (one.reshape(4, 5, -1).mean(1) for one in flat)
+    m, signs = positions.shape[1], projections.shape[1]
+    for task, row in enumerate(signatures):
+        near, far = distances_by_the_format(stored, row.tobytes(), positions, projections, 1 / 5)
+        gain, spread, sign_spread, _, _ = (2.0 ** ((float(byte) - 128) / 8) for byte in row[2:7])
+        noise = sign_spread / 5 + gain**2 * (1 - 2 / math.pi)
+        expected = -0.5 * m * (near + math.log(spread / 5))
+        expected -= 0.5 * stored.sign_weight * signs * (far + math.log(noise))
+        np.testing.assert_allclose(found[:, task], expected, rtol=1e-3, atol=0.05)
+
+
+@pytest.mark.parametrize(("size", "least"), [(1, 0.6), (4, 0.9), (16, 1.0)])
+def test_images_of_other_writers_are_recognised(
+    recogniser: Recogniser, known: Signatures, size: int, least: float
+) -> None:
+    right = [
+        float((recognise(recogniser, known, groups_of(task, size)).scores.argmax(1) == place).float().mean())
+        for place, task in enumerate(KNOWN)
+    ]
+    assert sum(right) / len(right) >= least
+
+
+def test_images_of_none_of_the_tasks_are_called_so(recogniser: Recogniser, signatures: np.ndarray) -> None:
+    known = read_signatures(recogniser, signatures[:3])
+
+    def called(task: str, size: int) -> float:
+        return float(recognise(recogniser, known, groups_of(task, size)).unknown.float().mean())
+
+    for size in (1, 16):
+        assert sum(called(task, size) for task in KNOWN[:3]) / 3 <= 0.05
+    assert called(KNOWN[3], 16) == 1.0  # like these, but not stored
+    assert called("permuted-digits/1", 1) >= 0.95  # unlike all
+
+
+def test_a_group_is_compared_as_a_whole_in_whatever_order(recogniser: Recogniser, known: Signatures) -> None:
+    groups = groups_of("rotated-digits/110", 8)
+    found = recognise(recogniser, known, groups)
+    again = recognise(recogniser, known, groups.flip(1))
+    assert torch.allclose(found.scores, again.scores, rtol=1e-4, atol=1e-2)
+    alone = recognise(recogniser, known, groups[3:4])
+    assert torch.allclose(found.scores[3:4], alone.scores, rtol=1e-4, atol=1e-2)
+    assert bool(found.unknown[3]) == bool(alone.unknown[0])
+
+
+def test_scores_do_not_depend_on_what_other_tasks_there_are(
+    monkeypatch: pytest.MonkeyPatch, recogniser: Recogniser, signatures: np.ndarray, known: Signatures
+) -> None:
+    groups = groups_of("rotated-digits/70", 4)[:9]
+    many = read_signatures(recogniser, np.concatenate([signatures] * 5))
+    monkeypatch.setattr("impress_learn.identify.signature._MOST_SCORES", 3000)  # a few tasks at a time
+    assert torch.allclose(
+        recognise(recogniser, many, groups).scores,
+        recognise(recogniser, known, groups).scores.repeat(1, 5),
+        rtol=1e-4,
+        atol=1e-2,
+    )
+
+
+def test_images_are_signed_that_no_recogniser_learned_from() -> None:
+    for images in (1000, 1297, 60_000):
+        signing, learning = signing_images(images), learning_images(images, 10)
+        assert not set(signing.tolist()) & set(learning.tolist())
+        assert len(signing) == images // 5
+    assert len(learning_images(60_000, 64)) == (1 << 18) // 64
+    assert signing_images(50).tolist() == list(range(50))  # few: of so few a fifth would say little
+
+
+def test_one_task_has_signs_only_and_tells_unlike_tasks_apart() -> None:
+    alone = make_recogniser(train_recogniser(*parts(BASIS[:1]), SHAPE, seed=0), TAG, SHAPE, torch.device("cpu"))
+    assert alone.between.numel() == 0
+    tasks = ["permuted-digits/1", "permuted-digits/2", "rotated-digits/0"]
+    rows = np.frombuffer(b"".join(sign_task(alone, signing_part(task)) for task in tasks), np.uint8).reshape(-1, 64)
+    for place, task in enumerate(tasks):
+        found = recognise(alone, read_signatures(alone, rows), groups_of(task, 4))
+        assert (found.scores.argmax(1) == place).float().mean() >= 0.95
+
+
+def test_equal_seeds_give_equal_recognisers_and_other_seeds_others(stored: StoredRecogniser) -> None:
+    again, other = (train_recogniser(*parts(BASIS), SHAPE, seed=seed) for seed in (3, 4))
+    assert np.array_equal(again.hidden, stored.hidden)
+    assert np.array_equal(again.output, stored.output)
+    assert not np.array_equal(other.hidden, stored.hidden)
+
+
+def test_large_images_are_pooled() -> None:
+    shape = (3, 40, 50)
+    generator = np.random.default_rng(0)
+    tasks = []
+    for level in (60, 180):
+        pixels = torch.from_numpy(generator.integers(0, level, (200, *shape), dtype=np.uint8))
+        tasks.append(ImagesInMemory(pixels, torch.zeros(200, dtype=torch.int64), (0.5,) * 3, (0.25,) * 3))
+    halves = [[one.subset(torch.arange(start, 200, 2)) for one in tasks] for start in (0, 1)]
+    stored = train_recogniser(halves[0], halves[1], shape, seed=0)
+    assert stored.center.shape == (3 * 18 * 18,)
+    recogniser = make_recogniser(stored, TAG, shape, torch.device("cpu"))
+    images = tasks[0].batch(slice(0, 4))[0]
+    rows = [[(cell * size // 18, -(-(cell + 1) * size // 18)) for cell in range(18)] for size in shape[1:]]
+    pooled = np.array(
+        [
+            [[[image[c, a:b, d:e].mean() for d, e in rows[1]] for a, b in rows[0]] for c in range(3)]
+            for image in images.numpy()
+        ]
+    )
+    positions, _ = recogniser.place(images)
+    expected, _ = places_by_the_format(stored, pooled.reshape(4, -1))
+    np.testing.assert_allclose(positions, expected, rtol=1e-2, atol=1e-2)
+
+
+def test_constant_images_are_signed_too(stored: StoredRecogniser) -> None:
+    black = ImagesInMemory(
+        torch.zeros(30, *SHAPE, dtype=torch.uint8), torch.zeros(30, dtype=torch.int64), (0.1307,), (0.3081,)
+    )
+    recogniser = make_recogniser(stored, TAG, SHAPE, torch.device("cpu"))
+    signature = sign_task(recogniser, black)
+    found = recognise(
+        recogniser,
+        read_signatures(recogniser, np.frombuffer(signature, np.uint8)[np.newaxis]),
+        black.batch(slice(0, 2))[0][None],
+    )
+    assert torch.isfinite(found.scores).all()
