@@ -18,8 +18,8 @@ from impress_format.limits import MAX_RECOGNISER_BYTES
 from impress_format.numbers import FloatArray
 from impress_format.records import SIGNATURE_BYTES, TAG_BYTES, BankManifest, RecogniserRecord
 
-HEAD_BYTES = TAG_BYTES + 5
-"""Of a signature, before its positions: tag, and five sizes."""
+HEAD_BYTES = TAG_BYTES + 6
+"""Of a signature, before its positions: tag, and six sizes."""
 MOST_POSITIONS = 24
 MOST_HIDDEN = 1024
 MOST_FEATURES = 1024

@@ -22,6 +22,7 @@ from impress_learn.identify.recogniser import signing_images
 from impress_learn.identify.signature import sign_task
 from impress_learn.loaded import LoadedBank
 from impress_learn.plan import TaskRequest
+from impress_learn.streams.images import Images
 from impress_learn.streams.load import load_task, take_shots
 
 
@@ -43,17 +44,29 @@ class AddedTask:
 def add_task(
     loaded: LoadedBank, request: TaskRequest, *, data_dir: Path | None, on_step: Callable[[], None]
 ) -> AddedTask:
-    """Learn alpha for one task and store it; accuracy is that of alpha as it is stored.
+    """Learn alpha for one task from the data of its reference, and store it.
 
     Raises:
-        TrainingDiverged, DataError, StorageError, TaskExists: nothing is stored for this task.
-        BankMismatch: the task that this one resumes from was changed meanwhile; it stays.
+        As learn_task. DataError.
     """
-    started = time.perf_counter()
-    recogniser = loaded.recogniser if request.signed else None  # now: after training is too late to find it damaged
     fit = request.fit
     data = load_task(request.reference, data_dir=data_dir, holdout=fit.holdout, device=loaded.basis.device)
     train = data.train if fit.shots is None else take_shots(data.train, fit.shots, fit.seed)
+    return learn_task(loaded, request, train, data.measured(holdout=fit.holdout), on_step=on_step)
+
+
+def learn_task(
+    loaded: LoadedBank, request: TaskRequest, train: Images, measured: Images, *, on_step: Callable[[], None]
+) -> AddedTask:
+    """Learn alpha from these images and store it; accuracy is that of alpha as it is stored, on `measured`.
+
+    Raises:
+        TrainingDiverged, StorageError, TaskExists: nothing is stored for this task.
+        BankMismatch: the task that this one resumes from was changed meanwhile; it stays.
+    """
+    started = time.perf_counter()
+    fit = request.fit
+    recogniser = loaded.recogniser if request.signed else None  # now: after training is too late to find it damaged
     basis = loaded.basis if request.start is None else loaded.basis.first(len(request.start))
     try:
         learned = fit_alpha(
@@ -73,12 +86,11 @@ def add_task(
         raise TrainingDiverged(f"task {request.name}: coefficients are {error}: store them as float32") from error
     alpha = torch.from_numpy(restore(stored, learned.shape[1]))
     effective = effective_weights(basis, alpha.to(basis.device), request.granularity)
-    on = data.measured(holdout=fit.holdout)
     record = TaskRecord(
         name=request.name,
         task=str(request.reference),
         basis=loaded.bank.basis_digest(len(basis)),
-        accuracy=_to_store(accuracy(loaded.backbone, effective, on, loaded.calibration)),
+        accuracy=_to_store(accuracy(loaded.backbone, effective, measured, loaded.calibration)),
         train_accuracy=_to_store(accuracy(loaded.backbone, effective, train, loaded.calibration)),
         fit=fit,
         granularity=request.granularity,

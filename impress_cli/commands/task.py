@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from impress_cli import options, render
-from impress_cli.commands import learn
+from impress_cli.commands import discover, learn
 from impress_cli.shared import Output, command
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ app = typer.Typer(help="Add, update, list, show and remove tasks.", no_args_is_h
 
 app.command()(learn.add)
 app.command()(learn.update)
+app.command()(discover.discover)
 
 
 @app.command("list")

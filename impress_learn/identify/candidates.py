@@ -17,6 +17,7 @@ from impress_format.records import SIGNATURE_BYTES, alpha_columns
 from impress_format.task_groups import TaskGroup, task_groups
 from impress_format.task_store import as_people_count
 from impress_learn.basis import group_of_channel
+from impress_learn.identify.recogniser import Recogniser
 from impress_learn.identify.signature import Signatures, read_signatures
 from impress_learn.loaded import LoadedBank
 
@@ -102,12 +103,20 @@ class Candidates:
         Raises:
             BankMismatch: one has no signature.
         """
+        return read_signatures(self.check_signed(), self.found.signatures)
+
+    def check_signed(self) -> Recogniser:
+        """What the signatures of all of them were made with.
+
+        Raises:
+            BankMismatch: one has no signature.
+        """
         if (recogniser := self.loaded.recogniser) is None or (unsigned := self.found.unsigned) is not None:
             which = "it has no recogniser" if recogniser is None else f"{unsigned.name} has none"  # type: ignore[union-attr]
             raise BankMismatch(
                 f"{self.loaded.bank.path}: signatures of all tasks are needed, and {which}: try `method` exhaustive"
             )
-        return read_signatures(recogniser, self.found.signatures)
+        return recogniser
 
     @cached_property
     def mixable(self) -> Mixable:

@@ -1,21 +1,24 @@
-"""The whole jobs of `impress eval --gn` and `--basis-gn`, one call each.
+"""The whole jobs of `impress eval --gn`, `--basis-gn` and `impress task discover`, one call each.
 
 torch is imported when the settings have been found in order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from impress_format.bank import open_bank
 from impress_format.errors import TaskNotFound
+from impress_format.task_file import check_task_name
 from impress_learn.fits import TaskFit, check_fit, check_holdout, require, steps_per_epoch
 from impress_learn.held_out import check_held_out, check_masks_held_out, count_training
 from impress_learn.jobs import SILENT, Watch, choose_device
-from impress_learn.streams.reference import parse_reference
+from impress_learn.plan import TaskRequest, check_fits_bank, choose_type
+from impress_learn.streams.reference import parse_reference, parse_references
 
 if TYPE_CHECKING:
     import torch
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from impress_format.bank import Bank
     from impress_learn.identify.basis_gn import BasisGN
     from impress_learn.identify.candidates import Candidate
+    from impress_learn.identify.discover import Rule
     from impress_learn.identify.measure import Inferred
     from impress_learn.identify.methods import MethodName
 
@@ -117,6 +121,118 @@ def evaluate_basis_gn(
     loaded = load_bank(bank, choose_device(device))
     watch.begin(2 * sum(_steps(item.task, fit) for item in items))
     return fit_basis_tasks(loaded, items, fit, l1=l1, data_dir=data_dir, on_step=watch.step)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Discovered:
+    """One task that chunks of a stream were taken for.
+
+    Attributes:
+        task: the reference that most of its chunks were of.
+        name: that of the bank's task, or of the mask whose task it is.
+        new: whether it was opened by the stream, learned and stored.
+        taken: the references of its chunks, and how many of each; no decision looked at them.
+        accuracy: on the test images of `task`.
+    """
+
+    task: str
+    name: str
+    new: bool
+    taken: dict[str, int]
+    accuracy: float
+
+
+def discover_tasks(
+    path: Path | str,
+    references: Sequence[str],
+    *,
+    rule: Rule = "signature",
+    chunk: int = 128,
+    images: int | None = None,
+    prefix: str = "discovered",
+    fit: TaskFit = TaskFit(),  # noqa: B008  frozen
+    device: Callable[[], torch.device] | None = None,
+    data_dir: Path | None = None,
+    watch: Watch = SILENT,
+) -> list[Discovered]:
+    """Learn from a stream of labelled images whose tasks nobody names (SupSup's NNs); tasks that are new are stored.
+
+    Args:
+        references: where the images come from, in this order; one may return.
+        rule: when a chunk belongs to no known task: by signature, or SupSup's.
+        chunk: images that are known to share one task.
+        images: of each reference at most; all if it is not given.
+        prefix: of the names of new tasks, which are numbered from the first free number on.
+
+    Raises:
+        UsageError: settings out of range.
+        BankMismatch: the bank has fewer than two tasks, or `rule` signature and a task that has none.
+        DataError, FormatError, TrainingDiverged, StorageError, OutOfMemory: new tasks stored before stay.
+    """
+    check_fit(fit)
+    require(fit.holdout == 0 and fit.shots is None, "a stream has no `holdout` and no `shots`")
+    require(chunk >= 2, f"`chunk` {chunk}: expected at least 2")
+    require(images is None or images >= chunk, f"`images` {images}: expected at least one chunk of {chunk}")
+    check_task_name(f"{prefix}-1")
+    bank = open_bank(path)
+    parsed = [one for text in references for one in parse_references([text])]  # each may return
+    check_fits_bank(parsed, bank.backbone)
+    bank.complete_masks()
+    number_type = choose_type(bank, None)
+
+    from impress_learn.evaluate import accuracy
+    from impress_learn.identify.candidates import Candidates, find_candidates
+    from impress_learn.identify.discover import chunks_of, count_chunks, discover
+    from impress_learn.loaded import load_bank
+    from impress_learn.streams.load import check_data, load_task
+    from impress_learn.tasks import learn_task
+
+    check_data(parsed, data_dir=data_dir)
+    candidates = Candidates(load_bank(bank, choose_device(device)), find_candidates(bank))
+    loaded = candidates.loaded
+    where = loaded.basis.device
+    watch.begin(count_chunks(parsed, size=chunk, images=images))
+    stream = chunks_of(parsed, size=chunk, images=images, seed=fit.seed, data_dir=data_dir, device=where)
+    groups = discover(candidates, stream, rule=rule, fit=fit, on_chunk=watch.step)
+    names = _free_names(bank, prefix)
+    results = []
+    for group in groups:
+        ((task, _),) = group.taken.most_common(1)
+        test = load_task(parse_reference(task), data_dir=data_dir, device=where).test
+        if group.place is None:
+            train = group.images()
+            request = TaskRequest(
+                name=next(names),
+                reference=parse_reference(task),
+                fit=fit.record(len(train)),
+                granularity=1,
+                alpha_type=number_type,
+                signed=bank.manifest.recogniser,
+            )
+            watch.describe(f"learning {request.name} from {len(train):,} images")
+            learned = learn_task(loaded, request, train, test, on_step=lambda: None)
+            name, measured = learned.name, learned.accuracy
+        else:
+            name = candidates.tasks[group.place].name
+            measured = accuracy(loaded.backbone, candidates.weights(group.place), test, None)
+        results.append(
+            Discovered(task=task, name=name, new=group.place is None, taken=dict(group.taken), accuracy=measured)
+        )
+    return results
+
+
+def share_right(found: Sequence[Discovered]) -> float:
+    """Share of chunks that were taken for the task that is theirs: the one that most chunks of their reference were
+    taken for, if most of its chunks are of that reference.
+    """
+    main = {task: max(found, key=lambda one: one.taken.get(task, 0)) for one in found for task in one.taken}
+    right = sum(one.taken[task] for task, one in main.items() if one.task == task)
+    return right / sum(sum(one.taken.values()) for one in found)
+
+
+def _free_names(bank: Bank, prefix: str) -> Iterator[str]:
+    """PREFIX-N for the numbers that no task has."""
+    return (name for number in count(1) if not bank.tasks.has(name := f"{prefix}-{number}"))
 
 
 def _steps(task: str, fit: TaskFit) -> int:

@@ -1,9 +1,9 @@
 """64 bytes that tell the images of one task from those of others (docs/format.md, Signatures; docs/method.md).
 
 A signature is the mean over a task's training images of where the recogniser places them: positions, a byte each, and
-of projections on random directions the signs. Beside them stand five sizes, a byte each: how large the projections'
-means are, and for positions and for projections how far single images spread, and how much they differ in their
-distance.
+of projections on random directions the signs. Beside them stand six sizes, a byte each: the number of these images, how
+large the projections' means are, and for positions and for projections how far single images spread, and how much they
+differ in their distance.
 Images asked about are compared by how likely their mean is under each task, not rounded.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +40,9 @@ DEVIATIONS = 3.5
 """Of squared distances, beyond which images are of none of these tasks."""
 _MOST_IMAGES = 4096
 _AT_ONCE = 1024
+_MOST_WHOLE = 4096
+"""Tasks that are all compared; of more a shortlist is made for each group."""
+_SHORTLIST = 256
 _MOST_SCORES = 1 << 24
 """Signs in memory at once, as floats: 64 MiB."""
 
@@ -48,6 +52,7 @@ class Signatures:
     """Where T tasks lie, from their signatures.
 
     Attributes:
+        images: (T,), about how many images each is made from.
         positions: (T, m).
         spread: (T,), variance of single images in each position.
         signs: uint8 (T, ceil(signs / 8)), as they are stored.
@@ -57,6 +62,7 @@ class Signatures:
             average.
     """
 
+    images: Tensor
     positions: Tensor
     spread: Tensor
     signs: npt.NDArray[np.uint8]
@@ -67,13 +73,32 @@ class Signatures:
     def __len__(self) -> int:
         return len(self.gain)
 
+    @cached_property
+    def words(self) -> npt.NDArray[np.uint64]:
+        """The signs in words of 64, a row for each word: (words, T)."""
+        padded = np.pad(self.signs, ((0, 0), (0, -self.signs.shape[1] % 8)))
+        return np.ascontiguousarray(padded.view(np.uint64).T)
+
+    def some(self, places: Tensor) -> Signatures:
+        """Those of some tasks."""
+        return Signatures(
+            images=self.images[places],
+            positions=self.positions[places],
+            spread=self.spread[places],
+            signs=self.signs[places.cpu().numpy()],
+            gain=self.gain[places],
+            sign_spread=self.sign_spread[places],
+            varies=self.varies[places],
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Recognised:
     """What g groups of images are likely to be.
 
     Attributes:
-        scores: (g, T), log-likelihood of each task; the largest for the likeliest.
+        scores: (g, T), log-likelihood of each task; the largest for the likeliest. Among very many tasks, minus
+            infinity for those that are not near.
         unknown: bool (g,), whether the images lie further from that task than its own do: none of these.
     """
 
@@ -92,6 +117,7 @@ def sign_task(recogniser: Recogniser, images: Images) -> bytes:
     mean = projections.mean(0)
     few = max(len(positions) - 1, 1)
     sizes = [
+        torch.tensor(float(len(chosen))),
         mean.square().mean().sqrt(),
         (positions - positions.mean(0)).square().sum(0).mean() / few if len(levels) else torch.ones(()),
         (projections - mean).square().sum(0).mean() / few,
@@ -109,9 +135,10 @@ def read_signatures(recogniser: Recogniser, signatures: npt.NDArray[np.uint8]) -
     """What T signatures say, uint8 (T, 64)."""
     start = HEAD_BYTES + len(recogniser.between)
     sizes = torch.from_numpy(signatures[:, TAG_BYTES:HEAD_BYTES].astype(np.float32)).to(recogniser.device)
-    gain, spread, sign_spread, *varies = torch.exp2((sizes - _ZERO) / _UNIT).unbind(1)
+    images, gain, spread, sign_spread, *varies = torch.exp2((sizes - _ZERO) / _UNIT).unbind(1)
     levels = np.ascontiguousarray(signatures[:, HEAD_BYTES:start]).view(np.int8).astype(np.float32)
     return Signatures(
+        images=images,
         positions=torch.from_numpy(levels).to(recogniser.device) * _position_step(recogniser),
         spread=spread,
         signs=np.ascontiguousarray(signatures[:, start:]),
@@ -122,7 +149,9 @@ def read_signatures(recogniser: Recogniser, signatures: npt.NDArray[np.uint8]) -
 
 
 def recognise(recogniser: Recogniser, tasks: Signatures, groups: Tensor) -> Recognised:
-    """Compare groups of images with T tasks: one pass of the recogniser and one product, whatever T is.
+    """Compare groups of images with T tasks: one pass of the recogniser, whatever T is.
+
+    Of more than 4,096 tasks those are compared whole that are among the 256 nearest to a group by signs alone.
 
     Args:
         groups: normalised (g, n, *input_shape), the n images of a group of one task.
@@ -131,7 +160,13 @@ def recognise(recogniser: Recogniser, tasks: Signatures, groups: Tensor) -> Reco
     placed = [recogniser.place(part) for part in groups.flatten(0, 1).split(_AT_ONCE)]
     positions = torch.cat([one for one, _ in placed]).reshape(count, images, -1)
     projections = torch.cat([one for _, one in placed]).reshape(count, images, -1)
-    scores = _log_likelihoods(recogniser, tasks, positions.mean(1), projections.mean(1), images)
+    points = positions.mean(1), projections.mean(1)
+    if len(tasks) <= _MOST_WHOLE:
+        scores = _log_likelihoods(recogniser, tasks, *points, images)
+    else:
+        near = _shortlist(recogniser, tasks, *points, images)
+        scores = torch.full((count, len(tasks)), -math.inf, device=positions.device)
+        scores[:, near] = _log_likelihoods(recogniser, tasks.some(near), *points, images)
     found = scores.argmax(1).tolist()
     unknown = [_is_unknown(tasks, task, positions[group], projections[group]) for group, task in enumerate(found)]
     return Recognised(scores, torch.tensor(unknown, device=scores.device))
@@ -141,14 +176,41 @@ def _log_likelihoods(
     recogniser: Recogniser, tasks: Signatures, positions: Tensor, projections: Tensor, images: int
 ) -> Tensor:
     """Log-likelihoods (g, T) of mean positions (g, m) and mean projections (g, signs) over so many images."""
+    at_once = max(1, _MOST_SCORES // projections.shape[1])
+    parts = (_unpacked(tasks.signs[at : at + at_once], projections.shape[1]) for at in range(0, len(tasks), at_once))
+    products = torch.cat([projections @ part.to(projections.device).T for part in parts], dim=1)
+    return _from_products(recogniser, tasks, positions, projections, products, images)
+
+
+def _shortlist(
+    recogniser: Recogniser, tasks: Signatures, positions: Tensor, projections: Tensor, images: int
+) -> Tensor:
+    """Places of the tasks that are among the likeliest for a group, by no more than the signs of its projections."""
+    signs = projections.shape[1]
+    packed = np.packbits((projections > 0).cpu().numpy(), axis=1, bitorder="little")
+    asked = np.ascontiguousarray(np.pad(packed, ((0, 0), (0, -packed.shape[1] % 8)))).view(np.uint64)
+    near = []
+    for group, row in enumerate(asked):
+        differing = sum((_count_ones(words ^ word) for words, word in zip(tasks.words, row, strict=True)), np.uint16(0))
+        apart = torch.from_numpy(np.asarray(differing, dtype=np.float32)).to(positions.device)
+        one = slice(group, group + 1)
+        products = projections[one].abs().mean() * (signs - 2 * apart)[None]
+        likely = _from_products(recogniser, tasks, positions[one], projections[one], products, images)
+        near.append(likely[0].topk(_SHORTLIST).indices)
+    places: Tensor = torch.cat(near).unique()
+    return places
+
+
+def _from_products(
+    recogniser: Recogniser, tasks: Signatures, positions: Tensor, projections: Tensor, products: Tensor, images: int
+) -> Tensor:
+    """As _log_likelihoods, from the products (g, T) of projections and signs."""
     m, signs = positions.shape[1], projections.shape[1]
-    noise = tasks.spread / images
+    share = 1 / images + 1 / tasks.images
+    noise = tasks.spread * share
     likelihood = -0.5 * (_squared_distances(positions, tasks.positions) / noise + m * noise.log())
     # A sign stands for a normal variable of the task's gain: its mean size, and its variance.
-    size, noise = _SIGN_MEAN * tasks.gain, tasks.sign_spread / images + _SIGN_SPREAD * tasks.gain.square()
-    at_once = max(1, _MOST_SCORES // signs)
-    parts = (_unpacked(tasks.signs[at : at + at_once], signs) for at in range(0, len(tasks), at_once))
-    products = torch.cat([projections @ part.to(projections.device).T for part in parts], dim=1)
+    size, noise = _SIGN_MEAN * tasks.gain, tasks.sign_spread * share + _SIGN_SPREAD * tasks.gain.square()
     distance = projections.square().sum(1, keepdim=True) - 2 * size * products + signs * size.square()
     return likelihood - 0.5 * recogniser.sign_weight * (distance / noise + signs * noise.log())
 
@@ -156,8 +218,10 @@ def _log_likelihoods(
 def _is_unknown(tasks: Signatures, task: int, positions: Tensor, projections: Tensor) -> bool:
     """Whether the images of a group, or their mean, lie further from a task than its own images do."""
     images = len(positions)
-    single = _distances(tasks, task, positions, projections, 1.0).mean(0)
-    mean = _distances(tasks, task, positions.mean(0)[None], projections.mean(0)[None], 1 / images + DRIFT)[0]
+    itself = 1 / float(tasks.images[task])
+    single = _distances(tasks, task, positions, projections, 1 + itself).mean(0)
+    share = 1 / images + itself + DRIFT
+    mean = _distances(tasks, task, positions.mean(0)[None], projections.mean(0)[None], share)[0]
     limit = DEVIATIONS * tasks.varies[task]
     return bool((single > 1 + SLACK + limit / math.sqrt(images)).any() or (mean > 1 + SLACK + limit).any())
 
@@ -175,6 +239,15 @@ def _distances(tasks: Signatures, task: int, positions: Tensor, projections: Ten
     near = (positions - tasks.positions[task]).square().sum(1) / (tasks.spread[task] * share)
     far = (projections - row * size).square().sum(1) / noise
     return torch.stack([near / max(positions.shape[1], 1), far / signs], dim=1)
+
+
+def _count_ones(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint16]:
+    """Ones among the 64 bits of each word."""
+    if hasattr(np, "bitwise_count"):  # NumPy 2
+        return np.bitwise_count(words).astype(np.uint16)
+    ones = np.unpackbits(np.arange(1 << 16, dtype=np.uint16).view(np.uint8).reshape(-1, 2), axis=1).sum(1)
+    counts: npt.NDArray[np.uint16] = ones[words.view(np.uint16).reshape(-1, 4)].sum(1).astype(np.uint16)
+    return counts
 
 
 def _squared_distances(points: Tensor, others: Tensor) -> Tensor:

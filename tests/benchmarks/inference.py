@@ -7,23 +7,29 @@ Ten random masks of LeNet-300-100, random coefficients; medians of several round
 
 from __future__ import annotations
 
+import math
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from impress_format.recogniser_file import HEAD_BYTES
 from impress_learn.basis import effective_weights
 from impress_learn.identify.candidates import Mixable
 from impress_learn.identify.entropy import binary, exhaustive, one_shot
+from impress_learn.identify.signature import Signatures, read_signatures, recognise, sign_task
 from impress_learn.jobs import create_bank
 from impress_learn.loaded import LoadedBank, load_bank
+from impress_learn.streams.load import load_task
+from impress_learn.streams.reference import parse_reference
 
 MASKS = 10
-TASKS = (10, 1_000, 100_000)
+TASKS = (10, 100, 1_000, 100_000)
 IMAGES = 16
 
 
@@ -36,6 +42,16 @@ def plain_loop(loaded: LoadedBank, tasks: Mixable, groups: Tensor) -> Tensor:
             shares = loaded.backbone(weights, groups[0]).log_softmax(1)
             entropies.append((-(shares.exp() * shares).sum(1)).mean())
     return -torch.stack(entropies)[None]
+
+
+def some_signatures(loaded: LoadedBank, tasks: int) -> Signatures:
+    """Signatures of made-up tasks, with the sizes of a real one."""
+    assert loaded.recogniser is not None
+    digits = load_task(parse_reference("rotated-digits/10"), data_dir=None).train
+    real = np.frombuffer(sign_task(loaded.recogniser, digits), dtype=np.uint8)
+    rows = np.random.default_rng(0).integers(0, 256, (tasks, len(real)), dtype=np.uint8)
+    rows[:, :HEAD_BYTES] = real[:HEAD_BYTES]
+    return read_signatures(loaded.recogniser, rows)
 
 
 def milliseconds(call: Callable[[], object]) -> float:
@@ -52,16 +68,23 @@ def main() -> None:
     generator = torch.Generator().manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.impress"
-        bank = create_bank(path, ["rotated-digits/0"], masks_per_task=0, random_masks=MASKS)
+        bank = create_bank(path, ["rotated-digits/0:360:36"], masks_per_task=0, random_masks=MASKS)
         loaded = load_bank(bank, torch.device("cpu"))
         images = torch.randn(1, IMAGES, 1, 28, 28, generator=generator)
-        print(f"{'tasks':>10}{'one-shot':>12}{'binary':>12}{'exhaustive':>12}{'plain loop':>12}   ms")
+        print(f"{'tasks':>10}{'one-shot':>12}{'binary':>12}{'exhaustive':>12}{'plain loop':>12}{'signature':>12}   ms")
         for count in TASKS:
             tasks = Mixable(torch.randn(count, MASKS, 3, generator=generator) / MASKS, 1)
             row = [milliseconds(lambda: method(loaded, tasks, images)) for method in (one_shot, binary)]  # noqa: B023
             if count <= 1_000:
                 row += [milliseconds(lambda: method(loaded, tasks, images)) for method in (exhaustive, plain_loop)]  # noqa: B023
+            else:
+                row += [math.nan] * 2
+            if count <= 1_000:
                 assert torch.allclose(exhaustive(loaded, tasks, images), plain_loop(loaded, tasks, images), atol=1e-4)
+            signatures = some_signatures(loaded, count)
+            recogniser = loaded.recogniser
+            assert recogniser is not None
+            row.append(milliseconds(lambda: recognise(recogniser, signatures, images)))  # noqa: B023
             print(f"{count:10,}" + "".join(f"{value:12.2f}" for value in row), flush=True)
 
 

@@ -7,6 +7,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from torch import Tensor
 
 from impress_format.recogniser_file import StoredRecogniser
@@ -18,7 +21,7 @@ from impress_learn.identify.recogniser import (
     signing_images,
     train_recogniser,
 )
-from impress_learn.identify.signature import Signatures, read_signatures, recognise, sign_task
+from impress_learn.identify.signature import Signatures, _count_ones, read_signatures, recognise, sign_task
 from impress_learn.streams.images import Images, ImagesInMemory
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_reference
@@ -82,7 +85,7 @@ def places_by_the_format(stored: StoredRecogniser, images: np.ndarray) -> tuple[
     x = (images.astype(np.float64) - stored.center) / stored.scale
     hidden = stored.hidden * stored.hidden_step.astype(np.float64)
     positions = np.maximum(x @ hidden + stored.hidden_bias, 0) @ stored.output + stored.output_bias
-    count, signs = images.shape[1], 8 * (57 - len(stored.between))
+    count, signs = images.shape[1], 8 * (56 - len(stored.between))
     words = random_words(0, "recogniser", -(-count * signs // 64)).astype("<u8")
     bits = np.unpackbits(words.view(np.uint8), bitorder="little")[: count * signs].reshape(count, signs)
     return positions, x @ (bits * 2.0 - 1.0) / math.sqrt(count)
@@ -92,10 +95,10 @@ def distances_by_the_format(
     stored: StoredRecogniser, signature: bytes, positions: np.ndarray, projections: np.ndarray, share: float
 ) -> tuple[np.ndarray, np.ndarray]:
     m = len(stored.between)
-    gain, spread, sign_spread, _, _ = (2.0 ** ((byte - 128) / 8) for byte in signature[2:7])
-    levels = np.frombuffer(signature[7 : 7 + m], dtype=np.int8).astype(np.float64)
+    gain, spread, sign_spread = (2.0 ** ((byte - 128) / 8) for byte in signature[3:6])
+    levels = np.frombuffer(signature[8 : 8 + m], dtype=np.int8).astype(np.float64)
     place = levels * 4 * np.sqrt(stored.between) / 127
-    signs = np.unpackbits(np.frombuffer(signature[7 + m :], dtype=np.uint8), bitorder="little") * 2.0 - 1.0
+    signs = np.unpackbits(np.frombuffer(signature[8 + m :], dtype=np.uint8), bitorder="little") * 2.0 - 1.0
     near = ((positions - place) ** 2).sum(1) / (m * spread * share)
     noise = sign_spread * share + gain**2 * (1 - 2 / math.pi)
     far = ((projections - signs * gain * math.sqrt(2 / math.pi)) ** 2).sum(1) / (len(signs) * noise)
@@ -118,12 +121,13 @@ def test_a_signature_holds_what_the_format_says(
     signature, m = signatures[0].tobytes(), len(stored.between)
     assert signature[:2] == TAG
     levels = np.rint(positions.mean(0) / (4 * np.sqrt(stored.between) / 127))
-    assert np.abs(np.frombuffer(signature[7 : 7 + m], dtype=np.int8) - np.clip(levels, -127, 127)).max() <= 1
+    assert np.abs(np.frombuffer(signature[8 : 8 + m], dtype=np.int8) - np.clip(levels, -127, 127)).max() <= 1
     mean = projections.mean(0)
-    signs = np.unpackbits(np.frombuffer(signature[7 + m :], dtype=np.uint8), bitorder="little")
+    signs = np.unpackbits(np.frombuffer(signature[8 + m :], dtype=np.uint8), bitorder="little")
     assert (signs == (mean > 0))[np.abs(mean) > 1e-3].all()
     near, far = distances_by_the_format(stored, signature, positions, projections, 1.0)
     sizes = [
+        len(images),
         math.sqrt((mean**2).mean()),
         positions.var(0, ddof=1).mean(),
         projections.var(0, ddof=1).mean(),
@@ -131,7 +135,7 @@ def test_a_signature_holds_what_the_format_says(
         far.std(),
     ]
     expected = [round(8 * math.log2(size)) + 128 for size in sizes]
-    assert np.abs(np.frombuffer(signature[2:7], dtype=np.uint8) - np.array(expected)).max() <= 1
+    assert np.abs(np.frombuffer(signature[2:8], dtype=np.uint8) - np.array(expected)).max() <= 1
     # Of its own images a task is as far as the definition of the distances says: 1 on average.
     assert near.mean() == pytest.approx(1.0, abs=0.1)
     assert far.mean() == pytest.approx(1.0, abs=0.1)
@@ -146,10 +150,11 @@ def test_scores_are_gaussian_log_likelihoods(
     positions, projections = (one.reshape(4, 5, -1).mean(1) for one in flat)
     m, signs = positions.shape[1], projections.shape[1]
     for task, row in enumerate(signatures):
-        near, far = distances_by_the_format(stored, row.tobytes(), positions, projections, 1 / 5)
-        gain, spread, sign_spread, _, _ = (2.0 ** ((float(byte) - 128) / 8) for byte in row[2:7])
-        noise = sign_spread / 5 + gain**2 * (1 - 2 / math.pi)
-        expected = -0.5 * m * (near + math.log(spread / 5))
+        count, gain, spread, sign_spread = (2.0 ** ((float(byte) - 128) / 8) for byte in row[2:6])
+        share = 1 / 5 + 1 / count
+        near, far = distances_by_the_format(stored, row.tobytes(), positions, projections, share)
+        noise = sign_spread * share + gain**2 * (1 - 2 / math.pi)
+        expected = -0.5 * m * (near + math.log(spread * share))
         expected -= 0.5 * stored.sign_weight * signs * (far + math.log(noise))
         np.testing.assert_allclose(found[:, task], expected, rtol=1e-3, atol=0.05)
 
@@ -201,6 +206,42 @@ def test_scores_do_not_depend_on_what_other_tasks_there_are(
     )
 
 
+@settings(max_examples=30, deadline=None)
+@given(words=hnp.arrays(np.uint64, st.integers(1, 20), elements=st.integers(0, (1 << 64) - 1)))
+def test_ones_are_counted_with_and_without_numpy_2(words: np.ndarray) -> None:
+    expected = [int(word).bit_count() for word in words]
+    assert _count_ones(words).tolist() == expected
+    with pytest.MonkeyPatch.context() as patch:
+        if hasattr(np, "bitwise_count"):
+            patch.delattr(np, "bitwise_count")
+        assert _count_ones(words).tolist() == expected
+
+
+def test_among_very_many_tasks_a_shortlist_finds_the_same(
+    monkeypatch: pytest.MonkeyPatch, recogniser: Recogniser, signatures: np.ndarray
+) -> None:
+    rows = np.random.default_rng(0).integers(0, 256, (5000, 64), dtype=np.uint8)
+    rows[:, :8] = signatures[0, :8]
+    for place, row in enumerate(signatures):  # the real ones, and near each a hundred others that differ in a few signs
+        near = np.repeat(row[np.newaxis], 100, axis=0)
+        near[np.arange(100), 20 + np.arange(100) % 40] ^= 1
+        rows[1000 * place : 1000 * place + 100] = near
+        rows[1000 * place + 500] = row
+    many = read_signatures(recogniser, rows)
+    for place, task in enumerate(KNOWN):
+        groups = groups_of(task, 8)[:5]
+        short = recognise(recogniser, many, groups)
+        with monkeypatch.context() as patch:
+            patch.setattr("impress_learn.identify.signature._MOST_WHOLE", 10_000)
+            whole = recognise(recogniser, many, groups)
+        assert torch.equal(short.scores.argmax(1), whole.scores.argmax(1))
+        assert torch.equal(short.unknown, whole.unknown)
+        compared = torch.isfinite(short.scores)
+        assert torch.allclose(short.scores[compared], whole.scores[compared], rtol=1e-4, atol=1e-2)
+        assert compared.any(0).sum() <= 5 * 256
+        assert set((whole.scores.argmax(1) // 1000).tolist()) == {place}
+
+
 def test_images_are_signed_that_no_recogniser_learned_from() -> None:
     for images in (1000, 1297, 60_000):
         signing, learning = signing_images(images), learning_images(images, 10)
@@ -208,6 +249,15 @@ def test_images_are_signed_that_no_recogniser_learned_from() -> None:
         assert len(signing) == images // 5
     assert len(learning_images(60_000, 64)) == (1 << 18) // 64
     assert signing_images(50).tolist() == list(range(50))  # few: of so few a fifth would say little
+
+
+def test_of_few_images_a_signature_says_so(recogniser: Recogniser) -> None:
+    """One made from 20 images is less sure: images of its task are not called unknown for its own errors."""
+    rows = b"".join(sign_task(recogniser, signing_part(task).subset(torch.arange(0, 250, 13))) for task in KNOWN)
+    few = read_signatures(recogniser, np.frombuffer(rows, dtype=np.uint8).reshape(-1, 64))
+    assert few.images.tolist() == pytest.approx([20] * len(KNOWN), rel=0.05)
+    found = [recognise(recogniser, few, groups_of(task, 16)) for task in KNOWN]
+    assert sum(float(one.unknown.float().mean()) for one in found) / len(KNOWN) <= 0.1
 
 
 def test_one_task_has_signs_only_and_tells_unlike_tasks_apart() -> None:

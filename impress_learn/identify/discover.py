@@ -1,0 +1,168 @@
+"""A stream of labelled images whose tasks nobody names: known tasks are recognised, others become new ones.
+
+SupSup calls the setting NNs: the task is known neither in training nor at test. Images come in chunks, each of one
+task, and nobody says when the task changes. A chunk that fits no task known so far opens a new one; its coefficients
+are learned from all chunks that were taken for it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from impress_format.weights import permutation
+from impress_learn.alpha import fit_alpha
+from impress_learn.fits import TaskFit, task_fit
+from impress_learn.identify.candidates import Candidates, Mixable, refine
+from impress_learn.identify.entropy import entropy_slopes
+from impress_learn.identify.signature import read_signatures, recognise, sign_task
+from impress_learn.loaded import LoadedBank
+from impress_learn.streams.images import Images, ImagesInMemory
+from impress_learn.streams.load import load_task
+from impress_learn.streams.reference import Reference
+
+Rule = Literal["signature", "supsup"]
+
+EPSILON = 0.125
+"""Of SupSup's rule (Wortsman et al. 2020, Sec. 3.4), as in its published code."""
+
+
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """Images that share one task.
+
+    Attributes:
+        source: the reference they are of, which no decision looks at.
+    """
+
+    source: Reference
+    images: Images
+
+
+@dataclass(eq=False)
+class Group:
+    """A task that chunks are taken for.
+
+    Attributes:
+        place: among the candidates, or None for one that was opened.
+        chunks: those of an opened task, to be learned from.
+        taken: the references that chunks were of, with their numbers.
+        signature: of the images so far.
+        alpha: (K, columns), of an opened task learned from its first chunk; only SupSup's rule asks for it.
+    """
+
+    place: int | None
+    signature: bytes
+    alpha: Tensor | None = None
+    chunks: list[Chunk] = field(default_factory=list)
+    taken: Counter[str] = field(default_factory=Counter)
+
+    def images(self) -> ImagesInMemory:
+        """The images of all its chunks."""
+        first = self.chunks[0].images
+        return ImagesInMemory(
+            torch.cat([chunk.images.pixels_of(slice(None)) for chunk in self.chunks]),
+            torch.cat([chunk.images.labels for chunk in self.chunks]),
+            first.mean,
+            first.std,
+            first.augment,
+        )
+
+
+def chunks_of(
+    references: Sequence[Reference],
+    *,
+    size: int,
+    images: int | None,
+    seed: int,
+    data_dir: Path | None,
+    device: torch.device,
+) -> Iterator[Chunk]:
+    """The stream: training images of each reference in turn, whole chunks in random order, none of them twice.
+
+    Args:
+        images: of each reference at most; one that is named n times gives a n-th of its images each time.
+    """
+    named, seen = Counter(references), Counter[Reference]()
+    for reference in references:
+        train = load_task(reference, data_dir=data_dir, device=device).train
+        share = len(train) // named[reference]
+        order = torch.from_numpy(permutation(seed, f"discover/{reference}", len(train)))
+        part = order[seen[reference] * share :][: min(share, images or share) // size * size]
+        seen[reference] += 1
+        for rows in part.split(size):
+            if len(rows):
+                yield Chunk(reference, train.subset(rows.to(train.device)))
+
+
+def count_chunks(references: Sequence[Reference], *, size: int, images: int | None) -> int:
+    """How many chunks `chunks_of` gives."""
+    named = Counter(references)
+    shares = [reference.stream.source.train_images // named[reference] for reference in references]
+    return sum(min(share, images or share) // size for share in shares)
+
+
+def discover(
+    candidates: Candidates, stream: Iterator[Chunk], *, rule: Rule, fit: TaskFit, on_chunk: Callable[[], None]
+) -> list[Group]:
+    """Take each chunk for a task known so far, or open a new one for it; those that chunks were taken for, in order.
+
+    Raises:
+        BankMismatch: a known task has no signature.
+    """
+    if rule == "signature":
+        candidates.check_signed()
+    find = _by_signature if rule == "signature" else _by_entropy
+    groups = [Group(place, row.tobytes()) for place, row in enumerate(candidates.found.signatures)]
+    for chunk in stream:
+        place = find(candidates, groups, chunk.images)
+        if place is None:
+            place = len(groups)
+            groups.append(Group(None, b""))
+        group = groups[place]
+        group.taken[str(chunk.source)] += 1
+        if group.place is None:
+            group.chunks.append(chunk)
+            _learn_from(candidates.loaded, group, rule, fit)
+        on_chunk()
+    return [group for group in groups if group.taken]
+
+
+def _by_signature(candidates: Candidates, groups: Sequence[Group], images: Images) -> int | None:
+    recogniser = candidates.loaded.recogniser
+    assert recogniser is not None
+    rows = np.frombuffer(b"".join(group.signature for group in groups), dtype=np.uint8).reshape(len(groups), -1)
+    found = recognise(recogniser, read_signatures(recogniser, rows), images.batch(slice(None))[0][None])
+    return None if bool(found.unknown[0]) else int(found.scores[0].argmax())
+
+
+def _by_entropy(candidates: Candidates, groups: Sequence[Group], images: Images) -> int | None:
+    """SupSup's rule: new if T * max softmax(-slopes) < 1 + epsilon at the uniform mixture."""
+    mixable, loaded = candidates.mixable, candidates.loaded
+    channels = [layer.shape[0] for layer in loaded.bank.backbone.masked_layers]
+    opened = [refine(group.alpha, channels, 1, mixable.granularity) for group in groups if group.alpha is not None]
+    tasks = Mixable(
+        torch.cat([mixable.alpha, *(alpha.to(mixable.alpha.device)[None] for alpha in opened)]), mixable.granularity
+    )
+    mixture = torch.full((len(tasks),), 1.0 / len(tasks), device=tasks.alpha.device)
+    share = torch.softmax(-entropy_slopes(loaded, tasks, images.batch(slice(None))[0], mixture), dim=0)
+    return None if len(tasks) * float(share.max()) < 1.0 + EPSILON else int(share.argmax())
+
+
+def _learn_from(loaded: LoadedBank, group: Group, rule: Rule, fit: TaskFit) -> None:
+    """Make what tells an opened task's images from others, from all it has."""
+    count = len(group.chunks)
+    if rule == "signature" and count & (count - 1) == 0:  # twice as many say more, one more hardly
+        assert loaded.recogniser is not None
+        group.signature = sign_task(loaded.recogniser, group.images())
+    elif rule == "supsup" and count == 1:  # enough for slopes; the rest is learned at the end
+        images = group.images()
+        settled = task_fit(fit.record(len(images)))
+        group.alpha = fit_alpha(loaded.backbone, loaded.basis, images, settled, granularity=1, on_step=lambda: None)
