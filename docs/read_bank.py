@@ -88,6 +88,30 @@ def mask(frame: np.ndarray, shape: list[int]) -> np.ndarray:
     return matrix.reshape(shape)
 
 
+def residual(stored: np.ndarray, bits: int, seed: int, layers: list[dict]) -> dict[str, np.ndarray]:
+    """What a residual adds to the combination of masks, for each layer."""
+    count = (len(stored) - 2 * len(layers)) * 8 // bits
+    stream = np.unpackbits(stored[: count * bits // 8], bitorder="little").reshape(count, bits)
+    codes = stream.astype(int) @ 2 ** np.arange(bits)
+    scales = stored[count * bits // 8 :].view("<f2").astype(np.float32)
+    sizes = [math.prod(layer["shape"]) for layer in layers]
+    shares = [math.isqrt(math.isqrt(size**3)) for size in sizes]
+    spare = count - len(layers)
+    parts = [1 + spare * share // sum(shares) for share in shares]
+    by_rest = sorted(range(len(layers)), key=lambda i: (-(spare * shares[i] % sum(shares)), i))
+    for index in by_rest[: count - sum(parts)]:
+        parts[index] += 1
+    added, start = {}, 0
+    for layer, size, part, scale in zip(layers, sizes, parts, scales, strict=True):
+        key = hashlib.sha256(f"impress/{seed}/residual/{layer['name']}".encode()).digest()[:16]
+        words = np.random.Philox(key=np.frombuffer(key, "<u8")).random_raw(-(-size // 2)).astype("<u8").view("<u4")
+        places = (words[:size].astype(np.uint64) * np.uint64(part)) >> np.uint64(32)
+        values = (2 * codes[start : start + part] - (2**bits - 1)) * scale
+        added[layer["name"]] = values[places.astype(int)].reshape(layer["shape"])
+        start += part
+    return added
+
+
 def logits(bank: Path, name: str, x: np.ndarray) -> np.ndarray:
     content = (bank / "bank.json").read_bytes()
     manifest = json.loads(checked(content, content.rfind(b'"digest": "') + 11))
@@ -96,8 +120,10 @@ def logits(bank: Path, name: str, x: np.ndarray) -> np.ndarray:
     assert backbone["init"] == "signed-constant"
     record, parts = task(bank, name)
     granularity = record.get("granularity", 1) if isinstance(record, dict) else [*record, 1][8]
+    bits = 0 if isinstance(record, dict) else ([*record, 0] if len(record) == 9 else [*record, 1, 0])[9]
     columns = sum(min(granularity, layer["shape"][0]) for layer in backbone["layers"])
-    alpha = numbers(parts["alpha"], columns)
+    alpha = numbers(parts["alpha"], columns) if "alpha" in parts else np.zeros((0, columns), np.float32)
+    added = residual(parts["residual"], bits, backbone["seed"], backbone["layers"]) if bits else {}
     masks = [sealed((bank / "masks" / f"{k:05d}.safetensors").read_bytes())[1] for k in range(len(alpha))]
     column = 0
     for layer in backbone["layers"]:
@@ -105,7 +131,8 @@ def logits(bank: Path, name: str, x: np.ndarray) -> np.ndarray:
         groups = min(granularity, out)
         of_channel = column + np.arange(out) * groups // out
         combined = sum(
-            alpha[k, of_channel, None] * mask(masks[k][layer["name"]], layer["shape"]) for k in range(len(alpha))
+            (alpha[k, of_channel, None] * mask(masks[k][layer["name"]], layer["shape"]) for k in range(len(alpha))),
+            start=added.get(layer["name"], 0.0),
         )
         x = x @ (weights(backbone["seed"], layer) * combined).T
         column += groups

@@ -55,7 +55,7 @@ from impress_format.records import (
     TaskRecord,
     is_task_name,
 )
-from impress_format.task_file import StoredTask, TaskOutline, Ties
+from impress_format.task_file import StoredTask, TaskOutline, TaskParts, Ties
 from impress_format.task_store import PACKS, SUFFIX, TASKS, TaskStore
 
 MANIFEST = "bank.json"
@@ -195,16 +195,25 @@ class Bank:
             TaskNotFound: there is no such task.
             FormatError: the file is damaged, or belongs to another basis.
         """
-        stored = self._read_task(name)
+        stored = self.read_stored(name)
         return stored.record, stored.alpha
 
-    def read_alpha_type(self, name: str) -> NumberType:
-        """The type a task's alpha is stored in.
+    def read_stored(self, name: str) -> StoredTask:
+        """One task with all its parts.
 
         Raises:
             TaskNotFound, FormatError: as read_task.
         """
-        return self._read_task(name).alpha_type
+        path, content, _ = self._task_there(name)
+        return task_file.read_task(path, content, name, self.manifest, self.ties)
+
+    def read_alpha_type(self, name: str) -> NumberType | None:
+        """The type a task's alpha is stored in; None for a task that weighs no mask.
+
+        Raises:
+            TaskNotFound, FormatError: as read_task.
+        """
+        return self.read_stored(name).alpha_type
 
     def read_signature(self, name: str) -> bytes | None:
         """A task's signature, if it has one.
@@ -212,7 +221,7 @@ class Bank:
         Raises:
             TaskNotFound, FormatError: as read_task.
         """
-        return self._read_task(name).signature
+        return self.read_stored(name).signature
 
     def read_task_record(self, name: str) -> TaskRecord:
         """Only the record of a task (the checksum over all of it is checked)."""
@@ -250,16 +259,28 @@ class Bank:
             self.read_mask(index)
 
     def write_task(
-        self, record: TaskRecord, alpha: StoredArray, signature: bytes | None = None, *, replace: bool = False
+        self,
+        record: TaskRecord,
+        alpha: StoredArray | None,
+        signature: bytes | None = None,
+        residual: npt.NDArray[np.uint8] | None = None,
+        *,
+        replace: bool = False,
     ) -> int:
-        """Store a task, alpha in the type it comes in (numbers.store); return the bytes its file takes.
+        """Store a task; return the bytes its file takes.
+
+        Args:
+            alpha: in the type it comes in (numbers.store); None for a task that weighs no mask.
+            residual: as residual.store_residual gives it.
 
         Raises:
             TaskExists: a task of this name is there, and `replace` is false.
             UsageError: a value out of its range.
         """
-        stored = alpha if alpha.dtype in (np.float16, np.uint8) else np.asarray(alpha, dtype=np.float32)
-        content = task_file.seal_task(record, stored, signature, self.manifest.format_version)
+        if alpha is not None and alpha.dtype not in (np.float16, np.uint8):
+            alpha = np.asarray(alpha, dtype=np.float32)
+        parts = TaskParts(alpha=alpha, residual=residual, signature=signature)
+        content = task_file.seal_task(record, parts, self.manifest.format_version)
         try:
             self.tasks.write(record.name, content, replace=replace)
         except FileExistsError as error:
@@ -304,10 +325,6 @@ class Bank:
             FormatError: missing, damaged, or of another bank.
         """
         return recogniser_file.read_recogniser(self.recogniser_path, self.manifest)
-
-    def _read_task(self, name: str) -> StoredTask:
-        path, content, _ = self._task_there(name)
-        return task_file.read_task(path, content, name, self.manifest, self.ties)
 
     def _task_there(self, name: str) -> tuple[Path, bytes, int]:
         """The file a task is in, the bytes of its own file and what they take on disk; or TaskNotFound."""

@@ -123,7 +123,10 @@ def record_of_task(path: Path, content: bytes, text: bytes) -> TaskRecord:
         FormatError: no such record, or wrong checksum.
     """
     if not text.startswith(START):
-        return _record(path, content, text, TaskRecord)
+        record = _record(path, content, text, TaskRecord)
+        if record.residual_bits:
+            raise FormatError(path, "has residual_bits, which format version 1 does not know")
+        return record
     record = read_text(path, text)
     _check_digest(path, content, _TEXT_STARTS, record.digest)
     return record

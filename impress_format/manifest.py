@@ -83,8 +83,8 @@ def check_manifest(path: Path, manifest: BankManifest) -> None:
         raise FormatError(path, f"has a backbone of {weights:,} weights, expected at most {MAX_WEIGHTS:,}")
     if prod(manifest.backbone.input_shape) > MAX_PIXELS:
         raise FormatError(path, f"has input of shape {manifest.backbone.input_shape}: more than {MAX_PIXELS:,} values")
-    if not 1 <= len(manifest.masks) <= MAX_MASKS:
-        raise FormatError(path, f"plans {len(manifest.masks)} masks, expected 1 to {MAX_MASKS}")
+    if not (0 if manifest.format_version > 1 else 1) <= len(manifest.masks) <= MAX_MASKS:
+        raise FormatError(path, f"plans {len(manifest.masks)} masks, expected 1 (0 from version 2 on) to {MAX_MASKS}")
     for index, plan in enumerate(manifest.masks):
         if not 0.0 < plan.density <= 1.0:
             raise FormatError(path, f"masks[{index}].density is {plan.density}, expected a number in (0, 1]")

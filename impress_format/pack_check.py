@@ -11,7 +11,18 @@ from impress_format.errors import FormatError
 from impress_format.numbers import NumbersError, restore_all
 from impress_format.pack_file import COMMON_END, COMMON_OF, DIGEST, Pack, check_seal
 from impress_format.records import BankManifest
-from impress_format.task_file import ALPHA, SIGNATURE, Ties, check_basis, check_parts, check_signatures, count_columns
+from impress_format.residual import check_residuals
+from impress_format.task_file import (
+    ALPHA,
+    RESIDUAL,
+    SIGNATURE,
+    Ties,
+    check_basis,
+    check_parts,
+    check_residual_bits,
+    check_signatures,
+    count_columns,
+)
 
 _AT_ONCE = 1 << 14
 """Tasks whose numbers are restored together."""
@@ -54,13 +65,21 @@ def check_pack(
 
 def _check_alike(pack: Pack, index: int, manifest: BankManifest, ties: Ties) -> None:
     """Check what tasks with this common text have in common, and their numbers."""
-    basis, _, granularity = pack.alike(index)
-    columns, masks = count_columns(manifest, granularity), 0
+    alike = pack.alike(index)
+    check_residual_bits(pack.path, RESIDUAL in pack.parts, alike.residual_bits)
+    columns, masks = count_columns(manifest, alike.granularity), 0
+    layers = manifest.backbone.masked_layers
     (rows,) = np.nonzero(pack.columns[COMMON_OF] == index)
     for start in range(0, len(rows), _AT_ONCE):
+        some = rows[start : start + _AT_ONCE]
+        part = ALPHA
         try:
-            masks = restore_all(pack.parts[ALPHA][rows[start : start + _AT_ONCE]], columns).shape[1]
+            if ALPHA in pack.parts:
+                masks = restore_all(pack.parts[ALPHA][some], columns).shape[1]
+            part = RESIDUAL
+            if RESIDUAL in pack.parts:
+                check_residuals(pack.parts[RESIDUAL][some], alike.residual_bits, layers)
         except NumbersError as error:
-            raise FormatError(pack.path, f"alpha of task {pack.name(int(rows[start]))} or after it {error}") from error
-    if masks:
-        check_basis(pack.path, basis, masks, manifest, ties)
+            raise FormatError(pack.path, f"{part} of task {pack.name(int(rows[start]))} or after it {error}") from error
+    if len(rows):
+        check_basis(pack.path, alike.basis, masks, manifest, ties)

@@ -21,8 +21,17 @@ from impress_format.errors import FormatError
 from impress_format.files import open_limited, refuse_pointer
 from impress_format.header import in_file_order, parse_header, write_header
 from impress_format.limits import MAX_HEADER_BYTES, MAX_PACK_BYTES, MAX_PACKED, MAX_TEXT
-from impress_format.records import PackRecord, TaskFitRecord
-from impress_format.task_text import DIGITS, TaskText, default_name, is_nameless, read_common, read_own, read_owns
+from impress_format.records import PackRecord
+from impress_format.task_text import (
+    DIGITS,
+    Common,
+    TaskText,
+    default_name,
+    is_nameless,
+    read_common,
+    read_own,
+    read_owns,
+)
 
 Array = npt.NDArray[np.generic]
 
@@ -162,8 +171,8 @@ class Pack:
             raise FormatError(self.path, f"task {number} has common text {index}, there is none")
         return self.text(index, COMMON, COMMON_END)
 
-    def alike(self, index: int) -> tuple[str, TaskFitRecord, int]:
-        """Basis, fit and granularity of the tasks that have this common text.
+    def alike(self, index: int) -> Common:
+        """What the tasks that have this common text are alike in.
 
         Raises:
             FormatError: the text is damaged.

@@ -59,6 +59,7 @@ TAG_BYTES = 2
 """Of the digest of the recogniser that a signature was made with, which it begins with."""
 SignatureText = Annotated[str, Meta(pattern=rf"\A[0-9a-f]{{{2 * SIGNATURE_BYTES}}}\Z")]
 
+ResidualBits = Literal[0, 1, 2, 4, 8]
 Init = Literal["signed-constant", "kaiming-normal"]
 MaskKind = Literal["heterogeneous", "homogeneous", "random"]
 
@@ -253,7 +254,8 @@ class TaskRecord(_Record, frozen=True, omit_defaults=True):
 
     `basis` is the digest of the masks that alpha weighs, the first rows of the bank; so an alpha stays
     valid when masks are added, and is refused beside other masks. Version 2 stores its first half, and a record read
-    from it has zeros for the rest. `granularity` is G of method.md.
+    from it has zeros for the rest. `granularity` is G of method.md. `residual_bits` is what a value of the residual
+    takes, 0 for a task without one.
     """
 
     max_bytes: ClassVar[int] = MAX_TASK_BYTES
@@ -265,6 +267,7 @@ class TaskRecord(_Record, frozen=True, omit_defaults=True):
     train_accuracy: Share
     fit: TaskFitRecord
     granularity: Side = 1
+    residual_bits: ResidualBits = 0
     digest: Digest = ""
 
 

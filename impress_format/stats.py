@@ -9,8 +9,11 @@ from impress_format.bank import Bank
 from impress_format.codec import entropy_bytes
 from impress_format.errors import BankMismatch, UsageError
 from impress_format.files import file_size
+from impress_format.records import supermask_sizes
 
 _FLOAT = 4
+_USUAL_DENSITY = 0.1
+"""Of the masks that a bank without any is compared with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +81,7 @@ def measure_storage(bank: Bank, total_tasks: int | None = None) -> Storage:
     """
     missing = set(bank.missing_masks())
     trained = [index for index in range(len(bank.manifest.masks)) if index not in missing]
-    if not trained:
+    if not trained and bank.manifest.masks:
         raise BankMismatch(f"{bank.path} has no trained mask yet: run `impress bank create` again")
     records = [bank.read_mask_record(index) for index in trained]
     mask_sizes = [file_size(bank.mask_path(index)) for index in trained]
@@ -101,13 +104,17 @@ def measure_storage(bank: Bank, total_tasks: int | None = None) -> Storage:
         total += _growth(total_tasks, served, len(basis_tasks), mean_task)
         served = total_tasks
 
-    ones = sum(sum(record.ones) for record in records) / len(records)
     layers = bank.backbone.masked_layers
     weights = bank.backbone.weights
+    each_ones = [record.ones for record in records] or [supermask_sizes(layers, _USUAL_DENSITY)]
+    ones = sum(map(sum, each_ones)) / len(each_ones)
+    entropy = sum(
+        entropy_bytes(layer.size, count) for counts in each_ones for layer, count in zip(layers, counts, strict=True)
+    ) / len(each_ones)
     alternatives = Alternatives(
         index16=2.0 * ones,
         bitmap=float(math.ceil(weights / 8)),
-        compressed=sum(mask_sizes) / len(mask_sizes),
+        compressed=sum(mask_sizes) / len(mask_sizes) if mask_sizes else entropy,
         full_model=float(_FLOAT * weights),
     )
     amortised = total / served if served else math.nan
@@ -117,18 +124,13 @@ def measure_storage(bank: Bank, total_tasks: int | None = None) -> Storage:
         weights=weights,
         layers=len(layers),
         masks=len(trained),
-        density=ones / weights,
+        density=ones / weights if records else 0.0,
         stored_tasks=len(outlines),
         tasks_served=served,
         bytes=disk,
         per_task_bytes=mean_task,
         amortised_bytes=amortised,
-        entropy_bytes=sum(
-            entropy_bytes(layer.size, count)
-            for record in records
-            for layer, count in zip(layers, record.ones, strict=True)
-        )
-        / len(records),
+        entropy_bytes=entropy,
         alternatives=alternatives,
         savings=Alternatives(**{way: getattr(alternatives, way) / amortised for way in ways}),
         break_even_tasks={

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Literal
 
@@ -18,19 +19,24 @@ from impress_format.limits import MAX_HEADER_BYTES, MAX_TASK_BYTES
 from impress_format.manifest import check_file_version
 from impress_format.numbers import FloatArray, NumbersError, NumberType, StoredArray, restore, rows_of, type_of
 from impress_format.records import SIGNATURE_BYTES, BankManifest, TaskRecord, alpha_columns, is_task_name
+from impress_format.residual import count_values, restore_residual
 from impress_format.task_text import BASIS_DIGITS, START, TaskText, write_text
 
-ALPHA, SIGNATURE = "alpha", "signature"
+ALPHA, RESIDUAL, SIGNATURE = "alpha", "residual", "signature"
 Images = Literal["test", "held-out"]
 """What an accuracy was measured on."""
 
 
 class TaskOutline(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One stored task as a list shows it: a million of these are made in a second."""
+    """One stored task as a list shows it: a million of these are made in a second.
+
+    `coefficients` is the number of those, `residual` that of the residual's values; 0 for none.
+    """
 
     task: str
     name: str
     coefficients: int
+    residual: int
     bytes: int
     accuracy: float
     train_accuracy: float
@@ -41,12 +47,46 @@ class TaskOutline(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StoredTask:
-    """A task's record, its alpha as float32 (K, columns), the type alpha is stored in, and its signature if any."""
+    """A task as it is read.
+
+    Attributes:
+        alpha: float32 (K, columns); K is 0 for a task that weighs no mask.
+        alpha_type: what it is stored in; None for a task that weighs no mask.
+        residual: float32 (values,), those of all layers one after the other, or None.
+        signature: or None.
+    """
 
     record: TaskRecord
     alpha: FloatArray
-    alpha_type: NumberType
+    alpha_type: NumberType | None
+    residual: FloatArray | None
     signature: bytes | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskParts:
+    """The parts of a task as they are stored: at least one of the first two.
+
+    Attributes:
+        alpha: as numbers.store gives it.
+        residual: as residual.store_residual gives it.
+        signature: 64 bytes.
+    """
+
+    alpha: StoredArray | None = None
+    residual: npt.NDArray[np.uint8] | None = None
+    signature: bytes | None = None
+
+    def tensors(self) -> dict[str, npt.NDArray[np.generic]]:
+        """The tensors of the file."""
+        tensors: dict[str, npt.NDArray[np.generic]] = {}
+        if self.alpha is not None:
+            tensors[ALPHA] = np.ascontiguousarray(self.alpha)
+        if self.residual is not None:
+            tensors[RESIDUAL] = self.residual
+        if self.signature is not None:
+            tensors[SIGNATURE] = np.frombuffer(self.signature, dtype=np.uint8)
+        return tensors
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +115,20 @@ def read_task(path: Path, content: bytes, name: str, manifest: BankManifest, tie
     tensors = read_tensors(content, header)
     check_parts(path, tensors, header.record.startswith(START))
     columns = count_columns(manifest, record.granularity)
-    if tensors[ALPHA].dtype == np.uint8 and manifest.format_version == 1:
+    stored = tensors.get(ALPHA)
+    if stored is not None and stored.dtype == np.uint8 and manifest.format_version == 1:
         raise FormatError(path, "alpha is uint8, expected float32 or float16")
     try:
-        alpha = restore(tensors[ALPHA], columns)
+        alpha = np.zeros((0, columns), dtype=np.float32) if stored is None else restore(stored, columns)
     except NumbersError as error:
         raise FormatError(path, f"alpha {error}") from error
+    residual = None
+    check_residual_bits(path, RESIDUAL in tensors, record.residual_bits)
+    if RESIDUAL in tensors:
+        try:
+            residual = restore_residual(tensors[RESIDUAL], record.residual_bits, manifest.backbone.masked_layers)
+        except NumbersError as error:
+            raise FormatError(path, f"residual {error}") from error
     digits = BASIS_DIGITS if header.record.startswith(START) else len(record.basis)
     check_basis(path, record.basis[:digits], len(alpha), manifest, ties)
     signature = tensors.get(SIGNATURE)
@@ -89,20 +137,34 @@ def read_task(path: Path, content: bytes, name: str, manifest: BankManifest, tie
     return StoredTask(
         record=record,
         alpha=alpha,
-        alpha_type=type_of(tensors[ALPHA]),
+        alpha_type=None if stored is None else type_of(stored),
+        residual=residual,
         signature=None if signature is None else signature.tobytes(),
     )
 
 
 def check_parts(path: Path, parts: Collection[str], newest: bool = True) -> None:
-    """Refuse parts that no task has, and a task without alpha. Version 1 knows alpha alone.
+    """Refuse parts that no task has, and a task without alpha and residual. Version 1 knows alpha alone.
 
     Raises:
         FormatError: there are such.
     """
-    known = {ALPHA, SIGNATURE} if newest else {ALPHA}
-    if ALPHA not in parts or not known.issuperset(parts):
-        raise FormatError(path, f"holds {sorted(parts)}, expected alpha" + (" and perhaps signature" if newest else ""))
+    if not newest:
+        if set(parts) != {ALPHA}:
+            raise FormatError(path, f"holds {sorted(parts)}, expected one tensor, alpha")
+    elif not {ALPHA, RESIDUAL, SIGNATURE}.issuperset(parts) or not {ALPHA, RESIDUAL}.intersection(parts):
+        raise FormatError(path, f"holds {sorted(parts)}, expected alpha, residual or both, and perhaps signature")
+
+
+def check_residual_bits(path: Path, there: bool, bits: int) -> None:
+    """Refuse a residual in a task that says it has none, and the reverse.
+
+    Raises:
+        FormatError: it is so.
+    """
+    if there != bool(bits):
+        raise FormatError(path, f"says that a value of its residual takes {bits} bits, and has "
+            + ("a residual" if there else "none"))  # fmt: skip
 
 
 def check_signatures(path: Path, signatures: npt.NDArray[np.generic], ties: Ties) -> None:
@@ -149,16 +211,20 @@ def outline_task(path: Path, content: bytes, manifest: BankManifest, size: int) 
     header = parse_header(path, content)
     record = _record(path, content, header.record, manifest)
     columns = count_columns(manifest, record.granularity)
-    if ALPHA not in header.tensors:
-        raise FormatError(path, f"holds {sorted(header.tensors)}, expected alpha")
+    check_parts(path, header.tensors, header.record.startswith(START))
+    alpha, residual = header.tensors.get(ALPHA), header.tensors.get(RESIDUAL)
+    check_residual_bits(path, residual is not None, record.residual_bits)
+    layers = len(manifest.backbone.masked_layers)
     try:
-        masks = rows_of(header.tensors[ALPHA].numpy, header.tensors[ALPHA].shape, columns)
+        masks = 0 if alpha is None else rows_of(alpha.numpy, alpha.shape, columns)
+        values = 0 if residual is None else count_values(prod(residual.shape), record.residual_bits, layers)
     except NumbersError as error:
-        raise FormatError(path, f"alpha {error}") from error
+        raise FormatError(path, f"has parts of no task: {error}") from error
     return TaskOutline(
         task=record.task,
         name=record.name,
         coefficients=masks * columns,
+        residual=values,
         bytes=size,
         accuracy=record.accuracy,
         train_accuracy=record.train_accuracy,
@@ -189,21 +255,25 @@ def take_apart(path: Path, content: bytes) -> tuple[TaskText, dict[str, npt.NDAr
     return (text, tensors) if seal_parts(text, tensors) == content else None
 
 
-def seal_task(record: TaskRecord, alpha: StoredArray, signature: bytes | None, version: int) -> bytes:
+def seal_task(record: TaskRecord, parts: TaskParts, version: int) -> bytes:
     """The file of a task in this format version, alpha in the type it has.
 
     Raises:
-        UsageError: a value out of its range, or a type that this version does not have.
+        UsageError: a value out of its range, a part or a type that this version does not have, or no part.
     """
+    tensors = parts.tensors()
     if version == 1:
-        if alpha.dtype == np.uint8 or signature is not None:
-            what = "int8" if signature is None else "signature"
-            raise UsageError(f"a bank of format version 1 stores no {what}: run `impress bank upgrade` first")
-        return seal_tensors(record, {ALPHA: np.ascontiguousarray(alpha)})
-    parts: dict[str, npt.NDArray[np.generic]] = {ALPHA: np.ascontiguousarray(alpha)}
-    if signature is not None:
-        parts[SIGNATURE] = np.frombuffer(signature, dtype=np.uint8)
-    content = seal_parts(write_text(record), parts)
+        if parts.alpha is None or parts.alpha.dtype == np.uint8 or len(tensors) > 1:
+            raise UsageError(
+                "a bank of format version 1 stores alpha alone, and none as int8: run `impress bank upgrade` first"
+            )
+        return seal_tensors(record, tensors)
+    try:
+        check_parts(Path(record.name), tensors)
+        check_residual_bits(Path(record.name), RESIDUAL in tensors, record.residual_bits)
+    except FormatError as error:
+        raise UsageError(f"a task cannot be stored: it {error.problem}") from error
+    content = seal_parts(write_text(record), tensors)
     try:
         record_of_task(Path(record.name), content, parse_header(Path(record.name), content).record)
     except FormatError as error:

@@ -14,10 +14,12 @@ from impress_format.numbers import FloatArray, NumbersError, restore_all
 from impress_format.pack_file import COMMON, COMMON_END, COMMON_OF, Pack, check_seal
 from impress_format.task_file import (
     ALPHA,
+    RESIDUAL,
     SIGNATURE,
     TaskOutline,
     check_basis,
     check_parts,
+    check_residual_bits,
     check_signatures,
     count_columns,
 )
@@ -32,12 +34,14 @@ class TaskGroup:
         outlines: N of them.
         alpha: float32 (N, K, columns).
         signatures: uint8 (N, 64), or None if these tasks have none.
+        residual: whether they have residuals, which are not read here.
     """
 
     outlines: Sequence[TaskOutline]
     alpha: FloatArray
     granularity: int
     signatures: npt.NDArray[np.uint8] | None
+    residual: bool
 
 
 def task_groups(bank: Bank) -> Iterator[TaskGroup]:
@@ -60,13 +64,14 @@ def task_groups(bank: Bank) -> Iterator[TaskGroup]:
                 yield _group(bank, pack, index, rows, outlines)
     for name in loose:
         if bank.tasks.has(name):
-            record, alpha = bank.read_task(name)
-            outline, signature = bank.outline_task(name), bank.read_signature(name)
+            stored = bank.read_stored(name)
+            signed = stored.signature
             yield TaskGroup(
-                outlines=(outline,),
-                alpha=alpha[np.newaxis],
-                granularity=record.granularity,
-                signatures=None if signature is None else np.frombuffer(signature, dtype=np.uint8)[np.newaxis],
+                outlines=(bank.outline_task(name),),
+                alpha=stored.alpha[np.newaxis],
+                granularity=stored.record.granularity,
+                signatures=None if signed is None else np.frombuffer(signed, dtype=np.uint8)[np.newaxis],
+                residual=stored.residual is not None,
             )
 
 
@@ -74,17 +79,26 @@ def _group(
     bank: Bank, pack: Pack, index: int, rows: np.ndarray[tuple[int], np.dtype[np.intp]], outlines: list[TaskOutline]
 ) -> TaskGroup:
     """The tasks in these rows, which have the same common text."""
-    basis, _, granularity = pack.alike(index)
+    alike = pack.alike(index)
     check_parts(pack.path, pack.parts)
+    check_residual_bits(pack.path, RESIDUAL in pack.parts, alike.residual_bits)
+    columns = count_columns(bank.manifest, alike.granularity)
     try:
-        alpha = restore_all(pack.parts[ALPHA][rows], count_columns(bank.manifest, granularity))
+        if ALPHA in pack.parts:
+            alpha = restore_all(pack.parts[ALPHA][rows], columns)
+        else:
+            alpha = np.zeros((len(rows), 0, columns), dtype=np.float32)
     except NumbersError as error:
         raise FormatError(pack.path, f"alpha of the tasks of {COMMON}[{index}] {error}") from error
-    check_basis(pack.path, basis, alpha.shape[1], bank.manifest, bank.ties)
+    check_basis(pack.path, alike.basis, alpha.shape[1], bank.manifest, bank.ties)
     signatures = None
     if (column := pack.parts.get(SIGNATURE)) is not None:
         check_signatures(pack.path, column, bank.ties)
         signatures = column[rows].astype(np.uint8)
     return TaskGroup(
-        outlines=[outlines[row] for row in rows], alpha=alpha, granularity=granularity, signatures=signatures
+        outlines=[outlines[row] for row in rows],
+        alpha=alpha,
+        granularity=alike.granularity,
+        signatures=signatures,
+        residual=RESIDUAL in pack.parts,
     )

@@ -16,6 +16,7 @@ import re
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -34,10 +35,13 @@ from impress_format.locks import exclusive
 from impress_format.numbers import NumbersError, rows_of
 from impress_format.pack_file import COMMON, COMMON_END, COMMON_OF, OWN, OWN_END, Pack, open_pack
 from impress_format.records import BankManifest, is_task_name
+from impress_format.residual import count_values
 from impress_format.task_file import (
     ALPHA,
+    RESIDUAL,
     Images,
     TaskOutline,
+    check_residual_bits,
     check_task_name,
     count_columns,
     most_bytes,
@@ -253,6 +257,7 @@ def outline_pack(pack: Pack, manifest: BankManifest) -> list[TaskOutline]:
             task=task,
             name=name,
             coefficients=masks * columns,
+            residual=values,
             bytes=size,
             accuracy=accuracy,
             train_accuracy=train_accuracy,
@@ -260,7 +265,7 @@ def outline_pack(pack: Pack, manifest: BankManifest) -> list[TaskOutline]:
             masks=masks,
             granularity=granularity,
         )
-        for (name, task, accuracy, train_accuracy), size, (masks, columns, granularity, images) in zip(
+        for (name, task, accuracy, train_accuracy), size, (masks, columns, values, granularity, images) in zip(
             owns, sizes, map(shared.__getitem__, of.tolist()), strict=True
         )
     ]
@@ -275,16 +280,20 @@ def _padded(digits: re.Match[str]) -> str:
     return digits[0].zfill(12)
 
 
-def _shared(pack: Pack, index: int, manifest: BankManifest) -> tuple[int, int, int, Images]:
-    """Masks, columns, granularity of the tasks with this common text, and what their accuracy was measured on."""
-    alpha = pack.parts.get(ALPHA)
-    _, fit, granularity = pack.alike(index)
-    columns = count_columns(manifest, granularity)
+def _shared(pack: Pack, index: int, manifest: BankManifest) -> tuple[int, int, int, int, Images]:
+    """Masks, columns, values of the residual, granularity of the tasks with this common text, and what their accuracy
+    was measured on.
+    """
+    alpha, residual = pack.parts.get(ALPHA), pack.parts.get(RESIDUAL)
+    alike = pack.alike(index)
+    check_residual_bits(pack.path, residual is not None, alike.residual_bits)
+    columns, layers = count_columns(manifest, alike.granularity), len(manifest.backbone.masked_layers)
     try:
         masks = 0 if alpha is None else rows_of(alpha.dtype, alpha.shape[1:], columns)
+        values = 0 if residual is None else count_values(prod(residual.shape[1:]), alike.residual_bits, layers)
     except NumbersError as error:
         raise FormatError(pack.path, f"{COMMON}[{index}] does not describe its tasks ({error})") from error
-    return masks, columns, granularity, "held-out" if fit.holdout else "test"
+    return masks, columns, values, alike.granularity, "held-out" if alike.fit.holdout else "test"
 
 
 def _stems(files: Iterable[str], suffix: str) -> list[str]:

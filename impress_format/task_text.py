@@ -1,6 +1,6 @@
 """The record of a task as format version 2 writes it: one array of JSON, in which every byte counts.
 
-    ["DIGEST",2,TASK,ACCURACY,TRAIN_ACCURACY,NAME,BASIS,FIT,GRANULARITY]
+    ["DIGEST",2,TASK,ACCURACY,TRAIN_ACCURACY,NAME,BASIS,FIT,GRANULARITY,RESIDUAL_BITS]
 
 It comes in two halves. `own` (TASK to NAME) differs from task to task; `common` (the rest) is the same for all tasks
 learned alike, and a pack keeps it once.
@@ -17,7 +17,18 @@ import msgspec
 
 from impress_format.errors import FormatError
 from impress_format.limits import MAX_TEXT
-from impress_format.records import BasisId, Digest, Share, Side, TaskFitRecord, TaskName, TaskRecord, Text, is_task_name
+from impress_format.records import (
+    BasisId,
+    Digest,
+    ResidualBits,
+    Share,
+    Side,
+    TaskFitRecord,
+    TaskName,
+    TaskRecord,
+    Text,
+    is_task_name,
+)
 from impress_format.strict_json import decode_strictly
 
 BASIS_DIGITS = 16
@@ -44,6 +55,7 @@ class _Common(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_field
     basis: BasisId
     fit: _Fit
     granularity: Side = 1
+    residual_bits: ResidualBits = 0
 
 
 class _Line(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -56,11 +68,22 @@ class _Line(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=
     basis: BasisId
     fit: _Fit
     granularity: Side = 1
+    residual_bits: ResidualBits = 0
 
 
 _OWN = msgspec.json.Decoder(tuple[Text, Share, Share, TaskName | None])
 _PLAIN_OWN = msgspec.json.Decoder(tuple[str, Share, Share, str | None])
 _COMMON = msgspec.json.Decoder(_Common)
+
+
+@dataclass(frozen=True, slots=True)
+class Common:
+    """What tasks that were learned alike have in common (TaskRecord); of the basis digest the first half."""
+
+    basis: str
+    fit: TaskFitRecord
+    granularity: int
+    residual_bits: ResidualBits
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +118,8 @@ def write_text(record: TaskRecord) -> TaskText:
         None if record.name == default_name(record.task) else record.name,
     ]
     fit = [getattr(record.fit, field.name) for field in _FIT]
-    common = [record.basis[:BASIS_DIGITS], _trimmed(fit, _FIT_DEFAULTS), record.granularity]
-    return TaskText(_inside(own), _inside(_trimmed(common, [1])))
+    common = [record.basis[:BASIS_DIGITS], _trimmed(fit, _FIT_DEFAULTS), record.granularity, record.residual_bits]
+    return TaskText(_inside(own), _inside(_trimmed(common, [1, 0])))
 
 
 def read_text(path: Path, text: bytes) -> TaskRecord:
@@ -150,14 +173,14 @@ def read_owns(owns: Sequence[bytes]) -> list[tuple[str, str, float, float]]:
     return [(name, task, accuracy, train) for name, (task, accuracy, train, _) in zip(names, lines, strict=True)]
 
 
-def read_common(common: bytes) -> tuple[str, TaskFitRecord, int]:
-    """Basis, fit and granularity, of the half that tasks share.
+def read_common(common: bytes) -> Common:
+    """What is in the half that tasks share.
 
     Raises:
         msgspec.MsgspecError, UnicodeError: it is none.
     """
     shared: _Common = _COMMON.decode(b"[%s]" % common)
-    return shared.basis, _fit(shared.fit), shared.granularity
+    return Common(shared.basis, _fit(shared.fit), shared.granularity, shared.residual_bits)
 
 
 def _made_name(task: str) -> str:
@@ -178,6 +201,7 @@ def _record(path: Path, line: _Line) -> TaskRecord:
         train_accuracy=line.train_accuracy,
         fit=_fit(line.fit),
         granularity=line.granularity,
+        residual_bits=line.residual_bits,
         digest=line.digest,
     )
 

@@ -9,7 +9,7 @@ from impress_format.files import write_atomically
 from impress_format.manifest import seal_manifest
 from impress_format.numbers import store
 from impress_format.records import BankManifest
-from impress_format.task_file import is_of_version, seal_task
+from impress_format.task_file import TaskParts, is_of_version, seal_task
 from impress_format.verify import verify_bank
 from impress_format.versions import FORMAT_VERSION
 
@@ -61,7 +61,9 @@ def _upgrade_tasks(bank: Bank) -> int:
             if stored is None or is_of_version(*stored[:2], FORMAT_VERSION):
                 continue
             record, alpha = bank.read_task(name)
-            content = seal_task(record, store(alpha, bank.read_alpha_type(name)), None, FORMAT_VERSION)
+            kind = bank.read_alpha_type(name)
+            assert kind is not None  # version 1 knows alpha alone
+            content = seal_task(record, TaskParts(alpha=store(alpha, kind)), FORMAT_VERSION)
             write_atomically(bank.task_path(name), content, replace=True)
             written += 1
     return written

@@ -1,18 +1,29 @@
-"""Learning alpha: a new task as a linear combination of the bank's masks (ImpressLearn, Eq. 1 and 2)."""
+"""Learning a task's parts: alpha, a combination of the bank's masks (ImpressLearn, Eq. 1 and 2), and a residual."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from impress_format.weights import substream_seed
 from impress_learn.basis import Basis, effective_weights, layer_columns
 from impress_learn.fits import TaskFit
 from impress_learn.network.backbone import Backbone
 from impress_learn.network.norm_statistics import check_batch_size
+from impress_learn.residual import RATE, HashedResidual
 from impress_learn.streams.images import Images
 from impress_learn.training import minimise
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """What a task is made of, on the CPU: alpha (K, columns), and the residual's values (count,), or None."""
+
+    alpha: Tensor
+    values: Tensor | None = None
 
 
 def fit_alpha(
@@ -25,10 +36,26 @@ def fit_alpha(
     on_step: Callable[[], None],
     start: Tensor | None = None,
 ) -> Tensor:
+    """Learn alpha alone (fit_parts)."""
+    begun = None if start is None else Learned(start)
+    return fit_parts(backbone, basis, train, fit, granularity=granularity, on_step=on_step, start=begun).alpha
+
+
+def fit_parts(
+    backbone: Backbone,
+    basis: Basis,
+    train: Images,
+    fit: TaskFit,
+    *,
+    granularity: int,
+    on_step: Callable[[], None],
+    residual: HashedResidual | None = None,
+    start: Learned | None = None,
+) -> Learned:
     """Learn alpha (K, columns) from `start`, or from 1/K, by Adam on cross-entropy + l1 * sum_i (|alpha_i|_1 - 1)^2.
 
     At granularity G > 1 the penalty holds each group's coefficients to norm 1, the mean over a layer's groups
-    standing for the layer.
+    standing for the layer. A residual's values are learned beside alpha, rounded in every step as they will be stored.
 
     Raises:
         TrainingDiverged: loss or coefficients became NaN or infinite.
@@ -36,19 +63,44 @@ def fit_alpha(
     """
     check_batch_size(backbone, min(fit.batch_size, len(train)))
     columns = layer_columns(backbone, granularity)
-    uniform = torch.full((len(basis), sum(columns)), 1.0 / len(basis))
-    alpha = (uniform if start is None else start).clone().to(train.device).requires_grad_()
+    masks = len(basis)
+    uniform = torch.full((masks, sum(columns)), 1.0 / max(masks, 1))
+    alpha = (uniform if start is None else start.alpha).clone().to(train.device).requires_grad_()
     share = torch.tensor([1.0 / groups for groups in columns for _ in range(groups)], device=train.device)
+    values = _first_values(residual, fit, start, alone=masks == 0, device=train.device)
+    parameters = [alpha] if masks else []
+    if values is not None:
+        parameters.append(values)
+
+    def effective() -> dict[str, Tensor]:
+        combined = effective_weights(basis, alpha, granularity)
+        if residual is None or values is None:
+            return combined
+        return residual.add_to(combined, backbone.weights, residual.rounded(values * RATE))
 
     def penalty() -> Tensor:
         return fit.l1 * (share * (alpha.abs().sum(0) - 1.0) ** 2).sum()
 
     minimise(
-        lambda images: backbone(effective_weights(basis, alpha, granularity), images),
-        [alpha],
+        lambda images: backbone(effective(), images),
+        parameters,
         train,
         fit,
         on_step=on_step,
-        penalty=penalty if fit.l1 > 0 else None,
+        penalty=penalty if fit.l1 > 0 and masks else None,
     )
-    return alpha.detach().cpu()
+    return Learned(alpha.detach().cpu(), None if values is None else (values.detach() * RATE).cpu())
+
+
+def _first_values(
+    residual: HashedResidual | None, fit: TaskFit, start: Learned | None, *, alone: bool, device: torch.device
+) -> Tensor | None:
+    """What the optimiser moves: the residual's values over RATE, so that one learning rate serves both parts."""
+    if residual is None:
+        return None
+    if start is not None and start.values is not None:
+        values = start.values
+    else:
+        generator = torch.Generator().manual_seed(substream_seed(fit.seed, "residual"))
+        values = residual.start(generator, alone=alone)
+    return (values / RATE).to(device).requires_grad_()

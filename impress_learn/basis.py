@@ -44,7 +44,9 @@ def make_basis(backbone: Backbone, supermasks: Sequence[Mapping[str, Tensor]]) -
     """Stack supermasks (bool tensors by layer, as train_supermask returns them) on the backbone's device."""
     masked = {}
     for name, weight in backbone.weights.items():
-        stack = torch.stack([mask[name] for mask in supermasks]).to(weight.device)
+        empty = torch.zeros(0, *weight.shape, dtype=torch.bool)
+        stack = torch.stack([mask[name] for mask in supermasks]) if supermasks else empty
+        stack = stack.to(weight.device)
         masked[name] = (stack * weight).flatten(2) if weight.dim() > 2 else stack * weight
     return Basis(masked, {name: weight.shape for name, weight in backbone.weights.items()})
 

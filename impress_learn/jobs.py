@@ -16,13 +16,15 @@ from impress_format.create import check_can_create, extend_plan, write_plan
 from impress_format.errors import TaskNotFound, UsageError
 from impress_format.files import check_writable, is_there, make_folder, remove_abandoned
 from impress_format.locks import hold
-from impress_format.records import Init, alpha_columns
+from impress_format.records import Init, ResidualBits, alpha_columns
 from impress_format.task_store import TASKS
-from impress_learn.fits import UPDATE_FIT, MaskFit, TaskFit, check_holdout
+from impress_learn.fits import UPDATE_FIT, MaskFit, TaskFit, check_holdout, require
 from impress_learn.held_out import check_held_out, check_masks_held_out
 from impress_learn.plan import (
+    Parts,
     TaskRequest,
     check_fits_bank,
+    check_parts,
     check_same_shape,
     choose_type,
     mask_steps,
@@ -162,7 +164,10 @@ def add_tasks(
     fit: TaskFit = TaskFit(),  # noqa: B008  frozen
     name: str | None = None,
     granularity: int = 1,
+    alpha: bool = True,
     alpha_dtype: NumberType | None = None,
+    residual: int = 0,
+    residual_bits: ResidualBits = 1,
     signature: bool = True,
     device: Callable[[], torch.device] | None = None,
     data_dir: Path | None = None,
@@ -171,6 +176,10 @@ def add_tasks(
     """Learn tasks and store them; those that are stored already with these settings are left as they are.
 
     Args:
+        granularity: groups of output channels in each layer that have coefficients of their own.
+        alpha: whether the tasks weigh the bank's masks; without it they are a residual alone.
+        residual: bits, in all, of values that all weights share (method.md), 0 for none.
+        residual_bits: of these for each value.
         alpha_dtype: int8 if it is not given, or float32 in a bank of format version 1, which knows no other.
         signature: also store what images of the tasks are recognised by; banks without a recogniser have none.
 
@@ -184,14 +193,15 @@ def add_tasks(
     bank = open_bank(path)
     tasks = parse_references(references)
     check_fits_bank(tasks, bank.backbone)
-    requests = request_tasks(
-        tasks,
-        fit,
-        name=name,
+    require(residual >= 0, f"`residual` {residual}: expected 0 or more bits")
+    parts = Parts(
         granularity=granularity,
-        alpha_type=choose_type(bank, alpha_dtype),
+        alpha_type=choose_type(bank, alpha_dtype) if alpha else None,
+        residual=residual // residual_bits,
+        residual_bits=residual_bits if residual else 0,
         signed=signature and bank.manifest.recogniser,
     )
+    requests = request_tasks(tasks, fit, name=name, parts=check_parts(bank, parts))
     masks = bank.complete_masks()
     for task in tasks:
         check_masks_held_out(bank.manifest.masks, str(task), fit.holdout)
@@ -240,7 +250,7 @@ def update_task(
         check_held_out(name, stored.task, stored.fit.holdout, fit.holdout)
         check_masks_held_out(bank.manifest.masks, reference, fit.holdout)
         assert request.start is not None
-        return _learn(bank, [request], len(request.start), choose_device(device), data_dir, watch)[name]
+        return _learn(bank, [request], len(request.start.alpha), choose_device(device), data_dir, watch)[name]
 
 
 def evaluate(
@@ -298,7 +308,8 @@ def _train(bank: Bank, data_dir: Path | None, device: torch.device, watch: Watch
     missing = bank.missing_masks()
     planned = len(bank.manifest.masks)
     if not missing:
-        watch.remark(f"{bank.path} is complete: all {planned} masks are there")
+        if planned:
+            watch.remark(f"{bank.path} is complete: all {planned} masks are there")
         return
     if len(missing) < planned:
         watch.remark(f"{planned - len(missing)} of {planned} masks are there, training the rest")
@@ -327,7 +338,7 @@ def _learn(
     from impress_learn.streams.load import check_data
     from impress_learn.tasks import add_task
 
-    columns = max(sum(alpha_columns(bank.backbone.masked_layers, request.granularity)) for request in requests)
+    columns = max(sum(alpha_columns(bank.backbone.masked_layers, request.parts.granularity)) for request in requests)
     make_folder(bank.path / TASKS)
     check_writable(bank.path / TASKS, 4 * masks * columns + _TASK_HEADER_BYTES)
     references: list[Reference] = [request.reference for request in requests]

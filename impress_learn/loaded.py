@@ -16,6 +16,7 @@ from impress_learn.memory import explain_memory
 from impress_learn.network.backbone import Backbone
 from impress_learn.network.build import rebuild_backbone
 from impress_learn.network.norm_statistics import with_statistics
+from impress_learn.residual import make_residual
 from impress_learn.streams.images import normalise
 
 
@@ -48,9 +49,13 @@ class LoadedBank:
 
     def task_weights(self, name: str) -> Mapping[str, Tensor]:
         """Effective weights of a stored task, and the norm statistics under them."""
-        record, alpha = self.bank.read_task(name)
-        coefficients = torch.from_numpy(alpha).to(self.basis.device)
-        effective = effective_weights(self.basis.first(len(alpha)), coefficients, record.granularity)
+        stored = self.bank.read_stored(name)
+        device = self.basis.device
+        coefficients = torch.from_numpy(stored.alpha).to(device)
+        effective = effective_weights(self.basis.first(len(stored.alpha)), coefficients, stored.record.granularity)
+        if stored.residual is not None:
+            residual = make_residual(self.bank.backbone, len(stored.residual), stored.record.residual_bits, device)
+            effective = residual.add_to(effective, self.backbone.weights, torch.from_numpy(stored.residual).to(device))
         return with_statistics(self.backbone, effective, self.calibration)
 
 

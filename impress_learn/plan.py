@@ -12,9 +12,9 @@ from impress_format import __version__
 from impress_format.bank import Bank, task_exists
 from impress_format.errors import BankMismatch
 from impress_format.files import remove_abandoned
-from impress_format.numbers import FloatArray, NumberType
-from impress_format.records import BackboneSpec, BankManifest, MadeWith, MaskPlan, TaskFitRecord
-from impress_format.task_file import check_task_name
+from impress_format.numbers import NumberType
+from impress_format.records import BackboneSpec, BankManifest, MadeWith, MaskPlan, ResidualBits, TaskFitRecord
+from impress_format.task_file import StoredTask, check_task_name
 from impress_format.task_store import TASKS
 from impress_format.versions import FORMAT_VERSION
 from impress_format.weights import substream_seed
@@ -32,7 +32,7 @@ def plan_masks(
     Every seed is drawn from that of `fit`.
 
     Raises:
-        UsageError: a number out of range, or no mask at all.
+        UsageError: a number out of range.
     """
     require(0.0 < density <= 1.0, f"`density` {density}: expected a number above 0 and at most 1")
     require(masks_per_task >= 0, f"`masks_per_task` {masks_per_task}: expected 0 or more")
@@ -56,7 +56,6 @@ def plan_masks(
         MaskPlan(kind="random", task=None, density=density, seed=substream_seed(fit.seed, f"random/{number}"), fit=None)
         for number in range(random_masks)
     ]
-    require(bool(trained or random), "a bank needs at least one mask: `masks_per_task` 0 needs `random_masks`")
     return (*trained, *random)
 
 
@@ -85,21 +84,34 @@ def plan_bank(
     )
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class TaskRequest:
-    """One task to be learned, and how: from 1/K, or from `start`, the alpha that it replaces.
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """The parts that a task is to have.
 
     Attributes:
-        signed: whether it gets a signature.
+        granularity: of alpha.
+        alpha_type: what alpha is stored in; None for a task without alpha.
+        residual: number of its values, 0 for none.
+        residual_bits: that each of these takes.
+        signed: whether it has a signature.
     """
+
+    granularity: int = 1
+    alpha_type: NumberType | None = "int8"
+    residual: int = 0
+    residual_bits: ResidualBits = 0
+    signed: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TaskRequest:
+    """One task to be learned, and how: from 1/K, or from `start`, the task that it replaces."""
 
     name: str
     reference: Reference
     fit: TaskFitRecord
-    granularity: int
-    alpha_type: NumberType
-    signed: bool
-    start: FloatArray | None = None
+    parts: Parts
+    start: StoredTask | None = None
 
 
 def request_tasks(
@@ -107,9 +119,7 @@ def request_tasks(
     fit: TaskFit,
     *,
     name: str | None,
-    granularity: int,
-    alpha_type: NumberType,
-    signed: bool,
+    parts: Parts,
 ) -> list[TaskRequest]:
     """Check settings and fill in what depends on the stream.
 
@@ -122,18 +132,43 @@ def request_tasks(
             len(references) == 1,
             f"`name` {name} is one name for {len(references)} tasks: leave it out, or add one task",
         )
-    require(granularity >= 1, f"`granularity` {granularity}: expected at least 1")
     return [
         TaskRequest(
             name=name or reference.default_name,
             reference=reference,
             fit=settle_fit(reference, fit),
-            granularity=granularity,
-            alpha_type=alpha_type,
-            signed=signed,
+            parts=parts,
         )
         for reference in references
     ]
+
+
+def check_parts(bank: Bank, parts: Parts) -> Parts:
+    """The parts, if a task of this bank may have them.
+
+    Raises:
+        UsageError: a number out of range, or no part that makes a task.
+        BankMismatch: format version 1 has no residual; there is no mask to weigh.
+    """
+    layers = bank.backbone.masked_layers
+    require(parts.granularity >= 1, f"`granularity` {parts.granularity}: expected at least 1")
+    require(
+        parts.alpha_type is not None or parts.residual > 0,
+        "a task without coefficients is a residual: give `residual`, its bits in all",
+    )
+    if parts.alpha_type is not None and not bank.manifest.masks:
+        raise BankMismatch(f"{bank.path} has no mask: a task over it is a residual alone (`residual`, --no-alpha)")
+    if parts.residual:
+        if bank.manifest.format_version == 1:
+            raise BankMismatch(f"{bank.path} has format version 1, which has no residual: run `impress bank upgrade`")
+        bits = parts.residual * parts.residual_bits
+        require(bits % 8 == 0, f"`residual` {bits}: expected whole bytes, a multiple of 8")
+        require(
+            len(layers) <= parts.residual <= bank.backbone.weights,
+            f"`residual` {bits}: {parts.residual:,} values of {parts.residual_bits} bits, expected {len(layers):,} "
+            f"(one a layer) to {bank.backbone.weights:,} (one a weight)",
+        )
+    return parts
 
 
 def choose_type(bank: Bank, asked: NumberType | None) -> NumberType:
@@ -160,7 +195,8 @@ def request_update(bank: Bank, name: str, reference: Reference, asked: TaskFitRe
     Raises:
         TaskNotFound: there is no such task.
     """
-    record, alpha = bank.read_task(name)
+    stored = bank.read_stored(name)
+    record = stored.record
     # A process killed after the write is given the same command again: without this it would learn once more.
     done = msgspec.structs.replace(asked, start=record.fit.start)
     if record.fit.start is not None and (record.task, record.fit) == (str(reference), done):
@@ -169,10 +205,8 @@ def request_update(bank: Bank, name: str, reference: Reference, asked: TaskFitRe
         name=name,
         reference=reference,
         fit=msgspec.structs.replace(asked, start=record.digest),
-        granularity=record.granularity,
-        alpha_type=bank.read_alpha_type(name),
-        signed=bank.read_signature(name) is not None,
-        start=alpha,
+        parts=_parts_of(stored),
+        start=stored,
     )
 
 
@@ -248,7 +282,17 @@ def still_to_add(bank: Bank, requests: Sequence[TaskRequest]) -> list[TaskReques
 
 
 def _is_stored(bank: Bank, request: TaskRequest) -> bool:
-    record = bank.read_task_record(request.name)
-    asked = (str(request.reference), request.fit, request.granularity, request.alpha_type, request.signed)
-    signed = bank.read_signature(request.name) is not None
-    return (record.task, record.fit, record.granularity, bank.read_alpha_type(request.name), signed) == asked
+    stored = bank.read_stored(request.name)
+    asked = (str(request.reference), request.fit, request.parts)
+    return (stored.record.task, stored.record.fit, _parts_of(stored)) == asked
+
+
+def _parts_of(stored: StoredTask) -> Parts:
+    """The parts that a stored task has."""
+    return Parts(
+        granularity=stored.record.granularity,
+        alpha_type=stored.alpha_type,
+        residual=0 if stored.residual is None else len(stored.residual),
+        residual_bits=stored.record.residual_bits,
+        signed=stored.signature is not None,
+    )

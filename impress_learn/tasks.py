@@ -7,21 +7,27 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from impress_format.bank import Bank
 from impress_format.errors import BankMismatch, TrainingDiverged
-from impress_format.numbers import restore, store
+from impress_format.numbers import NumbersError, StoredArray, restore, store
 from impress_format.records import TaskRecord
+from impress_format.residual import restore_residual
+from impress_format.task_file import StoredTask
 from impress_format.weights import substream_seed
-from impress_learn.alpha import fit_alpha
-from impress_learn.basis import effective_weights
+from impress_learn.alpha import Learned, fit_parts
+from impress_learn.basis import Basis, effective_weights
 from impress_learn.evaluate import MeasuredOn, accuracy, measured_on
 from impress_learn.fits import task_fit
 from impress_learn.identify.recogniser import signing_images
 from impress_learn.identify.signature import sign_task
 from impress_learn.loaded import LoadedBank
 from impress_learn.plan import TaskRequest
+from impress_learn.residual import HashedResidual, make_residual
 from impress_learn.streams.images import Images
 from impress_learn.streams.load import load_task, take_shots
 
@@ -33,6 +39,8 @@ class AddedTask:
     task: str
     name: str
     coefficients: int
+    residual: int
+    """Values of the residual, 0 for none."""
     bytes: int
     accuracy: float
     train_accuracy: float
@@ -66,26 +74,28 @@ def learn_task(
     """
     started = time.perf_counter()
     fit = request.fit
-    recogniser = loaded.recogniser if request.signed else None  # now: after training is too late to find it damaged
-    basis = loaded.basis if request.start is None else loaded.basis.first(len(request.start))
+    recogniser = (
+        loaded.recogniser if request.parts.signed else None
+    )  # now: after training is too late to find it damaged
+    parts, start = request.parts, request.start
+    masks = 0 if parts.alpha_type is None else len(loaded.basis) if start is None else len(start.alpha)
+    basis, device = loaded.basis.first(masks), loaded.basis.device
+    spec = loaded.bank.backbone
+    residual = make_residual(spec, parts.residual, parts.residual_bits, device) if parts.residual else None
     try:
-        learned = fit_alpha(
+        learned = fit_parts(
             loaded.backbone,
             basis,
             train,
             replace(task_fit(fit), seed=substream_seed(fit.seed, f"alpha/{request.reference}")),
-            granularity=request.granularity,
+            granularity=parts.granularity,
             on_step=on_step,
-            start=None if request.start is None else torch.from_numpy(request.start),
+            residual=residual,
+            start=None if start is None else _learned(start),
         )
     except TrainingDiverged as error:
         raise TrainingDiverged(f"task {request.name}: {error}") from error
-    try:
-        stored = store(learned.numpy(), request.alpha_type)
-    except OverflowError as error:
-        raise TrainingDiverged(f"task {request.name}: coefficients are {error}: store them as float32") from error
-    alpha = torch.from_numpy(restore(stored, learned.shape[1]))
-    effective = effective_weights(basis, alpha.to(basis.device), request.granularity)
+    effective, alpha, values = _as_stored(loaded, request, basis, residual, learned)
     record = TaskRecord(
         name=request.name,
         task=str(request.reference),
@@ -93,22 +103,57 @@ def learn_task(
         accuracy=_to_store(accuracy(loaded.backbone, effective, measured, loaded.calibration)),
         train_accuracy=_to_store(accuracy(loaded.backbone, effective, train, loaded.calibration)),
         fit=fit,
-        granularity=request.granularity,
+        granularity=parts.granularity,
+        residual_bits=parts.residual_bits,
     )
     if fit.start is not None and loaded.bank.read_task_record(request.name).digest != fit.start:
         raise BankMismatch(f"task {request.name} was changed by another process meanwhile: give the command again")
     signature = None if recogniser is None else sign_task(recogniser, train.subset(signing_images(len(train))))
-    size = loaded.bank.write_task(record, stored, signature, replace=fit.start is not None)
+    size = loaded.bank.write_task(record, alpha, signature, values, replace=fit.start is not None)
     return AddedTask(
         task=record.task,
         name=record.name,
-        coefficients=alpha.numel(),
+        coefficients=learned.alpha.numel(),
+        residual=parts.residual,
         bytes=size,
         accuracy=record.accuracy,
         train_accuracy=record.train_accuracy,
         seconds=time.perf_counter() - started,
         images=measured_on(fit.holdout),
     )
+
+
+def _as_stored(
+    loaded: LoadedBank, request: TaskRequest, basis: Basis, residual: HashedResidual | None, learned: Learned
+) -> tuple[dict[str, Tensor], StoredArray | None, npt.NDArray[np.uint8] | None]:
+    """Effective weights of what was learned as it will be read again, and its alpha and residual as they are stored.
+
+    Raises:
+        TrainingDiverged: a coefficient or a value is too large to be stored.
+    """
+    parts, alpha, values = request.parts, None, None
+    coefficients = learned.alpha
+    if parts.alpha_type is not None:
+        try:
+            alpha = store(coefficients.numpy(), parts.alpha_type)
+        except OverflowError as error:
+            raise TrainingDiverged(f"task {request.name}: coefficients are {error}: store them as float32") from error
+        coefficients = torch.from_numpy(restore(alpha, coefficients.shape[1]))
+    effective = effective_weights(basis, coefficients.to(basis.device), parts.granularity)
+    if residual is not None and learned.values is not None:
+        values = residual.store(learned.values)
+        layers = loaded.bank.backbone.masked_layers
+        try:
+            restored = torch.from_numpy(restore_residual(values, parts.residual_bits, layers))
+        except NumbersError as error:
+            raise TrainingDiverged(f"task {request.name}: the residual {error}: lower the learning rate") from error
+        effective = residual.add_to(effective, loaded.backbone.weights, restored.to(basis.device))
+    return effective, alpha, values
+
+
+def _learned(stored: StoredTask) -> Learned:
+    values = None if stored.residual is None else torch.from_numpy(stored.residual)
+    return Learned(torch.from_numpy(stored.alpha), values)
 
 
 def stored_task(bank: Bank, name: str) -> AddedTask:
@@ -123,6 +168,7 @@ def stored_task(bank: Bank, name: str) -> AddedTask:
         task=outline.task,
         name=name,
         coefficients=outline.coefficients,
+        residual=outline.residual,
         bytes=outline.bytes,
         accuracy=outline.accuracy,
         train_accuracy=outline.train_accuracy,

@@ -14,7 +14,23 @@ from impress_cli.shared import Compute, Data, Output, command
 from impress_learn.fits import UPDATE_FIT, TaskFit
 
 if TYPE_CHECKING:
+    from impress_format.records import ResidualBits
     from impress_learn.tasks import AddedTask
+
+
+class ResidualBitsChoice(str, Enum):
+    one = "1"
+    two = "2"
+    four = "4"
+    eight = "8"
+
+
+_BITS: dict[ResidualBitsChoice, ResidualBits] = {
+    ResidualBitsChoice.one: 1,
+    ResidualBitsChoice.two: 2,
+    ResidualBitsChoice.four: 4,
+    ResidualBitsChoice.eight: 8,
+}
 
 
 class AlphaTypeChoice(str, Enum):
@@ -50,6 +66,19 @@ def add(
             show_default=False,
         ),
     ] = None,
+    alpha: Annotated[bool, typer.Option(help="Weigh the bank's masks; without, a task is its residual alone.")] = True,
+    residual: Annotated[
+        int,
+        typer.Option(
+            "--residual",
+            metavar="BITS",
+            help="Bits, in all, of values that all weights share, each weight's chosen by a hash: for tasks unlike the "
+            "basis, or the last points of accuracy. 4,096 are 512 bytes.",
+        ),
+    ] = 0,
+    residual_bits: Annotated[
+        ResidualBitsChoice, typer.Option("--residual-bits", help="Of these for each value.")
+    ] = ResidualBitsChoice.one,
     signature: Annotated[
         bool,
         typer.Option(
@@ -73,6 +102,9 @@ def add(
             name=name,
             granularity=granularity,
             alpha_dtype=alpha_dtype.value if alpha_dtype else None,
+            alpha=alpha,
+            residual=residual,
+            residual_bits=_BITS[residual_bits],
             signature=signature,
             device=compute.choose_device,
             data_dir=data.data_dir,
@@ -120,6 +152,7 @@ def _print_learned(title: str, tasks: Sequence[AddedTask], *, json: bool) -> Non
         (
             task.name,
             f"{task.coefficients:,}",
+            f"{task.residual:,}",
             f"{task.bytes:,} B",
             render.percent(task.accuracy),
             render.percent(task.train_accuracy),
@@ -130,7 +163,7 @@ def _print_learned(title: str, tasks: Sequence[AddedTask], *, json: bool) -> Non
     mean = sum(task.accuracy for task in tasks) / len(tasks)
     render.print_table(
         title,
-        ("task", "coefficients", "on disk", "accuracy", "in training", "time"),
+        ("task", "coefficients", "residual", "on disk", "accuracy", "in training", "time"),
         rows,
         footer=f"mean accuracy {render.percent(mean)}"
         + (" on held-out training images" if tasks[0].images == "held-out" else ""),

@@ -85,7 +85,7 @@ def remove(
         render.print_line(f"removed {', '.join(removed)}")
 
 
-_COLUMNS = ("task", "of", "coefficients", "on disk", "accuracy")
+_COLUMNS = ("task", "of", "coefficients", "residual", "on disk", "accuracy")
 _MOST_COLUMNS = 12
 
 
@@ -94,6 +94,7 @@ def _row(task: TaskOutline) -> tuple[str, ...]:
         task.name,
         task.task,
         f"{task.coefficients:,}",
+        f"{task.residual:,}",
         f"{task.bytes:,} B",
         render.percent(task.accuracy),
     )

@@ -229,8 +229,14 @@ def _task_lines(bank: Bank, tasks: Sequence[TaskRecord], name: str) -> list[str]
             continue
         words = ["--epochs", str(fit.epochs), "--batch-size", str(fit.batch_size), "--lr", f"{fit.lr:g}"]
         words += ["--l1", f"{fit.l1:g}"] if fit.l1 else []
+        stored = bank.read_stored(task.name)
         words += ["--granularity", str(task.granularity)] if task.granularity != 1 else []
-        words += ["--alpha-dtype", kind] if (kind := bank.read_alpha_type(task.name)) != usual else []
+        words += ["--no-alpha"] if stored.alpha_type is None else []
+        words += ["--alpha-dtype", stored.alpha_type] if stored.alpha_type not in (None, usual) else []
+        if stored.residual is not None:
+            words += ["--residual", str(len(stored.residual) * task.residual_bits)]
+            words += ["--residual-bits", str(task.residual_bits)] if task.residual_bits != 1 else []
+        words += ["--no-signature"] if bank.manifest.recogniser and stored.signature is None else []
         words += ["--shots", str(fit.shots)] if fit.shots is not None else []
         words += ["--holdout", f"{fit.holdout:g}"] if fit.holdout else []
         words += ["--seed", str(fit.seed)] if fit.seed else []

@@ -69,6 +69,11 @@ class Found:
         return len(self.tasks)
 
     @property
+    def residual(self) -> bool:
+        """Whether one has a residual."""
+        return any(group.residual for _, _, group in self.stored)
+
+    @property
     def unsigned(self) -> Candidate | None:
         """The first task that has no signature."""
         without = np.flatnonzero(~self.signatures.any(axis=1))
@@ -120,7 +125,16 @@ class Candidates:
 
     @cached_property
     def mixable(self) -> Mixable:
-        """Coefficients of all of them."""
+        """Coefficients of all of them.
+
+        Raises:
+            BankMismatch: one has a residual, which no mixture has.
+        """
+        if self.found.residual:
+            raise BankMismatch(
+                f"{self.loaded.bank.path} has tasks with a residual, which cannot be mixed: try `method` signature, or "
+                "exhaustive"
+            )
         layers, basis = self.loaded.bank.backbone.masked_layers, self.loaded.basis
         channels = [layer.shape[0] for layer in layers]
         common = common_granularity({group.granularity for _, _, group in self.found.stored}, channels)

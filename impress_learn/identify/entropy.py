@@ -7,7 +7,7 @@ whatever the number of tasks is, and no weights of a task are ever built.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal
 
 import torch
@@ -54,6 +54,13 @@ def exhaustive(loaded: LoadedBank, tasks: Mixable, groups: Tensor) -> Tensor:
     """The task under whose own weights the outputs' mean entropy is least: T forward passes, many in one."""
     each = [_entropy(task_logits(loaded, tasks, images)) for images in groups.flatten(0, 1).split(_BATCH)]
     return -torch.cat(each, dim=1).reshape(len(tasks), *groups.shape[:2]).mean(2).T
+
+
+def one_by_one(loaded: LoadedBank, weights: Iterable[Mapping[str, Tensor]], groups: Tensor) -> Tensor:
+    """As exhaustive, for tasks that are more than coefficients: under one task's weights after the other."""
+    images = groups.flatten(0, 1).split(_BATCH)
+    each = [torch.cat([_entropy(loaded.logits(own, part)) for part in images]) for own in weights]
+    return -torch.stack(each).reshape(-1, *groups.shape[:2]).mean(2).T
 
 
 METHODS: dict[MethodName, Method] = {

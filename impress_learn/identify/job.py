@@ -17,7 +17,7 @@ from impress_format.task_file import check_task_name
 from impress_learn.fits import TaskFit, check_fit, check_holdout, require, steps_per_epoch
 from impress_learn.held_out import check_held_out, check_masks_held_out, count_training
 from impress_learn.jobs import SILENT, Watch, choose_device
-from impress_learn.plan import TaskRequest, check_fits_bank, choose_type
+from impress_learn.plan import Parts, TaskRequest, check_fits_bank, choose_type
 from impress_learn.streams.reference import parse_reference, parse_references
 
 if TYPE_CHECKING:
@@ -205,9 +205,7 @@ def discover_tasks(
                 name=next(names),
                 reference=parse_reference(task),
                 fit=fit.record(len(train)),
-                granularity=1,
-                alpha_type=number_type,
-                signed=bank.manifest.recogniser,
+                parts=Parts(alpha_type=number_type, signed=bank.manifest.recogniser),
             )
             watch.describe(f"learning {request.name} from {len(train):,} images")
             learned = learn_task(loaded, request, train, test, on_step=lambda: None)

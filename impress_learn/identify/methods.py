@@ -28,7 +28,10 @@ def infer_groups(candidates: Candidates, method: MethodName, groups: Tensor) -> 
         places = candidates.signatures
         assert candidates.loaded.recogniser is not None
         return recognise(candidates.loaded.recogniser, places, groups)
-    scores = entropy.METHODS[settled](candidates.loaded, candidates.mixable, groups)
+    if settled == "exhaustive" and candidates.found.residual:
+        scores = entropy.one_by_one(candidates.loaded, map(candidates.weights, range(len(candidates))), groups)
+    else:
+        scores = entropy.METHODS[settled](candidates.loaded, candidates.mixable, groups)
     return Recognised(scores, torch.zeros(len(scores), dtype=torch.bool, device=scores.device))
 
 

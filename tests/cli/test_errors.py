@@ -54,7 +54,7 @@ def test_a_density_outside_0_to_1_is_wrong_use(impress: Impress, tmp_path: Path,
 @pytest.mark.parametrize(
     "option",
     [("--lr", "nan"), ("--lr", "0"), ("--epochs", "0"), ("--batch-size", "0"), ("--holdout", "1"), ("--seed", "-1"),
-     ("--masks-per-task", "0"), ("--random-masks", "-1")],
+     ("--masks-per-task", "-1"), ("--random-masks", "-1")],
 )  # fmt: skip
 def test_settings_that_cannot_be_meant_are_wrong_use(impress: Impress, tmp_path: Path, option: tuple[str, str]) -> None:
     refused(impress("bank", "create", "new.impress", "rotated-digits/0", *option), 2, option[0])

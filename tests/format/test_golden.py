@@ -1,8 +1,8 @@
 """Banks of every format version stay readable for ever, and docs/format.md alone is enough to read them.
 
 `tests/golden/vN/digits.impress` is a real bank: LeNet, two masks of the embedded digits and two tasks, one of them with
-granularity 3; from version 2 on a third as int8, and the first two in packs. Beside it stand an input and what its
-tasks made of it. They are never made anew but by
+granularity 3; from version 2 on a third as int8, the first two in packs, and two with residuals, one of them without
+alpha. Beside it stand an input and what its tasks made of it. They are never made anew but by
 
     python -m pytest tests/format/test_golden.py --regenerate-golden
 
@@ -54,7 +54,7 @@ def test_regenerate(request: pytest.FixtureRequest, tmp_path: Path) -> None:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_golden_banks_of_every_version_verify(version: str) -> None:
     outcome = verify_bank(GOLDEN / version / "digits.impress")
-    assert (outcome.checked, outcome.problems) == ({"v1": 5, "v2": 7}[version], ())
+    assert (outcome.checked, outcome.problems) == ({"v1": 5, "v2": 9}[version], ())
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -64,8 +64,10 @@ def test_golden_banks_of_every_version_hold_what_they_held(version: str) -> None
     assert bank.manifest.format_version == int(version[1:])
     assert [bank.read_mask(index)[0].bits for index in range(2)] == expected["bits"]
     for name, task in expected["tasks"].items():
-        assert np.array_equal(bank.read_task(name)[1], np.array(task["alpha"], dtype=np.float32))
+        assert bank.read_task(name)[1].tolist() == task["alpha"]
         assert bank.read_alpha_type(name) == task.get("type", "float32")
+        residual = bank.read_stored(name).residual
+        assert (None if residual is None else residual.tolist()) == task.get("residual")
     assert bank.task_names() == list(expected["tasks"])
 
 
@@ -122,7 +124,9 @@ def _regenerate(folder: Path, tmp_path: Path) -> None:
         ("bank", "create", bank, "rotated-digits/0:180:90", "--density", "0.05", "--epochs", "2"),
         ("task", "add", bank, "rotated-digits/30", "--epochs", "2"),
         ("task", "add", bank, "rotated-digits/60", "--epochs", "2", "--granularity", "3"),
+        ("task", "add", bank, "permuted-digits/7", "--epochs", "2", "--residual", "800", "--no-alpha"),
         ("bank", "pack", bank),
+        ("task", "add", bank, "rotated-digits/50", "--epochs", "2", "--residual", "480", "--residual-bits", "4"),
         ("task", "add", bank, "rotated-digits/45", "--epochs", "2", "--alpha-dtype", "int8"),
     ):
         subprocess.run([sys.executable, "-m", "impress_cli", *map(str, arguments)], check=True)
@@ -134,8 +138,13 @@ def _regenerate(folder: Path, tmp_path: Path) -> None:
     tasks = {}
     for name in opened.task_names():
         logits = loaded.logits(loaded.task_weights(name), torch.from_numpy(images).reshape(-1, 1, 28, 28))
-        alpha = opened.read_task(name)[1].tolist()
-        tasks[name] = {"alpha": alpha, "type": opened.read_alpha_type(name), "logits": logits.tolist()}
+        stored = opened.read_stored(name)
+        tasks[name] = {
+            "alpha": stored.alpha.tolist(),
+            "type": stored.alpha_type,
+            "residual": None if stored.residual is None else stored.residual.tolist(),
+            "logits": logits.tolist(),
+        }
     expected = {"bits": [opened.read_mask(index)[0].bits for index in range(2)], "tasks": tasks}
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

@@ -49,7 +49,7 @@ def add(
     bank.write_task(record, store(alpha, kind))
 
 
-def everything(bank: Bank) -> dict[str, tuple[TaskRecord, bytes, str]]:
+def everything(bank: Bank) -> dict[str, tuple[TaskRecord, bytes, str | None]]:
     """All that can be read of the tasks, from a bank opened anew."""
     opened = open_bank(bank.path)
     return {

@@ -21,7 +21,7 @@ from impress_format.numbers import store
 from impress_format.pack_tasks import pack_tasks
 from impress_format.recogniser_file import StoredRecogniser, feature_shape, read_recogniser, seal_recogniser
 from impress_format.stats import measure_storage
-from impress_format.task_file import seal_task
+from impress_format.task_file import TaskParts, seal_task
 from impress_format.task_groups import task_groups
 from impress_format.verify import Problem
 
@@ -152,8 +152,8 @@ def test_version_1_has_neither(tmp_path: Path) -> None:
         write_plan(tmp_path / "a.impress", msgspec.structs.replace(manifest, recogniser=True))
     bank = small_bank.make(tmp_path / "b.impress")
     record = small_bank.task_record(bank, "one", "rotated-digits/1")
-    with pytest.raises(UsageError, match="stores no signature"):
-        seal_task(record, store(small_bank.ALPHA, "float32"), bytes(64), 1)
+    with pytest.raises(UsageError, match="stores alpha alone"):
+        seal_task(record, TaskParts(alpha=store(small_bank.ALPHA, "float32"), signature=bytes(64)), 1)
 
 
 def test_a_recogniser_once_stored_stays(bank: Bank) -> None:
@@ -189,5 +189,7 @@ def test_what_a_recogniser_costs_is_counted(bank: Bank) -> None:
 def test_a_signature_costs_64_bytes_and_its_place_in_the_header(bank: Bank) -> None:
     record = small_bank.task_record(bank, "one", "rotated-digits/1")
     alpha = store(small_bank.ALPHA, "int8")
-    bare, signed = seal_task(record, alpha, None, 2), seal_task(record, alpha, small_bank.signature(bank), 2)
+    bare, signed = (
+        seal_task(record, TaskParts(alpha=alpha, signature=one), 2) for one in (None, small_bank.signature(bank))
+    )
     assert len(signed) - len(bare) <= 64 + 72

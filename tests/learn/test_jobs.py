@@ -62,7 +62,7 @@ def nothing_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
     def began(*_: object, **__: object) -> None:
         raise AssertionError("it began to train")
 
-    for module, name in ((supermask_module, "minimise"), (tasks_module, "fit_alpha")):
+    for module, name in ((supermask_module, "minimise"), (tasks_module, "fit_parts")):
         monkeypatch.setattr(module, name, began)
 
 
@@ -261,7 +261,7 @@ def test_other_errors_of_torch_pass_through() -> None:
 
 
 def test_a_batch_that_does_not_fit_names_a_smaller_one(bank: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks_module, "fit_alpha", lambda *_, **__: torch.empty(1 << 50))
+    monkeypatch.setattr(tasks_module, "fit_parts", lambda *_, **__: torch.empty(1 << 50))
     with pytest.raises(
         OutOfMemory, match=r"learning rotated-digits-46 with batches of 512 images.*try `batch_size` 128"
     ):

@@ -132,9 +132,9 @@ def test_holdout_that_leaves_one_side_without_images_is_refused(holdout: float) 
         plan("rotated-digits/0", holdout=holdout)
 
 
-def test_a_plan_without_any_mask_is_refused() -> None:
-    with pytest.raises(UsageError, match="at least one mask"):
-        plan("rotated-digits/0", masks_per_task=0)
+def test_a_plan_may_have_no_mask_at_all() -> None:
+    """Tasks of such a bank are residuals."""
+    assert plan("rotated-digits/0", masks_per_task=0) == ()
 
 
 @pytest.mark.parametrize(

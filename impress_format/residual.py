@@ -1,0 +1,94 @@
+"""A residual: few values that all weights share, each weight's chosen by a hash of its place (docs/format.md).
+
+    W_eff,i = (sum_k alpha_{k,i} M_{k,i} + v_i[h_i]) * W_i
+
+A layer's hash is drawn from the bank's seed and takes no bytes (HashedNets, Chen et al. 2015). A value of b bits is one
+of 2^b levels, symmetric about 0, in units of the layer's scale: with one bit it is the scale or its negative.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import isqrt
+
+import numpy as np
+import numpy.typing as npt
+
+from impress_format.numbers import FloatArray, NumbersError
+from impress_format.records import LayerSpec
+from impress_format.weights import random_words
+
+
+def count_values(stored: int, bits: int, layers: int) -> int:
+    """Values of all layers in a residual of so many bytes.
+
+    Raises:
+        NumbersError: no residual is stored so.
+    """
+    count = (stored - 2 * layers) * 8 // bits
+    if count < layers:
+        raise NumbersError(f"has {stored} bytes, expected 2 for each of {layers} layers and {bits} bits a value")
+    return count
+
+
+def residual_bytes(count: int, bits: int, layers: int) -> int:
+    """Bytes of a residual of `count` values."""
+    return count * bits // 8 + 2 * layers
+
+
+def split_values(layers: Sequence[LayerSpec], count: int) -> tuple[int, ...]:
+    """Values of each layer: one, and of the others in proportion to n^(3/4), n its weights, by largest remainder."""
+    shares = [isqrt(isqrt(layer.size**3)) for layer in layers]
+    spare, total = count - len(layers), sum(shares)
+    sizes = [1 + spare * share // total for share in shares]
+    remainders = sorted(range(len(layers)), key=lambda index: (-(spare * shares[index] % total), index))
+    for index in remainders[: count - sum(sizes)]:
+        sizes[index] += 1
+    return tuple(sizes)
+
+
+def hash_places(seed: int, layer: LayerSpec, size: int) -> npt.NDArray[np.int64]:
+    """Which of a layer's `size` values each of its weights has, in C order."""
+    words = random_words(seed, f"residual/{layer.name}", -(-layer.size // 2)).astype("<u8").view("<u4")
+    return (words[: layer.size].astype(np.uint64) * np.uint64(size) >> np.uint64(32)).astype(np.int64)
+
+
+def store_residual(codes: npt.NDArray[np.uint8], scales: npt.NDArray[np.float16], bits: int) -> npt.NDArray[np.uint8]:
+    """The bytes of a residual: `codes` 0 ... 2^bits - 1 of all layers one after the other, whole bytes in all."""
+    places = np.arange(bits, dtype=np.uint8)
+    stream = (codes[:, np.newaxis] >> places & 1).astype(np.uint8)
+    packed = np.packbits(stream.reshape(-1), bitorder="little").tobytes()
+    return np.frombuffer(packed + scales.astype("<f2").tobytes(), dtype=np.uint8)
+
+
+def restore_residual(stored: npt.NDArray[np.generic], bits: int, layers: Sequence[LayerSpec]) -> FloatArray:
+    """The values, float32 (count,), of all layers one after the other.
+
+    Raises:
+        NumbersError: of another type or size, or with a scale that no writer stores.
+    """
+    check_residuals(stored[np.newaxis], bits, layers)
+    count = count_values(len(stored), bits, len(layers))
+    content = np.ascontiguousarray(stored).view(np.uint8)
+    stream = np.unpackbits(content[: count * bits // 8], bitorder="little").reshape(count, bits)
+    codes = (stream.astype(np.int32) << np.arange(bits, dtype=np.int32)).sum(1)
+    scales = content[count * bits // 8 :].copy().view("<f2").astype(np.float32)
+    each: FloatArray = np.repeat(scales, split_values(layers, count))
+    values: FloatArray = (2 * codes - (2**bits - 1)).astype(np.float32) * each
+    return values
+
+
+def check_residuals(stored: npt.NDArray[np.generic], bits: int, layers: Sequence[LayerSpec]) -> None:
+    """Refuse stored residuals (N, bytes) that are none.
+
+    Raises:
+        NumbersError: of another type or size, or with a scale that no writer stores.
+    """
+    if stored.dtype != np.uint8 or stored.ndim != 2:
+        raise NumbersError(f"is {stored.dtype} {stored.shape[1:]}, expected a row of bytes")
+    count = count_values(stored.shape[1], bits, len(layers))
+    if count > (most := sum(layer.size for layer in layers)):
+        raise NumbersError(f"has {count:,} values for {most:,} weights")
+    scales = np.ascontiguousarray(stored[:, count * bits // 8 :]).view("<f2").astype(np.float32)
+    if not (np.isfinite(scales).all() and (scales >= 0).all()):
+        raise NumbersError("holds a scale that is negative, NaN or infinite")
