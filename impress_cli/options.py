@@ -45,7 +45,9 @@ MasksPerTask = Annotated[
 RandomMasks = Annotated[int, typer.Option("--random-masks", help="Untrained masks to add after the trained ones.")]
 
 FIT_OPTIONS = {
-    "epochs": typer.Option("--epochs", help="Passes over the data. Default: 3, more where images are few."),
+    "epochs": typer.Option(
+        "--epochs", help="Passes over the data. Default: 3 (tasks with a large residual: 6), more where images are few."
+    ),
     "batch_size": typer.Option("--batch-size", help="Images a training step."),
     "lr": typer.Option("--lr", help="Learning rate at the start; it falls to 0 as a cosine."),
     "l1": typer.Option("--l1", help="Weight of the term that holds each layer's coefficients to norm 1."),

@@ -17,6 +17,9 @@ from impress_learn.residual import RATE, HashedResidual
 from impress_learn.streams.images import Images
 from impress_learn.training import minimise
 
+RIDGE = 0.05
+"""Weight of sum (alpha - start)^2 where a task is learned from few images (`shots`), chosen in trials."""
+
 
 @dataclass(frozen=True, eq=False)
 class Learned:
@@ -55,7 +58,8 @@ def fit_parts(
     """Learn alpha (K, columns) from `start`, or from 1/K, by Adam on cross-entropy + l1 * sum_i (|alpha_i|_1 - 1)^2.
 
     At granularity G > 1 the penalty holds each group's coefficients to norm 1, the mean over a layer's groups
-    standing for the layer. A residual's values are learned beside alpha, rounded in every step as they will be stored.
+    standing for the layer. With `shots` a ridge holds alpha near its start, weighed likewise. A residual's values are
+    learned beside alpha, rounded in every step as they will be stored.
 
     Raises:
         TrainingDiverged: loss or coefficients became NaN or infinite.
@@ -78,8 +82,10 @@ def fit_parts(
             return combined
         return residual.add_to(combined, backbone.weights, residual.rounded(values * RATE))
 
+    begun, ridge = alpha.detach().clone(), 0.0 if fit.shots is None else RIDGE
+
     def penalty() -> Tensor:
-        return fit.l1 * (share * (alpha.abs().sum(0) - 1.0) ** 2).sum()
+        return fit.l1 * (share * (alpha.abs().sum(0) - 1.0) ** 2).sum() + ridge * (share * (alpha - begun) ** 2).sum()
 
     minimise(
         lambda images: backbone(effective(), images),
@@ -87,7 +93,7 @@ def fit_parts(
         train,
         fit,
         on_step=on_step,
-        penalty=penalty if fit.l1 > 0 and masks else None,
+        penalty=penalty if fit.l1 + ridge > 0 and masks else None,
     )
     return Learned(alpha.detach().cpu(), None if values is None else (values.detach() * RATE).cpu())
 

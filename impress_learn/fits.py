@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from impress_format.records import MaskFitRecord, TaskFitRecord
 
 _MOMENTUM = 0.9
+_LARGE_RESIDUAL = 2048
+"""Values from which on six epochs are better than three; of 464 they were worse (docs/results.md, Byte budget)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +55,8 @@ class TaskFit:
     """How a task's alpha is learned: Adam (ImpressLearn, Sec. 4).
 
     Attributes:
-        epochs: passes over the images; None for 3, or as many as make 500 steps where images are few.
+        epochs: passes over the images; None for 3 (6 for a task with a large residual), or as many as make 500 steps
+            where images are few.
         lr: at the start; it falls to 0 as a cosine.
         l1: weight of the term that holds each layer's coefficients to norm 1 (Eq. 2).
         shots: learn from so many images of each class only, chosen by the seed.
@@ -74,11 +77,11 @@ class TaskFit:
 
         return torch.optim.Adam(alpha, lr=self.lr)
 
-    def record(self, images: int) -> TaskFitRecord:
-        """What the task's file keeps of it, for a task learned from so many images."""
+    def record(self, images: int, *, residual: int = 0) -> TaskFitRecord:
+        """What the file of a task learned from so many images, with so many values of a residual, keeps of it."""
         from impress_format.records import TaskFitRecord
 
-        epochs = self.epochs or _enough(3, 500, images, self.batch_size)
+        epochs = self.epochs or _enough(6 if residual >= _LARGE_RESIDUAL else 3, 500, images, self.batch_size)
         return TaskFitRecord(**{**asdict(self), "epochs": epochs})
 
 

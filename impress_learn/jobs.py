@@ -7,7 +7,7 @@ lock, resumes what an interrupted run left, and computes. torch is imported when
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -168,6 +168,7 @@ def add_tasks(
     alpha_dtype: NumberType | None = None,
     residual: int = 0,
     residual_bits: ResidualBits = 1,
+    bytes: int | None = None,
     signature: bool = True,
     device: Callable[[], torch.device] | None = None,
     data_dir: Path | None = None,
@@ -180,6 +181,7 @@ def add_tasks(
         alpha: whether the tasks weigh the bank's masks; without it they are a residual alone.
         residual: bits, in all, of values that all weights share (method.md), 0 for none.
         residual_bits: of these for each value.
+        bytes: the best task in a file of so many bytes (budget.py), instead of the five above.
         alpha_dtype: int8 if it is not given, or float32 in a bank of format version 1, which knows no other.
         signature: also store what images of the tasks are recognised by; banks without a recogniser have none.
 
@@ -201,10 +203,23 @@ def add_tasks(
         residual_bits=residual_bits if residual else 0,
         signed=signature and bank.manifest.recogniser,
     )
-    requests = request_tasks(tasks, fit, name=name, parts=check_parts(bank, parts))
+    if bytes is not None and (granularity, alpha, alpha_dtype, residual) != (1, True, None, 0):
+        raise UsageError("`bytes` chooses the parts: leave out `granularity`, `alpha`, `alpha_dtype` and `residual`")
+    if bytes is None:
+        check_parts(bank, parts)
+    requests = request_tasks(tasks, fit, name=name, parts=parts)
     masks = bank.complete_masks()
     for task in tasks:
         check_masks_held_out(bank.manifest.masks, str(task), fit.holdout)
+    if bytes is not None:
+        from impress_learn.budget import parts_within
+
+        chosen = [parts_within(bank, one, bytes) for one in requests]
+        requests = [
+            replace(one, parts=own, fit=settle_fit(one.reference, fit, residual=own.residual))
+            for one, own in zip(requests, chosen, strict=True)
+        ]
+        watch.remark(f"{bytes:,} bytes hold {_in_words(requests[0].parts, masks)}")
     missing = still_to_add(bank, requests)
     if len(missing) < len(requests):
         watch.remark(f"{len(requests) - len(missing)} of {len(requests)} tasks are there already")
@@ -356,6 +371,18 @@ def _learn(
         ):
             learned[request.name] = add_task(loaded, request, data_dir=data_dir, on_step=watch.step)
     return learned
+
+
+def _in_words(parts: Parts, masks: int) -> str:
+    """What a task is made of."""
+    words = []
+    if parts.alpha_type is not None:
+        words.append(f"coefficients of {masks:,} masks")
+    if parts.residual:
+        words.append(f"a residual of {parts.residual:,} bits" + ("" if words else ", as no mask fits beside it"))
+    if parts.signed:
+        words.append("a signature")
+    return " and ".join(words)
 
 
 def choose_device(choose: Callable[[], torch.device] | None) -> torch.device:

@@ -136,7 +136,7 @@ def request_tasks(
         TaskRequest(
             name=name or reference.default_name,
             reference=reference,
-            fit=settle_fit(reference, fit),
+            fit=settle_fit(reference, fit, residual=parts.residual),
             parts=parts,
         )
         for reference in references
@@ -210,14 +210,14 @@ def request_update(bank: Bank, name: str, reference: Reference, asked: TaskFitRe
     )
 
 
-def settle_fit(reference: Reference, fit: TaskFit) -> TaskFitRecord:
+def settle_fit(reference: Reference, fit: TaskFit, *, residual: int = 0) -> TaskFitRecord:
     """The fit that this task's file will keep: checked, its epochs settled by how many images there are.
 
     Raises:
         UsageError: a number out of range.
     """
     check_fit(fit)
-    return fit.record(count_training(reference.stream, fit.holdout, fit.shots))
+    return fit.record(count_training(reference.stream, fit.holdout, fit.shots), residual=residual)
 
 
 def mask_steps(plan: MaskPlan) -> int:

@@ -29,7 +29,7 @@ from impress_learn.loaded import LoadedBank
 from impress_learn.plan import TaskRequest
 from impress_learn.residual import HashedResidual, make_residual
 from impress_learn.streams.images import Images
-from impress_learn.streams.load import load_task, take_shots
+from impress_learn.streams.load import load_task, training_images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ def add_task(
     """
     fit = request.fit
     data = load_task(request.reference, data_dir=data_dir, holdout=fit.holdout, device=loaded.basis.device)
-    train = data.train if fit.shots is None else take_shots(data.train, fit.shots, fit.seed)
+    train = training_images(data, fit.shots, fit.seed)
     return learn_task(loaded, request, train, data.measured(holdout=fit.holdout), on_step=on_step)
 
 

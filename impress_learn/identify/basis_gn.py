@@ -20,7 +20,7 @@ from impress_learn.fits import TaskFit, task_fit
 from impress_learn.loaded import LoadedBank
 from impress_learn.plan import settle_fit
 from impress_learn.streams.images import Images
-from impress_learn.streams.load import load_task, take_shots
+from impress_learn.streams.load import load_task, training_images
 from impress_learn.streams.reference import parse_reference
 
 
@@ -72,7 +72,7 @@ def fit_basis_tasks(
         assert item.mask is not None
         reference = parse_reference(item.task)
         data = load_task(reference, data_dir=data_dir, holdout=fit.holdout, device=loaded.basis.device)
-        train = data.train if fit.shots is None else take_shots(data.train, fit.shots, fit.seed)
+        train = training_images(data, fit.shots, fit.seed)
         measured = data.measured(holdout=fit.holdout)
         settled = task_fit(settle_fit(reference, fit))
         settled = replace(settled, seed=substream_seed(fit.seed, f"alpha/{reference}"))

@@ -44,6 +44,9 @@ class Images(Protocol):
 
     def subset(self, indices: Tensor) -> Images: ...
 
+    def varied(self, augment: Augment) -> Images:
+        """The same images, augmented otherwise."""
+
     def to(self, device: torch.device) -> Images: ...
 
 
@@ -77,6 +80,9 @@ class ImagesInMemory:
 
     def subset(self, indices: Tensor) -> ImagesInMemory:
         return replace(self, pixels=self.pixels[indices], labels=self.labels[indices])
+
+    def varied(self, augment: Augment) -> ImagesInMemory:
+        return replace(self, augment=augment)
 
     def to(self, device: torch.device) -> ImagesInMemory:
         return replace(self, pixels=self.pixels.to(device), labels=self.labels.to(device))
@@ -117,6 +123,9 @@ class MappedImages:
 
     def subset(self, indices: Tensor) -> MappedImages:
         return replace(self, rows=self.rows[indices.cpu()], labels=self.labels[indices])
+
+    def varied(self, augment: Augment) -> MappedImages:
+        return replace(self, augment=augment)
 
     def to(self, device: torch.device) -> MappedImages:
         return replace(self, labels=self.labels.to(device))

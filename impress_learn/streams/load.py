@@ -101,6 +101,18 @@ def hold_out(train: Images, fraction: float) -> tuple[Images, Images]:
     return train.subset(order[held:].sort().values), train.subset(order[:held].sort().values)
 
 
+def training_images(data: TaskData, shots: int | None, seed: int) -> Images:
+    """What a task is learned from: all training images, or few of each class, varied as the stream allows (`jitter`).
+
+    Raises:
+        UsageError: a class has fewer images.
+    """
+    if shots is None:
+        return data.train
+    few, jitter = take_shots(data.train, shots, seed), data.reference.stream.jitter
+    return few.varied(jitter) if jitter else few
+
+
 def take_shots(train: Images, shots: int, seed: int) -> Images:
     """`shots` images of each class, chosen by the seed.
 

@@ -68,6 +68,7 @@ class Stream:
         keys: a key is a number below this.
         transform: uint8 images (N, C, H, W), key -> images of that task.
         augment: float32 images (N, C, H, W) in training, generator -> changed as the stream allows; None for not.
+        jitter: the same, and instead, where a task is learned from few images (`shots`).
     """
 
     name: str
@@ -76,6 +77,7 @@ class Stream:
     keys: int
     transform: Callable[[Tensor, Key], Tensor]
     augment: Callable[[Tensor, torch.Generator], Tensor] | None = None
+    jitter: Callable[[Tensor, torch.Generator], Tensor] | None = None
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

@@ -6,6 +6,7 @@ import difflib
 
 from impress_format.errors import InvalidReference
 from impress_learn.streams.digits import DIGITS
+from impress_learn.streams.jitter import jitter
 from impress_learn.streams.mnist import MNIST
 from impress_learn.streams.permuted import PERMUTED_KEYS, permute
 from impress_learn.streams.rotated import ROTATED_KEYS, rotate
@@ -22,6 +23,7 @@ STREAMS = {
             source=DIGITS,
             keys=ROTATED_KEYS,
             transform=rotate,
+            jitter=jitter,
         ),
         Stream(
             name="permuted-digits",
@@ -30,7 +32,14 @@ STREAMS = {
             keys=PERMUTED_KEYS,
             transform=permute,
         ),
-        Stream(name="rotated-mnist", summary=f"MNIST, {_TURNED}", source=MNIST, keys=ROTATED_KEYS, transform=rotate),
+        Stream(
+            name="rotated-mnist",
+            summary=f"MNIST, {_TURNED}",
+            source=MNIST,
+            keys=ROTATED_KEYS,
+            transform=rotate,
+            jitter=jitter,
+        ),
         Stream(
             name="permuted-mnist", summary=f"MNIST, {_PERMUTED}", source=MNIST, keys=PERMUTED_KEYS, transform=permute
         ),

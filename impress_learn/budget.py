@@ -1,0 +1,114 @@
+"""The best task that a file of so many bytes holds: which parts it is given (docs/method.md, Byte budget)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from impress_format.bank import Bank
+from impress_format.errors import BankMismatch, UsageError
+from impress_format.numbers import store
+from impress_format.records import SIGNATURE_BYTES, TaskRecord
+from impress_format.residual import store_residual
+from impress_format.task_file import TaskParts, count_columns, seal_task
+from impress_learn.held_out import count_training
+from impress_learn.plan import Parts, TaskRequest
+
+LEAST_RESIDUAL = 16
+"""Bytes of a residual below which it is left out beside alpha."""
+FEW_IMAGES = 500
+"""Below which there is no residual beside alpha: at 50 images one of 800 bits cost 5 points, at 200 half a point."""
+_LONGEST = 0.1234
+"""No accuracy takes more characters."""
+
+
+def parts_within(bank: Bank, request: TaskRequest, size: int) -> Parts:
+    """The parts that make the most of a file of `size` bytes, everything included.
+
+    Alpha with one coefficient a mask and layer comes first: no other bytes do as much where tasks are related, and few
+    are lost where they are not. All that is left goes to a residual of one bit a value: measured, it beats more channel
+    groups and more bits a value at every size (docs/results.md, Byte budget). From few images it is left out: it learns
+    them by heart.
+
+    Args:
+        request: names the task and how it is learned; of its parts only `signed` counts.
+
+    Raises:
+        UsageError: not even the smallest task fits.
+        BankMismatch: format version 1 has no residual.
+    """
+    if bank.manifest.format_version == 1:
+        raise BankMismatch(f"{bank.path} has format version 1, which has no residual: run `impress bank upgrade` first")
+    values = len(bank.backbone.masked_layers)
+    bare = Parts(alpha_type=None, signed=request.parts.signed)
+    alone = _with_residual(bank, request, bare, size)
+    if not bank.manifest.masks:
+        return _or_refuse(bank, request, alone, replace(bare, residual=8 * -(-values // 8), residual_bits=1), size)
+    alpha = replace(bare, alpha_type="int8")
+    if task_bytes(bank, request, alpha) > size:
+        return _or_refuse(bank, request, alone, alpha, size)
+    if count_training(request.reference.stream, request.fit.holdout, request.fit.shots) < FEW_IMAGES:
+        return alpha
+    both = _with_residual(bank, request, alpha, size)
+    return alpha if both is None or both.residual < 8 * LEAST_RESIDUAL else both
+
+
+def task_bytes(bank: Bank, request: TaskRequest, parts: Parts) -> int:
+    """Bytes of the file of a task with these parts, at most: accuracies may take fewer characters."""
+    layers = bank.backbone.masked_layers
+    masks = len(bank.manifest.masks)
+    alpha = None
+    if parts.alpha_type is not None:
+        alpha = store(np.ones((masks, count_columns(bank.manifest, parts.granularity)), np.float32), parts.alpha_type)
+    residual = None
+    if parts.residual:
+        scales = np.zeros(len(layers), dtype=np.float16)
+        residual = store_residual(np.zeros(parts.residual, dtype=np.uint8), scales, parts.residual_bits)
+    record = TaskRecord(
+        name=request.name,
+        task=str(request.reference),
+        basis=bank.basis_digest(0 if alpha is None else masks),
+        accuracy=_LONGEST,
+        train_accuracy=_LONGEST,
+        fit=request.fit,
+        granularity=parts.granularity,
+        residual_bits=parts.residual_bits,
+    )
+    signature = bytes(SIGNATURE_BYTES) if parts.signed else None
+    return len(seal_task(record, TaskParts(alpha=alpha, residual=residual, signature=signature), 2))
+
+
+def _with_residual(bank: Bank, request: TaskRequest, parts: Parts, size: int) -> Parts | None:
+    """These parts with the largest residual of one bit a value that fits; None if none does."""
+    least = -(-len(bank.backbone.masked_layers) // 8)
+
+    def fits(count: int) -> bool:
+        return task_bytes(bank, request, replace(parts, residual=8 * count, residual_bits=1)) <= size
+
+    found = _largest(fits, least, min(bank.backbone.weights // 8, size))
+    return None if found is None else replace(parts, residual=8 * found, residual_bits=1)
+
+
+def _largest(fits: Callable[[int], bool], low: int, high: int) -> int | None:
+    """The largest number from `low` to `high` that fits, where all smaller ones do."""
+    if high < low or not fits(low):
+        return None
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return low
+
+
+def _or_refuse(bank: Bank, request: TaskRequest, found: Parts | None, smallest: Parts, size: int) -> Parts:
+    if found is not None:
+        return found
+    residual = replace(
+        smallest, alpha_type=None, residual=8 * -(-len(bank.backbone.masked_layers) // 8), residual_bits=1
+    )
+    least = min(task_bytes(bank, request, parts) for parts in (smallest, residual))
+    raise UsageError(
+        f"`bytes` {size}: the smallest task of {request.reference} in {bank.path} takes {least}"
+        + ("; without a signature (--no-signature) about 130 less" if request.parts.signed else "")
+    )

@@ -1,0 +1,114 @@
+"""`--bytes N`: the parts that make the most of a file of N bytes."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from impress_format import open_bank
+from impress_format.errors import BankMismatch, UsageError
+from impress_learn.fits import MaskFit, TaskFit
+from impress_learn.jobs import Watch, add_tasks, create_bank
+
+GOLDEN_V1 = Path(__file__).parents[1] / "golden" / "v1" / "digits.impress"
+QUICK = TaskFit(epochs=1)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("budget") / "a.impress"
+    create_bank(path, ["rotated-digits/0:180:45"], fit=MaskFit(epochs=1))
+    return path
+
+
+@pytest.fixture
+def bank(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "a.impress"))
+
+
+@pytest.mark.parametrize("size", [480, 500, 601, 1000, 2101, 4200])
+@pytest.mark.parametrize("reference", ["rotated-digits/20", "permuted-digits/12345"])
+def test_the_file_is_as_large_as_was_asked_and_hardly_smaller(bank: Path, size: int, reference: str) -> None:
+    (added,) = add_tasks(bank, [reference], bytes=size, fit=QUICK)
+    name = reference.replace("/", "-")
+    on_disk = (bank / "tasks" / f"{name}.safetensors").stat().st_size
+    assert added.bytes == on_disk
+    assert size - 24 <= on_disk <= size  # a header is padded to 8, accuracies may be shorter
+    stored = open_bank(bank).read_stored(name)
+    assert stored.alpha.shape == (4, 3)
+    assert stored.record.residual_bits == 1
+    assert stored.signature is not None
+    (again,) = add_tasks(bank, [reference], bytes=size, fit=QUICK)
+    assert again.seconds == 0
+
+
+def test_alpha_goes_alone_where_a_residual_would_be_too_small(bank: Path) -> None:
+    (added,) = add_tasks(bank, ["rotated-digits/20"], bytes=420, fit=QUICK)
+    assert (added.residual, added.coefficients) == (0, 12)
+    (bare,) = add_tasks(bank, ["rotated-digits/21"], bytes=240, fit=QUICK, signature=False)
+    assert bare.bytes <= 240
+    assert open_bank(bank).read_signature("rotated-digits-21") is None
+
+
+def test_where_masks_do_not_fit_the_residual_goes_alone(tmp_path: Path) -> None:
+    path = tmp_path / "many.impress"
+    create_bank(path, ["rotated-digits/0"], masks_per_task=0, random_masks=200)
+    (added,) = add_tasks(path, ["rotated-digits/20"], bytes=600, fit=QUICK)
+    assert added.coefficients == 0
+    assert added.residual > 1000
+    assert added.bytes <= 600
+
+
+def test_a_bank_without_masks_gives_all_to_the_residual(tmp_path: Path) -> None:
+    path = tmp_path / "bare.impress"
+    create_bank(path, ["rotated-digits/0:180:45"], masks_per_task=0)
+    told: list[str] = []
+    (added,) = add_tasks(path, ["rotated-digits/20"], bytes=600, fit=QUICK, watch=Watch(remark=told.append))
+    assert added.coefficients == 0
+    assert 576 <= added.bytes <= 600
+    assert f"a residual of {added.residual:,} bits" in told[0]
+
+
+def test_what_is_chosen_is_told(bank: Path) -> None:
+    told: list[str] = []
+    (added,) = add_tasks(bank, ["rotated-digits/20"], bytes=700, fit=QUICK, watch=Watch(remark=told.append))
+    assert told[0] == (
+        f"700 bytes hold coefficients of 4 masks and a residual of {added.residual:,} bits and a signature"
+    )
+
+
+def test_more_bytes_than_weights_are_not_used(bank: Path) -> None:
+    (added,) = add_tasks(bank, ["rotated-digits/20"], bytes=50_000, fit=QUICK)
+    assert added.residual == 266_200 // 8 * 8
+
+
+@pytest.mark.parametrize("size", [-5, 0, 10, 200])
+def test_too_few_bytes_are_refused_and_the_least_is_named(bank: Path, size: int) -> None:
+    with pytest.raises(UsageError, match=rf"`bytes` {size}: the smallest task of rotated-digits/20 .* takes \d+"):
+        add_tasks(bank, ["rotated-digits/20"], bytes=size, fit=QUICK)
+    assert open_bank(bank).task_names() == []
+
+
+@pytest.mark.parametrize("words", [{"granularity": 4}, {"alpha": False}, {"alpha_dtype": "float32"}, {"residual": 80}])
+def test_parts_are_chosen_by_one_or_the_other(bank: Path, words: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match="`bytes` chooses the parts"):
+        add_tasks(bank, ["rotated-digits/20"], bytes=600, **words)  # type: ignore[arg-type]
+
+
+def test_version_1_has_no_residual_to_fill_up_with() -> None:
+    with pytest.raises(BankMismatch, match="format version 1"):
+        add_tasks(GOLDEN_V1, ["rotated-digits/20"], bytes=600)
+
+
+def test_from_few_images_there_is_no_residual(bank: Path) -> None:
+    (added,) = add_tasks(bank, ["rotated-digits/20"], bytes=1000, fit=TaskFit(epochs=1, shots=5))
+    assert (added.residual, added.coefficients) == (0, 12)
+
+
+def test_a_large_residual_is_learned_twice_as_long(bank: Path) -> None:
+    small, large = (TaskFit().record(60_000, residual=values).epochs for values in (464, 3984))
+    assert (small, large) == (3, 6)
+    add_tasks(bank, ["rotated-digits/20"], bytes=1000, fit=TaskFit(batch_size=8))
+    assert open_bank(bank).read_task_record("rotated-digits-20").fit.epochs == 6
