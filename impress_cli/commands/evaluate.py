@@ -51,7 +51,9 @@ def evaluate(
     ] = None,
     samples: Annotated[
         int | None,
-        typer.Option("--samples", help="With --gn, images that share one task. Default: 128.", show_default=False),
+        typer.Option(
+            "--samples", help="With --gn and --basis-gn, images that share one task. Default: 128.", show_default=False
+        ),
     ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="With --basis-gn, passes over the data.")] = None,
     groups: Annotated[
@@ -70,7 +72,10 @@ def evaluate(
     if basis_gn:
         if tasks or basis:
             raise UsageError("--basis-gn is about the masks of the bank: leave out names of tasks and --basis")
-        fit_and_print(path, compute, data, output, fit=TaskFit(epochs=epochs, holdout=holdout, seed=compute.seed))
+        if (method, groups) != (None, None):
+            raise UsageError("--method and --groups belong to --gn")
+        fit = TaskFit(epochs=epochs, holdout=holdout, seed=compute.seed)
+        fit_and_print(path, compute, data, output, fit=fit, samples=128 if samples is None else samples)
         return
     if gn:
         if basis:
@@ -88,7 +93,7 @@ def evaluate(
         )
         return
     if (method, samples, groups) != (None, None, None):
-        raise UsageError("--method, --samples and --groups belong to --gn")
+        raise UsageError("--method, --samples and --groups belong to --gn, --samples to --basis-gn too")
     from impress_learn.jobs import evaluate as run
 
     with render.watch("tasks", quiet=output.quiet) as watch:

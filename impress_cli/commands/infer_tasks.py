@@ -118,16 +118,20 @@ def infer_and_print(
         )
 
 
-def fit_and_print(path: Path, compute: Compute, data: Data, output: Output, *, fit: TaskFit) -> None:
+def fit_and_print(path: Path, compute: Compute, data: Data, output: Output, *, fit: TaskFit, samples: int) -> None:
     """Run `evaluate_basis_gn` and print it beside each mask alone."""
     from impress_learn.identify.job import PAPER_L1, evaluate_basis_gn
 
     with render.watch("steps", quiet=output.quiet) as watch:
-        results = evaluate_basis_gn(path, fit=fit, device=compute.choose_device, data_dir=data.data_dir, watch=watch)
+        results = evaluate_basis_gn(
+            path, fit=fit, samples=samples, device=compute.choose_device, data_dir=data.data_dir, watch=watch
+        )
     count = len(results)
     mean = sum(result.plain.accuracy for result in results) / count
     mean_l1 = sum(result.with_l1.accuracy for result in results) / count
     dedicated = sum(result.dedicated for result in results) / count
+    inferred = sum(result.inferred.accuracy for result in results) / count
+    method = results[0].inferred.method
     if output.json:
         rows = [
             {
@@ -138,6 +142,8 @@ def fit_and_print(path: Path, compute: Compute, data: Data, output: Output, *, f
                 "accuracy_l1": result.with_l1.accuracy,
                 "right_mask_l1": result.with_l1.right,
                 "dedicated_accuracy": result.dedicated,
+                "inferred_accuracy": result.inferred.accuracy,
+                "task_accuracy": result.inferred.task_accuracy,
                 "samples": result.samples,
             }
             for result in results
@@ -150,6 +156,8 @@ def fit_and_print(path: Path, compute: Compute, data: Data, output: Output, *, f
                 "mean_accuracy": mean,
                 "mean_accuracy_l1": mean_l1,
                 "dedicated_accuracy": dedicated,
+                "inferred_accuracy": inferred,
+                "inference": method,
                 "l1": PAPER_L1,
                 "images": results[0].images,
                 "samples": sum(result.samples for result in results),
@@ -159,19 +167,21 @@ def fit_and_print(path: Path, compute: Compute, data: Data, output: Output, *, f
     right, right_l1 = (sum(fitted) for fitted in zip(*((r.plain.right, r.with_l1.right) for r in results), strict=True))
     render.print_table(
         f"{path}: accuracy, coefficients fitted with labels to the masks' own tasks (basis-GN, supervised)",
-        ("task", "images", "its mask", "fitted", f"with L1 {PAPER_L1:g}"),
+        ("task", "images", "its mask", f"no labels ({method})", "fitted", f"with L1 {PAPER_L1:g}"),
         [
             (
                 result.name,
                 f"{result.samples:,}",
                 render.percent(result.dedicated),
+                render.percent(result.inferred.accuracy),
                 render.percent(result.plain.accuracy),
                 render.percent(result.with_l1.accuracy),
             )
             for result in results
         ],
         footer=f"mean accuracy {render.percent(mean)}, with L1 {render.percent(mean_l1)}, "
-        f"of the masks {render.percent(dedicated)}; "
+        f"of the masks {render.percent(dedicated)}, "
+        f"with the task inferred from {render.count(samples, 'image')} and no label {render.percent(inferred)}; "
         f"its own mask has the largest coefficient for {right} of {count} tasks, with L1 for {right_l1}"
         + (", on held-out training images" if fit.holdout else ""),
     )

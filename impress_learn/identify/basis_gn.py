@@ -1,13 +1,14 @@
 """basis-GN: an alpha fitted, with labels, to the task of a mask in the basis (ImpressLearn, Sec. 4).
 
-It is supervised, and so no replacement for inferring a task from images alone; it shows whether learning alpha finds
-the mask that was trained for a task. So it starts from 1/K, not from the right answer.
+It is supervised, and so no replacement for inferring a task from images alone, beside which it is shown; it tells
+whether learning alpha finds the mask that was trained for a task. So it starts from 1/K, not from the right answer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
@@ -17,6 +18,8 @@ from impress_learn.alpha import fit_alpha
 from impress_learn.basis import effective_weights
 from impress_learn.evaluate import Item, MeasuredOn, accuracy, measured_on
 from impress_learn.fits import TaskFit, task_fit
+from impress_learn.identify.candidates import Candidates
+from impress_learn.identify.measure import MOST_GROUPS, Inferred, infer_tasks
 from impress_learn.loaded import LoadedBank
 from impress_learn.plan import settle_fit
 from impress_learn.streams.images import Images
@@ -39,11 +42,15 @@ class Fitted:
 
 @dataclass(frozen=True, kw_only=True)
 class BasisGN:
-    """One mask's task: what its own mask gives, and an alpha from 1/K, without the L1 term and with it."""
+    """One mask's task: what its own mask gives, and an alpha from 1/K, without the L1 term and with it.
+
+    `inferred` is what no label gives: accuracy with the task inferred among all of the bank (GN).
+    """
 
     task: str
     name: str
     dedicated: float
+    inferred: Inferred
     plain: Fitted
     with_l1: Fitted
     samples: int
@@ -51,11 +58,12 @@ class BasisGN:
 
 
 def fit_basis_tasks(
-    loaded: LoadedBank,
+    candidates: Candidates,
     items: Sequence[Item],
     fit: TaskFit,
     *,
     l1: float,
+    samples: int,
     data_dir: Path | None,
     on_step: Callable[[], None],
 ) -> list[BasisGN]:
@@ -63,10 +71,14 @@ def fit_basis_tasks(
 
     Args:
         fit: how; its epochs may be open, its `l1` does not count.
+        samples: images that share one task, where the task is inferred.
 
     Raises:
+        UsageError: a task has fewer images than `samples`.
         TrainingDiverged, DataError, OutOfMemory.
     """
+    loaded, known = candidates.loaded, [candidate.task for candidate in candidates.tasks]
+    infer = partial(infer_tasks, candidates, "auto", samples=samples, groups=MOST_GROUPS, holdout=fit.holdout)
     results = []
     for item in items:
         assert item.mask is not None
@@ -74,6 +86,7 @@ def fit_basis_tasks(
         data = load_task(reference, data_dir=data_dir, holdout=fit.holdout, device=loaded.basis.device)
         train = training_images(data, fit.shots, fit.seed)
         measured = data.measured(holdout=fit.holdout)
+        (inferred,) = infer([known.index(item.task)], data_dir=data_dir, on_task=lambda: None)
         settled = task_fit(settle_fit(reference, fit))
         settled = replace(settled, seed=substream_seed(fit.seed, f"alpha/{reference}"))
         plain, with_l1 = (
@@ -84,6 +97,7 @@ def fit_basis_tasks(
                 task=item.task,
                 name=item.name,
                 dedicated=accuracy(loaded.backbone, loaded.mask_weights(item.mask), measured, None),
+                inferred=inferred,
                 plain=plain,
                 with_l1=with_l1,
                 samples=len(measured),

@@ -70,7 +70,8 @@ def evaluate_gn(
     from impress_learn.loaded import load_bank
 
     found = find_candidates(bank)
-    asked = [_index_of(bank, found.tasks, task) for task in tasks] if tasks else list(range(len(found)))
+    named = [_index_of(bank, found.tasks, task) for task in tasks]  # two may be of one reference
+    asked = list(dict.fromkeys(named)) if tasks else list(range(len(found)))
     for candidate in (found.tasks[index] for index in asked) if holdout else ():
         check_held_out(candidate.name, candidate.task, _held_out(bank, candidate), holdout)
         check_masks_held_out(bank.manifest.masks, candidate.task, holdout)
@@ -95,32 +96,38 @@ def evaluate_basis_gn(
     *,
     fit: TaskFit = TaskFit(),  # noqa: B008  frozen
     l1: float = PAPER_L1,
+    samples: int = 128,
     device: Callable[[], torch.device] | None = None,
     data_dir: Path | None = None,
     watch: Watch = SILENT,
 ) -> list[BasisGN]:
     """An alpha fitted with labels, from 1/K, to the task of each mask: with and without the L1 term.
 
+    Beside it stands what needs no label: the task inferred from `samples` images at a time, as by `evaluate_gn`.
+
     Raises:
         UsageError: settings out of range, or images that were not held out.
-        BankMismatch: the bank has random masks only.
+        BankMismatch: the bank has random masks only, or fewer than two tasks.
         DataError, FormatError, BackboneMismatch, TrainingDiverged, OutOfMemory.
     """
     check_fit(replace(fit, l1=l1))
+    require(samples >= 1, f"`samples` {samples}: expected at least 1")
     bank = open_bank(path)
     bank.complete_masks()
 
     from impress_learn.evaluate import mask_items
     from impress_learn.identify.basis_gn import fit_basis_tasks
+    from impress_learn.identify.candidates import Candidates, find_candidates
     from impress_learn.loaded import load_bank
 
     items = mask_items(bank)
     for item in items:
         check_held_out(item.name, item.task, item.holdout, fit.holdout)
         check_masks_held_out(bank.manifest.masks, item.task, fit.holdout)
-    loaded = load_bank(bank, choose_device(device))
+    found = find_candidates(bank)
+    candidates = Candidates(load_bank(bank, choose_device(device)), found)
     watch.begin(2 * sum(_steps(item.task, fit) for item in items))
-    return fit_basis_tasks(loaded, items, fit, l1=l1, data_dir=data_dir, on_step=watch.step)
+    return fit_basis_tasks(candidates, items, fit, l1=l1, samples=samples, data_dir=data_dir, on_step=watch.step)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,9 @@ from impress_learn.streams.images import Images
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_reference
 
+MOST_GROUPS = 100
+"""Groups of one task that are asked about unless told otherwise."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Inferred:

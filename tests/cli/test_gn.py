@@ -46,6 +46,7 @@ def test_every_method_prints_a_table(impress: Impress, bank: Path, method: str) 
         (("--basis-gn", "--gn"), "exclude each other"),
         (("--basis-gn", "rotated-digits/60"), "leave out names"),
         (("--epochs", 3), "belongs to --basis-gn"),
+        (("--basis-gn", "--method", "binary"), "belong to --gn"),
     ],
 )
 def test_what_does_not_fit_is_wrong_use(impress: Impress, bank: Path, words: tuple[object, ...], message: str) -> None:
@@ -60,6 +61,8 @@ def test_basis_gn_stands_beside_the_masks(impress: Impress, bank: Path) -> None:
     masks = [mask for mask in impress("bank", "show", bank, "--json").json["masks"] if mask["task"]]
     assert [row["dedicated_accuracy"] for row in found["tasks"]] == [mask["accuracy"] for mask in masks]
     assert found["mean_accuracy"] == pytest.approx(sum(row["accuracy"] for row in found["tasks"]) / len(masks))
+    unlabelled = impress("eval", bank, *(row["task"] for row in found["tasks"]), "--gn", "--json").json
+    assert (found["inferred_accuracy"], found["inference"]) == (unlabelled["mean_accuracy"], unlabelled["method"])
     printed = impress("eval", bank, "--basis-gn", "--epochs", 1).out
     assert "supervised" in printed
     assert "largest coefficient" in printed

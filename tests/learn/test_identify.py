@@ -220,7 +220,8 @@ def test_of_two_tasks_of_one_reference_the_first_stands_for_both(bank: Bank) -> 
     bank.write_task(msgspec.structs.replace(record, name="zwin"), alpha)
     try:
         assert [one.name for one in find_candidates(bank).tasks][:3] == ["fine", "twin", "mask 0"]
-        assert evaluate_gn(bank.path, ["zwin"], samples=100, groups=1)[0].name == "twin"
+        asked_both = evaluate_gn(bank.path, ["zwin", "twin"], samples=100, groups=1)
+        assert [one.name for one in asked_both] == ["twin"]
     finally:
         bank.remove_task("zwin")
 
@@ -236,6 +237,8 @@ def test_basis_gn_starts_from_uniform_and_finds_the_tasks_own_mask(bank: Bank) -
         assert one.plain.accuracy > one.dedicated - 0.1
         assert one.plain.accuracy != one.with_l1.accuracy or one.plain.accuracy > 0.8
         assert (one.samples, one.images) == (500, "test")
+        (known,) = evaluate_gn(bank.path, [one.task], samples=128)
+        assert one.inferred == known
 
 
 def test_basis_gn_refuses_what_it_cannot_do(bank: Bank) -> None:
@@ -244,6 +247,8 @@ def test_basis_gn_refuses_what_it_cannot_do(bank: Bank) -> None:
             evaluate_basis_gn(bank.path, fit=fit)
     with pytest.raises(UsageError, match="`l1` -1"):
         evaluate_basis_gn(bank.path, l1=-1.0)
+    with pytest.raises(UsageError, match="`samples` 501: rotated-digits/0 has only 500"):
+        evaluate_basis_gn(bank.path, samples=501)
 
 
 def test_packed_tasks_are_candidates_as_loose_ones_are(bank: Bank, tmp_path: Path) -> None:
