@@ -228,6 +228,14 @@ class Bank:
         path, content, _ = self._task_there(name)
         return task_file.read_task_record(path, content, self.manifest)
 
+    def task_bytes(self, name: str) -> bytes:
+        """The bytes of a task's own file, also of one in a pack.
+
+        Raises:
+            TaskNotFound, FormatError: as read_task.
+        """
+        return self._task_there(name)[1]
+
     def outline_task(self, name: str) -> TaskOutline:
         """What a list of tasks shows of one, from one reading of its file; `read_task` checks all there is to check.
 

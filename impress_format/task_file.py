@@ -281,6 +281,18 @@ def seal_task(record: TaskRecord, parts: TaskParts, version: int) -> bytes:
     return content
 
 
+def rename_task(path: Path, content: bytes, name: str, version: int) -> bytes:
+    """The file of the same task under another name.
+
+    Raises:
+        FormatError: the file is damaged.
+    """
+    header = parse_header(path, content)
+    record = msgspec.structs.replace(record_of_task(path, content, header.record), name=name)
+    tensors = read_tensors(content, header)
+    return seal_tensors(record, tensors) if version == 1 else seal_parts(write_text(record), tensors)
+
+
 def seal_parts(text: TaskText, parts: Mapping[str, npt.NDArray[np.generic]]) -> bytes:
     """The file of these parts."""
     return seal_text(text, in_file_order(parts))

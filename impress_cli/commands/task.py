@@ -1,7 +1,8 @@
-"""`impress task`: add, update, list, show, remove."""
+"""`impress task`: add, update, discover, list, show, remove, export, import."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from impress_format.task_file import TaskOutline
 
 
-app = typer.Typer(help="Add, update, list, show and remove tasks.", no_args_is_help=True)
+app = typer.Typer(help="Add, update, list, show, remove, export and import tasks.", no_args_is_help=True)
 
 
 app.command()(learn.add)
@@ -83,6 +84,54 @@ def remove(
         render.print_json({"removed": removed})
     else:
         render.print_line(f"removed {', '.join(removed)}")
+
+
+@app.command()
+@command
+def export(
+    path: options.BankPath,
+    task: options.Task,
+    file: Annotated[Path, typer.Argument(metavar="FILE", parser=options.user_path, help="File to write.")],
+    output: Output,
+) -> None:
+    """Write one task to a file of its own, for `impress task import` into another bank with the same masks.
+
+    Example: impress task export digits.impress rotated-digits/15 fifteen.safetensors
+    """
+    from impress_format.bank import open_bank
+    from impress_format.task_exchange import export_task
+
+    written = export_task(open_bank(path), task, file)
+    if output.json:
+        render.print_json({"file": str(file), "task": written.task, "name": written.name, "bytes": written.bytes})
+    else:
+        render.print_line(f"{file}: {written.name}, {written.bytes:,} B")
+
+
+@app.command("import")
+@command
+def import_tasks(
+    path: options.BankPath,
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE...", parser=options.user_path, help="Files that `impress task export` wrote."),
+    ],
+    output: Output,
+    name: Annotated[str | None, typer.Option("--name", help="Name of a single task. Default: the one it has.")] = None,
+) -> None:
+    """Store tasks from files. If one does not belong to this bank, none is stored; no data are needed.
+
+    Example: impress task import digits.impress fifteen.safetensors
+    """
+    from impress_format.bank import open_bank
+    from impress_format.task_exchange import import_tasks as store
+
+    stored = store(open_bank(path), files, name)
+    if output.json:
+        render.print_json({"tasks": stored})
+        return
+    rows = [_row(task) for task in stored]
+    render.print_table(f"{path}: {render.count(len(stored), 'task')} imported", _COLUMNS, rows, text_columns=2)
 
 
 _COLUMNS = ("task", "of", "coefficients", "residual", "on disk", "accuracy")

@@ -13,7 +13,7 @@ from commandline import Impress
 DOCS = Path(__file__).parents[2] / "docs"
 COMMANDS = {
     "bank": ("create", "extend", "show", "pack", "upgrade", "verify"),
-    "task": ("add", "update", "discover", "list", "show", "remove"),
+    "task": ("add", "update", "discover", "list", "show", "remove", "export", "import"),
     "zoo": ("list", "search", "show", "pull", "push", "verify"),
     "eval": (),
     "infer": (),
