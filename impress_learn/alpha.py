@@ -22,6 +22,14 @@ RIDGE = 0.05
 
 
 @dataclass(frozen=True, eq=False)
+class Start:
+    """What a task begins from, part by part; None for what it begins from by itself."""
+
+    alpha: Tensor | None = None
+    values: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Learned:
     """What a task is made of, on the CPU: alpha (K, columns), and the residual's values (count,), or None."""
 
@@ -40,7 +48,7 @@ def fit_alpha(
     start: Tensor | None = None,
 ) -> Tensor:
     """Learn alpha alone (fit_parts)."""
-    begun = None if start is None else Learned(start)
+    begun = Start(start)
     return fit_parts(backbone, basis, train, fit, granularity=granularity, on_step=on_step, start=begun).alpha
 
 
@@ -53,7 +61,7 @@ def fit_parts(
     granularity: int,
     on_step: Callable[[], None],
     residual: HashedResidual | None = None,
-    start: Learned | None = None,
+    start: Start = Start(),
 ) -> Learned:
     """Learn alpha (K, columns) from `start`, or from 1/K, by Adam on cross-entropy + l1 * sum_i (|alpha_i|_1 - 1)^2.
 
@@ -69,7 +77,7 @@ def fit_parts(
     columns = layer_columns(backbone, granularity)
     masks = len(basis)
     uniform = torch.full((masks, sum(columns)), 1.0 / max(masks, 1))
-    alpha = (uniform if start is None else start.alpha).clone().to(train.device).requires_grad_()
+    alpha = (uniform if start.alpha is None else start.alpha).clone().to(train.device).requires_grad_()
     share = torch.tensor([1.0 / groups for groups in columns for _ in range(groups)], device=train.device)
     values = _first_values(residual, fit, start, alone=masks == 0, device=train.device)
     parameters = [alpha] if masks else []
@@ -99,12 +107,12 @@ def fit_parts(
 
 
 def _first_values(
-    residual: HashedResidual | None, fit: TaskFit, start: Learned | None, *, alone: bool, device: torch.device
+    residual: HashedResidual | None, fit: TaskFit, start: Start, *, alone: bool, device: torch.device
 ) -> Tensor | None:
     """What the optimiser moves: the residual's values over RATE, so that one learning rate serves both parts."""
     if residual is None:
         return None
-    if start is not None and start.values is not None:
+    if start.values is not None:
         values = start.values
     else:
         generator = torch.Generator().manual_seed(substream_seed(fit.seed, "residual"))

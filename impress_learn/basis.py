@@ -79,6 +79,17 @@ def group_of_channel(out: int, groups: int, device: torch.device | None = None) 
     return torch.arange(out, device=device) * groups // out
 
 
+def refine(alpha: Tensor, channels: Sequence[int], granularity: int, finer: int) -> Tensor:
+    """The same coefficients (..., columns) with a column for each finer group, which lies within a coarser one."""
+    parts, start = [], 0
+    for out in channels:
+        coarse, fine = min(granularity, out), min(finer, out)
+        first_channel = torch.searchsorted(group_of_channel(out, fine), torch.arange(fine))
+        parts.append(alpha[..., start : start + coarse][..., group_of_channel(out, coarse)[first_channel]])
+        start += coarse
+    return torch.cat(parts, dim=-1)
+
+
 def layer_columns(backbone: Backbone, granularity: int) -> tuple[int, ...]:
     """Columns of alpha of each layer."""
     return alpha_columns(backbone.spec.masked_layers, granularity)

@@ -26,6 +26,7 @@ from impress_learn.plan import (
     check_fits_bank,
     check_parts,
     check_same_shape,
+    check_start,
     choose_type,
     mask_steps,
     plan_bank,
@@ -170,6 +171,7 @@ def add_tasks(
     residual_bits: ResidualBits = 1,
     bytes: int | None = None,
     signature: bool = True,
+    warm_start: str | None = None,
     device: Callable[[], torch.device] | None = None,
     data_dir: Path | None = None,
     watch: Watch = SILENT,
@@ -184,6 +186,8 @@ def add_tasks(
         bytes: the best task in a file of so many bytes (budget.py), instead of the five above.
         alpha_dtype: int8 if it is not given, or float32 in a bank of format version 1, which knows no other.
         signature: also store what images of the tasks are recognised by; banks without a recogniser have none.
+        warm_start: the stored task that they begin from (method.md, drift), by name or reference; with `shots` a ridge
+            holds them near it.
 
     Returns:
         One for each reference, in order.
@@ -207,7 +211,8 @@ def add_tasks(
         raise UsageError("`bytes` chooses the parts: leave out `granularity`, `alpha`, `alpha_dtype` and `residual`")
     if bytes is None:
         check_parts(bank, parts)
-    requests = request_tasks(tasks, fit, name=name, parts=parts)
+    start = None if warm_start is None else bank.read_stored(bank.find_task(warm_start))
+    requests = request_tasks(tasks, fit, name=name, parts=parts, start=start)
     masks = bank.complete_masks()
     for task in tasks:
         check_masks_held_out(bank.manifest.masks, str(task), fit.holdout)
@@ -216,10 +221,13 @@ def add_tasks(
 
         chosen = [parts_within(bank, one, bytes) for one in requests]
         requests = [
-            replace(one, parts=own, fit=settle_fit(one.reference, fit, residual=own.residual))
+            replace(one, parts=own, fit=settle_fit(one.reference, fit, residual=own.residual, start=start))
             for one, own in zip(requests, chosen, strict=True)
         ]
         watch.remark(f"{bytes:,} bytes hold {_in_words(requests[0].parts, masks)}")
+    if start is not None:
+        for request in requests:
+            check_start(start, request.parts)
     missing = still_to_add(bank, requests)
     if len(missing) < len(requests):
         watch.remark(f"{len(requests) - len(missing)} of {len(requests)} tasks are there already")

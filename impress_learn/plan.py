@@ -105,13 +105,14 @@ class Parts:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TaskRequest:
-    """One task to be learned, and how: from 1/K, or from `start`, the task that it replaces."""
+    """One task to be learned, and how: from 1/K, or from what `start` has, the task that it replaces if `replaces`."""
 
     name: str
     reference: Reference
     fit: TaskFitRecord
     parts: Parts
     start: StoredTask | None = None
+    replaces: bool = False
 
 
 def request_tasks(
@@ -120,8 +121,12 @@ def request_tasks(
     *,
     name: str | None,
     parts: Parts,
+    start: StoredTask | None = None,
 ) -> list[TaskRequest]:
     """Check settings and fill in what depends on the stream.
+
+    Args:
+        start: the stored task that they begin from.
 
     Raises:
         UsageError: a number out of range, or one name for several tasks.
@@ -136,8 +141,9 @@ def request_tasks(
         TaskRequest(
             name=name or reference.default_name,
             reference=reference,
-            fit=settle_fit(reference, fit, residual=parts.residual),
+            fit=settle_fit(reference, fit, residual=parts.residual, start=start),
             parts=parts,
+            start=start,
         )
         for reference in references
     ]
@@ -207,17 +213,39 @@ def request_update(bank: Bank, name: str, reference: Reference, asked: TaskFitRe
         fit=msgspec.structs.replace(asked, start=record.digest),
         parts=_parts_of(stored),
         start=stored,
+        replaces=True,
     )
 
 
-def settle_fit(reference: Reference, fit: TaskFit, *, residual: int = 0) -> TaskFitRecord:
+def check_start(start: StoredTask, parts: Parts) -> None:
+    """Refuse to begin a task of these parts from a stored one that has none of them, or cannot be written as they are.
+
+    Raises:
+        UsageError: it is so.
+    """
+    name, own = start.record.name, _parts_of(start)
+    alike = parts.residual > 0 and (own.residual, own.residual_bits) == (parts.residual, parts.residual_bits)
+    require(
+        alike or (own.alpha_type is not None and parts.alpha_type is not None),
+        f"`warm_start` {name}: it has no part that this task could begin from",
+    )
+    require(
+        parts.alpha_type is None or own.alpha_type is None or parts.granularity % own.granularity == 0,
+        f"`warm_start` {name} has `granularity` {own.granularity}: expected a multiple of it, got {parts.granularity}",
+    )
+
+
+def settle_fit(
+    reference: Reference, fit: TaskFit, *, residual: int = 0, start: StoredTask | None = None
+) -> TaskFitRecord:
     """The fit that this task's file will keep: checked, its epochs settled by how many images there are.
 
     Raises:
         UsageError: a number out of range.
     """
     check_fit(fit)
-    return fit.record(count_training(reference.stream, fit.holdout, fit.shots), residual=residual)
+    record = fit.record(count_training(reference.stream, fit.holdout, fit.shots), residual=residual)
+    return record if start is None else msgspec.structs.replace(record, start=start.record.digest)
 
 
 def mask_steps(plan: MaskPlan) -> int:

@@ -19,14 +19,14 @@ from impress_format.records import TaskRecord
 from impress_format.residual import restore_residual
 from impress_format.task_file import StoredTask
 from impress_format.weights import substream_seed
-from impress_learn.alpha import Learned, fit_parts
-from impress_learn.basis import Basis, effective_weights
+from impress_learn.alpha import Learned, Start, fit_parts
+from impress_learn.basis import Basis, effective_weights, refine
 from impress_learn.evaluate import MeasuredOn, accuracy, measured_on
 from impress_learn.fits import task_fit
 from impress_learn.identify.recogniser import signing_images
 from impress_learn.identify.signature import sign_task
 from impress_learn.loaded import LoadedBank
-from impress_learn.plan import TaskRequest
+from impress_learn.plan import Parts, TaskRequest
 from impress_learn.residual import HashedResidual, make_residual
 from impress_learn.streams.images import Images
 from impress_learn.streams.load import load_task, training_images
@@ -78,7 +78,9 @@ def learn_task(
         loaded.recogniser if request.parts.signed else None
     )  # now: after training is too late to find it damaged
     parts, start = request.parts, request.start
-    masks = 0 if parts.alpha_type is None else len(loaded.basis) if start is None else len(start.alpha)
+    masks = 0 if parts.alpha_type is None else len(loaded.basis)
+    if start is not None and request.replaces:
+        masks = len(start.alpha)
     basis, device = loaded.basis.first(masks), loaded.basis.device
     spec = loaded.bank.backbone
     residual = make_residual(spec, parts.residual, parts.residual_bits, device) if parts.residual else None
@@ -91,7 +93,7 @@ def learn_task(
             granularity=parts.granularity,
             on_step=on_step,
             residual=residual,
-            start=None if start is None else _learned(start),
+            start=Start() if start is None else _begin(loaded, start, parts, masks),
         )
     except TrainingDiverged as error:
         raise TrainingDiverged(f"task {request.name}: {error}") from error
@@ -106,10 +108,10 @@ def learn_task(
         granularity=parts.granularity,
         residual_bits=parts.residual_bits,
     )
-    if fit.start is not None and loaded.bank.read_task_record(request.name).digest != fit.start:
+    if request.replaces and loaded.bank.read_task_record(request.name).digest != fit.start:
         raise BankMismatch(f"task {request.name} was changed by another process meanwhile: give the command again")
     signature = None if recogniser is None else sign_task(recogniser, train.subset(signing_images(len(train))))
-    size = loaded.bank.write_task(record, alpha, signature, values, replace=fit.start is not None)
+    size = loaded.bank.write_task(record, alpha, signature, values, replace=request.replaces)
     return AddedTask(
         task=record.task,
         name=record.name,
@@ -151,9 +153,21 @@ def _as_stored(
     return effective, alpha, values
 
 
-def _learned(stored: StoredTask) -> Learned:
-    values = None if stored.residual is None else torch.from_numpy(stored.residual)
-    return Learned(torch.from_numpy(stored.alpha), values)
+def _begin(loaded: LoadedBank, start: StoredTask, parts: Parts, masks: int) -> Start:
+    """What a stored task gives another of these parts to begin from: 0 for masks that it does not weigh."""
+    alpha = None
+    if parts.alpha_type is not None and start.alpha_type is not None:
+        channels = [layer.shape[0] for layer in loaded.bank.backbone.masked_layers]
+        own = refine(torch.from_numpy(start.alpha), channels, start.record.granularity, parts.granularity)
+        alpha = torch.zeros(masks, own.shape[1])
+        alpha[: len(own)] = own
+    values = None
+    if start.residual is not None and (len(start.residual), start.record.residual_bits) == (
+        parts.residual,
+        parts.residual_bits,
+    ):
+        values = torch.from_numpy(start.residual)
+    return Start(alpha, values)
 
 
 def stored_task(bank: Bank, name: str) -> AddedTask:

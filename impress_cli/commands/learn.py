@@ -95,6 +95,15 @@ def add(
             help="Store 64 bytes, too, that images of the task are recognised by: `impress infer`, `impress eval --gn`."
         ),
     ] = True,
+    warm_start: Annotated[
+        str | None,
+        typer.Option(
+            "--warm-start",
+            metavar="TASK",
+            help="Begin from what this stored task has, not from the mean of the masks; with --shots stay near it.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Learn new tasks as combinations of the bank's masks; each is stored as one small file.
 
@@ -117,6 +126,7 @@ def add(
             residual_bits=_BITS[residual_bits],
             bytes=bytes,
             signature=signature,
+            warm_start=warm_start,
             device=compute.choose_device,
             data_dir=data.data_dir,
             watch=watch,

@@ -16,7 +16,7 @@ from impress_format.errors import BankMismatch
 from impress_format.records import SIGNATURE_BYTES, alpha_columns
 from impress_format.task_groups import TaskGroup, task_groups
 from impress_format.task_store import as_people_count
-from impress_learn.basis import group_of_channel
+from impress_learn.basis import refine
 from impress_learn.identify.recogniser import Recogniser
 from impress_learn.identify.signature import Signatures, read_signatures
 from impress_learn.loaded import LoadedBank
@@ -193,14 +193,3 @@ def common_granularity(granularities: set[int], channels: Sequence[int]) -> int:
     finest = max(granularities, default=1)
     nested = all(finest % one == 0 for one in granularities) or finest >= max(channels)
     return finest if nested else max(channels)
-
-
-def refine(alpha: Tensor, channels: Sequence[int], granularity: int, finer: int) -> Tensor:
-    """The same coefficients (..., columns) with a column for each finer group, which lies within a coarser one."""
-    parts, start = [], 0
-    for out in channels:
-        coarse, fine = min(granularity, out), min(finer, out)
-        first_channel = torch.searchsorted(group_of_channel(out, fine), torch.arange(fine))
-        parts.append(alpha[..., start : start + coarse][..., group_of_channel(out, coarse)[first_channel]])
-        start += coarse
-    return torch.cat(parts, dim=-1)

@@ -15,9 +15,9 @@ from torch import Tensor
 from impress_format import Bank, open_bank
 from impress_format.errors import BankMismatch, TaskNotFound, UsageError
 from impress_format.records import TaskFitRecord, TaskRecord
-from impress_learn.basis import effective_weights
+from impress_learn.basis import effective_weights, refine
 from impress_learn.fits import MaskFit, TaskFit
-from impress_learn.identify.candidates import Candidates, common_granularity, find_candidates, refine
+from impress_learn.identify.candidates import Candidates, common_granularity, find_candidates
 from impress_learn.identify.entropy import METHODS, entropy_slopes, exhaustive, task_logits
 from impress_learn.identify.job import evaluate_basis_gn, evaluate_gn
 from impress_learn.jobs import create_bank

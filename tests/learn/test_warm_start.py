@@ -1,0 +1,68 @@
+"""A task that begins from another one's parts (`warm_start`)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from impress_format import Bank, open_bank
+from impress_format.errors import TaskNotFound, UsageError
+from impress_learn.fits import MaskFit, TaskFit
+from impress_learn.jobs import add_tasks, create_bank, extend_bank
+
+STILL = TaskFit(epochs=1, lr=1e-9)
+"""Learns next to nothing: what a task begins from is what it ends with."""
+
+
+@pytest.fixture(scope="module")
+def bank(tmp_path_factory: pytest.TempPathFactory) -> Bank:
+    path = tmp_path_factory.mktemp("warm") / "a.impress"
+    create_bank(path, ("rotated-digits/0", "rotated-digits/90"), fit=MaskFit(epochs=4))
+    words = {"granularity": 2, "residual": 800, "alpha_dtype": "float32"}
+    add_tasks(path, ["rotated-digits/40"], fit=TaskFit(epochs=3), **words)  # type: ignore[arg-type]
+    return open_bank(path)
+
+
+def learn(bank: Bank, name: str, **words: object) -> np.ndarray:
+    add_tasks(bank.path, ["rotated-digits/50"], name=name, warm_start="rotated-digits/40", fit=STILL, **words)  # type: ignore[arg-type]
+    return open_bank(bank.path).read_task(name)[1]
+
+
+def test_it_begins_from_the_other_tasks_coefficients_at_any_finer_granularity(bank: Bank) -> None:
+    earlier = bank.read_task("rotated-digits-40")[1]
+    assert np.allclose(learn(bank, "same", granularity=2, alpha_dtype="float32"), earlier, atol=1e-6)
+    finer = learn(bank, "finer", granularity=4, alpha_dtype="float32")
+    assert np.allclose(finer, earlier.repeat(2, axis=1), atol=1e-6)
+
+
+def test_a_residual_of_the_same_shape_is_taken_over(bank: Bank) -> None:
+    learn(bank, "both", granularity=2, residual=800)
+    before, after = bank.read_stored("rotated-digits-40").residual, bank.read_stored("both").residual
+    assert before is not None
+    assert after is not None
+    assert np.allclose(before, after, atol=1e-3)
+
+
+def test_masks_added_since_begin_at_zero(bank: Bank) -> None:
+    extend_bank(bank.path, ["rotated-digits/180"], fit=MaskFit(epochs=1))
+    alpha = learn(open_bank(bank.path), "wider", granularity=2, alpha_dtype="float32")
+    assert np.allclose(alpha[:2], bank.read_task("rotated-digits-40")[1], atol=1e-6)
+    assert np.allclose(alpha[2], 0, atol=1e-6)
+
+
+def test_the_same_command_again_changes_nothing_and_another_start_is_another_task(bank: Bank) -> None:
+    learn(bank, "again", granularity=2)
+    before = open_bank(bank.path).task_bytes("again")
+    learn(bank, "again", granularity=2)
+    assert open_bank(bank.path).task_bytes("again") == before
+    with pytest.raises(UsageError, match="again"):
+        add_tasks(bank.path, ["rotated-digits/50"], name="again", fit=STILL, granularity=2)
+
+
+def test_what_it_cannot_begin_from_is_said(bank: Bank) -> None:
+    with pytest.raises(UsageError, match="`granularity` 2: expected a multiple of it, got 3"):
+        learn(bank, "x", granularity=3)
+    with pytest.raises(UsageError, match="no part that this task could begin from"):
+        learn(bank, "x", alpha=False, residual=1600)
+    with pytest.raises(TaskNotFound):
+        add_tasks(bank.path, ["rotated-digits/50"], name="x", warm_start="nothing", fit=STILL)
