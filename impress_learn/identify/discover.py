@@ -19,8 +19,9 @@ from torch import Tensor
 
 from impress_format.weights import permutation
 from impress_learn.alpha import fit_alpha
+from impress_learn.basis import refine
 from impress_learn.fits import TaskFit, task_fit
-from impress_learn.identify.candidates import Candidates, Mixable, refine
+from impress_learn.identify.candidates import Candidates, Mixable
 from impress_learn.identify.entropy import entropy_slopes
 from impress_learn.identify.signature import read_signatures, recognise, sign_task
 from impress_learn.loaded import LoadedBank
