@@ -73,11 +73,12 @@ def weights(seed: int, layer: dict) -> np.ndarray:
     return np.where(bits == 1, c, -c)
 
 
-def mask(frame: np.ndarray, shape: list[int]) -> np.ndarray:
+def mask(frame: np.ndarray, shape: list[int], kind: str) -> np.ndarray:
     height, width = shape[0], math.prod(shape[1:])
     content = np.frombuffer(zstandard.decompress(frame.tobytes()), np.uint8)
     rows, columns = content[:height].view(np.int8), content[height : height + width].view(np.int8)
-    bits = np.unpackbits(content[height + width :], bitorder="little")
+    end = height + width + -(-height * width // 8)
+    bits = np.unpackbits(content[height + width : end], bitorder="little")
     matrix = np.zeros((height, width), bool)
     pairs = sorted(((a + b, a, b) for a in set(rows.tolist()) for b in set(columns.tolist())), reverse=True)
     for _, a, b in pairs:
@@ -85,7 +86,19 @@ def mask(frame: np.ndarray, shape: list[int]) -> np.ndarray:
         count = matrix[place].size
         matrix[place] = bits[:count].reshape(matrix[place].shape)
         bits = bits[count:]
-    return matrix.reshape(shape)
+    return weighed(matrix, content[end:], kind).reshape(shape)
+
+
+def weighed(ones: np.ndarray, values: np.ndarray, kind: str) -> np.ndarray:
+    """What the ones of a mask weigh."""
+    if kind == "binary":
+        return ones
+    each = ones.astype(np.float32)
+    if kind == "signed":
+        each[ones] -= 2 * np.unpackbits(values, bitorder="little")[: ones.sum()]
+    else:
+        each[ones] = values[:-2].view(np.int8) * values[-2:].view("<f2").astype(np.float32)
+    return each
 
 
 def residual(stored: np.ndarray, bits: int, seed: int, layers: list[dict]) -> dict[str, np.ndarray]:
@@ -121,19 +134,27 @@ def logits(bank: Path, name: str, x: np.ndarray) -> np.ndarray:
     record, parts = task(bank, name)
     granularity = record.get("granularity", 1) if isinstance(record, dict) else [*record, 1][8]
     bits = 0 if isinstance(record, dict) else ([*record, 0] if len(record) == 9 else [*record, 1, 0])[9]
-    columns = sum(min(granularity, layer["shape"][0]) for layer in backbone["layers"])
+    own = parts.get("mask")
+    combined_layers = backbone["layers"] if own is None else backbone["layers"][:-1]
+    columns = sum(min(granularity, layer["shape"][0]) for layer in combined_layers)
     alpha = numbers(parts["alpha"], columns) if "alpha" in parts else np.zeros((0, columns), np.float32)
     added = residual(parts["residual"], bits, backbone["seed"], backbone["layers"]) if bits else {}
     masks = [sealed((bank / "masks" / f"{k:05d}.safetensors").read_bytes())[1] for k in range(len(alpha))]
+    kinds = [plan.get("type", "binary") for plan in manifest["masks"]]
     column = 0
     for layer in backbone["layers"]:
         out = layer["shape"][0]
         groups = min(granularity, out)
         of_channel = column + np.arange(out) * groups // out
-        combined = sum(
-            (alpha[k, of_channel, None] * mask(masks[k][layer["name"]], layer["shape"]) for k in range(len(alpha))),
-            start=added.get(layer["name"], 0.0),
-        )
+        combined = added.get(layer["name"], 0.0)
+        if layer in combined_layers:
+            for k in range(len(alpha)):
+                combined = combined + alpha[k, of_channel, None] * mask(
+                    masks[k][layer["name"]], layer["shape"], kinds[k]
+                )
+        else:
+            bits = np.unpackbits(own, bitorder="little")[: math.prod(layer["shape"])]
+            combined = combined + bits.reshape(layer["shape"])
         x = x @ (weights(backbone["seed"], layer) * combined).T
         column += groups
         if layer is not backbone["layers"][-1]:

@@ -14,6 +14,12 @@ class InitChoice(str, Enum):
     kaiming_normal = "kaiming-normal"
 
 
+class MaskTypeChoice(str, Enum):
+    binary = "binary"
+    signed = "signed"
+    real = "real"
+
+
 def path_of(text: str) -> Path:
     """A path as it was given. An empty one, which pathlib takes for the current folder, is an unset variable.
 

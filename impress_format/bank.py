@@ -25,7 +25,6 @@ import numpy as np
 import numpy.typing as npt
 
 from impress_format import calibration_file, mask_file, recogniser_file, task_file
-from impress_format.codec import BoolArray
 from impress_format.container import DIGEST_DIGITS
 from impress_format.errors import (
     AmbiguousTask,
@@ -44,6 +43,7 @@ from impress_format.files import (
     write_atomically,
 )
 from impress_format.manifest import read_manifest
+from impress_format.mask_values import MaskArray
 from impress_format.numbers import FloatArray, NumberType, StoredArray
 from impress_format.recogniser_file import StoredRecogniser
 from impress_format.records import (
@@ -176,8 +176,9 @@ class Bank:
         raise TaskNotFound(f"{self.path} has no task {name_or_reference!r}: " + (f"it has {_listed(names)}" if names
             else "it has none yet; add one with `impress task add`"))  # fmt: skip
 
-    def read_mask(self, index: int) -> tuple[MaskRecord, dict[str, BoolArray]]:
-        """One supermask: bool arrays by layer name, in the shapes of the layers.
+    def read_mask(self, index: int) -> tuple[MaskRecord, dict[str, MaskArray]]:
+        """One supermask: arrays by layer name, in the shapes of the layers: bool, int8 of a signed mask, float32 of a
+        real one.
 
         Raises:
             FormatError: the file is missing, damaged, or not the mask that was planned.
@@ -255,7 +256,7 @@ class Bank:
         return self.tasks.outlines()
 
     def write_mask(
-        self, index: int, masks: Mapping[str, BoolArray], accuracy: float | None, signature: bytes | None = None
+        self, index: int, masks: Mapping[str, MaskArray], accuracy: float | None, signature: bytes | None = None
     ) -> None:
         """Store a trained mask; one that is there already is kept (an equal run made it)."""
         path = self.mask_path(index)
@@ -272,6 +273,7 @@ class Bank:
         alpha: StoredArray | None,
         signature: bytes | None = None,
         residual: npt.NDArray[np.uint8] | None = None,
+        mask: npt.NDArray[np.uint8] | None = None,
         *,
         replace: bool = False,
     ) -> int:
@@ -280,6 +282,7 @@ class Bank:
         Args:
             alpha: in the type it comes in (numbers.store); None for a task that weighs no mask.
             residual: as residual.store_residual gives it.
+            mask: as own_mask.store_own_mask gives it.
 
         Raises:
             TaskExists: a task of this name is there, and `replace` is false.
@@ -287,7 +290,7 @@ class Bank:
         """
         if alpha is not None and alpha.dtype not in (np.float16, np.uint8):
             alpha = np.asarray(alpha, dtype=np.float32)
-        parts = TaskParts(alpha=alpha, residual=residual, signature=signature)
+        parts = TaskParts(alpha=alpha, residual=residual, mask=mask, signature=signature)
         content = task_file.seal_task(record, parts, self.manifest.format_version)
         try:
             self.tasks.write(record.name, content, replace=replace)

@@ -37,16 +37,18 @@ def pack_bits(mask: BoolArray) -> bytes:
     return np.packbits(np.ascontiguousarray(mask).reshape(-1), bitorder="little").tobytes()
 
 
-def encode_mask(mask: BoolArray) -> bytes:
-    """Compress one layer's mask of any shape with at least one weight. Equal masks give equal bytes."""
+def encode_mask(mask: BoolArray, values: bytes = b"") -> bytes:
+    """Compress one layer's mask of any shape with at least one weight, and what its ones weigh (mask_values.py). Equal
+    masks give equal bytes.
+    """
     matrix = np.ascontiguousarray(mask).reshape(mask.shape[0], -1)
     plain = np.zeros(matrix.shape[0], np.int8), np.zeros(matrix.shape[1], np.int8)
-    frames = [_encode(matrix, *classes) for classes in (_density_classes(matrix), plain)]
+    frames = [_encode(matrix, *classes, values) for classes in (_density_classes(matrix), plain)]
     return min(frames, key=len)
 
 
-def decode_mask(frame: bytes, shape: tuple[int, ...], ones: int) -> BoolArray:
-    """Decompress one layer's mask; nothing larger than the layer needs is ever allocated.
+def decode_mask(frame: bytes, shape: tuple[int, ...], ones: int, values: int = 0) -> tuple[BoolArray, bytes]:
+    """Decompress one layer's mask and the `values` bytes after it; nothing larger than these need is ever allocated.
 
     Raises:
         CodecError: not exactly one frame of the expected size, a class out of range, padding bits set, or another
@@ -54,11 +56,13 @@ def decode_mask(frame: bytes, shape: tuple[int, ...], ones: int) -> BoolArray:
     """
     size, height = math.prod(shape), shape[0]
     width = size // height
-    content = _decompress(frame, height + width + -(-size // 8))
+    end = height + width + -(-size // 8)
+    content = _decompress(frame, end + values)
     classes = np.frombuffer(content, dtype=np.int8, count=height + width)
     if classes.min() < -MAX_CLASS or classes.max() > MAX_CLASS:
         raise CodecError(f"a class of rows or columns is outside -{MAX_CLASS} to {MAX_CLASS}")
-    bits = np.unpackbits(np.frombuffer(content, dtype=np.uint8, offset=height + width), bitorder="little")
+    packed = np.frombuffer(content, dtype=np.uint8, offset=height + width, count=end - height - width)
+    bits = np.unpackbits(packed, bitorder="little")
     if bits[size:].any():
         raise CodecError("padding bits after the last weight are set")
     found = int(np.count_nonzero(bits))
@@ -72,7 +76,7 @@ def decode_mask(frame: bytes, shape: tuple[int, ...], ones: int) -> BoolArray:
         part[...] = bits[start : start + part.size].reshape(part.shape)
         start += part.size
     matrix = by_class[_places(rows)][:, _places(columns)]
-    return matrix.reshape(shape)
+    return matrix.reshape(shape), content[end:]
 
 
 def entropy_bytes(size: int, ones: int) -> float:
@@ -84,7 +88,7 @@ def entropy_bytes(size: int, ones: int) -> float:
     return size * bits / 8.0
 
 
-def _encode(matrix: BoolArray, rows: _Classes, columns: _Classes) -> bytes:
+def _encode(matrix: BoolArray, rows: _Classes, columns: _Classes, values: bytes) -> bytes:
     by_class = matrix[np.argsort(rows, kind="stable")][:, np.argsort(columns, kind="stable")]
     parts, ends = [], []
     weights, density = 0, None
@@ -101,6 +105,8 @@ def _encode(matrix: BoolArray, rows: _Classes, columns: _Classes) -> bytes:
             blocks.append(bits[start:end])
             start = end
     blocks.append(bits[start:])
+    if values:
+        blocks.append(values)
     return _compress(blocks)
 
 

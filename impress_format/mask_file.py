@@ -14,11 +14,13 @@ from impress_format.container import DIGEST_DIGITS, read_record, seal_tensors, u
 from impress_format.errors import FormatError
 from impress_format.limits import MAX_HEADER_BYTES
 from impress_format.manifest import check_file_version, file_version
+from impress_format.mask_values import MaskArray, restore_values, store_values, values_bytes
 from impress_format.records import BackboneSpec, BankManifest, MaskRecord, supermask_sizes
 
 
-def read_mask(path: Path, manifest: BankManifest, index: int) -> tuple[MaskRecord, dict[str, BoolArray]]:
-    """The mask planned at `index`: bool arrays by layer name, in the shapes of the layers.
+def read_mask(path: Path, manifest: BankManifest, index: int) -> tuple[MaskRecord, dict[str, MaskArray]]:
+    """The mask planned at `index`: arrays by layer name, in the shapes of the layers: bool, int8 of a signed mask,
+    float32 of a real one.
 
     Raises:
         FormatError: the file is missing, damaged, or not the mask that was planned.
@@ -28,16 +30,21 @@ def read_mask(path: Path, manifest: BankManifest, index: int) -> tuple[MaskRecor
     _check_record(path, manifest, index, record)
     if set(tensors) != {layer.name for layer in layers}:
         raise FormatError(path, f"holds masks for {sorted(tensors)}, expected the backbone's {len(layers)} layers")
-    masks = {}
+    masks: dict[str, MaskArray] = {}
+    parts = []
+    mask_type = record.plan.type
     for layer, ones in zip(layers, record.ones, strict=True):
         frame = tensors[layer.name]
         if frame.dtype != np.uint8 or frame.ndim != 1:
             raise FormatError(path, f"{layer.name}: expected a row of bytes, found {frame.dtype} {frame.shape}")
         try:
-            masks[layer.name] = decode_mask(frame.tobytes(), layer.shape, ones)
+            size = values_bytes(mask_type, ones)
+            bits, values = decode_mask(frame.tobytes(), layer.shape, ones, size)
+            masks[layer.name] = restore_values(bits, values, mask_type)
+            parts.append((bits, values))
         except CodecError as error:
             raise FormatError(path, f"{layer.name}: {error}") from error
-    if bits_digest(list(masks.values())) != record.bits:
+    if bits_digest(parts) != record.bits:
         raise FormatError(path, "its masks do not have the digest written in it")
     return record, masks
 
@@ -57,7 +64,7 @@ def seal_mask(
     path: Path,
     manifest: BankManifest,
     index: int,
-    masks: Mapping[str, BoolArray],
+    masks: Mapping[str, MaskArray],
     accuracy: float | None,
     signature: bytes | None,
 ) -> bytes:
@@ -66,19 +73,26 @@ def seal_mask(
     Raises:
         FormatError: the mask is not the one that was planned.
     """
-    layers = manifest.backbone.masked_layers
+    layers, plan = manifest.backbone.masked_layers, manifest.masks[index]
+    try:
+        values = {layer.name: store_values(masks[layer.name], plan.type) for layer in layers}
+    except CodecError as error:
+        raise FormatError(path, str(error)) from error
     record = MaskRecord(
         index=index,
-        plan=manifest.masks[index],
+        plan=plan,
         ones=tuple(int(np.count_nonzero(masks[layer.name])) for layer in layers),
-        bits=bits_digest([masks[layer.name] for layer in layers]),
+        bits=bits_digest([(masks[layer.name] != 0, values[layer.name]) for layer in layers]),
         backbone=manifest.backbone.digest,
         accuracy=accuracy,
         signature=None if signature is None else signature.hex(),
         format_version=file_version(manifest),
     )
     _check_record(path, manifest, index, record)
-    frames = {layer.name: np.frombuffer(encode_mask(masks[layer.name]), dtype=np.uint8) for layer in layers}
+    frames = {
+        layer.name: np.frombuffer(encode_mask(masks[layer.name] != 0, values[layer.name]), dtype=np.uint8)
+        for layer in layers
+    }
     return seal_tensors(record, frames)
 
 
@@ -93,18 +107,20 @@ def reseal_mask(path: Path, manifest: BankManifest, index: int) -> bytes:
     return seal_tensors(msgspec.structs.replace(record, format_version=file_version(manifest)), tensors)
 
 
-def bits_digest(masks: Sequence[BoolArray]) -> str:
-    """Digest of one supermask: its layers in order, packed as they are before compression."""
+def bits_digest(layers: Sequence[tuple[BoolArray, bytes]]) -> str:
+    """Digest of one supermask: of its layers in order the bits, packed in C order, and what its ones weigh."""
     digest = hashlib.sha256()
-    for mask in masks:
-        digest.update(pack_bits(mask))
+    for bits, values in layers:
+        digest.update(pack_bits(bits))
+        digest.update(values)
     return digest.hexdigest()[:DIGEST_DIGITS]
 
 
 def _most_bytes(backbone: BackboneSpec) -> int:
-    """Bytes of the largest honest mask file: incompressible bits and classes, frames, header."""
+    """Bytes of the largest honest mask file: incompressible bits, values and classes, frames, header."""
     return MAX_HEADER_BYTES + sum(
-        layer.size // 8 + layer.size // layer.shape[0] + layer.shape[0] + 1024 for layer in backbone.masked_layers
+        layer.size // 8 + layer.size + layer.size // layer.shape[0] + layer.shape[0] + 1024
+        for layer in backbone.masked_layers
     )
 
 

@@ -9,11 +9,13 @@ import numpy as np
 from impress_format.container import check_text_seal
 from impress_format.errors import FormatError
 from impress_format.numbers import NumbersError, restore_all
+from impress_format.own_mask import check_own_masks
 from impress_format.pack_file import COMMON_END, COMMON_OF, DIGEST, Pack, check_seal
 from impress_format.records import BankManifest
 from impress_format.residual import check_residuals
 from impress_format.task_file import (
     ALPHA,
+    MASK,
     RESIDUAL,
     SIGNATURE,
     Ties,
@@ -67,7 +69,7 @@ def _check_alike(pack: Pack, index: int, manifest: BankManifest, ties: Ties) -> 
     """Check what tasks with this common text have in common, and their numbers."""
     alike = pack.alike(index)
     check_residual_bits(pack.path, RESIDUAL in pack.parts, alike.residual_bits)
-    columns, masks = count_columns(manifest, alike.granularity), 0
+    columns, masks = count_columns(manifest, alike.granularity, hybrid=MASK in pack.parts), 0
     layers = manifest.backbone.masked_layers
     (rows,) = np.nonzero(pack.columns[COMMON_OF] == index)
     for start in range(0, len(rows), _AT_ONCE):
@@ -79,6 +81,9 @@ def _check_alike(pack: Pack, index: int, manifest: BankManifest, ties: Ties) -> 
             part = RESIDUAL
             if RESIDUAL in pack.parts:
                 check_residuals(pack.parts[RESIDUAL][some], alike.residual_bits, layers)
+            part = MASK
+            if MASK in pack.parts:
+                check_own_masks(pack.parts[MASK][some], layers[-1])
         except NumbersError as error:
             raise FormatError(pack.path, f"{part} of task {pack.name(int(rows[start]))} or after it {error}") from error
     if len(rows):

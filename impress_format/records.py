@@ -62,6 +62,7 @@ SignatureText = Annotated[str, Meta(pattern=rf"\A[0-9a-f]{{{2 * SIGNATURE_BYTES}
 ResidualBits = Literal[0, 1, 2, 4, 8]
 Init = Literal["signed-constant", "kaiming-normal"]
 MaskKind = Literal["heterogeneous", "homogeneous", "random"]
+MaskType = Literal["binary", "signed", "real"]
 
 
 class _Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -118,18 +119,27 @@ class MaskFitRecord(_Record, frozen=True):
     holdout: Holdout = 0.0
 
 
-class MaskPlan(_Record, frozen=True):
-    """One mask of the bank, as planned when the bank was created; its file follows when it is trained."""
+class MaskPlan(_Record, frozen=True, omit_defaults=True):
+    """One mask of the bank, as planned when the bank was created; its file follows when it is trained.
+
+    `type` is what its ones weigh (mask_values.py); version 1 has binary ones only.
+    """
 
     kind: MaskKind
     task: Text | None
     density: float
     seed: Seed
     fit: MaskFitRecord | None
+    type: MaskType = "binary"
 
     @property
     def label(self) -> str:
         return self.task or "random"
+
+    @property
+    def sort(self) -> str:
+        """Kind and, where it is not binary, type."""
+        return self.kind if self.type == "binary" else f"{self.kind}, {self.type}"
 
 
 class MadeWith(_Record, frozen=True):

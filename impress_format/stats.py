@@ -51,6 +51,7 @@ class Storage:
         entropy_bytes: H(density) * n, what one mask of independent bits would take.
         alternatives: bytes for one task, stored the other way.
         savings: how many times less this bank takes than the other way, for the same tasks.
+        task_parts: of the bytes of tasks, how many each part takes; the rest, `record`, is names and checksums.
         break_even_tasks: from how many tasks on the bank is smaller than the other way; None if never.
     """
 
@@ -62,6 +63,7 @@ class Storage:
     tasks_served: int
     bytes: DiskBytes
     per_task_bytes: float | None
+    task_parts: dict[str, int]
     amortised_bytes: float
     entropy_bytes: float
     alternatives: Alternatives
@@ -129,6 +131,7 @@ def measure_storage(bank: Bank, total_tasks: int | None = None) -> Storage:
         tasks_served=served,
         bytes=disk,
         per_task_bytes=mean_task,
+        task_parts={**(parts := bank.tasks.part_bytes()), "record": task_bytes - sum(parts.values())},
         amortised_bytes=amortised,
         entropy_bytes=entropy,
         alternatives=alternatives,

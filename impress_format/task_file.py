@@ -12,17 +12,20 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from impress_format.codec import BoolArray
 from impress_format.container import record_of_task, seal_tensors, seal_text
 from impress_format.errors import FormatError, UsageError
 from impress_format.header import in_file_order, parse_header, read_tensors
 from impress_format.limits import MAX_HEADER_BYTES, MAX_TASK_BYTES
 from impress_format.manifest import check_file_version
 from impress_format.numbers import FloatArray, NumbersError, NumberType, StoredArray, restore, rows_of, type_of
+from impress_format.own_mask import restore_own_mask
 from impress_format.records import SIGNATURE_BYTES, BankManifest, TaskRecord, alpha_columns, is_task_name
 from impress_format.residual import count_values, restore_residual
 from impress_format.task_text import BASIS_DIGITS, START, TaskText, write_text
 
-ALPHA, RESIDUAL, SIGNATURE = "alpha", "residual", "signature"
+ALPHA, MASK, RESIDUAL, SIGNATURE = "alpha", "mask", "residual", "signature"
+PARTS = frozenset({ALPHA, MASK, RESIDUAL, SIGNATURE})
 Images = Literal["test", "held-out"]
 """What an accuracy was measured on."""
 
@@ -53,6 +56,7 @@ class StoredTask:
         alpha: float32 (K, columns); K is 0 for a task that weighs no mask.
         alpha_type: what it is stored in; None for a task that weighs no mask.
         residual: float32 (values,), those of all layers one after the other, or None.
+        mask: bool, the last layer's shape, where alpha has no column for that layer (hybrid); or None.
         signature: or None.
     """
 
@@ -60,6 +64,7 @@ class StoredTask:
     alpha: FloatArray
     alpha_type: NumberType | None
     residual: FloatArray | None
+    mask: BoolArray | None
     signature: bytes | None
 
 
@@ -70,11 +75,13 @@ class TaskParts:
     Attributes:
         alpha: as numbers.store gives it.
         residual: as residual.store_residual gives it.
+        mask: as own_mask.store_own_mask gives it.
         signature: 64 bytes.
     """
 
     alpha: StoredArray | None = None
     residual: npt.NDArray[np.uint8] | None = None
+    mask: npt.NDArray[np.uint8] | None = None
     signature: bytes | None = None
 
     def tensors(self) -> dict[str, npt.NDArray[np.generic]]:
@@ -84,6 +91,8 @@ class TaskParts:
             tensors[ALPHA] = np.ascontiguousarray(self.alpha)
         if self.residual is not None:
             tensors[RESIDUAL] = self.residual
+        if self.mask is not None:
+            tensors[MASK] = self.mask
         if self.signature is not None:
             tensors[SIGNATURE] = np.frombuffer(self.signature, dtype=np.uint8)
         return tensors
@@ -114,7 +123,7 @@ def read_task(path: Path, content: bytes, name: str, manifest: BankManifest, tie
         raise FormatError(path, f"holds task {record.name!r}, its file name says {name!r}")
     tensors = read_tensors(content, header)
     check_parts(path, tensors, header.record.startswith(START))
-    columns = count_columns(manifest, record.granularity)
+    columns = count_columns(manifest, record.granularity, hybrid=MASK in tensors)
     stored = tensors.get(ALPHA)
     if stored is not None and stored.dtype == np.uint8 and manifest.format_version == 1:
         raise FormatError(path, "alpha is uint8, expected float32 or float16")
@@ -129,6 +138,12 @@ def read_task(path: Path, content: bytes, name: str, manifest: BankManifest, tie
             residual = restore_residual(tensors[RESIDUAL], record.residual_bits, manifest.backbone.masked_layers)
         except NumbersError as error:
             raise FormatError(path, f"residual {error}") from error
+    mask = None
+    if MASK in tensors:
+        try:
+            mask = restore_own_mask(tensors[MASK], manifest.backbone.masked_layers[-1])
+        except NumbersError as error:
+            raise FormatError(path, f"mask {error}") from error
     digits = BASIS_DIGITS if header.record.startswith(START) else len(record.basis)
     check_basis(path, record.basis[:digits], len(alpha), manifest, ties)
     signature = tensors.get(SIGNATURE)
@@ -139,6 +154,7 @@ def read_task(path: Path, content: bytes, name: str, manifest: BankManifest, tie
         alpha=alpha,
         alpha_type=None if stored is None else type_of(stored),
         residual=residual,
+        mask=mask,
         signature=None if signature is None else signature.tobytes(),
     )
 
@@ -152,8 +168,8 @@ def check_parts(path: Path, parts: Collection[str], newest: bool = True) -> None
     if not newest:
         if set(parts) != {ALPHA}:
             raise FormatError(path, f"holds {sorted(parts)}, expected one tensor, alpha")
-    elif not {ALPHA, RESIDUAL, SIGNATURE}.issuperset(parts) or not {ALPHA, RESIDUAL}.intersection(parts):
-        raise FormatError(path, f"holds {sorted(parts)}, expected alpha, residual or both, and perhaps signature")
+    elif not PARTS.issuperset(parts) or not {ALPHA, RESIDUAL}.intersection(parts):
+        raise FormatError(path, f"holds {sorted(parts)}, expected alpha, residual or both, perhaps mask and signature")
 
 
 def check_residual_bits(path: Path, there: bool, bits: int) -> None:
@@ -210,7 +226,7 @@ def outline_task(path: Path, content: bytes, manifest: BankManifest, size: int) 
     """
     header = parse_header(path, content)
     record = _record(path, content, header.record, manifest)
-    columns = count_columns(manifest, record.granularity)
+    columns = count_columns(manifest, record.granularity, hybrid=MASK in header.tensors)
     check_parts(path, header.tensors, header.record.startswith(START))
     alpha, residual = header.tensors.get(ALPHA), header.tensors.get(RESIDUAL)
     check_residual_bits(path, residual is not None, record.residual_bits)
@@ -309,9 +325,10 @@ def check_task_name(name: str) -> str:
     return name
 
 
-def count_columns(manifest: BankManifest, granularity: int) -> int:
-    """Columns of an alpha of this granularity."""
-    return sum(alpha_columns(manifest.backbone.masked_layers, granularity))
+def count_columns(manifest: BankManifest, granularity: int, *, hybrid: bool) -> int:
+    """Columns of an alpha of this granularity; of a hybrid task it has none for the last layer."""
+    layers = manifest.backbone.masked_layers
+    return sum(alpha_columns(layers[:-1] if hybrid else layers, granularity))
 
 
 def most_bytes(manifest: BankManifest) -> int:

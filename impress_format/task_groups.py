@@ -14,6 +14,7 @@ from impress_format.numbers import FloatArray, NumbersError, restore_all
 from impress_format.pack_file import COMMON, COMMON_END, COMMON_OF, Pack, check_seal
 from impress_format.task_file import (
     ALPHA,
+    MASK,
     RESIDUAL,
     SIGNATURE,
     TaskOutline,
@@ -34,14 +35,14 @@ class TaskGroup:
         outlines: N of them.
         alpha: float32 (N, K, columns).
         signatures: uint8 (N, 64), or None if these tasks have none.
-        residual: whether they have residuals, which are not read here.
+        mixable: whether alpha is all they have: no residual and no mask of their own, which are not read here.
     """
 
     outlines: Sequence[TaskOutline]
     alpha: FloatArray
     granularity: int
     signatures: npt.NDArray[np.uint8] | None
-    residual: bool
+    mixable: bool
 
 
 def task_groups(bank: Bank) -> Iterator[TaskGroup]:
@@ -71,7 +72,7 @@ def task_groups(bank: Bank) -> Iterator[TaskGroup]:
                 alpha=stored.alpha[np.newaxis],
                 granularity=stored.record.granularity,
                 signatures=None if signed is None else np.frombuffer(signed, dtype=np.uint8)[np.newaxis],
-                residual=stored.residual is not None,
+                mixable=stored.residual is None and stored.mask is None,
             )
 
 
@@ -82,7 +83,7 @@ def _group(
     alike = pack.alike(index)
     check_parts(pack.path, pack.parts)
     check_residual_bits(pack.path, RESIDUAL in pack.parts, alike.residual_bits)
-    columns = count_columns(bank.manifest, alike.granularity)
+    columns = count_columns(bank.manifest, alike.granularity, hybrid=MASK in pack.parts)
     try:
         if ALPHA in pack.parts:
             alpha = restore_all(pack.parts[ALPHA][rows], columns)
@@ -100,5 +101,5 @@ def _group(
         alpha=alpha,
         granularity=alike.granularity,
         signatures=signatures,
-        residual=RESIDUAL in pack.parts,
+        mixable=not {RESIDUAL, MASK}.intersection(pack.parts),
     )

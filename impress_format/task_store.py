@@ -31,6 +31,7 @@ from impress_format.files import (
     remove_abandoned,
     write_atomically,
 )
+from impress_format.header import parse_header
 from impress_format.locks import exclusive
 from impress_format.numbers import NumbersError, rows_of
 from impress_format.pack_file import COMMON, COMMON_END, COMMON_OF, OWN, OWN_END, Pack, open_pack
@@ -38,6 +39,8 @@ from impress_format.records import BankManifest, is_task_name
 from impress_format.residual import count_values
 from impress_format.task_file import (
     ALPHA,
+    MASK,
+    PARTS,
     RESIDUAL,
     Images,
     TaskOutline,
@@ -206,6 +209,23 @@ class TaskStore:
         """Bytes of all files that tasks are in."""
         return sum(map(file_size, self.files()))
 
+    def part_bytes(self) -> dict[str, int]:
+        """Bytes that each part takes in all tasks together, loose and packed.
+
+        Raises:
+            StorageError, FormatError: as names, and for a damaged loose task.
+        """
+        total = dict.fromkeys(sorted(PARTS), 0)
+        for pack in self.packs():
+            for part, column in pack.parts.items():
+                total[part] += column.nbytes
+        for name in self.loose()[0]:
+            if (stored := self.read(name)) is not None:
+                path, content, _ = stored
+                for part, tensor in parse_header(path, content).tensors.items():
+                    total[part] += tensor.size
+        return total
+
     def write(self, name: str, content: bytes, *, replace: bool) -> None:
         """Store a task's file.
 
@@ -287,7 +307,8 @@ def _shared(pack: Pack, index: int, manifest: BankManifest) -> tuple[int, int, i
     alpha, residual = pack.parts.get(ALPHA), pack.parts.get(RESIDUAL)
     alike = pack.alike(index)
     check_residual_bits(pack.path, residual is not None, alike.residual_bits)
-    columns, layers = count_columns(manifest, alike.granularity), len(manifest.backbone.masked_layers)
+    columns = count_columns(manifest, alike.granularity, hybrid=MASK in pack.parts)
+    layers = len(manifest.backbone.masked_layers)
     try:
         masks = 0 if alpha is None else rows_of(alpha.dtype, alpha.shape[1:], columns)
         values = 0 if residual is None else count_values(prod(residual.shape[1:]), alike.residual_bits, layers)

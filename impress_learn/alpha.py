@@ -1,4 +1,4 @@
-"""Learning a task's parts: alpha, a combination of the bank's masks (ImpressLearn, Eq. 1 and 2), and a residual."""
+"""Learning a task's parts: alpha, a combination of the bank's masks (ImpressLearn, Eq. 1 and 2), a residual, a mask."""
 
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ from impress_learn.network.backbone import Backbone
 from impress_learn.network.norm_statistics import check_batch_size
 from impress_learn.residual import RATE, HashedResidual
 from impress_learn.streams.images import Images
+from impress_learn.supermask import edge_popup, initial_scores
+from impress_learn.top_k import top_k_mask
 from impress_learn.training import minimise
 
 RIDGE = 0.05
 """Weight of sum (alpha - start)^2 where a task is learned from few images (`shots`), chosen in trials."""
+SCORE_RATE = 0.1
+"""What scores of the last layer's own mask move by, for each step of a coefficient."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,10 +35,33 @@ class Start:
 
 @dataclass(frozen=True, eq=False)
 class Learned:
-    """What a task is made of, on the CPU: alpha (K, columns), and the residual's values (count,), or None."""
+    """What a task is made of, on the CPU.
+
+    Attributes:
+        alpha: (K, columns).
+        values: of the residual (count,), or None.
+        mask: bool, the last layer's shape, or None.
+    """
 
     alpha: Tensor
     values: Tensor | None = None
+    mask: Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Shape:
+    """What there is to learn.
+
+    Attributes:
+        granularity: groups of output channels a layer with coefficients of their own.
+        residual: where its values lie, or None.
+        last_ones: ones of a mask that the task has to itself in the last layer (hybrid), or None: alpha and the bank's
+            masks then end before that layer.
+    """
+
+    granularity: int = 1
+    residual: HashedResidual | None = None
+    last_ones: int | None = None
 
 
 def fit_alpha(
@@ -48,8 +75,8 @@ def fit_alpha(
     start: Tensor | None = None,
 ) -> Tensor:
     """Learn alpha alone (fit_parts)."""
-    begun = Start(start)
-    return fit_parts(backbone, basis, train, fit, granularity=granularity, on_step=on_step, start=begun).alpha
+    shape = Shape(granularity=granularity)
+    return fit_parts(backbone, basis, train, fit, shape, on_step=on_step, start=Start(start)).alpha
 
 
 def fit_parts(
@@ -57,39 +84,41 @@ def fit_parts(
     basis: Basis,
     train: Images,
     fit: TaskFit,
+    shape: Shape,
     *,
-    granularity: int,
     on_step: Callable[[], None],
-    residual: HashedResidual | None = None,
     start: Start = Start(),
 ) -> Learned:
     """Learn alpha (K, columns) from `start`, or from 1/K, by Adam on cross-entropy + l1 * sum_i (|alpha_i|_1 - 1)^2.
 
     At granularity G > 1 the penalty holds each group's coefficients to norm 1, the mean over a layer's groups
     standing for the layer. With `shots` a ridge holds alpha near its start, weighed likewise. A residual's values are
-    learned beside alpha, rounded in every step as they will be stored.
+    learned beside alpha, rounded in every step as they will be stored; the last layer's own mask by edge-popup.
 
     Raises:
         TrainingDiverged: loss or coefficients became NaN or infinite.
         UsageError: batches of one image for a network with BatchNorm.
     """
     check_batch_size(backbone, min(fit.batch_size, len(train)))
-    columns = layer_columns(backbone, granularity)
-    masks = len(basis)
+    device, masks, residual = train.device, len(basis), shape.residual
+    combined = basis if shape.last_ones is None else basis.but_last()
+    columns = layer_columns(combined, shape.granularity)
     uniform = torch.full((masks, sum(columns)), 1.0 / max(masks, 1))
-    alpha = (uniform if start.alpha is None else start.alpha).clone().to(train.device).requires_grad_()
-    share = torch.tensor([1.0 / groups for groups in columns for _ in range(groups)], device=train.device)
-    values = _first_values(residual, fit, start, alone=masks == 0, device=train.device)
-    parameters = [alpha] if masks else []
-    if values is not None:
-        parameters.append(values)
+    alpha = (uniform if start.alpha is None else start.alpha).clone().to(device).requires_grad_()
+    values = None if residual is None else _first_values(residual, fit, start, alone=masks == 0).to(device)
+    last, weight = list(backbone.weights.items())[-1]
+    scores = None if shape.last_ones is None else _first_scores(weight, fit).to(device)
+    parameters = [one.requires_grad_() for one in (alpha if masks else None, values, scores) if one is not None]
 
     def effective() -> dict[str, Tensor]:
-        combined = effective_weights(basis, alpha, granularity)
+        weights = effective_weights(combined, alpha, shape.granularity)
+        if scores is not None and shape.last_ones is not None:
+            weights[last] = edge_popup(scores, weight, shape.last_ones)
         if residual is None or values is None:
-            return combined
-        return residual.add_to(combined, backbone.weights, residual.rounded(values * RATE))
+            return weights
+        return residual.add_to(weights, backbone.weights, residual.rounded(values * RATE))
 
+    share = torch.tensor([1.0 / groups for groups in columns for _ in range(groups)], device=device)
     begun, ridge = alpha.detach().clone(), 0.0 if fit.shots is None else RIDGE
 
     def penalty() -> Tensor:
@@ -103,18 +132,21 @@ def fit_parts(
         on_step=on_step,
         penalty=penalty if fit.l1 + ridge > 0 and masks else None,
     )
-    return Learned(alpha.detach().cpu(), None if values is None else (values.detach() * RATE).cpu())
+    mask = None
+    if scores is not None and shape.last_ones is not None:
+        mask = top_k_mask(scores.detach().abs(), shape.last_ones).bool().cpu()
+    return Learned(alpha.detach().cpu(), None if values is None else (values.detach() * RATE).cpu(), mask)
 
 
-def _first_values(
-    residual: HashedResidual | None, fit: TaskFit, start: Start, *, alone: bool, device: torch.device
-) -> Tensor | None:
-    """What the optimiser moves: the residual's values over RATE, so that one learning rate serves both parts."""
-    if residual is None:
-        return None
+def _first_values(residual: HashedResidual, fit: TaskFit, start: Start, *, alone: bool) -> Tensor:
+    """What the optimiser moves: the residual's values over RATE, so that one learning rate serves all parts."""
     if start.values is not None:
-        values = start.values
-    else:
-        generator = torch.Generator().manual_seed(substream_seed(fit.seed, "residual"))
-        values = residual.start(generator, alone=alone)
-    return (values / RATE).to(device).requires_grad_()
+        return start.values / RATE
+    generator = torch.Generator().manual_seed(substream_seed(fit.seed, "residual"))
+    return residual.start(generator, alone=alone) / RATE
+
+
+def _first_scores(weight: Tensor, fit: TaskFit) -> Tensor:
+    """Scores over SCORE_RATE: edge-popup looks at their order alone, so that their unit is free."""
+    generator = torch.Generator().manual_seed(substream_seed(fit.seed, "own mask"))
+    return initial_scores(weight.shape, generator) / SCORE_RATE

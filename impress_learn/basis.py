@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from impress_format.records import alpha_columns
 from impress_learn.network.backbone import Backbone
 
 
@@ -35,17 +34,25 @@ class Basis:
         """Effective weights under one mask alone."""
         return {name: stack[index].reshape(self.shapes[name]) for name, stack in self.masked_weights.items()}
 
+    def but_last(self) -> Basis:
+        """The basis without the last layer, sharing memory."""
+        layers = list(self.masked_weights)[:-1]
+        return Basis({name: self.masked_weights[name] for name in layers}, {name: self.shapes[name] for name in layers})
+
     def first(self, count: int) -> Basis:
         """The basis of the first `count` masks, sharing memory."""
         return Basis({name: stack[:count] for name, stack in self.masked_weights.items()}, self.shapes)
 
 
 def make_basis(backbone: Backbone, supermasks: Sequence[Mapping[str, Tensor]]) -> Basis:
-    """Stack supermasks (bool tensors by layer, as train_supermask returns them) on the backbone's device."""
+    """Stack supermasks (tensors by layer, as train_supermask returns them) on the backbone's device."""
     masked = {}
     for name, weight in backbone.weights.items():
         empty = torch.zeros(0, *weight.shape, dtype=torch.bool)
-        stack = torch.stack([mask[name] for mask in supermasks]) if supermasks else empty
+        layers = [mask[name] for mask in supermasks]
+        if len({layer.dtype for layer in layers}) > 1:  # of several types: each is a factor of the weights
+            layers = [layer.float() for layer in layers]
+        stack = torch.stack(layers) if layers else empty
         stack = stack.to(weight.device)
         masked[name] = (stack * weight).flatten(2) if weight.dim() > 2 else stack * weight
     return Basis(masked, {name: weight.shape for name, weight in backbone.weights.items()})
@@ -90,6 +97,6 @@ def refine(alpha: Tensor, channels: Sequence[int], granularity: int, finer: int)
     return torch.cat(parts, dim=-1)
 
 
-def layer_columns(backbone: Backbone, granularity: int) -> tuple[int, ...]:
+def layer_columns(basis: Basis, granularity: int) -> tuple[int, ...]:
     """Columns of alpha of each layer."""
-    return alpha_columns(backbone.spec.masked_layers, granularity)
+    return tuple(min(granularity, shape[0]) for shape in basis.shapes.values())

@@ -61,7 +61,10 @@ def task_bytes(bank: Bank, request: TaskRequest, parts: Parts) -> int:
     masks = len(bank.manifest.masks)
     alpha = None
     if parts.alpha_type is not None:
-        alpha = store(np.ones((masks, count_columns(bank.manifest, parts.granularity)), np.float32), parts.alpha_type)
+        alpha = store(
+            np.ones((masks, count_columns(bank.manifest, parts.granularity, hybrid=False)), np.float32),
+            parts.alpha_type,
+        )
     residual = None
     if parts.residual:
         scales = np.zeros(len(layers), dtype=np.float16)

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from impress_format.bank import MANIFEST, Bank, open_bank
 from impress_format.create import check_can_create, extend_plan, write_plan
-from impress_format.errors import TaskNotFound, UsageError
+from impress_format.errors import BankMismatch, TaskNotFound, UsageError
 from impress_format.files import check_writable, is_there, make_folder, remove_abandoned
 from impress_format.locks import hold
-from impress_format.records import Init, ResidualBits, alpha_columns
+from impress_format.records import Init, MaskType, ResidualBits, alpha_columns
 from impress_format.task_store import TASKS
 from impress_learn.fits import UPDATE_FIT, MaskFit, TaskFit, check_holdout, require
 from impress_learn.held_out import check_held_out, check_masks_held_out
@@ -71,6 +71,7 @@ def create_bank(
     masks_per_task: int = 1,
     random_masks: int = 0,
     density: float = 0.1,
+    mask_type: MaskType = "binary",
     device: Callable[[], torch.device] | None = None,
     data_dir: Path | None = None,
     watch: Watch = SILENT,
@@ -79,6 +80,7 @@ def create_bank(
 
     Args:
         references: `STREAM/KEY`, or slices of keys.
+        mask_type: what the ones of a mask weigh: 1, a sign each, or a number each.
         device: gives the device, asked once the settings are found in order; default the CPU.
 
     Raises:
@@ -89,7 +91,14 @@ def create_bank(
     path = Path(path)
     tasks = parse_references(references)
     stream = check_same_shape(tasks)
-    plans = plan_masks(tasks, fit, masks_per_task=masks_per_task, random_masks=random_masks, density=density)
+    plans = plan_masks(
+        tasks,
+        fit,
+        masks_per_task=masks_per_task,
+        random_masks=random_masks,
+        density=density,
+        mask_type=mask_type,
+    )
     check_can_create(path)
 
     from impress_learn.network.build import build_backbone
@@ -104,7 +113,7 @@ def create_bank(
         check_data(tasks, data_dir=data_dir)
     make_folder(path)
     with sole_trainer(path):
-        check_writable(path, mask_bytes(network.spec))
+        check_writable(path, mask_bytes(network.spec, mask_type))
         planned = plan_bank(
             network.spec, plans, stream.source, seed=fit.seed, calibration=network.has_batch_norm, recogniser=True
         )
@@ -123,6 +132,7 @@ def extend_bank(
     masks_per_task: int = 1,
     random_masks: int = 0,
     density: float | None = None,
+    mask_type: MaskType | None = None,
     device: Callable[[], torch.device] | None = None,
     data_dir: Path | None = None,
     watch: Watch = SILENT,
@@ -130,7 +140,7 @@ def extend_bank(
     """Train more masks for a bank; stored tasks stay valid, masks it has are not trained again.
 
     Args:
-        density: default that of the first mask.
+        density, mask_type: default those of the first mask, or .1 and binary where there is none.
 
     Raises:
         As create_bank.
@@ -138,13 +148,19 @@ def extend_bank(
     bank = open_bank(path)
     tasks = parse_references(references)
     check_fits_bank(tasks, bank.backbone)
+    first = bank.manifest.masks[0] if bank.manifest.masks else None
     plans = plan_masks(
         tasks,
         fit,
         masks_per_task=masks_per_task,
         random_masks=random_masks,
-        density=bank.manifest.masks[0].density if density is None else density,
+        density=(first.density if first else 0.1) if density is None else density,
+        mask_type=(first.type if first else "binary") if mask_type is None else mask_type,
     )
+    if bank.manifest.format_version == 1 and any(plan.type != "binary" for plan in plans):
+        raise BankMismatch(
+            f"{bank.path} has format version 1, whose masks are binary: run `impress bank upgrade` first"
+        )
 
     from impress_learn.streams.load import check_data
     from impress_learn.train_masks import mask_bytes, sole_trainer
@@ -152,7 +168,7 @@ def extend_bank(
     where = choose_device(device)
     check_data(tasks, data_dir=data_dir)
     with sole_trainer(bank.path):
-        check_writable(bank.path, mask_bytes(bank.backbone))
+        check_writable(bank.path, max(mask_bytes(bank.backbone, plan.type) for plan in plans) if plans else 0)
         bank = extend_plan(open_bank(path), plans)
         _train(bank, data_dir, where, watch)
     return bank
@@ -169,6 +185,7 @@ def add_tasks(
     alpha_dtype: NumberType | None = None,
     residual: int = 0,
     residual_bits: ResidualBits = 1,
+    hybrid: bool = False,
     bytes: int | None = None,
     signature: bool = True,
     warm_start: str | None = None,
@@ -183,7 +200,8 @@ def add_tasks(
         alpha: whether the tasks weigh the bank's masks; without it they are a residual alone.
         residual: bits, in all, of values that all weights share (method.md), 0 for none.
         residual_bits: of these for each value.
-        bytes: the best task in a file of so many bytes (budget.py), instead of the five above.
+        hybrid: a mask of its own in the last layer, in place of coefficients there.
+        bytes: the best task in a file of so many bytes (budget.py), instead of the six above.
         alpha_dtype: int8 if it is not given, or float32 in a bank of format version 1, which knows no other.
         signature: also store what images of the tasks are recognised by; banks without a recogniser have none.
         warm_start: the stored task that they begin from (method.md, drift), by name or reference; with `shots` a ridge
@@ -205,10 +223,13 @@ def add_tasks(
         alpha_type=choose_type(bank, alpha_dtype) if alpha else None,
         residual=residual // residual_bits,
         residual_bits=residual_bits if residual else 0,
+        hybrid=hybrid,
         signed=signature and bank.manifest.recogniser,
     )
-    if bytes is not None and (granularity, alpha, alpha_dtype, residual) != (1, True, None, 0):
-        raise UsageError("`bytes` chooses the parts: leave out `granularity`, `alpha`, `alpha_dtype` and `residual`")
+    if bytes is not None and (granularity, alpha, alpha_dtype, residual, hybrid) != (1, True, None, 0, False):
+        raise UsageError(
+            "`bytes` chooses the parts: leave out `granularity`, `alpha`, `alpha_dtype`, `residual` and `hybrid`"
+        )
     if bytes is None:
         check_parts(bank, parts)
     start = None if warm_start is None else bank.read_stored(bank.find_task(warm_start))

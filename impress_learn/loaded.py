@@ -10,6 +10,9 @@ import torch
 from torch import Tensor
 
 from impress_format.bank import Bank
+from impress_format.codec import BoolArray
+from impress_format.numbers import FloatArray
+from impress_format.records import ResidualBits
 from impress_learn.basis import Basis, effective_weights, make_basis
 from impress_learn.identify.recogniser import Recogniser, load_recogniser
 from impress_learn.memory import explain_memory
@@ -50,13 +53,34 @@ class LoadedBank:
     def task_weights(self, name: str) -> Mapping[str, Tensor]:
         """Effective weights of a stored task, and the norm statistics under them."""
         stored = self.bank.read_stored(name)
-        device = self.basis.device
-        coefficients = torch.from_numpy(stored.alpha).to(device)
-        effective = effective_weights(self.basis.first(len(stored.alpha)), coefficients, stored.record.granularity)
-        if stored.residual is not None:
-            residual = make_residual(self.bank.backbone, len(stored.residual), stored.record.residual_bits, device)
-            effective = residual.add_to(effective, self.backbone.weights, torch.from_numpy(stored.residual).to(device))
+        effective = self.build(
+            stored.alpha, stored.record.granularity, stored.residual, stored.record.residual_bits, stored.mask
+        )
         return with_statistics(self.backbone, effective, self.calibration)
+
+    def build(
+        self,
+        alpha: FloatArray,
+        granularity: int,
+        values: FloatArray | None,
+        residual_bits: ResidualBits,
+        mask: BoolArray | None,
+    ) -> dict[str, Tensor]:
+        """Effective weights of a task with these parts: (sum_k alpha_k M_k + v[h]) * W, in the last layer of a hybrid
+        task its own mask in place of the sum.
+        """
+        device, weights = self.basis.device, self.backbone.weights
+        basis = self.basis.first(len(alpha))
+        if mask is not None:
+            basis = basis.but_last()
+        effective = effective_weights(basis, torch.from_numpy(alpha).to(device), granularity)
+        if mask is not None:
+            last = list(weights)[-1]
+            effective[last] = torch.from_numpy(mask).to(device) * weights[last]
+        if values is not None:
+            residual = make_residual(self.bank.backbone, len(values), residual_bits, device)
+            effective = residual.add_to(effective, weights, torch.from_numpy(values).to(device))
+        return effective
 
 
 def load_bank(bank: Bank, device: torch.device) -> LoadedBank:

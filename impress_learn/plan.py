@@ -13,7 +13,7 @@ from impress_format.bank import Bank, task_exists
 from impress_format.errors import BankMismatch
 from impress_format.files import remove_abandoned
 from impress_format.numbers import NumberType
-from impress_format.records import BackboneSpec, BankManifest, MadeWith, MaskPlan, ResidualBits, TaskFitRecord
+from impress_format.records import BackboneSpec, BankManifest, MadeWith, MaskPlan, MaskType, ResidualBits, TaskFitRecord
 from impress_format.task_file import StoredTask, check_task_name
 from impress_format.task_store import TASKS
 from impress_format.versions import FORMAT_VERSION
@@ -25,7 +25,13 @@ from impress_learn.streams.stream import DataSet, Stream
 
 
 def plan_masks(
-    references: Sequence[Reference], fit: MaskFit, *, masks_per_task: int, random_masks: int, density: float
+    references: Sequence[Reference],
+    fit: MaskFit,
+    *,
+    masks_per_task: int,
+    random_masks: int,
+    density: float,
+    mask_type: MaskType = "binary",
 ) -> tuple[MaskPlan, ...]:
     """One mask a reference (heterogeneous), several (homogeneous), and random ones after them.
 
@@ -37,6 +43,9 @@ def plan_masks(
     require(0.0 < density <= 1.0, f"`density` {density}: expected a number above 0 and at most 1")
     require(masks_per_task >= 0, f"`masks_per_task` {masks_per_task}: expected 0 or more")
     require(random_masks >= 0, f"`random_masks` {random_masks}: expected 0 or more")
+    require(
+        not (random_masks and mask_type == "real"), "`random_masks` are binary or signed: leave out `mask_type` real"
+    )
     check_fit(fit)
     images = {reference.stream: count_training(reference.stream, fit.holdout) for reference in references}
     trained = [
@@ -48,12 +57,20 @@ def plan_masks(
             fit=replace(fit, seed=substream_seed(fit.seed, f"order/{reference}/{repeat}")).record(
                 images[reference.stream]
             ),
+            type=mask_type,
         )
         for reference in references
         for repeat in range(masks_per_task)
     ]
     random = [
-        MaskPlan(kind="random", task=None, density=density, seed=substream_seed(fit.seed, f"random/{number}"), fit=None)
+        MaskPlan(
+            kind="random",
+            task=None,
+            density=density,
+            seed=substream_seed(fit.seed, f"random/{number}"),
+            fit=None,
+            type=mask_type,
+        )
         for number in range(random_masks)
     ]
     return (*trained, *random)
@@ -93,6 +110,7 @@ class Parts:
         alpha_type: what alpha is stored in; None for a task without alpha.
         residual: number of its values, 0 for none.
         residual_bits: that each of these takes.
+        hybrid: whether it has a mask of its own in the last layer, in place of alpha there (ImpressLearn, Sec. 3).
         signed: whether it has a signature.
     """
 
@@ -100,6 +118,7 @@ class Parts:
     alpha_type: NumberType | None = "int8"
     residual: int = 0
     residual_bits: ResidualBits = 0
+    hybrid: bool = False
     signed: bool = True
 
 
@@ -164,6 +183,13 @@ def check_parts(bank: Bank, parts: Parts) -> Parts:
     )
     if parts.alpha_type is not None and not bank.manifest.masks:
         raise BankMismatch(f"{bank.path} has no mask: a task over it is a residual alone (`residual`, --no-alpha)")
+    if parts.hybrid:
+        require(parts.alpha_type is not None, "`hybrid` is alpha in all layers but the last: give it with `alpha`")
+        require(len(layers) > 1, f"`hybrid`: the network has {len(layers)} layer, expected two or more")
+        if bank.manifest.format_version == 1:
+            raise BankMismatch(
+                f"{bank.path} has format version 1, which has no hybrid: run `impress bank upgrade` first"
+            )
     if parts.residual:
         if bank.manifest.format_version == 1:
             raise BankMismatch(f"{bank.path} has format version 1, which has no residual: run `impress bank upgrade`")
@@ -228,6 +254,10 @@ def check_start(start: StoredTask, parts: Parts) -> None:
     require(
         alike or (own.alpha_type is not None and parts.alpha_type is not None),
         f"`warm_start` {name}: it has no part that this task could begin from",
+    )
+    require(
+        parts.hybrid == own.hybrid,
+        f"`warm_start` {name} is {'' if own.hybrid else 'not '}`hybrid`: the new task must be alike",
     )
     require(
         parts.alpha_type is None or own.alpha_type is None or parts.granularity % own.granularity == 0,
@@ -322,5 +352,6 @@ def _parts_of(stored: StoredTask) -> Parts:
         alpha_type=stored.alpha_type,
         residual=0 if stored.residual is None else len(stored.residual),
         residual_bits=stored.record.residual_bits,
+        hybrid=stored.mask is not None,
         signed=stored.signature is not None,
     )

@@ -7,20 +7,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from impress_format.bank import Bank
 from impress_format.errors import BankMismatch, TrainingDiverged
-from impress_format.numbers import NumbersError, StoredArray, restore, store
-from impress_format.records import TaskRecord
+from impress_format.numbers import NumbersError, restore, store
+from impress_format.own_mask import store_own_mask
+from impress_format.records import TaskRecord, supermask_sizes
 from impress_format.residual import restore_residual
-from impress_format.task_file import StoredTask
+from impress_format.task_file import StoredTask, TaskParts
 from impress_format.weights import substream_seed
-from impress_learn.alpha import Learned, Start, fit_parts
-from impress_learn.basis import Basis, effective_weights, refine
+from impress_learn.alpha import Learned, Shape, Start, fit_parts
+from impress_learn.basis import refine
 from impress_learn.evaluate import MeasuredOn, accuracy, measured_on
 from impress_learn.fits import task_fit
 from impress_learn.identify.recogniser import signing_images
@@ -83,21 +82,24 @@ def learn_task(
         masks = len(start.alpha)
     basis, device = loaded.basis.first(masks), loaded.basis.device
     spec = loaded.bank.backbone
-    residual = make_residual(spec, parts.residual, parts.residual_bits, device) if parts.residual else None
+    shape = Shape(
+        granularity=parts.granularity,
+        residual=make_residual(spec, parts.residual, parts.residual_bits, device) if parts.residual else None,
+        last_ones=_last_ones(loaded.bank) if parts.hybrid else None,
+    )
     try:
         learned = fit_parts(
             loaded.backbone,
             basis,
             train,
             replace(task_fit(fit), seed=substream_seed(fit.seed, f"alpha/{request.reference}")),
-            granularity=parts.granularity,
+            shape,
             on_step=on_step,
-            residual=residual,
             start=Start() if start is None else _begin(loaded, start, parts, masks),
         )
     except TrainingDiverged as error:
         raise TrainingDiverged(f"task {request.name}: {error}") from error
-    effective, alpha, values = _as_stored(loaded, request, basis, residual, learned)
+    stored, effective = _as_stored(loaded, request, shape.residual, learned)
     record = TaskRecord(
         name=request.name,
         task=str(request.reference),
@@ -111,7 +113,9 @@ def learn_task(
     if request.replaces and loaded.bank.read_task_record(request.name).digest != fit.start:
         raise BankMismatch(f"task {request.name} was changed by another process meanwhile: give the command again")
     signature = None if recogniser is None else sign_task(recogniser, train.subset(signing_images(len(train))))
-    size = loaded.bank.write_task(record, alpha, signature, values, replace=request.replaces)
+    size = loaded.bank.write_task(
+        record, stored.alpha, signature, stored.residual, stored.mask, replace=request.replaces
+    )
     return AddedTask(
         task=record.task,
         name=record.name,
@@ -126,38 +130,45 @@ def learn_task(
 
 
 def _as_stored(
-    loaded: LoadedBank, request: TaskRequest, basis: Basis, residual: HashedResidual | None, learned: Learned
-) -> tuple[dict[str, Tensor], StoredArray | None, npt.NDArray[np.uint8] | None]:
-    """Effective weights of what was learned as it will be read again, and its alpha and residual as they are stored.
+    loaded: LoadedBank, request: TaskRequest, residual: HashedResidual | None, learned: Learned
+) -> tuple[TaskParts, dict[str, Tensor]]:
+    """What was learned as it is stored, and effective weights of that as it will be read again.
 
     Raises:
         TrainingDiverged: a coefficient or a value is too large to be stored.
     """
-    parts, alpha, values = request.parts, None, None
-    coefficients = learned.alpha
+    parts, name = request.parts, request.name
+    alpha = values = restored = None
+    coefficients = learned.alpha.numpy()
     if parts.alpha_type is not None:
         try:
-            alpha = store(coefficients.numpy(), parts.alpha_type)
+            alpha = store(coefficients, parts.alpha_type)
         except OverflowError as error:
-            raise TrainingDiverged(f"task {request.name}: coefficients are {error}: store them as float32") from error
-        coefficients = torch.from_numpy(restore(alpha, coefficients.shape[1]))
-    effective = effective_weights(basis, coefficients.to(basis.device), parts.granularity)
+            raise TrainingDiverged(f"task {name}: coefficients are {error}: store them as float32") from error
+        coefficients = restore(alpha, coefficients.shape[1])
     if residual is not None and learned.values is not None:
         values = residual.store(learned.values)
-        layers = loaded.bank.backbone.masked_layers
         try:
-            restored = torch.from_numpy(restore_residual(values, parts.residual_bits, layers))
+            restored = restore_residual(values, parts.residual_bits, loaded.bank.backbone.masked_layers)
         except NumbersError as error:
-            raise TrainingDiverged(f"task {request.name}: the residual {error}: lower the learning rate") from error
-        effective = residual.add_to(effective, loaded.backbone.weights, restored.to(basis.device))
-    return effective, alpha, values
+            raise TrainingDiverged(f"task {name}: the residual {error}: lower the learning rate") from error
+    own = None if learned.mask is None else learned.mask.numpy()
+    effective = loaded.build(coefficients, parts.granularity, restored, parts.residual_bits, own)
+    stored = TaskParts(alpha=alpha, residual=values, mask=None if own is None else store_own_mask(own))
+    return stored, effective
+
+
+def _last_ones(bank: Bank) -> int:
+    """Ones of a mask that a task has to itself: of the density of the bank's masks, in the last layer."""
+    return supermask_sizes(bank.backbone.masked_layers, bank.manifest.masks[0].density)[-1]
 
 
 def _begin(loaded: LoadedBank, start: StoredTask, parts: Parts, masks: int) -> Start:
     """What a stored task gives another of these parts to begin from: 0 for masks that it does not weigh."""
     alpha = None
     if parts.alpha_type is not None and start.alpha_type is not None:
-        channels = [layer.shape[0] for layer in loaded.bank.backbone.masked_layers]
+        layers = loaded.bank.backbone.masked_layers
+        channels = [layer.shape[0] for layer in (layers[:-1] if parts.hybrid else layers)]
         own = refine(torch.from_numpy(start.alpha), channels, start.record.granularity, parts.granularity)
         alpha = torch.zeros(masks, own.shape[1])
         alpha[: len(own)] = own

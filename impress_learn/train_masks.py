@@ -14,7 +14,8 @@ from impress_format.bank import MASKS, Bank
 from impress_format.errors import TrainingDiverged
 from impress_format.files import remove_abandoned
 from impress_format.locks import exclusive
-from impress_format.records import BackboneSpec
+from impress_format.mask_values import values_bytes
+from impress_format.records import BackboneSpec, MaskType
 from impress_learn.evaluate import accuracy
 from impress_learn.fits import mask_fit
 from impress_learn.identify.recogniser import (
@@ -130,9 +131,9 @@ def keep_recogniser(
     bank.write_recogniser(train_recogniser(learning, signing, bank.backbone.input_shape, seed))
 
 
-def mask_bytes(spec: BackboneSpec) -> int:
+def mask_bytes(spec: BackboneSpec, mask_type: MaskType) -> int:
     """Bytes of a mask file, at most about: what is tried before training whether it can be written."""
-    return spec.weights // 8 + 4096
+    return spec.weights // 8 + values_bytes(mask_type, spec.weights) + 4096
 
 
 def _train_one(
@@ -147,7 +148,7 @@ def _train_one(
 ) -> None:
     plan = bank.manifest.masks[index]
     if plan.fit is None or plan.task is None:
-        masks = random_supermask(bank.backbone, density=plan.density, seed=plan.seed)
+        masks = random_supermask(bank.backbone, density=plan.density, seed=plan.seed, signed=plan.type == "signed")
         measured = signature = None
     else:
         reference = parse_reference(plan.task)
@@ -158,6 +159,7 @@ def _train_one(
                 data.train,
                 mask_fit(plan.fit),
                 density=plan.density,
+                mask_type=plan.type,
                 score_seed=plan.seed,
                 on_step=on_step,
             )

@@ -35,6 +35,10 @@ def create(
         options.InitChoice, typer.Option("--init", help="How the frozen weights are drawn.")
     ] = options.InitChoice.signed_constant,
     density: options.Density = 0.1,
+    mask_type: Annotated[
+        options.MaskTypeChoice,
+        typer.Option("--mask-type", help="What the ones of a mask weigh: 1, a sign each, or a number each (8 bits)."),
+    ] = options.MaskTypeChoice.binary,
     fit: MaskFit = MaskFit(),  # noqa: B008  frozen
 ) -> None:
     """Train a bank of masks. Interrupted? The same command resumes where it stopped.
@@ -55,6 +59,7 @@ def create(
             masks_per_task=masks_per_task,
             random_masks=random_masks,
             density=density,
+            mask_type=mask_type.value,
             fit=replace(fit, seed=compute.seed),
             device=compute.choose_device,
             data_dir=data.data_dir,
@@ -76,6 +81,12 @@ def extend(
     density: Annotated[
         float | None, typer.Option("--density", help="Share of ones. Default: that of the bank's first mask.")
     ] = None,
+    mask_type: Annotated[
+        options.MaskTypeChoice | None,
+        typer.Option(
+            "--mask-type", help="What the ones weigh. Default: as in the bank's first mask.", show_default=False
+        ),
+    ] = None,
     fit: MaskFit = MaskFit(),  # noqa: B008  frozen
 ) -> None:
     """Add masks to a bank; tasks stored before stay valid.
@@ -93,6 +104,7 @@ def extend(
             masks_per_task=masks_per_task,
             random_masks=random_masks,
             density=density,
+            mask_type=mask_type.value if mask_type else None,
             fit=replace(fit, seed=compute.seed),
             device=compute.choose_device,
             data_dir=data.data_dir,
@@ -194,6 +206,7 @@ def _report(bank: Bank, started: float, *, json: bool) -> None:
             {
                 "index": index,
                 "kind": plan.kind,
+                "type": plan.type,
                 "task": plan.task,
                 "seed": plan.seed,
                 "density": plan.density,
@@ -222,7 +235,7 @@ def _report(bank: Bank, started: float, *, json: bool) -> None:
         (
             str(index),
             plan.task or "—",
-            plan.kind,
+            plan.sort,
             f"{plan.density:g}",
             render.size(sizes[index]) if index in records else "not trained yet",
             render.percent(records[index].accuracy) if index in records else "—",

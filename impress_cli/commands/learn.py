@@ -79,6 +79,12 @@ def add(
     residual_bits: Annotated[
         ResidualBitsChoice, typer.Option("--residual-bits", help="Of these for each value.")
     ] = ResidualBitsChoice.one,
+    hybrid: Annotated[
+        bool,
+        typer.Option(
+            "--hybrid", help="A mask of its own in the last layer, in place of coefficients there (the paper)."
+        ),
+    ] = False,
     bytes: Annotated[
         int | None,
         typer.Option(
@@ -124,6 +130,7 @@ def add(
             alpha=alpha,
             residual=residual,
             residual_bits=_BITS[residual_bits],
+            hybrid=hybrid,
             bytes=bytes,
             signature=signature,
             warm_start=warm_start,

@@ -51,6 +51,7 @@ def _document(storage: Storage) -> dict[str, object]:
         "tasks_served": storage.tasks_served,
         "bytes": {**asdict(storage.bytes), "total": storage.bytes.total},
         "per_task_bytes": storage.per_task_bytes,
+        "task_parts": storage.task_parts,
         "amortised_bytes": storage.amortised_bytes,
         "entropy_bytes": storage.entropy_bytes,
         "supsup": {way: other[way] for way in ("index16", "bitmap", "compressed")},
@@ -69,7 +70,7 @@ def _show(path: str, storage: Storage, *, grown: bool) -> None:
         *([("recogniser", "tells tasks apart", render.size(disk.recogniser))] if disk.recogniser else []),
         (
             "tasks",
-            f"{render.count(storage.stored_tasks, 'task')} of {render.size(storage.per_task_bytes)}",
+            f"{render.count(storage.stored_tasks, 'task')} of {render.size(storage.per_task_bytes)}{_parts(storage)}",
             render.size(disk.tasks),
         ),
         ("manifest", "backbone, masks and how they were trained", render.size(disk.manifest)),
@@ -96,6 +97,13 @@ def _show(path: str, storage: Storage, *, grown: bool) -> None:
     title = f"{served} ({render.count(storage.masks, 'mask')}, the rest as alpha)"
     columns = ("each task stored as", "one more", "ratio", f"all {tasks:,}", "ratio", "bank wins from")
     render.print_table(title, columns, comparison)
+
+
+def _parts(storage: Storage) -> str:
+    """What a task is made of, on the average."""
+    tasks = storage.stored_tasks
+    means = [f"{part} {render.size(size / tasks)}" for part, size in storage.task_parts.items() if size]
+    return f": {', '.join(means)}" if means else ""
 
 
 def _tasks(count: int | None) -> str:

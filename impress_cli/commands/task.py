@@ -57,6 +57,7 @@ def show(path: options.BankPath, task: options.Task, output: Output) -> None:
     render.print_table(f"{path}: {name}", _COLUMNS, [_row(outline)], text_columns=2)
     columns = range(alpha.shape[1]) if alpha.shape[1] <= _MOST_COLUMNS else range(_MOST_COLUMNS)
     layers = [layer.name.removesuffix(".weight") for layer in bank.backbone.masked_layers]
+    layers = layers[:-1] if bank.read_stored(name).mask is not None else layers  # a hybrid task has none for the last
     heads = layers if len(layers) == alpha.shape[1] else [f"column {column}" for column in columns]
     rows = [
         (f"{index} ({bank.manifest.masks[index].label})", *(f"{weights[column]:+.3f}" for column in columns))

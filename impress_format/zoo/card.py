@@ -126,7 +126,7 @@ def _masks(bank: Bank) -> str:
     for index, plan in enumerate(bank.manifest.masks):
         accuracy = bank.read_mask_record(index).accuracy
         size = file_size(bank.mask_path(index))
-        rows.append((str(index), _as_text(plan.label), plan.kind, f"{plan.density:g}", f"{size:,}", _percent(accuracy)))
+        rows.append((str(index), _as_text(plan.label), plan.sort, f"{plan.density:g}", f"{size:,}", _percent(accuracy)))
     table = _table(("mask", "trained on", "kind", "density", "bytes", "accuracy"), rows)
     return f"## Masks\n\n{table}\n\nAccuracy of a mask alone on its own task, as measured when it was stored."
 
@@ -200,6 +200,7 @@ def _create_lines(bank: Bank, name: str) -> list[str]:
             words += ["--backbone", spec.arch, "--init", spec.init]
         words += ["--density", f"{first.density:g}"]
         repeats = (len(plans) - random) // max(len(references), 1)
+        words += ["--mask-type", first.type] if first.type != "binary" else []
         words += ["--masks-per-task", str(repeats)] if repeats != 1 else []
         words += ["--random-masks", str(random)] if random else []
         if first.fit:
@@ -212,7 +213,7 @@ def _create_lines(bank: Bank, name: str) -> list[str]:
 
 def _settings(plan: MaskPlan) -> tuple[object, ...]:
     fit = plan.fit
-    return (plan.kind, plan.density, *((fit.epochs, fit.batch_size, fit.lr, fit.holdout) if fit else ()))
+    return (plan.kind, plan.type, plan.density, *((fit.epochs, fit.batch_size, fit.lr, fit.holdout) if fit else ()))
 
 
 def _task_lines(bank: Bank, tasks: Sequence[TaskRecord], name: str) -> list[str]:
@@ -220,12 +221,17 @@ def _task_lines(bank: Bank, tasks: Sequence[TaskRecord], name: str) -> list[str]
 
     How a task was learned first is lost when it is updated; a comment says so.
     """
-    updated = [f"# {task.name} went on from an earlier alpha (task update)" for task in tasks if task.fit.start]
+    names = {task.digest: task.name for task in tasks}
+    updated = [
+        f"# {task.name} went on from an earlier alpha (task update)"
+        for task in tasks
+        if task.fit.start and task.fit.start not in names
+    ]
     usual = "float32" if bank.manifest.format_version == 1 else "int8"
     groups: dict[tuple[str, ...], list[str]] = {}
-    for task in tasks:
+    for task in sorted(tasks, key=lambda task: task.fit.start is not None):  # what others begin from comes first
         fit = task.fit
-        if fit.start:
+        if fit.start and fit.start not in names:
             continue
         words = ["--epochs", str(fit.epochs), "--batch-size", str(fit.batch_size), "--lr", f"{fit.lr:g}"]
         words += ["--l1", f"{fit.l1:g}"] if fit.l1 else []
@@ -236,6 +242,8 @@ def _task_lines(bank: Bank, tasks: Sequence[TaskRecord], name: str) -> list[str]
         if stored.residual is not None:
             words += ["--residual", str(len(stored.residual) * task.residual_bits)]
             words += ["--residual-bits", str(task.residual_bits)] if task.residual_bits != 1 else []
+        words += ["--hybrid"] if stored.mask is not None else []
+        words += ["--warm-start", names[fit.start]] if fit.start else []
         words += ["--no-signature"] if bank.manifest.recogniser and stored.signature is None else []
         words += ["--shots", str(fit.shots)] if fit.shots is not None else []
         words += ["--holdout", f"{fit.holdout:g}"] if fit.holdout else []

@@ -69,9 +69,9 @@ class Found:
         return len(self.tasks)
 
     @property
-    def residual(self) -> bool:
-        """Whether one has a residual."""
-        return any(group.residual for _, _, group in self.stored)
+    def mixable(self) -> bool:
+        """Whether alpha is all that each has."""
+        return all(group.mixable for _, _, group in self.stored)
 
     @property
     def unsigned(self) -> Candidate | None:
@@ -128,12 +128,12 @@ class Candidates:
         """Coefficients of all of them.
 
         Raises:
-            BankMismatch: one has a residual, which no mixture has.
+            BankMismatch: one has a residual or a mask of its own, which no mixture has.
         """
-        if self.found.residual:
+        if not self.found.mixable:
             raise BankMismatch(
-                f"{self.loaded.bank.path} has tasks with a residual, which cannot be mixed: try `method` signature, or "
-                "exhaustive"
+                f"{self.loaded.bank.path} has tasks with a residual or a mask of their own, which cannot be mixed: try "
+                "`method` signature, or exhaustive"
             )
         layers, basis = self.loaded.bank.backbone.masked_layers, self.loaded.basis
         channels = [layer.shape[0] for layer in layers]

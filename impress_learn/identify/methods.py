@@ -28,7 +28,7 @@ def infer_groups(candidates: Candidates, method: MethodName, groups: Tensor) -> 
         places = candidates.signatures
         assert candidates.loaded.recogniser is not None
         return recognise(candidates.loaded.recogniser, places, groups)
-    if settled == "exhaustive" and candidates.found.residual:
+    if settled == "exhaustive" and not candidates.found.mixable:
         scores = entropy.one_by_one(candidates.loaded, map(candidates.weights, range(len(candidates))), groups)
     else:
         scores = entropy.METHODS[settled](candidates.loaded, candidates.mixable, groups)

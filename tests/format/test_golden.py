@@ -1,8 +1,9 @@
 """Banks of every format version stay readable for ever, and docs/format.md alone is enough to read them.
 
 `tests/golden/vN/digits.impress` is a real bank: LeNet, two masks of the embedded digits and two tasks, one of them with
-granularity 3; from version 2 on a third as int8, the first two in packs, and two with residuals, one of them without
-alpha. Beside it stand an input and what its tasks made of it. They are never made anew but by
+granularity 3; from version 2 on a third as int8, the first two in packs, two with residuals, one of them without
+alpha, and one with a mask of its own; two more masks, signed and real. Beside it stand an input and what its tasks made
+of it. They are never made anew but by
 
     python -m pytest tests/format/test_golden.py --regenerate-golden
 
@@ -24,6 +25,7 @@ import pytest
 from impress_format import open_bank, verify_bank
 from impress_format.codec import decode_mask
 from impress_format.records import LayerSpec
+from impress_format.residual import hash_places, restore_residual
 from impress_format.versions import FORMAT_VERSION
 from impress_format.weights import layer_weights, random_words
 
@@ -54,7 +56,7 @@ def test_regenerate(request: pytest.FixtureRequest, tmp_path: Path) -> None:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_golden_banks_of_every_version_verify(version: str) -> None:
     outcome = verify_bank(GOLDEN / version / "digits.impress")
-    assert (outcome.checked, outcome.problems) == ({"v1": 5, "v2": 9}[version], ())
+    assert (outcome.checked, outcome.problems) == ({"v1": 5, "v2": 13}[version], ())
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -62,12 +64,14 @@ def test_golden_banks_of_every_version_hold_what_they_held(version: str) -> None
     bank = open_bank(GOLDEN / version / "digits.impress")
     expected = json.loads((GOLDEN / version / "expected.json").read_text())
     assert bank.manifest.format_version == int(version[1:])
-    assert [bank.read_mask(index)[0].bits for index in range(2)] == expected["bits"]
+    assert [bank.read_mask(index)[0].bits for index in range(len(expected["bits"]))] == expected["bits"]
     for name, task in expected["tasks"].items():
         assert bank.read_task(name)[1].tolist() == task["alpha"]
         assert bank.read_alpha_type(name) == task.get("type", "float32")
-        residual = bank.read_stored(name).residual
-        assert (None if residual is None else residual.tolist()) == task.get("residual")
+        stored = bank.read_stored(name)
+        for part in ("residual", "mask"):
+            values = getattr(stored, part)
+            assert (None if values is None else values.tolist()) == task.get(part)
     assert bank.task_names() == list(expected["tasks"])
 
 
@@ -96,7 +100,7 @@ def test_the_worked_example_of_the_format_is_right() -> None:
     example = text.partition("## Worked example")[2]
     frame = bytes.fromhex("".join(re.findall(r"^    ([0-9a-f ]+?)  ", example, flags=re.MULTILINE)))
     layer = LayerSpec(name="a", shape=(2, 3))
-    mask = decode_mask(frame, layer.shape, 3)
+    mask = decode_mask(frame, layer.shape, 3)[0]
     (word,) = re.findall(r"first word of `impress/0/a` is `([0-9a-f]{16})`", example)
     assert int(random_words(0, "a", 1)[0]) == int(word, 16)
     rows = re.findall(r"^    \[(.*?)\]  (.*?)$", example, flags=re.MULTILINE)
@@ -108,6 +112,14 @@ def test_the_worked_example_of_the_format_is_right() -> None:
     signs = layer_weights(0, "signed-constant", layer) / c
     assert np.allclose(written["signs of the weights"], signs)
     assert np.allclose(written["effective weights over c, with alpha = 0.5"], 0.5 * signs * mask)
+    (text_of_residual,) = re.findall(r"values of 2 bits, `([0-9a-f ]+)`", example)
+    stored = np.frombuffer(bytes.fromhex(text_of_residual), dtype=np.uint8)
+    values = restore_residual(stored, 2, [layer])[hash_places(0, layer, 4)].reshape(layer.shape)
+    assert np.array_equal(written["values of the weights"], values)
+    both = written["effective weights over c, with alpha = 0.5 and the residual"]
+    assert np.allclose(both, (0.5 * mask + values) * signs)
+    words = [f"{int(word):016x}" for word in random_words(0, "residual/a", 3)]
+    assert re.findall(r"`([0-9a-f]{16})`", example.partition("impress/0/residual/a")[2])[:3] == words
 
 
 def _regenerate(folder: Path, tmp_path: Path) -> None:
@@ -128,6 +140,10 @@ def _regenerate(folder: Path, tmp_path: Path) -> None:
         ("bank", "pack", bank),
         ("task", "add", bank, "rotated-digits/50", "--epochs", "2", "--residual", "480", "--residual-bits", "4"),
         ("task", "add", bank, "rotated-digits/45", "--epochs", "2", "--alpha-dtype", "int8"),
+        ("task", "add", bank, "rotated-digits/40", "--epochs", "2", "--hybrid", "--residual", "80"),
+        ("bank", "extend", bank, "rotated-digits/200", "--mask-type", "signed", "--epochs", "2"),
+        ("bank", "extend", bank, "rotated-digits/250", "--mask-type", "real", "--epochs", "2"),
+        ("task", "add", bank, "rotated-digits/230", "--epochs", "2"),
     ):
         subprocess.run([sys.executable, "-m", "impress_cli", *map(str, arguments)], check=True)
     for lock in bank.rglob(".lock"):
@@ -143,9 +159,13 @@ def _regenerate(folder: Path, tmp_path: Path) -> None:
             "alpha": stored.alpha.tolist(),
             "type": stored.alpha_type,
             "residual": None if stored.residual is None else stored.residual.tolist(),
+            "mask": None if stored.mask is None else stored.mask.tolist(),
             "logits": logits.tolist(),
         }
-    expected = {"bits": [opened.read_mask(index)[0].bits for index in range(2)], "tasks": tasks}
+    expected = {
+        "bits": [opened.read_mask(index)[0].bits for index in range(len(opened.manifest.masks))],
+        "tasks": tasks,
+    }
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     shutil.copytree(bank, folder / "digits.impress")

@@ -23,7 +23,7 @@ SIGNATURES = {
     "basis_digest": "(self, count: 'int') -> 'str'",
     "task_names": "(self) -> 'list[str]'",
     "find_task": "(self, name_or_reference: 'str') -> 'str'",
-    "read_mask": "(self, index: 'int') -> 'tuple[MaskRecord, dict[str, BoolArray]]'",
+    "read_mask": "(self, index: 'int') -> 'tuple[MaskRecord, dict[str, MaskArray]]'",
     "read_task": "(self, name: 'str') -> 'tuple[TaskRecord, FloatArray]'",
     "read_task_record": "(self, name: 'str') -> 'TaskRecord'",
     "remove_task": "(self, name_or_reference: 'str') -> 'str'",
@@ -42,7 +42,7 @@ def test_signatures_are_these() -> None:
     assert str(inspect.signature(verify_bank)) == "(path: 'Path | str') -> 'Verification'"
     assert {name: str(inspect.signature(getattr(Bank, name))) for name in SIGNATURES} == SIGNATURES
     write = inspect.signature(Bank.write_task)
-    assert list(write.parameters) == ["self", "record", "alpha", "signature", "residual", "replace"]
+    assert list(write.parameters) == ["self", "record", "alpha", "signature", "residual", "mask", "replace"]
     assert write.parameters["replace"].default is False
 
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
+import numpy as np
 import pytest
 import small_bank
 
 from impress_format.bank import open_bank
 from impress_format.create import write_plan
 from impress_format.errors import BankMismatch, UsageError
+from impress_format.own_mask import store_own_mask
+from impress_format.pack_tasks import pack_tasks
+from impress_format.residual import store_residual
 from impress_format.stats import measure_storage
 
 WEIGHTS, ONES = 35 + 15, 7 + 3
@@ -27,6 +32,20 @@ def test_bytes_are_those_on_disk(tmp_path: Path) -> None:
     assert storage.bytes.manifest == bank.manifest_path.stat().st_size
     assert storage.bytes.total == sizes(bank.path)
     assert storage.per_task_bytes == sizes(bank.path / "tasks") / 2
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_bytes_of_tasks_are_told_apart_by_part(tmp_path: Path, packed: bool) -> None:
+    bank = small_bank.make(tmp_path / "a.impress", recogniser=True)
+    record = msgspec.structs.replace(small_bank.task_record(bank, "all", "rotated-digits/3"), residual_bits=1)
+    stored = store_residual(np.zeros(16, dtype=np.uint8), np.ones(2, dtype=np.float16), 1)
+    own = store_own_mask(np.ones(small_bank.LAYERS[-1].shape, dtype=np.bool_))
+    bank.write_task(record, small_bank.ALPHA[:, :1], small_bank.signature(bank), stored, own)
+    if packed:
+        pack_tasks(bank)
+    storage = measure_storage(bank)
+    parts = {"alpha": 2 * 16 + 8, "mask": 2, "residual": 2 + 4, "signature": 3 * 64}
+    assert storage.task_parts == {**parts, "record": storage.bytes.tasks - sum(parts.values())}
 
 
 def test_alternatives_are_one_mask_or_model_for_each_task(tmp_path: Path) -> None:

@@ -170,7 +170,7 @@ def _without_length(content: bytes) -> bytes:
 
 def _decode(frame: bytes) -> bool:
     try:
-        mask = decode_mask(frame, _LAYER.shape, _ONES)
+        mask = decode_mask(frame, _LAYER.shape, _ONES)[0]
     except CodecError:
         return False
     assert mask.shape == _LAYER.shape

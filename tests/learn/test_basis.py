@@ -118,8 +118,9 @@ def test_groups_are_contiguous_and_their_sizes_differ_by_at_most_one(out: int, s
 
 @pytest.mark.parametrize("granularity", GRANULARITIES)
 def test_columns_of_a_layer_are_the_granularity_but_at_most_its_channels(granularity: int) -> None:
-    backbone, *_ = draw(1, granularity)
-    assert layer_columns(backbone, granularity) == tuple(min(granularity, shape[0]) for shape in SHAPES.values())
+    backbone, supermasks, _ = draw(1, granularity)
+    basis = make_basis(backbone, supermasks)
+    assert layer_columns(basis, granularity) == tuple(min(granularity, shape[0]) for shape in SHAPES.values())
 
 
 @pytest.mark.parametrize("granularity", GRANULARITIES)

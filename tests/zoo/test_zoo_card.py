@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import msgspec
+import numpy as np
 import pytest
+import small_bank
 from commandline import run
 
 from impress_format.bank import open_bank
 from impress_format.errors import UsageError
+from impress_format.own_mask import store_own_mask
 from impress_format.stats import measure_storage
 from impress_format.zoo.card import model_card, read_card
 from impress_format.zoo.index import bank_digest
@@ -63,6 +67,20 @@ def test_the_command_is_the_one_given_or_one_derived(bank: Path) -> None:
     assert "impress task add tiny.impress rotated-digits/1 --epochs 3" in model_card(bank, "tiny")
     given = model_card(bank, "tiny", command="impress bank create x.impress rotated-digits/1\n")
     assert "```\nimpress bank create x.impress rotated-digits/1\n```" in given
+
+
+def test_the_derived_commands_name_every_part_of_a_task(bank: Path) -> None:
+    opened = open_bank(bank)
+    start = opened.read_task_record("one")
+    fit = msgspec.structs.replace(start.fit, start=start.digest)
+    record = msgspec.structs.replace(start, name="a-first-name", task="rotated-digits/3", fit=fit)
+    own = store_own_mask(np.ones(small_bank.LAYERS[-1].shape, dtype=np.bool_))
+    opened.write_task(record, small_bank.ALPHA[:, :1], mask=own)
+    lines = model_card(bank, "tiny").splitlines()
+    (warm,) = (line for line in lines if "--warm-start one" in line)
+    assert "rotated-digits/3" in warm
+    assert "--hybrid" in warm
+    assert lines.index(warm) > next(place for place, line in enumerate(lines) if "rotated-digits/1 " in line)
 
 
 def test_texts_of_a_bank_cannot_break_out_of_the_card(bank: Path) -> None:

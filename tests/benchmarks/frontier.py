@@ -1,0 +1,311 @@
+"""Accuracy of one new task against the bytes it takes: this project's files beside what else could fill them.
+
+    python tests/benchmarks/frontier.py rotated|permuted [--scale small|full] [--ours] [--bank BANK] [--csv FILE]
+    python tests/benchmarks/frontier.py plot FILE.csv... --svg FILE.svg        needs the extra `bench` (matplotlib)
+
+MNIST from $IMPRESS_DATA, test images, over the banks in zoo/ (ten masks of angles; twenty of permutations), or --bank.
+`small`: one task, one seed; `full`: six angles or five permutations, three seeds; --ours: what `task add --bytes` gives
+at four sizes, and no control. All learn by the same loop for as long, are rounded to int8 where they are numbers, and
+are charged the same 66 bytes for name, reference and accuracies, what a task takes in a large pack. The learning rate
+of a control is the best of three on held-out training images; ours are the defaults.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from impress_format import open_bank
+from impress_format.numbers import restore, store
+from impress_format.residual import residual_bytes, restore_residual
+from impress_format.weights import random_words, substream_seed
+from impress_learn.alpha import Shape, fit_parts
+from impress_learn.basis import Basis, effective_weights, layer_columns
+from impress_learn.evaluate import accuracy
+from impress_learn.fits import TaskFit, task_fit
+from impress_learn.loaded import LoadedBank, load_bank
+from impress_learn.residual import make_residual
+from impress_learn.streams.images import Images
+from impress_learn.streams.load import load_task
+from impress_learn.streams.reference import parse_reference
+from impress_learn.training import minimise
+
+DATA = Path(os.environ.get("IMPRESS_DATA", "."))
+ZOO = Path(__file__).parents[2] / "zoo"
+OVERHEAD = 66
+KEYS = {"rotated": (23, 81, 128, 194, 247, 339), "permuted": (1001, 1002, 1003, 1004, 1005)}
+SIZES = {"rotated": (160, 300, 600, 1000, 2100), "permuted": (160, 300, 600, 1000, 2100, 4200)}
+OURS = (160, 600, 2100, 4200)
+RATES = (0.01, 0.03, 0.1)
+CPU = torch.device("cpu")
+Weights = dict[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Control:
+    """A way to change a network by few numbers, each stored as int8: `effective(numbers)` -> weights of all layers."""
+
+    name: str
+    start: Tensor
+    effective: Callable[[Tensor], Weights]
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """One task and what it is learned over."""
+
+    loaded: LoadedBank
+    key: int
+    train: Images
+    test: Images
+    without_held: Images
+    held: Images
+    seed: int
+
+    def fit(self, *, epochs: int | None = None, lr: float = 0.03, residual: int = 0) -> TaskFit:
+        asked = TaskFit(epochs=epochs, lr=lr, seed=substream_seed(self.seed, f"frontier/{self.key}"))
+        return task_fit(asked.record(len(self.train), residual=residual))
+
+
+def ours(place: Place, *, granularity: int = 1, size: int | None = None, alpha: bool = True) -> tuple[int, float]:
+    """Bytes and accuracy of alpha, a one-bit residual that fills `size`, or both."""
+    loaded = place.loaded
+    spec = loaded.bank.backbone
+    basis = loaded.basis if alpha else loaded.basis.first(0)
+    columns = sum(layer_columns(basis, granularity))
+    taken = OVERHEAD + ((len(basis) + 2) * columns if alpha else 0)
+    layers = len(spec.masked_layers)
+    values = 0 if size is None else 8 * (size - taken - 2 * layers)
+    shape = Shape(granularity=granularity, residual=make_residual(spec, values, 1, CPU) if values else None)
+    fit = place.fit(residual=values)
+    learned = fit_parts(loaded.backbone, basis, place.train, fit, shape, on_step=lambda: None)
+    coefficients = learned.alpha.numpy()
+    if alpha:
+        coefficients = restore(store(coefficients, "int8"), columns)
+    restored = None
+    if shape.residual is not None and learned.values is not None:
+        restored = restore_residual(shape.residual.store(learned.values), 1, spec.masked_layers)
+    effective = loaded.build(coefficients, granularity, restored, 1, None)
+    total = taken + (residual_bytes(values, 1, layers) if values else 0)
+    return total, accuracy(loaded.backbone, effective, place.test, None)
+
+
+def control(place: Place, one: Control) -> tuple[int, float]:
+    """Bytes and accuracy of a control, at the best of RATES for one pass on held-out images."""
+
+    def learn(lr: float, epochs: int, train: Images, images: Images) -> float:
+        numbers = one.start.clone().requires_grad_()
+        backbone = place.loaded.backbone
+        fit = place.fit(epochs=epochs, lr=lr)
+        minimise(lambda batch: backbone(one.effective(numbers), batch), [numbers], train, fit, on_step=lambda: None)
+        rounded = restore(store(numbers.detach().reshape(-1, 1).numpy(), "int8"), 1)
+        stored = torch.from_numpy(rounded).reshape(numbers.shape)
+        return accuracy(backbone, one.effective(stored), images, None)
+
+    rate = max(RATES, key=lambda lr: learn(lr, 1, place.without_held, place.held))
+    epochs = place.fit().epochs
+    assert epochs is not None
+    return OVERHEAD + one.start.numel() + 2, learn(rate, epochs, place.train, place.test)
+
+
+def controls(place: Place) -> Iterator[Control]:
+    """Everything beside which the masks have to prove themselves."""
+    backbone, basis = place.loaded.backbone, place.loaded.basis
+    mean = {
+        name: stack.mean(0).reshape(basis.shapes[name]) * len(stack) for name, stack in basis.masked_weights.items()
+    }
+    scale = {name: (backbone.weights[name].norm() / weight.norm()).item() for name, weight in mean.items()}
+    trained = {name: weight * scale[name] for name, weight in mean.items()}
+    for name, base in (("mean mask", trained), ("random network", dict(backbone.weights))):
+        yield from _scaled(f"{name}, scales a group", base, (1, 16, 300))
+        yield _rows_and_columns(f"{name}, row x column scales", base)
+        yield _last_layer(f"{name}, last layer", base)
+        for rank in (8, 20):
+            yield _low_rank(f"{name}, LoRA-XS-like", base, rank)
+        for count in (128, 256):
+            yield _pranc(f"{name}, PRANC-like", base, count)
+    signs = _random_basis(backbone.weights, len(basis))
+    for granularity in (1, 16, 300):
+        yield _combined("alpha over random +-1 masks", signs, granularity)
+
+
+def _scaled(name: str, base: Weights, groups: Sequence[int]) -> Iterator[Control]:
+    for granularity in groups:
+        yield _combined(name, Basis({key: one.flatten(1)[None] for key, one in base.items()},
+            {key: one.shape for key, one in base.items()}), granularity)  # fmt: skip
+
+
+def _combined(name: str, basis: Basis, granularity: int) -> Control:
+    columns = sum(layer_columns(basis, granularity))
+    return Control(
+        name,
+        torch.full((len(basis), columns), 1.0 / len(basis)),
+        lambda numbers: effective_weights(basis, numbers, granularity),
+    )
+
+
+def _random_basis(weights: Weights, count: int) -> Basis:
+    """Dense masks of random signs: they take no bytes, and have seen no task."""
+
+    def signs(name: str, index: int, size: int) -> np.ndarray:
+        words = random_words(index, f"frontier/{name}", -(-size // 64)).astype("<u8").view(np.uint8)
+        return np.unpackbits(words, count=size).astype(np.float32) * 2 - 1
+
+    stacks = {
+        name: torch.stack(
+            [torch.from_numpy(signs(name, index, one.numel())).reshape(one.shape) * one for index in range(count)]
+        )
+        for name, one in weights.items()
+    }
+    return Basis(stacks, {name: one.shape for name, one in weights.items()})
+
+
+def _rows_and_columns(name: str, base: Weights) -> Control:
+    sizes = [size for one in base.values() for size in one.shape]
+
+    def effective(numbers: Tensor) -> Weights:
+        parts = iter(numbers.split(sizes))
+        return {key: one * next(parts)[:, None] * next(parts)[None] for key, one in base.items()}
+
+    return Control(name, torch.ones(sum(sizes)), effective)
+
+
+def _last_layer(name: str, base: Weights) -> Control:
+    last = list(base)[-1]
+    size = base[last].std().item()
+
+    def effective(numbers: Tensor) -> Weights:
+        return {**base, last: numbers.reshape(base[last].shape) * size}
+
+    return Control(name, (base[last] / size).flatten().clone(), effective)
+
+
+def _low_rank(name: str, base: Weights, rank: int) -> Control:
+    """W + A R B, A and B the singular directions of W (LoRA-XS, arXiv 2405.17604), R in units of W's mean square."""
+    sides = {}
+    for key, one in base.items():
+        left, values, right = torch.linalg.svd(one, full_matrices=False)
+        used = min(rank, len(values))
+        sides[key] = (left[:, :used] * values[:used].mean(), right[:used])
+    sizes = [side[0].shape[1] ** 2 for side in sides.values()]
+
+    def effective(numbers: Tensor) -> Weights:
+        parts = numbers.split(sizes)
+        return {
+            key: base[key] + left @ part.reshape(left.shape[1], -1) @ right
+            for (key, (left, right)), part in zip(sides.items(), parts, strict=True)
+        }
+
+    return Control(name, torch.zeros(sum(sizes)), effective)
+
+
+def _pranc(name: str, base: Weights, count: int) -> Control:
+    """W + a sum of seeded random networks (PRANC, arXiv 2206.08464), each of W's size over the root of their number."""
+    generator = torch.Generator().manual_seed(0)
+    layers = [one.numel() for one in base.values()]
+    sizes = torch.cat([one.std().expand(one.numel()) for one in base.values()])
+    networks = torch.randn(count, sum(layers), generator=generator) * sizes / count**0.5
+
+    def effective(numbers: Tensor) -> Weights:
+        added = (numbers @ networks).split(layers)
+        return {key: one + part.reshape(one.shape) for (key, one), part in zip(base.items(), added, strict=True)}
+
+    return Control(name, torch.zeros(count), effective)
+
+
+def rows(place: Place, sizes: Sequence[int], *, only_ours: bool) -> Iterator[tuple[str, int, float]]:
+    """(name, bytes, accuracy) of each way."""
+    if only_ours:
+        for size in OURS:
+            yield "alpha + residual", *ours(place, size=size)
+        return
+    least = OVERHEAD + (len(place.loaded.basis) + 2) * len(place.loaded.basis.shapes) + 32
+    todo: list[tuple[str, Callable[[], tuple[int, float]]]] = [
+        *((f"alpha, G = {g}", lambda g=g: ours(place, granularity=g)) for g in (1, 4, 16)),
+        *(("alpha + residual", lambda size=size: ours(place, size=size)) for size in sizes if size >= least),
+        *(("residual alone", lambda size=size: ours(place, size=size, alpha=False)) for size in sizes),
+    ]
+    for name, learn in todo:
+        yield name, *learn()
+    for one in controls(place):
+        yield one.name, *control(place, one)
+
+
+def measure(stream: str, scale: str, only_ours: bool, bank: Path | None, path: Path) -> None:
+    """Append one line a measurement to `path`."""
+    folder = bank or ZOO / f"mnist-{stream}.impress"
+    loaded, full = load_bank(open_bank(folder), CPU), scale == "full"
+    with path.open("a", newline="") as file:
+        out = csv.writer(file)
+        if not file.tell():
+            out.writerow(("bank", "stream", "key", "seed", "way", "bytes", "accuracy"))
+        for seed in range(3 if full else 1):
+            for key in KEYS[stream] if full else KEYS[stream][:1]:
+                reference = parse_reference(f"{stream}-mnist/{key}")
+                data, apart = (load_task(reference, data_dir=DATA, holdout=share) for share in (0.0, 0.1))
+                place = Place(loaded, key, data.train, data.test, apart.train, apart.validation, seed)
+                for name, size, share in rows(place, SIZES[stream], only_ours=only_ours):
+                    out.writerow((folder.name, stream, key, seed, name, size, f"{share:.4f}"))
+                    file.flush()
+                    now = time.strftime("%H:%M:%S")
+                    print(f"{now} {stream}/{key} seed {seed}: {name}, {size} B: {100 * share:.1f} %", flush=True)
+
+
+def plot(paths: Sequence[Path], svg: Path) -> None:
+    """Means over tasks and seeds, a panel a stream."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "impress"
+    import matplotlib.pyplot as plt
+
+    found: dict[str, dict[str, dict[int, list[float]]]] = {}
+    for path in paths:
+        for row in csv.DictReader(path.open()):
+            curve = found.setdefault(row["stream"], {}).setdefault(row["way"], {})
+            curve.setdefault(int(row["bytes"]), []).append(100 * float(row["accuracy"]))
+    figure, panels = plt.subplots(1, len(found), figsize=(6.5 * len(found), 6), squeeze=False)
+    for panel, (stream, ways) in zip(panels[0], found.items(), strict=True):
+        for number, (way, points) in enumerate(ways.items()):
+            sizes = sorted(points)
+            mine = way.startswith(("alpha + residual", "alpha, G", "residual alone"))
+            panel.plot(
+                sizes, [sum(points[size]) / len(points[size]) for size in sizes],
+                "-o" if mine else "--x", label=way, linewidth=2 if mine else 0.8, color=f"C{number % 10}",
+            )  # fmt: skip
+        panel.set(
+            xscale="log", xlabel="bytes on disk (in a large pack)", ylabel="test accuracy, %", title=f"{stream} MNIST"
+        )
+        panel.legend(fontsize=7)
+        panel.grid(alpha=0.3)
+    figure.tight_layout()
+    figure.savefig(svg, metadata={"Date": None})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("what", choices=("rotated", "permuted", "plot"))
+    parser.add_argument("files", nargs="*", type=Path)
+    parser.add_argument("--scale", choices=("small", "full"), default="small")
+    parser.add_argument("--ours", action="store_true")
+    parser.add_argument("--bank", type=Path)
+    parser.add_argument("--csv", type=Path, default=Path("frontier.csv"))
+    parser.add_argument("--svg", type=Path, default=Path("frontier.svg"))
+    asked = parser.parse_args()
+    if asked.what == "plot":
+        plot(asked.files, asked.svg)
+    else:
+        measure(asked.what, asked.scale, asked.ours, asked.bank, asked.csv)
+
+
+if __name__ == "__main__":
+    main()
