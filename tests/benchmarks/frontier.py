@@ -5,7 +5,7 @@
 
 MNIST from $IMPRESS_DATA, test images, over the banks in zoo/ (ten masks of angles; twenty of permutations), or --bank.
 `small`: one task, one seed; `full`: six angles or five permutations, three seeds; --ours: what `task add --bytes` gives
-at four sizes, and no control. All learn by the same loop for as long, are rounded to int8 where they are numbers, and
+at three sizes, and no control. All learn by the same loop for as long, are rounded to int8 where they are numbers, and
 are charged the same 66 bytes for name, reference and accuracies, what a task takes in a large pack. The learning rate
 of a control is the best of three on held-out training images; ours are the defaults.
 """
@@ -44,7 +44,7 @@ ZOO = Path(__file__).parents[2] / "zoo"
 OVERHEAD = 66
 KEYS = {"rotated": (23, 81, 128, 194, 247, 339), "permuted": (1001, 1002, 1003, 1004, 1005)}
 SIZES = {"rotated": (160, 300, 600, 1000, 2100), "permuted": (160, 300, 600, 1000, 2100, 4200)}
-OURS = (160, 600, 2100, 4200)
+OURS = {"rotated": (160, 600, 2100), "permuted": (600, 2100, 4200)}
 RATES = (0.01, 0.03, 0.1)
 CPU = torch.device("cpu")
 Weights = dict[str, Tensor]
@@ -222,17 +222,17 @@ def _pranc(name: str, base: Weights, count: int) -> Control:
     return Control(name, torch.zeros(count), effective)
 
 
-def rows(place: Place, sizes: Sequence[int], *, only_ours: bool) -> Iterator[tuple[str, int, float]]:
+def rows(place: Place, stream: str, *, only_ours: bool) -> Iterator[tuple[str, int, float]]:
     """(name, bytes, accuracy) of each way."""
     if only_ours:
-        for size in OURS:
+        for size in OURS[stream]:
             yield "alpha + residual", *ours(place, size=size)
         return
     least = OVERHEAD + (len(place.loaded.basis) + 2) * len(place.loaded.basis.shapes) + 32
     todo: list[tuple[str, Callable[[], tuple[int, float]]]] = [
         *((f"alpha, G = {g}", lambda g=g: ours(place, granularity=g)) for g in (1, 4, 16)),
-        *(("alpha + residual", lambda size=size: ours(place, size=size)) for size in sizes if size >= least),
-        *(("residual alone", lambda size=size: ours(place, size=size, alpha=False)) for size in sizes),
+        *(("alpha + residual", lambda size=size: ours(place, size=size)) for size in SIZES[stream] if size >= least),
+        *(("residual alone", lambda size=size: ours(place, size=size, alpha=False)) for size in SIZES[stream]),
     ]
     for name, learn in todo:
         yield name, *learn()
@@ -253,7 +253,7 @@ def measure(stream: str, scale: str, only_ours: bool, bank: Path | None, path: P
                 reference = parse_reference(f"{stream}-mnist/{key}")
                 data, apart = (load_task(reference, data_dir=DATA, holdout=share) for share in (0.0, 0.1))
                 place = Place(loaded, key, data.train, data.test, apart.train, apart.validation, seed)
-                for name, size, share in rows(place, SIZES[stream], only_ours=only_ours):
+                for name, size, share in rows(place, stream, only_ours=only_ours):
                     out.writerow((folder.name, stream, key, seed, name, size, f"{share:.4f}"))
                     file.flush()
                     now = time.strftime("%H:%M:%S")

@@ -69,11 +69,19 @@ def flips(content: bytes) -> Iterator[bytes]:
         yield bytes(damaged)
 
 
+def flips_one_a_byte(content: bytes) -> Iterator[bytes]:
+    """One bit of each byte, each bit in turn; every bit takes two minutes, and is tried by the slow tests."""
+    for byte in range(len(content)):
+        damaged = bytearray(content)
+        damaged[byte] ^= 1 << byte % 8
+        yield bytes(damaged)
+
+
 def truncations(content: bytes) -> Iterator[bytes]:
     return (content[:length] for length in range(len(content)))
 
 
-@pytest.mark.parametrize("damage", [flips, truncations])
+@pytest.mark.parametrize("damage", [flips_one_a_byte, truncations, pytest.param(flips, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("file", FILES)
 def test_every_flipped_bit_and_every_truncation_is_reported_naming_the_file(
     one_of_each: Path, file: str, damage: Callable[[bytes], Iterator[bytes]]
