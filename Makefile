@@ -37,6 +37,8 @@ test-slow: .venv/installed
 
 bench: .venv/installed
 	$(BIN)/python tests/benchmarks/steps.py
+	$(BIN)/python tests/benchmarks/inference.py
+	$(BIN)/python tests/benchmarks/million_tasks.py 100000
 
 zoo-verify: .venv/installed
 	$(IMPRESS) zoo verify --zoo zoo

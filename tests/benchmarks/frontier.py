@@ -265,7 +265,7 @@ def plot(paths: Sequence[Path], svg: Path) -> None:
     import matplotlib
 
     matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "impress"
+    matplotlib.rcParams.update({"svg.hashsalt": "impress", "svg.fonttype": "none"})
     import matplotlib.pyplot as plt
 
     found: dict[str, dict[str, dict[int, list[float]]]] = {}
@@ -280,7 +280,7 @@ def plot(paths: Sequence[Path], svg: Path) -> None:
             mine = way.startswith(("alpha + residual", "alpha, G", "residual alone"))
             panel.plot(
                 sizes, [sum(points[size]) / len(points[size]) for size in sizes],
-                "-o" if mine else "--x", label=way, linewidth=2 if mine else 0.8, color=f"C{number % 10}",
+                "-o" if mine else "--x", label=way, linewidth=2 if mine else 0.8, color=plt.get_cmap("tab20")(number),
             )  # fmt: skip
         panel.set(
             xscale="log", xlabel="bytes on disk (in a large pack)", ylabel="test accuracy, %", title=f"{stream} MNIST"
