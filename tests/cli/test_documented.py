@@ -18,6 +18,7 @@ COMMANDS = {
     "eval": (),
     "infer": (),
     "stats": (),
+    "export": (),
     "streams": (),
     "doctor": (),
 }

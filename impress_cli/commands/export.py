@@ -1,0 +1,39 @@
+"""`impress export`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from impress_cli import options, render
+from impress_cli.shared import Compute, Output, command
+
+
+@command
+def export(
+    path: options.BankPath,
+    task: options.Task,
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", parser=options.user_path, help="File to write, by habit .safetensors.")
+    ],
+    compute: Compute,
+    output: Output,
+) -> None:
+    """Write one task as a plain network: merged weights that timm or torch load without impress.
+
+    The metadata say how an image becomes an input. (`impress task export` writes the few bytes of the task itself.)
+
+    Example: impress export digits.impress rotated-digits/15 fifteen.safetensors
+    """
+    from impress_learn.export import export_weights
+
+    written = export_weights(path, task, file, device=compute.choose_device)
+    if output.json:
+        render.print_json({"file": str(file), **asdict(written)})
+        return
+    render.print_line(f"{file}: {written.name}, {written.tensors} tensors, {render.size(written.bytes)}. To load it:\n")
+    for line in written.load.splitlines():
+        render.print_line(f"    {line}")

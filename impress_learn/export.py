@@ -1,0 +1,113 @@
+"""One task as a plain network: merged weights in a safetensors file that timm or torch load without this project."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from impress_format.bank import open_bank
+from impress_format.errors import StorageError
+from impress_format.files import is_there, write_atomically
+from impress_format.records import BackboneSpec
+
+if TYPE_CHECKING:
+    import torch
+
+METADATA = "impress"
+"""The one key of the file's metadata: safetensors writes several in varying order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """What was written.
+
+    Attributes:
+        tensors: how many.
+        load: lines of Python that load the file into the plain network, `net`, ready to be asked.
+    """
+
+    task: str
+    name: str
+    bytes: int
+    tensors: int
+    load: str
+
+
+def export_weights(
+    path: Path | str, task: str, file: Path, *, device: Callable[[], torch.device] | None = None
+) -> Exported:
+    """Write the state dict of a stored task's network, BatchNorm statistics included: float32, about 4 bytes a weight.
+
+    The file's metadata has one key, `impress`: JSON with `arch`, `input_shape`, `classes`, `class_names`, `preprocess`
+    (docs/format.md), `task` and `name`.
+
+    Raises:
+        TaskNotFound, AmbiguousTask: there is no such task, or several.
+        StorageError: there is a file at `file` already, or it cannot be written.
+        FormatError, BackboneMismatch, OutOfMemory.
+    """
+    bank = open_bank(path)
+    name = bank.find_task(task)
+    bank.complete_masks()
+    if is_there(file):
+        raise StorageError(f"{file} is there already: remove it, or choose another name")
+
+    import safetensors.torch
+    from msgspec import to_builtins
+
+    from impress_learn.jobs import choose_device
+    from impress_learn.loaded import load_bank
+
+    loaded = load_bank(bank, choose_device(device))
+    state = {**loaded.backbone.module.state_dict(), **loaded.task_weights(name)}
+    record, spec = bank.read_task_record(name), bank.backbone
+    described = {
+        "arch": spec.arch,
+        "input_shape": spec.input_shape,
+        "classes": spec.classes,
+        "class_names": bank.manifest.class_names,
+        "preprocess": to_builtins(bank.manifest.preprocess),
+        "task": record.task,
+        "name": name,
+    }
+    content = safetensors.torch.save(
+        {key: tensor.detach().cpu().contiguous().clone() for key, tensor in state.items()},
+        metadata={METADATA: json.dumps(described)},
+    )
+    try:
+        write_atomically(file, content, replace=False)
+    except FileExistsError as error:
+        raise StorageError(f"{file} is there already: remove it, or choose another name") from error
+    return Exported(task=record.task, name=name, bytes=len(content), tensors=len(state), load=loading_lines(spec, file))
+
+
+def loading_lines(spec: BackboneSpec, file: Path) -> str:
+    """Python that loads an exported file into the plain network."""
+    family, _, model = spec.arch.partition(":")
+    first = "from safetensors.torch import load_file"
+    if family == "timm":
+        settings = f"num_classes={spec.classes}, in_chans={spec.input_shape[0]}"
+        if any(layer.name == "pos_embed" for layer in spec.layers):  # a vision transformer is built for one size
+            settings += f", img_size={tuple(spec.input_shape[1:])}"
+        return "\n".join(
+            (
+                "import timm",
+                first,
+                f'net = timm.create_model("{model}", {settings}).eval()',
+                f'net.load_state_dict(load_file("{file}"))',
+            )
+        )
+    shapes = [layer.shape for layer in spec.masked_layers]
+    linear = [f"nn.Linear({fan_in}, {out}, bias=False)" for out, fan_in in shapes]
+    return "\n".join(
+        (
+            "from torch import nn",
+            first,
+            f"net = nn.Sequential(nn.Flatten(), {', nn.ReLU(), '.join(linear)})",
+            f'weights = load_file("{file}")',
+            "net.load_state_dict(dict(zip(net.state_dict(), weights.values())))",
+        )
+    )
