@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 from impress_format.bank import open_bank
 from impress_format.errors import StorageError
 from impress_format.files import is_there, write_atomically
-from impress_format.records import BackboneSpec
 
 if TYPE_CHECKING:
     import torch
+
+    from impress_learn.network.backbone import Backbone
 
 METADATA = "impress"
 """The one key of the file's metadata: safetensors writes several in varying order."""
@@ -81,23 +82,27 @@ def export_weights(
         write_atomically(file, content, replace=False)
     except FileExistsError as error:
         raise StorageError(f"{file} is there already: remove it, or choose another name") from error
-    return Exported(task=record.task, name=name, bytes=len(content), tensors=len(state), load=loading_lines(spec, file))
+    return Exported(
+        task=record.task, name=name, bytes=len(content), tensors=len(state), load=loading_lines(loaded.backbone, file)
+    )
 
 
-def loading_lines(spec: BackboneSpec, file: Path) -> str:
+def loading_lines(backbone: Backbone, file: Path) -> str:
     """Python that loads an exported file into the plain network."""
+    spec, path = backbone.spec, repr(str(file))
     family, _, model = spec.arch.partition(":")
     first = "from safetensors.torch import load_file"
     if family == "timm":
         settings = f"num_classes={spec.classes}, in_chans={spec.input_shape[0]}"
-        if any(layer.name == "pos_embed" for layer in spec.layers):  # a vision transformer is built for one size
+        patches = getattr(backbone.module, "patch_embed", None)
+        if getattr(patches, "img_size", None) is not None:  # vision transformers are built for one size
             settings += f", img_size={tuple(spec.input_shape[1:])}"
         return "\n".join(
             (
                 "import timm",
                 first,
                 f'net = timm.create_model("{model}", {settings}).eval()',
-                f'net.load_state_dict(load_file("{file}"))',
+                f"net.load_state_dict(load_file({path}))",
             )
         )
     shapes = [layer.shape for layer in spec.masked_layers]
@@ -107,7 +112,7 @@ def loading_lines(spec: BackboneSpec, file: Path) -> str:
             "from torch import nn",
             first,
             f"net = nn.Sequential(nn.Flatten(), {', nn.ReLU(), '.join(linear)})",
-            f'weights = load_file("{file}")',
+            f"weights = load_file({path})",
             "net.load_state_dict(dict(zip(net.state_dict(), weights.values())))",
         )
     )

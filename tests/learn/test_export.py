@@ -57,7 +57,7 @@ assert not any(name.startswith("impress") for name in sys.modules)
 def test_the_printed_lines_load_the_same_network(tmp_path: Path, backbone: str, parts: dict[str, object]) -> None:
     bank = tmp_path / "a.impress"
     make(bank, backbone, **parts)
-    file = tmp_path / "task.safetensors"
+    file = tmp_path / 'a "task".safetensors'
     written = export_weights(bank, "rotated-digits/15", file)
     assert written.bytes == file.stat().st_size
     loaded = load_bank(open_bank(bank), CPU)
@@ -75,7 +75,7 @@ def test_the_lines_for_a_vision_transformer_name_its_image_size(tmp_path: Path) 
     save_file({**vit.module.state_dict(), **effective}, file)
     images = np.random.default_rng(0).standard_normal((4, 1, 32, 32)).astype(np.float32)
     expected = vit(effective, torch.from_numpy(images)).numpy()
-    found = outside(loading_lines(vit.spec, file), images, tmp_path)
+    found = outside(loading_lines(vit, file), images, tmp_path)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * float(np.abs(expected).max()))
 
 
