@@ -60,6 +60,11 @@ def write_atomically(path: Path, content: bytes, *, replace: bool) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def refuse_taken(path: Path) -> StorageError:
+    """What is raised where a file of the user's is not overwritten."""
+    return StorageError(f"{path} is there already: remove it, or choose another name")
+
+
 def check_writable(folder: Path, size: int) -> None:
     """Try, before work is begun, whether `size` bytes can be written to `folder`, by writing them; nothing stays.
 

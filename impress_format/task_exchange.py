@@ -7,8 +7,8 @@ from pathlib import Path
 
 from impress_format.bank import Bank, task_exists
 from impress_format.container import record_of_task
-from impress_format.errors import StorageError, UsageError
-from impress_format.files import read_limited, write_atomically
+from impress_format.errors import UsageError
+from impress_format.files import read_limited, refuse_taken, write_atomically
 from impress_format.header import parse_header
 from impress_format.task_file import TaskOutline, check_task_name, most_bytes, outline_task, read_task, rename_task
 
@@ -28,7 +28,7 @@ def export_task(bank: Bank, name_or_reference: str, path: Path) -> TaskOutline:
         write_atomically(path, content, replace=False)
     except FileExistsError as error:
         if not path.is_file() or read_limited(path, most_bytes(bank.manifest)) != content:
-            raise StorageError(f"{path} is there already: remove it, or choose another name") from error
+            raise refuse_taken(path) from error
     return outline_task(path, content, bank.manifest, len(content))
 
 

@@ -15,8 +15,7 @@ from impress_learn.network.backbone import Backbone
 from impress_learn.network.norm_statistics import check_batch_size
 from impress_learn.residual import RATE, HashedResidual
 from impress_learn.streams.images import Images
-from impress_learn.supermask import edge_popup, initial_scores
-from impress_learn.top_k import top_k_mask
+from impress_learn.supermask import edge_popup, finished_mask, initial_scores
 from impress_learn.training import minimise
 
 RIDGE = 0.05
@@ -134,7 +133,7 @@ def fit_parts(
     )
     mask = None
     if scores is not None and shape.last_ones is not None:
-        mask = top_k_mask(scores.detach().abs(), shape.last_ones).bool().cpu()
+        mask = finished_mask(scores.detach(), shape.last_ones)
     return Learned(alpha.detach().cpu(), None if values is None else (values.detach() * RATE).cpu(), mask)
 
 

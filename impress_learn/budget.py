@@ -41,18 +41,22 @@ def parts_within(bank: Bank, request: TaskRequest, size: int) -> Parts:
     """
     if bank.manifest.format_version == 1:
         raise BankMismatch(f"{bank.path} has format version 1, which has no residual: run `impress bank upgrade` first")
-    values = len(bank.backbone.masked_layers)
     bare = Parts(alpha_type=None, signed=request.parts.signed)
-    alone = _with_residual(bank, request, bare, size)
-    if not bank.manifest.masks:
-        return _or_refuse(bank, request, alone, replace(bare, residual=8 * -(-values // 8), residual_bits=1), size)
     alpha = replace(bare, alpha_type="int8")
-    if task_bytes(bank, request, alpha) > size:
-        return _or_refuse(bank, request, alone, alpha, size)
-    if count_training(request.reference.stream, request.fit.holdout, request.fit.shots) < FEW_IMAGES:
-        return alpha
-    both = _with_residual(bank, request, alpha, size)
-    return alpha if both is None or both.residual < 8 * LEAST_RESIDUAL else both
+    if bank.manifest.masks and task_bytes(bank, request, alpha) <= size:
+        if count_training(request.reference.stream, request.fit.holdout, request.fit.shots) < FEW_IMAGES:
+            return alpha
+        both = _with_residual(bank, request, alpha, size)
+        return alpha if both is None or both.residual < 8 * LEAST_RESIDUAL else both
+    alone = _with_residual(bank, request, bare, size)
+    if alone is not None:
+        return alone
+    smallest = [_one_bit(bare, _least_bytes(bank)), *([alpha] if bank.manifest.masks else [])]
+    least = min(task_bytes(bank, request, parts) for parts in smallest)
+    raise UsageError(
+        f"`bytes` {size}: the smallest task of {request.reference} in {bank.path} takes {least}"
+        + ("; without a signature (--no-signature) about 130 less" if request.parts.signed else "")
+    )
 
 
 def task_bytes(bank: Bank, request: TaskRequest, parts: Parts) -> int:
@@ -85,13 +89,22 @@ def task_bytes(bank: Bank, request: TaskRequest, parts: Parts) -> int:
 
 def _with_residual(bank: Bank, request: TaskRequest, parts: Parts, size: int) -> Parts | None:
     """These parts with the largest residual of one bit a value that fits; None if none does."""
-    least = -(-len(bank.backbone.masked_layers) // 8)
 
     def fits(count: int) -> bool:
-        return task_bytes(bank, request, replace(parts, residual=8 * count, residual_bits=1)) <= size
+        return task_bytes(bank, request, _one_bit(parts, count)) <= size
 
-    found = _largest(fits, least, min(bank.backbone.weights // 8, size))
-    return None if found is None else replace(parts, residual=8 * found, residual_bits=1)
+    found = _largest(fits, _least_bytes(bank), min(bank.backbone.weights // 8, size))
+    return None if found is None else _one_bit(parts, found)
+
+
+def _one_bit(parts: Parts, count: int) -> Parts:
+    """These parts with a residual whose values, a bit each, take `count` bytes."""
+    return replace(parts, residual=8 * count, residual_bits=1)
+
+
+def _least_bytes(bank: Bank) -> int:
+    """Bytes of the values of the smallest residual: one value a layer."""
+    return -(-len(bank.backbone.masked_layers) // 8)
 
 
 def _largest(fits: Callable[[int], bool], low: int, high: int) -> int | None:
@@ -102,16 +115,3 @@ def _largest(fits: Callable[[int], bool], low: int, high: int) -> int | None:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if fits(middle) else (low, middle - 1)
     return low
-
-
-def _or_refuse(bank: Bank, request: TaskRequest, found: Parts | None, smallest: Parts, size: int) -> Parts:
-    if found is not None:
-        return found
-    residual = replace(
-        smallest, alpha_type=None, residual=8 * -(-len(bank.backbone.masked_layers) // 8), residual_bits=1
-    )
-    least = min(task_bytes(bank, request, parts) for parts in (smallest, residual))
-    raise UsageError(
-        f"`bytes` {size}: the smallest task of {request.reference} in {bank.path} takes {least}"
-        + ("; without a signature (--no-signature) about 130 less" if request.parts.signed else "")
-    )

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from impress_format.bank import open_bank
-from impress_format.errors import StorageError
-from impress_format.files import is_there, write_atomically
+from impress_format.files import is_there, refuse_taken, write_atomically
 
 if TYPE_CHECKING:
     import torch
@@ -54,7 +53,7 @@ def export_weights(
     name = bank.find_task(task)
     bank.complete_masks()
     if is_there(file):
-        raise StorageError(f"{file} is there already: remove it, or choose another name")
+        raise refuse_taken(file)
 
     import safetensors.torch
     from msgspec import to_builtins
@@ -81,7 +80,7 @@ def export_weights(
     try:
         write_atomically(file, content, replace=False)
     except FileExistsError as error:
-        raise StorageError(f"{file} is there already: remove it, or choose another name") from error
+        raise refuse_taken(file) from error
     return Exported(
         task=record.task, name=name, bytes=len(content), tensors=len(state), load=loading_lines(loaded.backbone, file)
     )

@@ -250,9 +250,8 @@ def check_start(start: StoredTask, parts: Parts) -> None:
         UsageError: it is so.
     """
     name, own = start.record.name, _parts_of(start)
-    alike = parts.residual > 0 and (own.residual, own.residual_bits) == (parts.residual, parts.residual_bits)
     require(
-        alike or (own.alpha_type is not None and parts.alpha_type is not None),
+        has_same_residual(start, parts) or (own.alpha_type is not None and parts.alpha_type is not None),
         f"`warm_start` {name}: it has no part that this task could begin from",
     )
     require(
@@ -263,6 +262,12 @@ def check_start(start: StoredTask, parts: Parts) -> None:
         parts.alpha_type is None or own.alpha_type is None or parts.granularity % own.granularity == 0,
         f"`warm_start` {name} has `granularity` {own.granularity}: expected a multiple of it, got {parts.granularity}",
     )
+
+
+def has_same_residual(stored: StoredTask, parts: Parts) -> bool:
+    """Whether a stored task has a residual whose values lie as those of these parts do."""
+    own = _parts_of(stored)
+    return own.residual > 0 and (own.residual, own.residual_bits) == (parts.residual, parts.residual_bits)
 
 
 def settle_fit(

@@ -63,13 +63,13 @@ def train_supermask(
         on_step=on_step,
     )
     return {
-        name: _finished(layer_scores.detach(), ones, mask_type)
+        name: finished_mask(layer_scores.detach(), ones, mask_type)
         for name, layer_scores, ones in zip(backbone.weights, scores, sizes, strict=True)
     }
 
 
-def _finished(scores: Tensor, ones: int, mask_type: MaskType) -> Tensor:
-    """A layer's mask as it is stored."""
+def finished_mask(scores: Tensor, ones: int, mask_type: MaskType = "binary") -> Tensor:
+    """A layer's mask of trained scores as it is stored, on the CPU."""
     chosen = top_k_mask(scores.abs(), ones)
     if mask_type == "binary":
         return chosen.bool().cpu()

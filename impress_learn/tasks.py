@@ -25,7 +25,7 @@ from impress_learn.fits import task_fit
 from impress_learn.identify.recogniser import signing_images
 from impress_learn.identify.signature import sign_task
 from impress_learn.loaded import LoadedBank
-from impress_learn.plan import Parts, TaskRequest
+from impress_learn.plan import Parts, TaskRequest, has_same_residual
 from impress_learn.residual import HashedResidual, make_residual
 from impress_learn.streams.images import Images
 from impress_learn.streams.load import load_task, training_images
@@ -173,10 +173,7 @@ def _begin(loaded: LoadedBank, start: StoredTask, parts: Parts, masks: int) -> S
         alpha = torch.zeros(masks, own.shape[1])
         alpha[: len(own)] = own
     values = None
-    if start.residual is not None and (len(start.residual), start.record.residual_bits) == (
-        parts.residual,
-        parts.residual_bits,
-    ):
+    if start.residual is not None and has_same_residual(start, parts):
         values = torch.from_numpy(start.residual)
     return Start(alpha, values)
 

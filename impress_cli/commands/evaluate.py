@@ -69,13 +69,14 @@ def evaluate(
         raise UsageError("--gg, --gn, --basis-gn and --wrong-mask exclude each other")
     if epochs is not None and not basis_gn:
         raise UsageError("--epochs belongs to --basis-gn: nothing else is trained here")
+    group = 128 if samples is None else samples
     if basis_gn:
         if tasks or basis:
             raise UsageError("--basis-gn is about the masks of the bank: leave out names of tasks and --basis")
         if (method, groups) != (None, None):
             raise UsageError("--method and --groups belong to --gn")
         fit = TaskFit(epochs=epochs, holdout=holdout, seed=compute.seed)
-        fit_and_print(path, compute, data, output, fit=fit, samples=128 if samples is None else samples)
+        fit_and_print(path, compute, data, output, fit=fit, samples=group)
         return
     if gn:
         if basis:
@@ -87,7 +88,7 @@ def evaluate(
             data,
             output,
             method=(method or MethodChoice.auto).value,
-            samples=128 if samples is None else samples,
+            samples=group,
             groups=100 if groups is None else groups,
             holdout=holdout,
         )

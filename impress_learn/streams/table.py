@@ -10,39 +10,26 @@ from impress_learn.streams.jitter import jitter
 from impress_learn.streams.mnist import MNIST
 from impress_learn.streams.permuted import PERMUTED_KEYS, permute
 from impress_learn.streams.rotated import ROTATED_KEYS, rotate
-from impress_learn.streams.stream import Stream
+from impress_learn.streams.stream import DataSet, Stream
 
-_TURNED, _PERMUTED = "every image turned by KEY degrees", "pixels in an order drawn from KEY"
+
+def _rotated(name: str, images: str, source: DataSet) -> Stream:
+    summary = f"{images}, every image turned by KEY degrees"
+    return Stream(name=name, summary=summary, source=source, keys=ROTATED_KEYS, transform=rotate, jitter=jitter)
+
+
+def _permuted(name: str, images: str, source: DataSet) -> Stream:
+    summary = f"{images}, pixels in an order drawn from KEY"
+    return Stream(name=name, summary=summary, source=source, keys=PERMUTED_KEYS, transform=permute)
+
 
 STREAMS = {
     stream.name: stream
     for stream in (
-        Stream(
-            name="rotated-digits",
-            summary=f"handwritten digits, {_TURNED}",
-            source=DIGITS,
-            keys=ROTATED_KEYS,
-            transform=rotate,
-            jitter=jitter,
-        ),
-        Stream(
-            name="permuted-digits",
-            summary=f"handwritten digits, {_PERMUTED}",
-            source=DIGITS,
-            keys=PERMUTED_KEYS,
-            transform=permute,
-        ),
-        Stream(
-            name="rotated-mnist",
-            summary=f"MNIST, {_TURNED}",
-            source=MNIST,
-            keys=ROTATED_KEYS,
-            transform=rotate,
-            jitter=jitter,
-        ),
-        Stream(
-            name="permuted-mnist", summary=f"MNIST, {_PERMUTED}", source=MNIST, keys=PERMUTED_KEYS, transform=permute
-        ),
+        _rotated("rotated-digits", "handwritten digits", DIGITS),
+        _permuted("permuted-digits", "handwritten digits", DIGITS),
+        _rotated("rotated-mnist", "MNIST", MNIST),
+        _permuted("permuted-mnist", "MNIST", MNIST),
     )
 }
 
