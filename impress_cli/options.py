@@ -20,6 +20,11 @@ class MaskTypeChoice(str, Enum):
     real = "real"
 
 
+class ImageModeChoice(str, Enum):
+    grey = "L"
+    rgb = "RGB"
+
+
 def path_of(text: str) -> Path:
     """A path as it was given. An empty one, which pathlib takes for the current folder, is an unset variable.
 
@@ -41,7 +46,9 @@ BankPath = Annotated[
 ]
 References = Annotated[
     list[str],
-    typer.Argument(metavar="REF...", help="Tasks: STREAM/KEY, or a slice STREAM/START:STOP:STEP.", show_default=False),
+    typer.Argument(
+        metavar="REF...", help="Tasks: STREAM/KEY, a slice STREAM/START:STOP:STEP, or folder:PATH.", show_default=False
+    ),
 ]
 Task = Annotated[str, typer.Argument(metavar="TASK", help="Name or reference of a stored task.")]
 Density = Annotated[float, typer.Option("--density", help="Share of ones in every layer of a mask, in (0, 1].")]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
     from rich.progress import Task as ProgressTask
 
-    from impress_learn.jobs import Watch
+    from impress_learn.watch import Watch
 
 _LEAST_TEXT = 12
 """Characters a column of text keeps in a narrow terminal."""
@@ -136,7 +136,7 @@ def progress(total: int, unit: str, *, quiet: bool) -> Iterator[tuple[Callable[[
 @contextmanager
 def watch(unit: str, *, quiet: bool) -> Iterator[Watch]:
     """What a job tells, shown on stderr: remarks as lines, and from its `begin` on a bar, drawn only on a terminal."""
-    from impress_learn.jobs import Watch
+    from impress_learn.watch import Watch
 
     with ExitStack() as stack:
         bars: list[tuple[Progress, TaskID]] = []
@@ -145,6 +145,8 @@ def watch(unit: str, *, quiet: bool) -> Iterator[Watch]:
             console = _console(stderr=True)
             if quiet or not console.is_terminal:
                 return
+            while bars:  # one at a time: the job goes on to something else
+                bars.pop()[0].stop()
             bar = stack.enter_context(_bar(unit, console))
             bars.append((bar, bar.add_task("", total=total)))
 

@@ -34,7 +34,8 @@ from impress_format.limits import (
 _UNSEEN = r"\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff0-\uffff"
 TASK_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 
-Text = Annotated[str, Meta(pattern=rf"\A[^{_UNSEEN}]{{1,{MAX_TEXT}}}\Z")]
+TEXT = rf"\A[^{_UNSEEN}]{{1,{MAX_TEXT}}}\Z"
+Text = Annotated[str, Meta(pattern=TEXT)]
 TaskName = Annotated[str, Meta(pattern=rf"\A{TASK_NAME}\Z")]
 LayerName = Annotated[str, Meta(pattern=r"\A[!#-\[\]-~]{1,200}\Z")]
 """Visible ASCII but quote and backslash: the same in JSON as in memory."""
@@ -151,14 +152,19 @@ class MadeWith(_Record, frozen=True):
     numpy: Release
 
 
-class Preprocess(_Record, frozen=True):
-    """How an image becomes an input: converted to `mode`, resized to `size`, (pixel / 255 - mean) / std a channel."""
+class Preprocess(_Record, frozen=True, omit_defaults=True):
+    """How an image becomes an input: converted to `mode`, made `size`, (pixel / 255 - mean) / std a channel.
+
+    Without `crop` an image is resized to `size` whatever its shape; with it, resized in proportion until it just covers
+    `size` / `crop`, and the centre is cut out.
+    """
 
     mode: Literal["L", "RGB"]
     size: tuple[Side, Side]
     interpolation: Literal["nearest", "bilinear", "bicubic"]
     mean: tuple[Mean, ...]
     std: tuple[Deviation, ...]
+    crop: Annotated[float, Meta(gt=0.0, le=1.0)] | None = None
 
 
 class BankManifest(_Record, frozen=True):

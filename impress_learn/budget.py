@@ -44,7 +44,7 @@ def parts_within(bank: Bank, request: TaskRequest, size: int) -> Parts:
     bare = Parts(alpha_type=None, signed=request.parts.signed)
     alpha = replace(bare, alpha_type="int8")
     if bank.manifest.masks and task_bytes(bank, request, alpha) <= size:
-        if count_training(request.reference.stream, request.fit.holdout, request.fit.shots) < FEW_IMAGES:
+        if count_training(request.reference.data_set, request.fit.holdout, request.fit.shots) < FEW_IMAGES:
             return alpha
         both = _with_residual(bank, request, alpha, size)
         return alpha if both is None or both.residual < 8 * LEAST_RESIDUAL else both

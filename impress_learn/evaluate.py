@@ -78,7 +78,13 @@ def measure(
     device = loaded.basis.device
     results = []
     for item in items:
-        data = load_task(parse_reference(item.task), data_dir=data_dir, holdout=holdout, device=device)
+        data = load_task(
+            parse_reference(item.task),
+            data_dir=data_dir,
+            view=loaded.bank.manifest.preprocess,
+            holdout=holdout,
+            device=device,
+        )
         images = data.measured(holdout=holdout)
         shares = [accuracy(loaded.backbone, weights, images, None) for weights in weights_of(item)]
         share = sum(shares) / len(shares)

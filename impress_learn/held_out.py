@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from impress_format.errors import UsageError
 from impress_format.records import MaskPlan
 from impress_learn.fits import require
-from impress_learn.streams.stream import Stream
+from impress_learn.streams.stream import DataSet
 from impress_learn.streams.table import source_of
 
 
-def count_training(stream: Stream, holdout: float, shots: int | None = None) -> int:
-    """Images that a task of `stream` is learned from."""
-    images = stream.source.train_images
+def count_training(data_set: DataSet, holdout: float, shots: int | None = None) -> int:
+    """Images that a task made from these is learned from."""
+    images = data_set.train_images
     kept = images - count_held_out(images, holdout)
-    return kept if shots is None else shots * stream.classes
+    return kept if shots is None else shots * data_set.classes
 
 
 def count_held_out(images: int, fraction: float) -> int:

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 
 from impress_format.bank import Bank, open_bank
 from impress_format.errors import BankMismatch, DataError, UsageError
-from impress_learn.jobs import SILENT, Watch, choose_device
+from impress_learn.jobs import choose_device
+from impress_learn.streams.reference import class_names
+from impress_learn.watch import SILENT, Watch
 
 if TYPE_CHECKING:
     import torch
@@ -156,6 +158,7 @@ def _answer(
             weights, task = loaded.task_weights(name), bank.read_task_record(name).task
         else:
             weights, task = candidates.weights(index), candidates.tasks[index].task
+        names = bank.manifest.class_names or class_names(task)
         rows = [row for row, (of, _) in enumerate(tasks) if of == index]
         for start in range(0, len(rows), _AT_ONCE):
             chosen = rows[start : start + _AT_ONCE]
@@ -165,7 +168,7 @@ def _answer(
                     path=paths[row],
                     task=None if tasks[row][1] else task,
                     nearest=task,
-                    label=_class_name(bank, label),
+                    label=str(label) if names is None or label >= len(names) else names[label],
                     probability=share,
                 )
     return [answers[row] for row in range(len(paths))]
@@ -177,7 +180,3 @@ def _normalised(loaded: LoadedBank, pixels: Tensor) -> Tensor:
     preprocess = loaded.bank.manifest.preprocess
     assert preprocess is not None
     return normalise(pixels.to(loaded.basis.device), preprocess.mean, preprocess.std)
-
-
-def _class_name(bank: Bank, label: int) -> str:
-    return bank.manifest.class_names[label] if bank.manifest.class_names else str(label)

@@ -7,9 +7,9 @@ lock, resumes what an interrupted run left, and computes. torch is imported when
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from impress_format.bank import MANIFEST, Bank, open_bank
 from impress_format.create import check_can_create, extend_plan, write_plan
@@ -25,19 +25,22 @@ from impress_learn.plan import (
     TaskRequest,
     check_fits_bank,
     check_parts,
-    check_same_shape,
     check_start,
     choose_type,
+    choose_view,
+    count_classes,
     mask_steps,
     plan_bank,
     plan_masks,
     request_tasks,
     request_update,
     settle_fit,
+    shared_class_names,
     still_to_add,
     task_steps,
 )
 from impress_learn.streams.reference import Reference, parse_reference, parse_references
+from impress_learn.watch import SILENT, Watch
 
 if TYPE_CHECKING:
     import torch
@@ -47,17 +50,6 @@ if TYPE_CHECKING:
     from impress_learn.tasks import AddedTask
 
 
-@dataclass(frozen=True)
-class Watch:
-    """Who is told how a job goes: `begin` with the number of steps, `describe` what comes, `step`, `remark`."""
-
-    begin: Callable[[int], None] = lambda _: None
-    describe: Callable[[str], None] = lambda _: None
-    step: Callable[[], None] = lambda: None
-    remark: Callable[[str], None] = lambda _: None
-
-
-SILENT = Watch()
 _TASK_HEADER_BYTES = 4096
 
 
@@ -72,6 +64,8 @@ def create_bank(
     random_masks: int = 0,
     density: float = 0.1,
     mask_type: MaskType = "binary",
+    image_size: int | None = None,
+    image_mode: Literal["L", "RGB"] | None = None,
     device: Callable[[], torch.device] | None = None,
     data_dir: Path | None = None,
     watch: Watch = SILENT,
@@ -81,6 +75,9 @@ def create_bank(
     Args:
         references: `STREAM/KEY`, or slices of keys.
         mask_type: what the ones of a mask weigh: 1, a sign each, or a number each.
+        image_size: height and width that all images are made; None for their own, or, where they have none, for what
+            the network is made for.
+        image_mode: grey (L) or RGB; None for as they are.
         device: gives the device, asked once the settings are found in order; default the CPU.
 
     Raises:
@@ -90,7 +87,6 @@ def create_bank(
     """
     path = Path(path)
     tasks = parse_references(references)
-    stream = check_same_shape(tasks)
     plans = plan_masks(
         tasks,
         fit,
@@ -101,21 +97,38 @@ def create_bank(
     )
     check_can_create(path)
 
-    from impress_learn.network.build import build_backbone
+    from msgspec.structs import replace as replace_fields
+
+    from impress_learn.network.build import build_backbone, usual_side
     from impress_learn.network.norm_statistics import check_batch_size
-    from impress_learn.streams.load import check_data
+    from impress_learn.streams.load import check_data, measured_view
+    from impress_learn.streams.view import view_shape
     from impress_learn.train_masks import keep_calibration_images, keep_recogniser, mask_bytes, sole_trainer
 
     where = choose_device(device)
-    network = build_backbone(backbone, init=init, seed=fit.seed, input_shape=stream.input_shape, classes=stream.classes)
+    view = choose_view(tasks, size=image_size, mode=image_mode, photo_size=usual_side(backbone))
+    network = build_backbone(
+        backbone, init=init, seed=fit.seed, input_shape=view_shape(view), classes=count_classes(tasks)
+    )
     check_batch_size(network, fit.batch_size)
     if not is_there(path / MANIFEST) or _needs_data(open_bank(path)):
-        check_data(tasks, data_dir=data_dir)
+        check_data(tasks, data_dir=data_dir, view=view, watch=watch)
+    if tasks[0].data_set.input_shape is None:  # of images that can be anything, nobody knows mean and deviation before
+        if is_there(path / MANIFEST) and (there := open_bank(path).manifest.preprocess) is not None:
+            view = replace_fields(view, mean=there.mean, std=there.std)
+        else:
+            view = measured_view(tasks[0], view, data_dir=data_dir, holdout=fit.holdout)
     make_folder(path)
     with sole_trainer(path):
         check_writable(path, mask_bytes(network.spec, mask_type))
         planned = plan_bank(
-            network.spec, plans, stream.source, seed=fit.seed, calibration=network.has_batch_norm, recogniser=True
+            network.spec,
+            plans,
+            view,
+            shared_class_names(tasks),
+            seed=fit.seed,
+            calibration=network.has_batch_norm,
+            recogniser=True,
         )
         bank = write_plan(path, planned)
         keep_calibration_images(bank, tasks, data_dir=data_dir, holdout=fit.holdout)
@@ -166,7 +179,7 @@ def extend_bank(
     from impress_learn.train_masks import mask_bytes, sole_trainer
 
     where = choose_device(device)
-    check_data(tasks, data_dir=data_dir)
+    check_data(tasks, data_dir=data_dir, view=bank.manifest.preprocess, watch=watch)
     with sole_trainer(bank.path):
         check_writable(bank.path, max(mask_bytes(bank.backbone, plan.type) for plan in plans) if plans else 0)
         bank = extend_plan(open_bank(path), plans)
@@ -386,7 +399,7 @@ def _learn(
     make_folder(bank.path / TASKS)
     check_writable(bank.path / TASKS, 4 * masks * columns + _TASK_HEADER_BYTES)
     references: list[Reference] = [request.reference for request in requests]
-    check_data(references, data_dir=data_dir)
+    check_data(references, data_dir=data_dir, view=bank.manifest.preprocess, watch=watch)
     loaded = load_bank(bank, device)
     watch.begin(sum(map(task_steps, requests)))
     learned = {}

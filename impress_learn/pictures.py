@@ -14,8 +14,9 @@ from torch import Tensor
 
 from impress_format.errors import DataError
 from impress_format.records import Preprocess
+from impress_learn.streams.image_files import SUFFIXES
+from impress_learn.streams.view import central, scaled_size
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 _RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -42,7 +43,7 @@ def find_pictures(paths: Sequence[Path]) -> list[Path]:
 
 
 def read_picture(source: Path | bytes, preprocess: Preprocess) -> Tensor:
-    """uint8 (C, H, W) of an image file, or of what is in one: turned upright, in the bank's mode and size.
+    """uint8 (C, H, W) of an image file, or of what is in one: turned upright, in the mode and size that are wanted.
 
     Transparent parts become black; 16 bits a channel become 8.
 
@@ -54,6 +55,8 @@ def read_picture(source: Path | bytes, preprocess: Preprocess) -> Tensor:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as opened:
+                if preprocess.crop is not None:  # a decoder of JPEG can leave out what will be scaled away
+                    opened.draft(preprocess.mode, scaled_size(preprocess, opened.height, opened.width)[::-1])
                 image = _eight_bits(ImageOps.exif_transpose(opened)).convert(preprocess.mode)
     except FileNotFoundError as error:
         raise DataError(f"{name}: there is no such file") from error
@@ -62,7 +65,10 @@ def read_picture(source: Path | bytes, preprocess: Preprocess) -> Tensor:
         raise DataError(f"{name}: no image that can be read ({error or type(error).__name__})") from error
     height, width = preprocess.size
     if image.size != (width, height):
-        image = image.resize((width, height), _RESAMPLING[preprocess.interpolation])
+        tall, wide = scaled_size(preprocess, image.height, image.width)
+        image = image.resize((wide, tall), _RESAMPLING[preprocess.interpolation])
+        top, left = central(preprocess, tall, wide)
+        image = image.crop((left, top, left + width, top + height))
     pixels = torch.from_numpy(np.array(image, dtype=np.uint8))
     return pixels[None] if preprocess.mode == "L" else pixels.permute(2, 0, 1).contiguous()
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
+from typing import Literal
 
 import msgspec
 
@@ -12,8 +14,18 @@ from impress_format import __version__
 from impress_format.bank import Bank, task_exists
 from impress_format.errors import BankMismatch
 from impress_format.files import remove_abandoned
+from impress_format.limits import MAX_PIXELS
 from impress_format.numbers import NumberType
-from impress_format.records import BackboneSpec, BankManifest, MadeWith, MaskPlan, MaskType, ResidualBits, TaskFitRecord
+from impress_format.records import (
+    BackboneSpec,
+    BankManifest,
+    MadeWith,
+    MaskPlan,
+    MaskType,
+    Preprocess,
+    ResidualBits,
+    TaskFitRecord,
+)
 from impress_format.task_file import StoredTask, check_task_name
 from impress_format.task_store import TASKS
 from impress_format.versions import FORMAT_VERSION
@@ -21,7 +33,7 @@ from impress_format.weights import substream_seed
 from impress_learn.fits import MaskFit, TaskFit, check_fit, require, steps_per_epoch
 from impress_learn.held_out import count_training
 from impress_learn.streams.reference import Reference, parse_reference
-from impress_learn.streams.stream import DataSet, Stream
+from impress_learn.streams.view import changed_view, default_view, photo_view
 
 
 def plan_masks(
@@ -47,7 +59,6 @@ def plan_masks(
         not (random_masks and mask_type == "real"), "`random_masks` are binary or signed: leave out `mask_type` real"
     )
     check_fit(fit)
-    images = {reference.stream: count_training(reference.stream, fit.holdout) for reference in references}
     trained = [
         MaskPlan(
             kind="heterogeneous" if masks_per_task == 1 else "homogeneous",
@@ -55,7 +66,7 @@ def plan_masks(
             density=density,
             seed=substream_seed(fit.seed, f"mask/{reference}/{repeat}"),
             fit=replace(fit, seed=substream_seed(fit.seed, f"order/{reference}/{repeat}")).record(
-                images[reference.stream]
+                count_training(reference.data_set, fit.holdout)
             ),
             type=mask_type,
         )
@@ -79,21 +90,27 @@ def plan_masks(
 def plan_bank(
     backbone: BackboneSpec,
     masks: tuple[MaskPlan, ...],
-    data_set: DataSet,
+    view: Preprocess,
+    class_names: tuple[str, ...] | None,
     *,
     seed: int,
     calibration: bool,
     recogniser: bool,
 ) -> BankManifest:
-    """The manifest of a new bank, whose images are like those of `data_set`."""
+    """The manifest of a new bank.
+
+    Args:
+        view: how its images are made.
+        class_names: of all its tasks, or None where they differ.
+    """
     return BankManifest(
         format_version=FORMAT_VERSION,
         made_with=MadeWith(
             impress=__version__, **{name: metadata.version(name) for name in ("torch", "timm", "numpy")}
         ),
         seed=seed,
-        preprocess=data_set.preprocess,
-        class_names=data_set.class_names,
+        preprocess=view,
+        class_names=class_names,
         backbone=backbone,
         masks=masks,
         calibration=calibration,
@@ -279,7 +296,7 @@ def settle_fit(
         UsageError: a number out of range.
     """
     check_fit(fit)
-    record = fit.record(count_training(reference.stream, fit.holdout, fit.shots), residual=residual)
+    record = fit.record(count_training(reference.data_set, fit.holdout, fit.shots), residual=residual)
     return record if start is None else msgspec.structs.replace(record, start=start.record.digest)
 
 
@@ -287,45 +304,59 @@ def mask_steps(plan: MaskPlan) -> int:
     """Steps that training this mask takes; 0 for a random one."""
     if plan.fit is None or plan.task is None:
         return 0
-    images = count_training(parse_reference(plan.task).stream, plan.fit.holdout)
+    images = count_training(parse_reference(plan.task).data_set, plan.fit.holdout)
     return plan.fit.epochs * steps_per_epoch(images, plan.fit.batch_size)
 
 
 def task_steps(request: TaskRequest) -> int:
     """Steps that learning this task takes."""
-    images = count_training(request.reference.stream, request.fit.holdout, request.fit.shots)
+    images = count_training(request.reference.data_set, request.fit.holdout, request.fit.shots)
     return request.fit.epochs * steps_per_epoch(images, request.fit.batch_size)
 
 
-def check_same_shape(references: Sequence[Reference]) -> Stream:
-    """The stream that gives a new bank its input shape and class count.
+def count_classes(references: Sequence[Reference]) -> int:
+    """Classes that a network for all these tasks tells apart: as many as the task with most has."""
+    return max(reference.data_set.classes for reference in references)
+
+
+def shared_class_names(references: Sequence[Reference]) -> tuple[str, ...] | None:
+    """What the classes of all these tasks are called, if it is the same for all."""
+    first, *others = dict.fromkeys(reference.data_set.class_names for reference in references)
+    return None if others else first
+
+
+def choose_view(
+    references: Sequence[Reference], *, size: int | None, mode: Literal["L", "RGB"] | None, photo_size: int
+) -> Preprocess:
+    """How a new bank's network is to have its images: as those of the first task are by nature, unless asked otherwise.
+
+    Args:
+        size, mode: what is asked for.
+        photo_size: where images have no size by nature and none is asked for.
 
     Raises:
-        BankMismatch: the references differ in one of these.
+        UsageError: the size is out of range.
     """
-    first = references[0].stream
-    for reference in references:
-        stream = reference.stream
-        if (stream.input_shape, stream.classes) != (first.input_shape, first.classes):
-            raise BankMismatch(
-                f"{references[0]} has images of shape {first.input_shape} and {first.classes} classes, {reference} has "
-                f"{stream.input_shape} and {stream.classes}: one bank takes one shape and class count"
-            )
-    return first
+    most = math.isqrt(MAX_PIXELS // 3)
+    require(size is None or 1 <= size <= most, f"`image_size` {size}: expected 1 to {most:,}")
+    data_set = references[0].data_set
+    if data_set.input_shape is None:
+        return photo_view(size or photo_size, grey=mode == "L")
+    return changed_view(default_view(data_set), size=size, mode=mode)
 
 
 def check_fits_bank(references: Sequence[Reference], spec: BackboneSpec) -> None:
-    """Refuse references whose images or classes are not the bank's.
+    """Refuse references with more classes than the bank's network has outputs.
 
     Raises:
         BankMismatch: naming the first that does not fit.
     """
     for reference in references:
-        stream = reference.stream
-        if stream.input_shape != spec.input_shape or stream.classes != spec.classes:
+        classes = reference.data_set.classes
+        if classes > spec.classes:
             raise BankMismatch(
-                f"{reference} has images of shape {stream.input_shape} and {stream.classes} classes; the bank expects "
-                f"{spec.input_shape} and {spec.classes}: use a stream that fits, or create a bank for this one"
+                f"{reference} has {classes:,} classes; the bank's network has {spec.classes:,} outputs: use a task "
+                "with fewer, or create a bank for this one"
             )
 
 

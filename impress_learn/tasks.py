@@ -57,7 +57,13 @@ def add_task(
         As learn_task. DataError.
     """
     fit = request.fit
-    data = load_task(request.reference, data_dir=data_dir, holdout=fit.holdout, device=loaded.basis.device)
+    data = load_task(
+        request.reference,
+        data_dir=data_dir,
+        view=loaded.bank.manifest.preprocess,
+        holdout=fit.holdout,
+        device=loaded.basis.device,
+    )
     train = training_images(data, fit.shots, fit.seed)
     return learn_task(loaded, request, train, data.measured(holdout=fit.holdout), on_step=on_step)
 

@@ -99,7 +99,7 @@ def keep_calibration_images(
         return_counts=True
     )
     for number, count in zip(chosen.tolist(), counts.tolist(), strict=True):
-        data = load_task(references[number], data_dir=data_dir, holdout=holdout)
+        data = load_task(references[number], data_dir=data_dir, view=bank.manifest.preprocess, holdout=holdout)
         few = torch.linspace(0, len(data.source_train) - 1, count).long()
         # Chosen before they are transformed: a task of 60,000 images gives a handful.
         parts.append(replace(data, source_train=data.source_train.subset(few)).train)
@@ -121,7 +121,9 @@ def keep_recogniser(
     learning: list[Images] = []
     signing: list[Images] = []
     for place in places:
-        data = load_task(distinct[place], data_dir=data_dir, holdout=holdout, device=device)
+        data = load_task(
+            distinct[place], data_dir=data_dir, view=bank.manifest.preprocess, holdout=holdout, device=device
+        )
         for parts, chosen in (
             (learning, learning_images(len(data.source_train), len(places))),
             (signing, signing_images(len(data.source_train))),
@@ -152,7 +154,9 @@ def _train_one(
         measured = signature = None
     else:
         reference = parse_reference(plan.task)
-        data = load_task(reference, data_dir=data_dir, holdout=plan.fit.holdout, device=device)
+        data = load_task(
+            reference, data_dir=data_dir, view=bank.manifest.preprocess, holdout=plan.fit.holdout, device=device
+        )
         try:
             masks = train_supermask(
                 backbone,

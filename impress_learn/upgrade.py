@@ -15,6 +15,7 @@ from impress_format.upgrade import upgrade_files
 from impress_format.versions import FORMAT_VERSION
 from impress_learn.streams.reference import parse_reference
 from impress_learn.streams.stream import DataSet
+from impress_learn.streams.view import default_view
 
 
 def upgrade_bank(path: Path | str) -> int:
@@ -53,7 +54,7 @@ def _current_manifest(bank: Bank, data_set: DataSet) -> BankManifest:
         format_version=FORMAT_VERSION,
         backbone=msgspec.structs.replace(bank.backbone, logits=logits),
         seed=bank.backbone.seed,
-        preprocess=data_set.preprocess,
+        preprocess=default_view(data_set),
         class_names=data_set.class_names,
     )
 
@@ -66,4 +67,4 @@ def _source_of(bank: Bank) -> DataSet:
         raise BankMismatch(
             f"{bank.path} has random masks only and no task, so that nothing says what its images are: create it anew"
         )
-    return parse_reference(references[0]).stream.source
+    return parse_reference(references[0]).data_set

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,22 @@ def mnist_dir() -> Path:
     if not (REAL_DATA / "MNIST" / "raw" / "train-images-idx3-ubyte").exists():
         pytest.skip(f"real MNIST is not in {REAL_DATA} (set IMPRESS_TEST_DATA)")
     return REAL_DATA
+
+
+@pytest.fixture(scope="session")
+def cifar100_dir() -> Path:
+    """Folder that holds CIFAR-100 as archives of image folders."""
+    if not (REAL_DATA / "cifar100" / "task-19.tar.gz").exists():
+        pytest.skip(f"real CIFAR-100 is not in {REAL_DATA} (set IMPRESS_TEST_DATA)")
+    return REAL_DATA
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Decoded images are kept apart from the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IMPRESS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

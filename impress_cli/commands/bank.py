@@ -39,6 +39,20 @@ def create(
         options.MaskTypeChoice,
         typer.Option("--mask-type", help="What the ones of a mask weigh: 1, a sign each, or a number each (8 bits)."),
     ] = options.MaskTypeChoice.binary,
+    image_size: Annotated[
+        int | None,
+        typer.Option(
+            "--image-size",
+            metavar="PIXELS",
+            help="Height and width that all images are made. Default: their own; of folders what the network is made "
+            "for, 32 for lenet-300-100.",
+            show_default=False,
+        ),
+    ] = None,
+    image_mode: Annotated[
+        options.ImageModeChoice | None,
+        typer.Option("--image-mode", help="Grey (L) or RGB. Default: as they are.", show_default=False),
+    ] = None,
     fit: MaskFit = MaskFit(),  # noqa: B008  frozen
 ) -> None:
     """Train a bank of masks. Interrupted? The same command resumes where it stopped.
@@ -60,6 +74,8 @@ def create(
             random_masks=random_masks,
             density=density,
             mask_type=mask_type.value,
+            image_size=image_size,
+            image_mode=image_mode.value if image_mode else None,
             fit=replace(fit, seed=compute.seed),
             device=compute.choose_device,
             data_dir=data.data_dir,

@@ -21,18 +21,21 @@ def streams(output: Output) -> None:
                 "name": stream.name,
                 "summary": stream.summary,
                 "keys": stream.keys,
-                "input_shape": list(stream.input_shape),
+                "input_shape": list(stream.input_shape) if stream.input_shape else None,
                 "classes": stream.classes,
-                "needs": stream.source.needs,
+                "needs": stream.needs,
             }
             for stream in STREAMS.values()
         ]
         render.print_json({"streams": rows})
         return
     render.print_table(
-        "Streams: name a task STREAM/KEY, several STREAM/START:STOP:STEP",
+        "Streams: name a task STREAM/KEY, several STREAM/START:STOP:STEP, a folder folder:PATH",
         ("stream", "what", "keys", "needs"),
-        [(stream.name, stream.summary, f"0..{stream.keys - 1}", stream.source.needs) for stream in STREAMS.values()],
+        [
+            (stream.name, stream.summary, "PATH" if stream.keys is None else f"0..{stream.keys - 1}", stream.needs)
+            for stream in STREAMS.values()
+        ],
         text_columns=4,
     )
 
@@ -61,7 +64,8 @@ def doctor(data: Data, output: Output) -> None:
 def _data(data_dir: Path | None) -> dict[str, str]:
     """Where data sets are looked for, and whether MNIST is there, whole and the published one."""
     from impress_format.errors import DataError
-    from impress_learn.streams.mnist import default_data_dir, find_mnist, mnist_problem
+    from impress_learn.streams.data_dir import default_data_dir
+    from impress_learn.streams.mnist import find_mnist, mnist_problem
 
     try:
         folder = data_dir or default_data_dir()

@@ -197,7 +197,7 @@ def _create_lines(bank: Bank, name: str) -> list[str]:
         first = plans[0]
         words = ["impress", "bank", "extend" if number else "create", f"{name}.impress", *references]
         if number == 0:
-            words += ["--backbone", spec.arch, "--init", spec.init]
+            words += ["--backbone", spec.arch, "--init", spec.init, *_image_words(bank)]
         words += ["--density", f"{first.density:g}"]
         repeats = (len(plans) - random) // max(len(references), 1)
         words += ["--mask-type", first.type] if first.type != "binary" else []
@@ -209,6 +209,14 @@ def _create_lines(bank: Bank, name: str) -> list[str]:
             words += ["--holdout", f"{fit.holdout:g}"] if fit.holdout else []
         lines.append(shlex.join([*words, "--seed", str(spec.seed)]))
     return lines
+
+
+def _image_words(bank: Bank) -> list[str]:
+    """How images are made, but where they are as MNIST's are by nature."""
+    view = bank.manifest.preprocess
+    if view is None or (view.mode, view.size, view.crop) == ("L", (28, 28), None):
+        return []
+    return ["--image-size", str(view.size[0]), "--image-mode", view.mode]
 
 
 def _settings(plan: MaskPlan) -> tuple[object, ...]:

@@ -83,7 +83,13 @@ def fit_basis_tasks(
     for item in items:
         assert item.mask is not None
         reference = parse_reference(item.task)
-        data = load_task(reference, data_dir=data_dir, holdout=fit.holdout, device=loaded.basis.device)
+        data = load_task(
+            reference,
+            data_dir=data_dir,
+            view=loaded.bank.manifest.preprocess,
+            holdout=fit.holdout,
+            device=loaded.basis.device,
+        )
         train = training_images(data, fit.shots, fit.seed)
         measured = data.measured(holdout=fit.holdout)
         (inferred,) = infer([known.index(item.task)], data_dir=data_dir, on_task=lambda: None)

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from impress_format.records import Preprocess
 from impress_format.weights import permutation
 from impress_learn.alpha import fit_alpha
 from impress_learn.basis import refine
@@ -84,6 +85,7 @@ def chunks_of(
     images: int | None,
     seed: int,
     data_dir: Path | None,
+    view: Preprocess | None,
     device: torch.device,
 ) -> Iterator[Chunk]:
     """The stream: training images of each reference in turn, whole chunks in random order, none of them twice.
@@ -93,7 +95,7 @@ def chunks_of(
     """
     named, seen = Counter(references), Counter[Reference]()
     for reference in references:
-        train = load_task(reference, data_dir=data_dir, device=device).train
+        train = load_task(reference, data_dir=data_dir, view=view, device=device).train
         share = len(train) // named[reference]
         order = torch.from_numpy(permutation(seed, f"discover/{reference}", len(train)))
         part = order[seen[reference] * share :][: min(share, images or share) // size * size]
@@ -106,7 +108,7 @@ def chunks_of(
 def count_chunks(references: Sequence[Reference], *, size: int, images: int | None) -> int:
     """How many chunks `chunks_of` gives."""
     named = Counter(references)
-    shares = [reference.stream.source.train_images // named[reference] for reference in references]
+    shares = [reference.data_set.train_images // named[reference] for reference in references]
     return sum(min(share, images or share) // size for share in shares)
 
 

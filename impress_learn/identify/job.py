@@ -16,9 +16,10 @@ from impress_format.errors import TaskNotFound
 from impress_format.task_file import check_task_name
 from impress_learn.fits import TaskFit, check_fit, check_holdout, require, steps_per_epoch
 from impress_learn.held_out import check_held_out, check_masks_held_out, count_training
-from impress_learn.jobs import SILENT, Watch, choose_device
+from impress_learn.jobs import choose_device
 from impress_learn.plan import Parts, TaskRequest, check_fits_bank, choose_type
 from impress_learn.streams.reference import parse_reference, parse_references
+from impress_learn.watch import SILENT, Watch
 
 if TYPE_CHECKING:
     import torch
@@ -194,18 +195,19 @@ def discover_tasks(
     from impress_learn.streams.load import check_data, load_task
     from impress_learn.tasks import learn_task
 
-    check_data(parsed, data_dir=data_dir)
+    view = bank.manifest.preprocess
+    check_data(parsed, data_dir=data_dir, view=view, watch=watch)
     candidates = Candidates(load_bank(bank, choose_device(device)), find_candidates(bank))
     loaded = candidates.loaded
     where = loaded.basis.device
     watch.begin(count_chunks(parsed, size=chunk, images=images))
-    stream = chunks_of(parsed, size=chunk, images=images, seed=fit.seed, data_dir=data_dir, device=where)
+    stream = chunks_of(parsed, size=chunk, images=images, seed=fit.seed, data_dir=data_dir, view=view, device=where)
     groups = discover(candidates, stream, rule=rule, fit=fit, on_chunk=watch.step)
     names = _free_names(bank, prefix)
     results = []
     for group in groups:
         ((task, _),) = group.taken.most_common(1)
-        test = load_task(parse_reference(task), data_dir=data_dir, device=where).test
+        test = load_task(parse_reference(task), data_dir=data_dir, view=view, device=where).test
         if group.place is None:
             train = group.images()
             request = TaskRequest(
@@ -241,7 +243,7 @@ def _free_names(bank: Bank, prefix: str) -> Iterator[str]:
 
 
 def _steps(task: str, fit: TaskFit) -> int:
-    images = count_training(parse_reference(task).stream, fit.holdout, fit.shots)
+    images = count_training(parse_reference(task).data_set, fit.holdout, fit.shots)
     return fit.record(images).epochs * steps_per_epoch(images, fit.batch_size)
 
 

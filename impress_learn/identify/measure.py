@@ -75,7 +75,13 @@ def infer_tasks(
     for index in asked:
         candidate = candidates.tasks[index]
         device = candidates.loaded.basis.device
-        data = load_task(parse_reference(candidate.task), data_dir=data_dir, holdout=holdout, device=device)
+        data = load_task(
+            parse_reference(candidate.task),
+            data_dir=data_dir,
+            view=candidates.loaded.bank.manifest.preprocess,
+            holdout=holdout,
+            device=device,
+        )
         images = data.measured(holdout=holdout)
         chosen = _groups(images, candidate.task, samples, groups)
         inferred = infer_groups(candidates, settled, torch.stack([images.batch(group)[0] for group in chosen]))

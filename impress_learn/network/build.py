@@ -15,7 +15,8 @@ from impress_format.weights import layer_weights, weights_digest
 from impress_learn.network.backbone import Backbone, bind
 from impress_learn.network.lenet import LENET, LeNet300100
 from impress_learn.network.probe import check_logits, probe_logits
-from impress_learn.network.timm_models import constant_parameters, maskable_weights, timm_structure
+from impress_learn.network.timm_models import constant_parameters, maskable_weights, timm_side, timm_structure
+from impress_learn.streams.view import DEFAULT_SIDE
 
 
 def build_backbone(arch: str, *, init: Init, seed: int, input_shape: tuple[int, int, int], classes: int) -> Backbone:
@@ -34,6 +35,12 @@ def build_backbone(arch: str, *, init: Init, seed: int, input_shape: tuple[int, 
     backbone = bind(spec, module)
     _try_one_image(backbone)
     return replace(backbone, spec=msgspec.structs.replace(spec, logits=probe_logits(backbone)))
+
+
+def usual_side(arch: str) -> int:
+    """Height and width of images that an architecture is made for; of an unknown one, that of small images."""
+    family, _, name = arch.partition(":")
+    return timm_side(name) if family == "timm" else DEFAULT_SIDE
 
 
 def rebuild_backbone(spec: BackboneSpec, made: MadeWith | None = None) -> Backbone:

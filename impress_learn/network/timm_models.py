@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from impress_format.errors import UsageError
 
+_USUAL_SIDE = 224
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 
 
@@ -34,6 +35,14 @@ def timm_structure(name: str, input_shape: tuple[int, int, int], classes: int) -
                 raise UsageError(f"timm:{name} cannot be built for images of shape {input_shape}: {error}") from error
     _check_patches(name, model, input_shape)
     return model
+
+
+def timm_side(name: str) -> int:
+    """Height and width of images that a model is made for, by timm's own account."""
+    import timm
+
+    settings = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
+    return int(settings.input_size[-1]) if settings else _USUAL_SIDE
 
 
 def _check_patches(name: str, model: nn.Module, input_shape: tuple[int, int, int]) -> None:

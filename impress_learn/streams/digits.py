@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import lru_cache
 from importlib import resources
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from impress_learn.streams.stream import DataSet
@@ -17,7 +16,7 @@ _TRAIN = 1297
 
 
 @lru_cache(maxsize=1)
-def load_digits(_: Path | None = None) -> tuple[Images, Images]:
+def load_digits() -> tuple[Images, Images]:
     """UCI Optical Recognition of Handwritten Digits (CC BY 4.0), as in scikit-learn: 8x8, values 0..16.
 
     Returns train (1297) and test (500) images, upsampled to 28x28.
@@ -40,12 +39,12 @@ def load_digits(_: Path | None = None) -> tuple[Images, Images]:
 
 DIGITS = DataSet(
     name="digits",
-    load=load_digits,
+    load=lambda *_: load_digits(),
     input_shape=(1, 28, 28),
+    classes=10,
     class_names=tuple("0123456789"),
     train_images=_TRAIN,
     test_images=500,
     mean=(0.3059,),
     std=(0.3240,),
-    needs="nothing: embedded (1,297 training and 500 test images)",
 )

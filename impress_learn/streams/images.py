@@ -47,6 +47,9 @@ class Images(Protocol):
     def varied(self, augment: Augment) -> Images:
         """The same images, augmented otherwise."""
 
+    def normalised(self, mean: tuple[float, ...], std: tuple[float, ...]) -> Images:
+        """The same images, normalised otherwise."""
+
     def to(self, device: torch.device) -> Images: ...
 
 
@@ -83,6 +86,9 @@ class ImagesInMemory:
 
     def varied(self, augment: Augment) -> ImagesInMemory:
         return replace(self, augment=augment)
+
+    def normalised(self, mean: tuple[float, ...], std: tuple[float, ...]) -> ImagesInMemory:
+        return replace(self, mean=mean, std=std)
 
     def to(self, device: torch.device) -> ImagesInMemory:
         return replace(self, pixels=self.pixels.to(device), labels=self.labels.to(device))
@@ -126,6 +132,9 @@ class MappedImages:
 
     def varied(self, augment: Augment) -> MappedImages:
         return replace(self, augment=augment)
+
+    def normalised(self, mean: tuple[float, ...], std: tuple[float, ...]) -> MappedImages:
+        return replace(self, mean=mean, std=std)
 
     def to(self, device: torch.device) -> MappedImages:
         return replace(self, labels=self.labels.to(device))

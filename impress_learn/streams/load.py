@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import msgspec
 import torch
 
 from impress_format.errors import UsageError
+from impress_format.records import Preprocess
 from impress_format.weights import permutation
 from impress_learn.held_out import count_held_out
 from impress_learn.streams.images import Images, transformed
 from impress_learn.streams.reference import Reference
+from impress_learn.streams.view import default_view, fitted
+from impress_learn.watch import SILENT, Watch
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -23,10 +27,12 @@ class TaskData:
     Each part is transformed when it is first asked for: measuring on 10,000 test images turns no 60,000 others.
 
     Attributes:
-        source_train, source_validation, source_test: the images before the task's transform.
+        view: how the images are wanted.
+        source_train, source_validation, source_test: the images before that, and before the task's transform.
     """
 
     reference: Reference
+    view: Preprocess
     source_train: Images
     source_validation: Images
     source_test: Images
@@ -49,37 +55,73 @@ class TaskData:
         return self.validation if holdout > 0 else self.test
 
     def _made(self, images: Images, *, training: bool = False) -> Images:
-        stream, key = self.reference.stream, self.reference.key
-        return transformed(
-            images, lambda pixels: stream.transform(pixels, key), stream.augment if training else None
-        ).to(self.device)
+        stream, key, view = self.reference.stream, self.reference.key, self.view
+        made = transformed(
+            images.normalised(view.mean, view.std),
+            lambda pixels: stream.transform(fitted(pixels, view), key),
+            stream.augment if training else None,
+        )
+        return made.to(self.device)
 
 
-def check_data(references: Iterable[Reference], *, data_dir: Path | None) -> None:
+_MEASURED = 2000
+_LEAST_STD = 0.05
+"""Of images that are nearly of one shade: to divide by less would blow up noise."""
+
+
+def measured_view(reference: Reference, view: Preprocess, *, data_dir: Path | None, holdout: float) -> Preprocess:
+    """The view with the mean and deviation of a task's own training images, to four digits.
+
+    Raises:
+        DataError: as load_task.
+    """
+    train = load_task(reference, data_dir=data_dir, view=view, holdout=holdout).train
+    some = torch.linspace(0, len(train) - 1, min(len(train), _MEASURED)).long()
+    pixels = train.pixels_of(some).double() / 255
+    mean, std = pixels.mean((0, 2, 3)), pixels.std((0, 2, 3)).clamp(min=_LEAST_STD)
+    return msgspec.structs.replace(
+        view, **{name: tuple(round(one, 4) for one in each.tolist()) for name, each in (("mean", mean), ("std", std))}
+    )
+
+
+def check_data(
+    references: Iterable[Reference], *, data_dir: Path | None, view: Preprocess | None = None, watch: Watch = SILENT
+) -> None:
     """Have the data of these tasks read, so that a run finds what is missing before it begins.
 
     Raises:
         DataError: a data set is missing, damaged, or cannot be downloaded.
     """
-    for source in dict.fromkeys(reference.stream.source for reference in references):
-        source.load(data_dir)
+    for data_set in {reference.data_set.name: reference.data_set for reference in references}.values():
+        for remark in data_set.remarks:
+            watch.remark(remark)
+        data_set.load(data_dir, view or default_view(data_set), watch)
 
 
 def load_task(
-    reference: Reference, *, data_dir: Path | None, holdout: float = 0.0, device: torch.device | None = None
+    reference: Reference,
+    *,
+    data_dir: Path | None,
+    view: Preprocess | None = None,
+    holdout: float = 0.0,
+    device: torch.device | None = None,
 ) -> TaskData:
     """The task's images on `device` (default CPU); `holdout` of the training images set apart as validation.
 
     Args:
         data_dir: where data sets are; None for the default.
+        view: how the bank's network wants its images; None for as they are by nature.
 
     Raises:
         DataError: the data set is missing, damaged, or cannot be downloaded.
     """
-    train, test = reference.stream.source.load(data_dir)
+    data_set = reference.data_set
+    view = view or default_view(data_set)
+    train, test = data_set.load(data_dir, view, SILENT)
     kept, held = hold_out(train, holdout)
     return TaskData(
         reference=reference,
+        view=view,
         source_train=kept,
         source_validation=held,
         source_test=test,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from impress_format.errors import DataError
+from impress_learn.streams.data_dir import default_data_dir
 from impress_learn.streams.stream import DataSet
 
 if TYPE_CHECKING:
@@ -69,24 +69,6 @@ def mnist_problem(raw: Path) -> str | None:
     return None
 
 
-def default_data_dir() -> Path:
-    """$IMPRESS_DATA, else a folder in the user's cache.
-
-    Raises:
-        DataError: the variable is not set and this user has no home folder.
-    """
-    if folder := os.environ.get("IMPRESS_DATA"):
-        return Path(folder).expanduser()
-    if cache := os.environ.get("XDG_CACHE_HOME"):
-        return Path(cache) / "impress"
-    try:
-        return Path.home() / ".cache" / "impress"
-    except RuntimeError as error:  # neither HOME nor an entry in the list of users, as in many containers
-        raise DataError(
-            "this user has no home folder to look for data sets in: set IMPRESS_DATA or give `data_dir`"
-        ) from error
-
-
 def _mnist_file(raw: Path, name: str) -> Path | None:
     """One of the four files, named as torchvision names it or as LeCun's page did."""
     names = (name, name.replace("-idx", ".idx"))
@@ -118,7 +100,7 @@ def _read_mnist(raw: Path, part: str, count: int) -> MappedImages:
 
     images, labels = (_mnist_file(raw, f"{part}-{kind}") or raw for kind in ("images-idx3-ubyte", "labels-idx1-ubyte"))
     return MappedImages(
-        np.memmap(images, dtype=np.uint8, mode="r", offset=16, shape=(count, *MNIST.input_shape)),
+        np.memmap(images, dtype=np.uint8, mode="r", offset=16, shape=(count, 1, 28, 28)),
         torch.arange(count),
         torch.from_numpy(np.memmap(labels, dtype=np.uint8, mode="r", offset=8, shape=count).astype(np.int64)),
         MNIST.mean,
@@ -128,13 +110,12 @@ def _read_mnist(raw: Path, part: str, count: int) -> MappedImages:
 
 MNIST = DataSet(
     name="mnist",
-    load=load_mnist,
+    load=lambda data_dir, *_: load_mnist(data_dir),
     input_shape=(1, 28, 28),
+    classes=10,
     class_names=tuple("0123456789"),
     train_images=60_000,
     test_images=10_000,
     mean=(0.1307,),
     std=(0.3081,),
-    needs="MNIST in the data folder, or a network to download it",
-    hub="ylecun/mnist",
 )

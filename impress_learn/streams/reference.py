@@ -1,4 +1,4 @@
-"""Task references: `STREAM/KEY`, and slices `STREAM/START:STOP:STEP` as Python means them."""
+"""Task references: `STREAM/KEY`, slices `STREAM/START:STOP:STEP` as Python means them, and `folder:PATH`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 
-from impress_format.errors import InvalidReference
-from impress_learn.streams.stream import Key, Stream
+from impress_format.errors import DataError, InvalidReference
+from impress_format.limits import MAX_TEXT
+from impress_learn.streams.folder import FOLDER
+from impress_learn.streams.image_files import task_folders
+from impress_learn.streams.stream import DataSet, Key, Stream
 from impress_learn.streams.table import find_stream
 
 _MAX_SLICE = 1_000_000
@@ -23,6 +28,15 @@ class Reference:
 
     stream: Stream
     key: Key
+
+    @cached_property
+    def data_set(self) -> DataSet:
+        """The images it is made from.
+
+        Raises:
+            DataError: a folder of images is not there, or holds no task.
+        """
+        return self.stream.data_set(self.key)
 
     def __str__(self) -> str:
         return f"{self.stream.name}{'/' if isinstance(self.key, int) else ':'}{self.key}"
@@ -57,6 +71,7 @@ def parse_references(texts: Iterable[str]) -> tuple[Reference, ...]:
     Raises:
         InvalidReference: unknown stream, key outside the stream's range, malformed or empty slice,
             or a task named twice.
+        DataError: there is no such folder.
     """
     references = tuple(reference for text in texts for reference in _expand(text))
     seen: set[Reference] = set()
@@ -67,16 +82,38 @@ def parse_references(texts: Iterable[str]) -> tuple[Reference, ...]:
     return references
 
 
+def class_names(task: str) -> tuple[str, ...] | None:
+    """What the classes of a task are called; None where only its data can tell, and they are not at hand."""
+    try:
+        return parse_reference(task).data_set.class_names
+    except (InvalidReference, DataError):
+        return None
+
+
 def _expand(text: str) -> list[Reference]:
+    if text.startswith(f"{FOLDER.name}:"):
+        return [Reference(FOLDER, path.as_posix()) for path in task_folders(_folder(text))]
     stream_name, slash, key_text = text.partition("/")
     if not slash:
-        raise InvalidReference(f"{text!r} is not a task: expected STREAM/KEY or STREAM/START:STOP:STEP")
+        raise InvalidReference(f"{text!r} is not a task: expected STREAM/KEY, STREAM/START:STOP:STEP or folder:PATH")
     stream = find_stream(stream_name)
+    if stream.keys is None:
+        raise InvalidReference(f"{text!r}: a folder of images is {stream.name}:PATH")
     keys = _keys(text, key_text)
     for key in (keys[0], keys[-1]):
         if key >= stream.keys:
             raise InvalidReference(f"{text}: key {key} is outside 0..{stream.keys - 1} of {stream.name}")
     return [Reference(stream, key) for key in keys]
+
+
+def _folder(text: str) -> Path:
+    """The path that a reference names, as it was given."""
+    from impress_format.records import TEXT
+
+    path = text.partition(":")[2]
+    if not re.fullmatch(TEXT, text) or not path:
+        raise InvalidReference(f"{text!r}: expected a path, at most {MAX_TEXT:,} characters, none of them invisible")
+    return Path(path)
 
 
 def _keys(text: str, key_text: str) -> range:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from impress_learn.watch import Watch
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
@@ -16,56 +18,46 @@ if TYPE_CHECKING:
 
 Key = int | str
 """Which task of a stream: a number, or the path of a folder."""
+Load = Callable[["Path | None", "Preprocess", Watch], "tuple[Images, Images]"]
+"""Folder of data sets, how the images are wanted, who is told -> training and test images; raises DataError. A data set
+whose images have one size by nature gives them in that (streams/view.py does the rest)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataSet:
-    """A labelled data set, as it is before a task's transform. Streams of one source hold out the same images.
+    """A labelled data set, as it is before a task's transform. Tasks of one data set hold out the same images.
 
     Attributes:
-        load: folder of data sets -> training and test images; raises DataError.
-        input_shape: channels, height, width.
+        input_shape: channels, height, width by nature; None where images are of any size.
+        train_images, test_images: how many, about where only a look into the images can tell.
         mean, std: of the training images, per channel, in units of pixel / 255.
-        needs: what a user must have, in words.
-        hub: the data set's entry on the Hugging Face Hub, if it has one.
+        class_names: None where only the data can tell.
+        remarks: what was found amiss, for people.
     """
 
     name: str
-    load: Callable[[Path | None], tuple[Images, Images]]
-    input_shape: tuple[int, int, int]
+    load: Load
+    input_shape: tuple[int, int, int] | None
+    classes: int
     train_images: int
     test_images: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    class_names: tuple[str, ...]
-    needs: str
-    hub: str | None = None
-
-    @property
-    def classes(self) -> int:
-        return len(self.class_names)
-
-    @property
-    def preprocess(self) -> Preprocess:
-        """How an image becomes an input like those that were learned from."""
-        from impress_format.records import Preprocess
-
-        channels, height, width = self.input_shape
-        return Preprocess(
-            mode="L" if channels == 1 else "RGB",
-            size=(height, width),
-            interpolation="bilinear",
-            mean=self.mean,
-            std=self.std,
-        )
+    class_names: tuple[str, ...] | None
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stream:
-    """A family of related tasks, one for each key: the images of `source`, changed in a way that the key says.
+    """A family of related tasks, one for each key.
 
     Attributes:
-        keys: a key is a number below this.
+        keys: a key is a number below this; None for a path.
+        data_set: key -> the images it is made from.
+        shared: the name of the data set that all tasks are made from; None if each has images of its own.
+        input_shape, classes: of every task, where all are alike.
+        needs: what a user must have, in words.
+        hub: the data set's entry on the Hugging Face Hub, if it has one.
         transform: uint8 images (N, C, H, W), key -> images of that task.
         augment: float32 images (N, C, H, W) in training, generator -> changed as the stream allows; None for not.
         jitter: the same, and instead, where a task is learned from few images (`shots`).
@@ -73,16 +65,13 @@ class Stream:
 
     name: str
     summary: str
-    source: DataSet
-    keys: int
-    transform: Callable[[Tensor, Key], Tensor]
+    keys: int | None
+    data_set: Callable[[Key], DataSet]
+    shared: str | None = None
+    input_shape: tuple[int, int, int] | None
+    classes: int | None
+    needs: str
+    hub: str | None = None
+    transform: Callable[[Tensor, Key], Tensor] = lambda pixels, _: pixels
     augment: Callable[[Tensor, torch.Generator], Tensor] | None = None
     jitter: Callable[[Tensor, torch.Generator], Tensor] | None = None
-
-    @property
-    def input_shape(self) -> tuple[int, int, int]:
-        return self.source.input_shape
-
-    @property
-    def classes(self) -> int:
-        return self.source.classes

@@ -5,31 +5,87 @@ from __future__ import annotations
 import difflib
 
 from impress_format.errors import InvalidReference
+from impress_learn.streams import cifar100, imagenet
+from impress_learn.streams.augment import crop_and_flip, shift_and_flip
 from impress_learn.streams.digits import DIGITS
+from impress_learn.streams.folder import FOLDER
 from impress_learn.streams.jitter import jitter
 from impress_learn.streams.mnist import MNIST
 from impress_learn.streams.permuted import PERMUTED_KEYS, permute
 from impress_learn.streams.rotated import ROTATED_KEYS, rotate
 from impress_learn.streams.stream import DataSet, Stream
 
+_DIGITS_NEED = "nothing: embedded (1,297 training and 500 test images)"
+_MNIST_NEEDS = "MNIST in the data folder, or a network to download it"
+_MNIST_HUB = "ylecun/mnist"
 
-def _rotated(name: str, images: str, source: DataSet) -> Stream:
-    summary = f"{images}, every image turned by KEY degrees"
-    return Stream(name=name, summary=summary, source=source, keys=ROTATED_KEYS, transform=rotate, jitter=jitter)
+
+def _rotated(name: str, images: str, source: DataSet, needs: str, hub: str | None = None) -> Stream:
+    return Stream(
+        name=name,
+        summary=f"{images}, every image turned by KEY degrees",
+        keys=ROTATED_KEYS,
+        data_set=lambda _: source,
+        shared=source.name,
+        input_shape=source.input_shape,
+        classes=source.classes,
+        needs=needs,
+        hub=hub,
+        transform=rotate,
+        jitter=jitter,
+    )
 
 
-def _permuted(name: str, images: str, source: DataSet) -> Stream:
-    summary = f"{images}, pixels in an order drawn from KEY"
-    return Stream(name=name, summary=summary, source=source, keys=PERMUTED_KEYS, transform=permute)
+def _permuted(name: str, images: str, source: DataSet, needs: str, hub: str | None = None) -> Stream:
+    return Stream(
+        name=name,
+        summary=f"{images}, pixels in an order drawn from KEY",
+        keys=PERMUTED_KEYS,
+        data_set=lambda _: source,
+        shared=source.name,
+        input_shape=source.input_shape,
+        classes=source.classes,
+        needs=needs,
+        hub=hub,
+        transform=permute,
+    )
 
+
+_SPLIT_CIFAR100 = Stream(
+    name="split-cifar100",
+    summary="CIFAR-100 in tasks of five classes each, in alphabetical order",
+    keys=cifar100.TASKS,
+    data_set=cifar100.cifar100_task,
+    input_shape=(3, 32, 32),
+    classes=cifar100.CLASSES,
+    needs="CIFAR-100 in the data folder, torchvision's or as image files, or a network to download it",
+    hub="uoft-cs/cifar100",
+    augment=shift_and_flip,
+    jitter=shift_and_flip,
+)
+_SPLIT_IMAGENET = Stream(
+    name="split-imagenet",
+    summary="ImageNet in tasks of ten classes each, in the order of their folders' names",
+    keys=imagenet.TASKS,
+    data_set=imagenet.imagenet_task,
+    input_shape=None,
+    classes=imagenet.CLASSES,
+    needs="ImageNet in the data folder, as torchvision unpacks it",
+    hub="ILSVRC/imagenet-1k",
+    augment=crop_and_flip,
+    jitter=crop_and_flip,
+)
 
 STREAMS = {
     stream.name: stream
     for stream in (
-        _rotated("rotated-digits", "handwritten digits", DIGITS),
-        _permuted("permuted-digits", "handwritten digits", DIGITS),
-        _rotated("rotated-mnist", "MNIST", MNIST),
-        _permuted("permuted-mnist", "MNIST", MNIST),
+        _rotated("rotated-digits", "handwritten digits", DIGITS, _DIGITS_NEED),
+        _permuted("permuted-digits", "handwritten digits", DIGITS, _DIGITS_NEED),
+        _rotated("rotated-mnist", "MNIST", MNIST, _MNIST_NEEDS, _MNIST_HUB),
+        _permuted("permuted-mnist", "MNIST", MNIST, _MNIST_NEEDS, _MNIST_HUB),
+        _SPLIT_CIFAR100,
+        _SPLIT_IMAGENET,
+        FOLDER,
     )
 }
 
@@ -44,11 +100,12 @@ def find_stream(name: str) -> Stream:
 
 
 def source_of(task: str) -> str:
-    """What a task's images are made from; of a stream that this release does not know, its name."""
+    """What a task's images are made from: two tasks with the same share images."""
     name = task.partition("/")[0]
-    return STREAMS[name].source.name if name in STREAMS else name
+    stream = STREAMS.get(name)
+    return task if stream is None or stream.shared is None else stream.shared
 
 
 def hub_data_sets() -> dict[str, str]:
     """Streams whose data set has an entry on the Hugging Face Hub, and that entry."""
-    return {stream.name: stream.source.hub for stream in STREAMS.values() if stream.source.hub}
+    return {stream.name: stream.hub for stream in STREAMS.values() if stream.hub}

@@ -10,7 +10,8 @@ import pytest
 from impress_format import open_bank
 from impress_format.errors import BankMismatch, UsageError
 from impress_learn.fits import MaskFit, TaskFit
-from impress_learn.jobs import Watch, add_tasks, create_bank
+from impress_learn.jobs import add_tasks, create_bank
+from impress_learn.watch import Watch
 
 GOLDEN_V1 = Path(__file__).parents[1] / "golden" / "v1" / "digits.impress"
 QUICK = TaskFit(epochs=1)

@@ -38,14 +38,14 @@ def bank(made: Path, tmp_path: Path) -> Path:
 def test_a_stream_gives_whole_chunks_of_one_task_and_no_image_twice() -> None:
     references = [parse_reference(text) for text in ("rotated-digits/60", "rotated-digits/9", "rotated-digits/60")]
     options = {"size": 100, "images": 450}
-    chunks = list(chunks_of(references, **options, seed=1, data_dir=None, device=torch.device("cpu")))
+    chunks = list(chunks_of(references, **options, seed=1, data_dir=None, view=None, device=torch.device("cpu")))
     assert [str(chunk.source) for chunk in chunks] == [str(reference) for reference in references for _ in range(4)]
     assert len(chunks) == count_chunks(references, **options)
     assert {len(chunk.images) for chunk in chunks} == {100}
     same = [chunk for chunk in chunks if chunk.source == references[0]]
     rows = torch.cat([chunk.images.pixels_of(slice(None)).flatten(1) for chunk in same])
     assert len(rows.unique(dim=0)) == len(rows)
-    again = list(chunks_of(references, **options, seed=1, data_dir=None, device=torch.device("cpu")))
+    again = list(chunks_of(references, **options, seed=1, data_dir=None, view=None, device=torch.device("cpu")))
     assert torch.equal(again[5].images.labels, chunks[5].images.labels)
 
 

@@ -38,6 +38,7 @@ from impress_learn.streams.digits import DIGITS
 from impress_learn.streams.images import Images
 from impress_learn.streams.load import TaskData, load_task
 from impress_learn.streams.reference import Reference, parse_reference, parse_references
+from impress_learn.streams.view import default_view
 from impress_learn.train_masks import keep_calibration_images, train_missing_masks
 
 CPU = torch.device("cpu")
@@ -62,7 +63,15 @@ def planned(
         random_masks=random_masks,
         density=0.1,
     )
-    planned = plan_bank(backbone.spec, plans, DIGITS, seed=0, calibration=backbone.has_batch_norm, recogniser=False)
+    planned = plan_bank(
+        backbone.spec,
+        plans,
+        default_view(DIGITS),
+        DIGITS.class_names,
+        seed=0,
+        calibration=backbone.has_batch_norm,
+        recogniser=False,
+    )
     return write_plan(path, planned)
 
 

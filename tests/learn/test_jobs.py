@@ -28,8 +28,9 @@ from impress_learn import supermask as supermask_module
 from impress_learn import tasks as tasks_module
 from impress_learn import train_masks as train_module
 from impress_learn.fits import MaskFit, TaskFit
-from impress_learn.jobs import Watch, add_tasks, create_bank, evaluate, extend_bank, update_task
+from impress_learn.jobs import add_tasks, create_bank, evaluate, extend_bank, update_task
 from impress_learn.memory import explain_memory
+from impress_learn.watch import Watch
 
 MASKS = ("rotated-digits/0:180:90",)
 QUICK_MASKS = MaskFit(epochs=1)

@@ -15,9 +15,8 @@ from impress_format.errors import BankMismatch, UsageError
 from impress_format.records import BackboneSpec, LayerSpec, MaskPlan
 from impress_learn.fits import MaskFit, TaskFit, mask_fit, steps_per_epoch, task_fit
 from impress_learn.held_out import count_training
-from impress_learn.plan import check_fits_bank, check_same_shape, plan_masks
-from impress_learn.streams.reference import Reference, parse_references
-from impress_learn.streams.table import STREAMS
+from impress_learn.plan import check_fits_bank, choose_view, count_classes, plan_masks, shared_class_names
+from impress_learn.streams.reference import Reference, parse_reference, parse_references
 
 GOOD: dict[str, Any] = {"masks_per_task": 1, "random_masks": 0, "density": 0.1}
 
@@ -179,33 +178,52 @@ def test_a_stored_record_gives_its_fit_back() -> None:
     ],
 )
 def test_images_a_task_is_learned_from(stream: str, holdout: float, shots: int | None, images: int) -> None:
-    assert count_training(STREAMS[stream], holdout, shots) == images
+    assert count_training(parse_reference(f"{stream}/0").data_set, holdout, shots) == images
 
 
-def coloured(reference: Reference) -> Reference:
-    """The same task with images of three channels."""
-    return replace(
-        reference, stream=replace(reference.stream, source=replace(reference.stream.source, input_shape=(3, 28, 28)))
-    )
+def with_data(reference: Reference, **changes: Any) -> Reference:
+    """The same task made from other data."""
+    data_set = replace(reference.data_set, **changes)
+    return replace(reference, stream=replace(reference.stream, data_set=lambda _: data_set))
 
 
-def test_references_of_one_shape_give_the_stream_a_bank_is_made_for() -> None:
-    references = parse_references(["rotated-mnist/0", "permuted-digits/1"])
-    assert check_same_shape(references) == STREAMS["rotated-mnist"]
+def test_a_bank_takes_its_images_as_those_of_its_first_task_are() -> None:
+    references = parse_references(["rotated-mnist/0", "split-cifar100/1"])
+    view = choose_view(references, size=None, mode=None, photo_size=224)
+    assert (view.mode, view.size, view.mean, view.std, view.crop) == ("L", (28, 28), (0.1307,), (0.3081,), None)
+    coloured = choose_view(references, size=64, mode="RGB", photo_size=224)
+    assert (coloured.mode, coloured.size, coloured.mean) == ("RGB", (64, 64), (0.1307, 0.1307, 0.1307))
+    grey = choose_view(references[1:], size=None, mode="L", photo_size=224)
+    assert (grey.mode, grey.size) == ("L", (32, 32))
+    assert grey.mean == pytest.approx((0.4733,), abs=1e-4)
 
 
-def test_references_of_two_shapes_are_refused() -> None:
-    first, second = parse_references(["rotated-mnist/0", "rotated-mnist/1"])
-    with pytest.raises(BankMismatch, match=r"rotated-mnist/0 .*\(1, 28, 28\).* rotated-mnist/1 .*\(3, 28, 28\)"):
-        check_same_shape([first, coloured(second)])
+def test_images_of_any_size_are_made_what_the_network_is_made_for() -> None:
+    references = [with_data(parse_reference("rotated-mnist/0"), input_shape=None)]
+    assert choose_view(references, size=None, mode=None, photo_size=160).size == (160, 160)
+    assert choose_view(references, size=96, mode="L", photo_size=160).size == (96, 96)
+    assert choose_view(references, size=None, mode=None, photo_size=160).crop == 1.0
 
 
-def test_reference_that_does_not_fit_the_bank_is_refused_by_name() -> None:
+@pytest.mark.parametrize("size", [0, -1, 1 << 20])
+def test_an_image_size_that_cannot_be_meant_is_refused(size: int) -> None:
+    with pytest.raises(UsageError, match=f"`image_size` {size}"):
+        choose_view(parse_references(["rotated-mnist/0"]), size=size, mode=None, photo_size=32)
+
+
+def test_a_network_has_as_many_outputs_as_the_task_with_most_classes() -> None:
+    references = parse_references(["split-cifar100/0", "rotated-mnist/0"])
+    assert count_classes(references) == 10
+    assert shared_class_names(references) is None
+    assert shared_class_names(parse_references(["rotated-mnist/0:3"])) == tuple("0123456789")
+
+
+def test_a_task_with_more_classes_than_the_network_has_outputs_is_refused_by_name() -> None:
     first, second = parse_references(["rotated-mnist/0", "rotated-mnist/1"])
     spec = BackboneSpec(
         arch="none", init="signed-constant", seed=0, input_shape=(1, 28, 28), classes=10,
         layers=(LayerSpec(name="a", shape=(1, 1)),), digest="",
     )  # fmt: skip
-    check_fits_bank([first, second], spec)
-    with pytest.raises(BankMismatch, match=r"rotated-mnist/1 has images of shape \(3, 28, 28\)"):
-        check_fits_bank([first, coloured(second)], spec)
+    check_fits_bank([first, with_data(second, classes=5)], spec)
+    with pytest.raises(BankMismatch, match="rotated-mnist/1 has 11 classes; the bank's network has 10 outputs"):
+        check_fits_bank([first, with_data(second, classes=11)], spec)

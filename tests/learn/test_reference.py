@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from impress_format.errors import InvalidReference
 from impress_format.task_file import check_task_name
 from impress_learn.streams.reference import Reference, parse_reference, parse_references
-from impress_learn.streams.table import STREAMS
+from impress_learn.streams.table import STREAMS, source_of
 
 HEAVY = ("torch", "torchvision", "timm")
 
@@ -22,12 +22,18 @@ def keys(*texts: str) -> list[int | str]:
     return [reference.key for reference in parse_references(texts)]
 
 
-@pytest.mark.parametrize("stream", STREAMS)
+@pytest.mark.parametrize("stream", [name for name, stream in STREAMS.items() if stream.keys])
 def test_a_reference_is_its_text(stream: str) -> None:
-    (reference,) = parse_references([f"{stream}/30"])
-    assert (reference.stream.name, reference.key) == (stream, 30)
-    assert str(reference) == f"{stream}/30"
-    assert reference.default_name == f"{stream}-30"
+    (reference,) = parse_references([f"{stream}/19"])
+    assert (reference.stream.name, reference.key) == (stream, 19)
+    assert str(reference) == f"{stream}/19"
+    assert reference.default_name == f"{stream}-19"
+
+
+@pytest.mark.parametrize("stream", [name for name, stream in STREAMS.items() if stream.shared is None and stream.keys])
+def test_tasks_of_a_split_share_no_images(stream: str) -> None:
+    assert source_of(f"{stream}/1") != source_of(f"{stream}/2")
+    assert source_of("rotated-mnist/1") == source_of("permuted-mnist/2") == "mnist"
 
 
 @given(path=st.text(min_size=1, max_size=300))
@@ -92,13 +98,13 @@ def test_unknown_stream_suggests_the_nearest() -> None:
 
 def test_stream_like_no_other_lists_all_there_are() -> None:
     with pytest.raises(InvalidReference) as caught:
-        keys("imagenet-x/3")
+        keys("zzz/3")
     assert all(name in str(caught.value) for name in STREAMS)
 
 
 @pytest.mark.parametrize("text", ["rotated-mnist", "", "rotated-mnist-30", "30"])
 def test_text_without_a_key_says_what_is_expected(text: str) -> None:
-    with pytest.raises(InvalidReference, match="expected STREAM/KEY or STREAM/START:STOP:STEP"):
+    with pytest.raises(InvalidReference, match="expected STREAM/KEY, STREAM/START:STOP:STEP or folder:PATH"):
         keys(text)
 
 

@@ -21,10 +21,11 @@ from impress_format.errors import DataError, UsageError
 from impress_learn.fits import MaskFit
 from impress_learn.network.backbone import Backbone
 from impress_learn.streams import images as images_module
+from impress_learn.streams.data_dir import default_data_dir
 from impress_learn.streams.digits import load_digits
 from impress_learn.streams.images import Images, ImagesInMemory, MappedImages, normalise, transformed
 from impress_learn.streams.load import hold_out, load_task, take_shots
-from impress_learn.streams.mnist import default_data_dir, load_mnist, mnist_problem
+from impress_learn.streams.mnist import load_mnist, mnist_problem
 from impress_learn.streams.permuted import permute
 from impress_learn.streams.reference import Reference, parse_reference
 from impress_learn.streams.rotated import rotate

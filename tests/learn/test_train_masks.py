@@ -20,6 +20,7 @@ from impress_learn.plan import mask_steps, plan_bank, plan_masks
 from impress_learn.streams.digits import DIGITS
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_references
+from impress_learn.streams.view import default_view
 from impress_learn.supermask import train_supermask
 from impress_learn.train_masks import keep_calibration_images, sole_trainer, train_missing_masks
 
@@ -37,7 +38,15 @@ def bank_at(path: Path, backbone: Backbone, *texts: str, random_masks: int = 0, 
         random_masks=random_masks,
         density=0.1,
     )
-    planned = plan_bank(backbone.spec, plans, DIGITS, seed=0, calibration=backbone.has_batch_norm, recogniser=False)
+    planned = plan_bank(
+        backbone.spec,
+        plans,
+        default_view(DIGITS),
+        DIGITS.class_names,
+        seed=0,
+        calibration=backbone.has_batch_norm,
+        recogniser=False,
+    )
     return write_plan(path, planned)
 
 

@@ -1,0 +1,40 @@
+"""Listed image files -> labelled images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from impress_learn.streams.image_files import PictureFile
+
+if TYPE_CHECKING:
+    from impress_format.records import Preprocess
+    from impress_learn.streams.images import MappedImages
+    from impress_learn.watch import Watch
+
+
+def load_files(
+    train: Sequence[PictureFile], test: Sequence[PictureFile], view: Preprocess, what: str, watch: Watch
+) -> tuple[MappedImages, MappedImages]:
+    """Training and test images of these files; those that cannot be read are told and left out.
+
+    Raises:
+        StorageError, DataError: as decode_pictures, or no image is left in one of the two.
+    """
+    import numpy as np
+    import torch
+
+    from impress_format.errors import DataError
+    from impress_learn.streams.image_cache import decode_pictures
+    from impress_learn.streams.images import MappedImages
+
+    decoded = decode_pictures([*train, *test], view, what, watch)
+
+    def part(files: Sequence[PictureFile], rows: np.ndarray[tuple[int], np.dtype[np.int64]], of: str) -> MappedImages:
+        kept = rows >= 0
+        if not kept.any():
+            raise DataError(f"{what}: none of {len(files):,} {of} images can be read")
+        labels = np.array([file.label for file in files], dtype=np.int64)[kept]
+        return MappedImages(decoded.pixels, torch.from_numpy(rows[kept]), torch.from_numpy(labels), view.mean, view.std)
+
+    return part(train, decoded.rows[: len(train)], "training"), part(test, decoded.rows[len(train) :], "test")

@@ -1,0 +1,59 @@
+"""ImageNet in 100 tasks of ten classes: an image folder `train/<class>`, `val/<class>`, as torchvision has it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from impress_format.errors import DataError
+from impress_learn.streams.data_dir import default_data_dir
+from impress_learn.streams.files_data import load_files
+from impress_learn.streams.image_files import TRAIN, list_pictures
+from impress_learn.streams.stream import DataSet, Key
+from impress_learn.streams.view import PHOTO_MEAN, PHOTO_STD
+
+if TYPE_CHECKING:
+    from impress_format.records import Preprocess
+    from impress_learn.streams.images import MappedImages
+    from impress_learn.watch import Watch
+
+TASKS, CLASSES = 100, 10
+_FOLDERS = ("imagenet", "ImageNet", "ILSVRC2012", "")
+
+
+def imagenet_task(key: Key) -> DataSet:
+    """Task `key`: the classes 10 key ... 10 key + 9 of those there are, sorted by the names of their folders."""
+    return DataSet(
+        name=f"split-imagenet/{key}",
+        load=lambda data_dir, view, watch: _load(data_dir, int(key), view, watch),
+        input_shape=None,
+        classes=CLASSES,
+        train_images=12_811,
+        test_images=500,
+        mean=PHOTO_MEAN,
+        std=PHOTO_STD,
+        class_names=None,
+    )
+
+
+def _load(data_dir: Path | None, key: int, view: Preprocess, watch: Watch) -> tuple[MappedImages, MappedImages]:
+    """Raises DataError: the folder is not there, or has too few classes."""
+    folder = default_data_dir() if data_dir is None else data_dir
+    for name in _FOLDERS:
+        train = next((folder / name / part for part in TRAIN if (folder / name / part).is_dir()), None)
+        if train is None:
+            continue
+        classes = sorted(one.name for one in train.iterdir() if one.is_dir() and not one.name.startswith("."))
+        if len(classes) < (key + 1) * CLASSES:
+            raise DataError(
+                f"{train} has {len(classes):,} classes: split-imagenet/{key} takes those from {key * CLASSES:,} to "
+                f"{(key + 1) * CLASSES - 1:,}"
+            )
+        listing = list_pictures(folder / name, classes[key * CLASSES : (key + 1) * CLASSES])
+        for remark in listing.remarks:
+            watch.remark(remark)
+        return load_files(listing.train, listing.test, view, f"split-imagenet/{key}", watch)
+    raise DataError(
+        f"ImageNet is not in {folder}: expected imagenet/train/<class>/*.JPEG and imagenet/val/<class>/*.JPEG there, "
+        "as torchvision unpacks it; name another folder with `data_dir` or $IMPRESS_DATA"
+    )
