@@ -2,8 +2,8 @@
 
     python tests/benchmarks/residual_settings.py DATA_DIR FOLDER [--csv FILE]
 
-One line a setting, task and seed; the means are the table "Settings of the residual" in docs/results.md. All settings
-take the same bytes (a scale more is 16 values less) and learn alpha beside the residual by the library's own loop.
+One line a setting, task and seed, and at the end the means. All settings take the same bytes (a
+scale more is 16 values less) and learn alpha beside the residual by the library's own loop.
 FOLDER keeps the banks: they are trained once.
 """
 
