@@ -17,7 +17,6 @@ from impress_learn.memory import explain_memory
 from impress_learn.network.backbone import Backbone
 from impress_learn.network.norm_statistics import with_statistics
 from impress_learn.streams.images import Images
-from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_reference
 
 _BATCH = 1000
@@ -75,16 +74,9 @@ def measure(
     Raises:
         DataError, FormatError: data or a file of the bank cannot be read.
     """
-    device = loaded.basis.device
     results = []
     for item in items:
-        data = load_task(
-            parse_reference(item.task),
-            data_dir=data_dir,
-            view=loaded.bank.manifest.preprocess,
-            holdout=holdout,
-            device=device,
-        )
+        data = loaded.task_data(parse_reference(item.task), data_dir=data_dir, holdout=holdout)
         images = data.measured(holdout=holdout)
         shares = [accuracy(loaded.backbone, weights, images, None) for weights in weights_of(item)]
         share = sum(shares) / len(shares)

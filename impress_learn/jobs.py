@@ -111,11 +111,12 @@ def create_bank(
         backbone, init=init, seed=fit.seed, input_shape=view_shape(view), classes=count_classes(tasks)
     )
     check_batch_size(network, fit.batch_size)
-    if not is_there(path / MANIFEST) or _needs_data(open_bank(path)):
+    there = open_bank(path) if is_there(path / MANIFEST) else None
+    if there is None or _needs_data(there):
         check_data(tasks, data_dir=data_dir, view=view, watch=watch)
     if tasks[0].data_set.input_shape is None:  # of images that can be anything, nobody knows mean and deviation before
-        if is_there(path / MANIFEST) and (there := open_bank(path).manifest.preprocess) is not None:
-            view = replace_fields(view, mean=there.mean, std=there.std)
+        if there is not None and (kept := there.manifest.preprocess) is not None:
+            view = replace_fields(view, mean=kept.mean, std=kept.std)
         else:
             view = measured_view(tasks[0], view, data_dir=data_dir, holdout=fit.holdout)
     make_folder(path)

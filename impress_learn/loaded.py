@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -21,6 +22,8 @@ from impress_learn.network.build import rebuild_backbone
 from impress_learn.network.norm_statistics import with_statistics
 from impress_learn.residual import make_residual
 from impress_learn.streams.images import normalise
+from impress_learn.streams.load import TaskData, load_task
+from impress_learn.streams.reference import Reference
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,20 @@ class LoadedBank:
     def recogniser(self) -> Recogniser | None:
         """What signatures are made with; None if the bank has none."""
         return load_recogniser(self.bank, self.basis.device)
+
+    def task_data(self, reference: Reference, *, data_dir: Path | None, holdout: float = 0.0) -> TaskData:
+        """A task's images as this bank wants them, on its device.
+
+        Raises:
+            DataError: as load_task.
+        """
+        return load_task(
+            reference,
+            data_dir=data_dir,
+            view=self.bank.manifest.preprocess,
+            holdout=holdout,
+            device=self.basis.device,
+        )
 
     def logits(self, effective: Mapping[str, Tensor], images: Tensor) -> Tensor:
         """Logits (batch, classes) of normalised images; an image's do not depend on the others beside it.

@@ -28,7 +28,7 @@ from impress_learn.loaded import LoadedBank
 from impress_learn.plan import Parts, TaskRequest, has_same_residual
 from impress_learn.residual import HashedResidual, make_residual
 from impress_learn.streams.images import Images
-from impress_learn.streams.load import load_task, training_images
+from impress_learn.streams.load import training_images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,13 +57,7 @@ def add_task(
         As learn_task. DataError.
     """
     fit = request.fit
-    data = load_task(
-        request.reference,
-        data_dir=data_dir,
-        view=loaded.bank.manifest.preprocess,
-        holdout=fit.holdout,
-        device=loaded.basis.device,
-    )
+    data = loaded.task_data(request.reference, data_dir=data_dir, holdout=fit.holdout)
     train = training_images(data, fit.shots, fit.seed)
     return learn_task(loaded, request, train, data.measured(holdout=fit.holdout), on_step=on_step)
 

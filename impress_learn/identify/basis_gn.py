@@ -23,7 +23,7 @@ from impress_learn.identify.measure import MOST_GROUPS, Inferred, infer_tasks
 from impress_learn.loaded import LoadedBank
 from impress_learn.plan import settle_fit
 from impress_learn.streams.images import Images
-from impress_learn.streams.load import load_task, training_images
+from impress_learn.streams.load import training_images
 from impress_learn.streams.reference import parse_reference
 
 
@@ -83,13 +83,7 @@ def fit_basis_tasks(
     for item in items:
         assert item.mask is not None
         reference = parse_reference(item.task)
-        data = load_task(
-            reference,
-            data_dir=data_dir,
-            view=loaded.bank.manifest.preprocess,
-            holdout=fit.holdout,
-            device=loaded.basis.device,
-        )
+        data = loaded.task_data(reference, data_dir=data_dir, holdout=fit.holdout)
         train = training_images(data, fit.shots, fit.seed)
         measured = data.measured(holdout=fit.holdout)
         (inferred,) = infer([known.index(item.task)], data_dir=data_dir, on_task=lambda: None)

@@ -192,7 +192,7 @@ def discover_tasks(
     from impress_learn.identify.candidates import Candidates, find_candidates
     from impress_learn.identify.discover import chunks_of, count_chunks, discover
     from impress_learn.loaded import load_bank
-    from impress_learn.streams.load import check_data, load_task
+    from impress_learn.streams.load import check_data
     from impress_learn.tasks import learn_task
 
     view = bank.manifest.preprocess
@@ -207,7 +207,7 @@ def discover_tasks(
     results = []
     for group in groups:
         ((task, _),) = group.taken.most_common(1)
-        test = load_task(parse_reference(task), data_dir=data_dir, view=view, device=where).test
+        test = loaded.task_data(parse_reference(task), data_dir=data_dir).test
         if group.place is None:
             train = group.images()
             request = TaskRequest(

@@ -15,7 +15,6 @@ from impress_learn.evaluate import MeasuredOn, measured_on
 from impress_learn.identify.candidates import Candidates
 from impress_learn.identify.methods import MethodName, infer_groups, settle_method
 from impress_learn.streams.images import Images
-from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_reference
 
 MOST_GROUPS = 100
@@ -74,14 +73,7 @@ def infer_tasks(
     settled = settle_method(candidates, method)
     for index in asked:
         candidate = candidates.tasks[index]
-        device = candidates.loaded.basis.device
-        data = load_task(
-            parse_reference(candidate.task),
-            data_dir=data_dir,
-            view=candidates.loaded.bank.manifest.preprocess,
-            holdout=holdout,
-            device=device,
-        )
+        data = candidates.loaded.task_data(parse_reference(candidate.task), data_dir=data_dir, holdout=holdout)
         images = data.measured(holdout=holdout)
         chosen = _groups(images, candidate.task, samples, groups)
         inferred = infer_groups(candidates, settled, torch.stack([images.batch(group)[0] for group in chosen]))

@@ -14,13 +14,19 @@ def default_data_dir() -> Path:
     Raises:
         DataError: the variable is not set and this user has no home folder.
     """
-    if folder := os.environ.get("IMPRESS_DATA"):
+    folder = named_or_cache("IMPRESS_DATA")
+    if folder is None:
+        raise DataError("this user has no home folder to look for data sets in: set IMPRESS_DATA or give `data_dir`")
+    return folder
+
+
+def named_or_cache(variable: str, *below: str) -> Path | None:
+    """The folder that an environment variable names, else one in the user's cache; None where this user has no home."""
+    if folder := os.environ.get(variable):
         return Path(folder).expanduser()
     if cache := os.environ.get("XDG_CACHE_HOME"):
-        return Path(cache) / "impress"
+        return Path(cache, "impress", *below)
     try:
-        return Path.home() / ".cache" / "impress"
-    except RuntimeError as error:  # neither HOME nor an entry in the list of users, as in many containers
-        raise DataError(
-            "this user has no home folder to look for data sets in: set IMPRESS_DATA or give `data_dir`"
-        ) from error
+        return Path.home().joinpath(".cache", "impress", *below)
+    except RuntimeError:  # neither HOME nor an entry in the list of users, as in many containers
+        return None

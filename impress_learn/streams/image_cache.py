@@ -25,6 +25,7 @@ from impress_format.files import make_folder, write_atomically
 from impress_format.locks import hold
 from impress_format.records import Preprocess
 from impress_learn.pictures import read_picture
+from impress_learn.streams.data_dir import named_or_cache
 from impress_learn.streams.image_files import PictureFile
 from impress_learn.streams.view import view_shape
 from impress_learn.watch import Watch
@@ -91,14 +92,10 @@ def cache_folder() -> Path:
     Raises:
         StorageError: the variable is not set and this user has no home folder.
     """
-    if folder := os.environ.get("IMPRESS_CACHE"):
-        return Path(folder).expanduser()
-    if cache := os.environ.get("XDG_CACHE_HOME"):
-        return Path(cache) / "impress" / "images"
-    try:
-        return Path.home() / ".cache" / "impress" / "images"
-    except RuntimeError as error:  # neither HOME nor an entry in the list of users, as in many containers
-        raise StorageError("this user has no home folder to keep decoded images in: set IMPRESS_CACHE") from error
+    folder = named_or_cache("IMPRESS_CACHE", "images")
+    if folder is None:
+        raise StorageError("this user has no home folder to keep decoded images in: set IMPRESS_CACHE")
+    return folder
 
 
 def _key(files: Sequence[PictureFile], view: Preprocess) -> str:

@@ -68,7 +68,7 @@ def task_folders(path: Path) -> list[Path]:
     """
     if _split_folder(path, TRAIN) is not None:
         return [path]
-    tasks = [one for one in _folders(path) if any(_holds_image(inner) for inner in _folders(one))]
+    tasks = [one for one in folders_in(path) if any(_holds_image(inner) for inner in folders_in(one))]
     return tasks or [path]
 
 
@@ -86,7 +86,7 @@ def list_pictures(path: Path, classes: Sequence[str] | None = None) -> Listing:
     train_folder, test_folder = _split_folder(path, TRAIN), _split_folder(path, TEST)
     source = train_folder or path
     search = _Search(path)
-    wanted = list(classes) if classes is not None else [one.name for one in _folders(source)]
+    wanted = list(classes) if classes is not None else [one.name for one in folders_in(source)]
     found: _ByClass = {name: files for name in wanted if (files := search.pictures(source / name))}
     empty = [name for name in wanted if name not in found]
     if empty and classes is not None:
@@ -144,7 +144,7 @@ def _test_pictures(search: _Search, folder: Path, names: Sequence[str], *, all_k
     Raises:
         DataError: there are others, and `names` are not just some.
     """
-    there = [one.name for one in _folders(folder)]
+    there = [one.name for one in folders_in(folder)]
     if not all_known and (unknown := [name for name in there if name not in names]):
         raise DataError(
             f"{folder} has {_some(unknown)}, of which there is no training image: expected the same classes"
@@ -174,7 +174,7 @@ def _labelled(found: _ByClass) -> tuple[PictureFile, ...]:
 
 def _split_folder(path: Path, names: Sequence[str]) -> Path | None:
     """The folder of this part of a split, if there is one that holds folders."""
-    return next((path / name for name in names if (path / name).is_dir() and _folders(path / name)), None)
+    return next((path / name for name in names if (path / name).is_dir() and folders_in(path / name)), None)
 
 
 def _holds_image(folder: Path) -> bool:
@@ -186,7 +186,7 @@ def _holds_image(folder: Path) -> bool:
     return False
 
 
-def _folders(path: Path) -> list[Path]:
+def folders_in(path: Path) -> list[Path]:
     """The folders in a folder, sorted, hidden ones left out.
 
     Raises:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from impress_format.errors import DataError
 from impress_learn.streams.data_dir import default_data_dir
 from impress_learn.streams.files_data import load_files
-from impress_learn.streams.image_files import TRAIN, list_pictures
+from impress_learn.streams.image_files import TRAIN, folders_in, list_pictures
 from impress_learn.streams.stream import DataSet, Key
 from impress_learn.streams.view import PHOTO_MEAN, PHOTO_STD
 
@@ -43,7 +43,7 @@ def _load(data_dir: Path | None, key: int, view: Preprocess, watch: Watch) -> tu
         train = next((folder / name / part for part in TRAIN if (folder / name / part).is_dir()), None)
         if train is None:
             continue
-        classes = sorted(one.name for one in train.iterdir() if one.is_dir() and not one.name.startswith("."))
+        classes = [one.name for one in folders_in(train)]
         if len(classes) < (key + 1) * CLASSES:
             raise DataError(
                 f"{train} has {len(classes):,} classes: split-imagenet/{key} takes those from {key * CLASSES:,} to "

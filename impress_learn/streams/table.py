@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from dataclasses import replace
 
 from impress_format.errors import InvalidReference
 from impress_learn.streams import cifar100, imagenet
@@ -15,14 +16,11 @@ from impress_learn.streams.permuted import PERMUTED_KEYS, permute
 from impress_learn.streams.rotated import ROTATED_KEYS, rotate
 from impress_learn.streams.stream import DataSet, Stream
 
-_DIGITS_NEED = "nothing: embedded (1,297 training and 500 test images)"
-_MNIST_NEEDS = "MNIST in the data folder, or a network to download it"
-_MNIST_HUB = "ylecun/mnist"
-
 
 def _rotated(name: str, images: str, source: DataSet, needs: str, hub: str | None = None) -> Stream:
+    """Tasks made from one data set by turning its images."""
     return Stream(
-        name=name,
+        name=f"rotated-{name}",
         summary=f"{images}, every image turned by KEY degrees",
         keys=ROTATED_KEYS,
         data_set=lambda _: source,
@@ -36,21 +34,20 @@ def _rotated(name: str, images: str, source: DataSet, needs: str, hub: str | Non
     )
 
 
-def _permuted(name: str, images: str, source: DataSet, needs: str, hub: str | None = None) -> Stream:
-    return Stream(
-        name=name,
+def _permuted(rotated: Stream, name: str, images: str) -> Stream:
+    """Tasks made from the same data set by reordering pixels: a moved image would be another one."""
+    return replace(
+        rotated,
+        name=f"permuted-{name}",
         summary=f"{images}, pixels in an order drawn from KEY",
         keys=PERMUTED_KEYS,
-        data_set=lambda _: source,
-        shared=source.name,
-        input_shape=source.input_shape,
-        classes=source.classes,
-        needs=needs,
-        hub=hub,
         transform=permute,
+        jitter=None,
     )
 
 
+_DIGITS = _rotated("digits", "handwritten digits", DIGITS, "nothing: embedded (1,297 training and 500 test images)")
+_MNIST = _rotated("mnist", "MNIST", MNIST, "MNIST in the data folder, or a network to download it", "ylecun/mnist")
 _SPLIT_CIFAR100 = Stream(
     name="split-cifar100",
     summary="CIFAR-100 in tasks of five classes each, in alphabetical order",
@@ -79,10 +76,10 @@ _SPLIT_IMAGENET = Stream(
 STREAMS = {
     stream.name: stream
     for stream in (
-        _rotated("rotated-digits", "handwritten digits", DIGITS, _DIGITS_NEED),
-        _permuted("permuted-digits", "handwritten digits", DIGITS, _DIGITS_NEED),
-        _rotated("rotated-mnist", "MNIST", MNIST, _MNIST_NEEDS, _MNIST_HUB),
-        _permuted("permuted-mnist", "MNIST", MNIST, _MNIST_NEEDS, _MNIST_HUB),
+        _DIGITS,
+        _permuted(_DIGITS, "digits", "handwritten digits"),
+        _MNIST,
+        _permuted(_MNIST, "mnist", "MNIST"),
         _SPLIT_CIFAR100,
         _SPLIT_IMAGENET,
         FOLDER,

@@ -14,8 +14,6 @@ PHOTO_MEAN, PHOTO_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet, as everywhere."""
 _LUMA = (0.299, 0.587, 0.114)
 """Of ITU-R 601, as Pillow has it."""
-
-
 DEFAULT_SIDE = 32
 """Pixels that an image of any size is made wide, where nothing says how many."""
 
@@ -29,9 +27,9 @@ def default_view(data_set: DataSet) -> Preprocess:
 
 def natural_view(shape: tuple[int, int, int], mean: tuple[float, ...], std: tuple[float, ...]) -> Preprocess:
     """How images that have a size by nature are wanted, if nothing else is asked for."""
-    channels, height, width = shape
     from impress_format.records import Preprocess
 
+    channels, height, width = shape
     return Preprocess(
         mode="L" if channels == 1 else "RGB", size=(height, width), interpolation="bilinear", mean=mean, std=std
     )
@@ -51,9 +49,9 @@ def changed_view(view: Preprocess, *, size: int | None, mode: Literal["L", "RGB"
 
 def photo_view(size: int, *, grey: bool) -> Preprocess:
     """How images of any size are wanted: the central square, `size` pixels wide."""
-    mean, std = ((0.449,), (0.226,)) if grey else (PHOTO_MEAN, PHOTO_STD)
     from impress_format.records import Preprocess
 
+    mean, std = ((0.449,), (0.226,)) if grey else (PHOTO_MEAN, PHOTO_STD)
     return Preprocess(
         mode="L" if grey else "RGB", size=(size, size), interpolation="bilinear", mean=mean, std=std, crop=1.0
     )

@@ -111,14 +111,10 @@ def laid(
     places, first = {}, 0
     for layer, size in zip(spec.masked_layers, sizes, strict=True):
         block = block_of(layer)
-        chosen = hash_places(spec.seed, replace_shape(layer, int(block.max()) + 1), size)[block]
+        chosen = hash_places(spec.seed, LayerSpec(name=layer.name, shape=(int(block.max()) + 1,)), size)[block]
         places[layer.name] = torch.from_numpy(chosen + first).reshape(layer.shape)
         first += size
     return HashedResidual(1, tuple(sizes), places)
-
-
-def replace_shape(layer: LayerSpec, blocks: int) -> LayerSpec:
-    return LayerSpec(name=layer.name, shape=(blocks,))
 
 
 def with_scales(parts: int) -> Make:

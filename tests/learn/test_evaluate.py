@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from planned import planned_bank
 
 from impress_format.bank import Bank
-from impress_format.create import write_plan
 from impress_format.errors import BankMismatch, OutOfMemory, UsageError
 from impress_format.records import TaskFitRecord, TaskRecord
 from impress_learn import evaluate as evaluate_module
@@ -33,12 +33,10 @@ from impress_learn.jobs import evaluate
 from impress_learn.loaded import LoadedBank, load_bank
 from impress_learn.network.backbone import Backbone
 from impress_learn.network.build import build_backbone
-from impress_learn.plan import plan_bank, plan_masks
-from impress_learn.streams.digits import DIGITS
+from impress_learn.plan import plan_masks
 from impress_learn.streams.images import Images
 from impress_learn.streams.load import TaskData, load_task
 from impress_learn.streams.reference import Reference, parse_reference, parse_references
-from impress_learn.streams.view import default_view
 from impress_learn.train_masks import keep_calibration_images, train_missing_masks
 
 CPU = torch.device("cpu")
@@ -63,16 +61,7 @@ def planned(
         random_masks=random_masks,
         density=0.1,
     )
-    planned = plan_bank(
-        backbone.spec,
-        plans,
-        default_view(DIGITS),
-        DIGITS.class_names,
-        seed=0,
-        calibration=backbone.has_batch_norm,
-        recogniser=False,
-    )
-    return write_plan(path, planned)
+    return planned_bank(path, backbone, plans)
 
 
 def train(bank: Bank) -> None:

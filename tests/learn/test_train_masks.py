@@ -8,19 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from planned import planned_bank
 
 from impress_format.bank import Bank, open_bank
-from impress_format.create import write_plan
 from impress_format.errors import StorageError, TrainingDiverged
 from impress_learn import train_masks as train_module
 from impress_learn.fits import MaskFit
 from impress_learn.network.backbone import Backbone
 from impress_learn.network.build import build_backbone
-from impress_learn.plan import mask_steps, plan_bank, plan_masks
-from impress_learn.streams.digits import DIGITS
+from impress_learn.plan import mask_steps, plan_masks
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_references
-from impress_learn.streams.view import default_view
 from impress_learn.supermask import train_supermask
 from impress_learn.train_masks import keep_calibration_images, sole_trainer, train_missing_masks
 
@@ -38,16 +36,7 @@ def bank_at(path: Path, backbone: Backbone, *texts: str, random_masks: int = 0, 
         random_masks=random_masks,
         density=0.1,
     )
-    planned = plan_bank(
-        backbone.spec,
-        plans,
-        default_view(DIGITS),
-        DIGITS.class_names,
-        seed=0,
-        calibration=backbone.has_batch_norm,
-        recogniser=False,
-    )
-    return write_plan(path, planned)
+    return planned_bank(path, backbone, plans)
 
 
 def train(bank: Bank, on_step: Callable[[], None] = lambda: None) -> list[int]:
