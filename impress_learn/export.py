@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from impress_format.bank import open_bank
 from impress_format.files import is_there, refuse_taken, write_atomically
+from impress_learn.network.small_resnet import filters_of, small_resnet_lines
 
 if TYPE_CHECKING:
     import torch
@@ -104,6 +105,9 @@ def loading_lines(backbone: Backbone, file: Path) -> str:
                 f"net.load_state_dict(load_file({path}))",
             )
         )
+    if (filters := filters_of(spec.arch)) is not None:
+        made = small_resnet_lines(filters, spec.input_shape[0], spec.classes)
+        return "\n".join((*made, first, f"net.load_state_dict(load_file({path}))", "net.eval()"))
     shapes = [layer.shape for layer in spec.masked_layers]
     linear = [f"nn.Linear({fan_in}, {out}, bias=False)" for out, fan_in in shapes]
     return "\n".join(

@@ -15,12 +15,13 @@ from impress_format.weights import layer_weights, weights_digest
 from impress_learn.network.backbone import Backbone, bind
 from impress_learn.network.lenet import LENET, LeNet300100
 from impress_learn.network.probe import check_logits, probe_logits
+from impress_learn.network.small_resnet import SMALL_RESNET, filters_of, small_resnet
 from impress_learn.network.timm_models import constant_parameters, maskable_weights, timm_side, timm_structure
 from impress_learn.streams.view import DEFAULT_SIDE
 
 
 def build_backbone(arch: str, *, init: Init, seed: int, input_shape: tuple[int, int, int], classes: int) -> Backbone:
-    """Build `lenet-300-100` or `timm:NAME` for images of `input_shape` (channels, height, width).
+    """Build `lenet-300-100`, `resnet-18-nfN` or `timm:NAME` for images of `input_shape` (channels, height, width).
 
     Raises:
         UsageError: unknown architecture, or one that cannot take this input.
@@ -73,9 +74,14 @@ def _structure(arch: str, input_shape: tuple[int, int, int], classes: int) -> nn
         if arch == LENET:
             channels, height, width = input_shape
             return LeNet300100(channels * height * width, classes)
+        if (filters := filters_of(arch)) is not None:
+            return small_resnet(filters, input_shape[0], classes)
         if family == "timm" and name:
             return timm_structure(name, input_shape, classes)
-    raise UsageError(f"unknown backbone {arch!r}: expected {LENET} or timm:NAME (for example timm:resnet18)")
+    raise UsageError(
+        f"unknown backbone {arch!r}: expected {LENET}, {SMALL_RESNET} (for example resnet-18-nf20) or timm:NAME (for "
+        "example timm:resnet18)"
+    )
 
 
 def _draw_layers(module: nn.Module, constants: Mapping[str, float]) -> tuple[LayerSpec, ...]:

@@ -168,7 +168,7 @@ def test_unknown_timm_name_suggests_near_ones() -> None:
 
 @pytest.mark.parametrize("arch", ["resnet18", "timm:", "torchvision:resnet18", ""])
 def test_unknown_architecture_names_what_there_is(arch: str) -> None:
-    with pytest.raises(UsageError, match=r"unknown backbone .*lenet-300-100 or timm:NAME"):
+    with pytest.raises(UsageError, match=r"unknown backbone .*lenet-300-100, resnet-18-nfN .* or timm:NAME"):
         build(arch)
 
 

@@ -52,6 +52,7 @@ assert not any(name.startswith("impress") for name in sys.modules)
         ("lenet-300-100", {"granularity": 3, "residual": 800, "hybrid": True}),
         ("lenet-300-100", {"alpha": False, "residual": 1600, "residual_bits": 4}),
         ("timm:test_resnet", {"residual": 800}),
+        ("resnet-18-nf2", {"residual": 800}),
     ],
 )
 def test_the_printed_lines_load_the_same_network(tmp_path: Path, backbone: str, parts: dict[str, object]) -> None:
