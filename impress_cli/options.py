@@ -20,6 +20,11 @@ class MaskTypeChoice(str, Enum):
     real = "real"
 
 
+class AllocationChoice(str, Enum):
+    uniform = "uniform"
+    erdos_renyi = "erdos-renyi"
+
+
 class ImageModeChoice(str, Enum):
     grey = "L"
     rgb = "RGB"
@@ -51,7 +56,7 @@ References = Annotated[
     ),
 ]
 Task = Annotated[str, typer.Argument(metavar="TASK", help="Name or reference of a stored task.")]
-Density = Annotated[float, typer.Option("--density", help="Share of ones in every layer of a mask, in (0, 1].")]
+Density = Annotated[float, typer.Option("--density", help="Share of ones in a mask, in (0, 1].")]
 MasksPerTask = Annotated[
     int, typer.Option("--masks-per-task", help="1: heterogeneous masks. More: that many homogeneous ones each.")
 ]
@@ -63,6 +68,9 @@ FIT_OPTIONS = {
     ),
     "batch_size": typer.Option("--batch-size", help="Images a training step."),
     "lr": typer.Option("--lr", help="Learning rate at the start; it falls to 0 as a cosine."),
+    "optimizer": typer.Option("--optimizer", help="What steps are made by."),
+    "weight_decay": typer.Option("--weight-decay", help="Of what is trained: scores, coefficients, values."),
+    "warmup": typer.Option("--warmup", metavar="EPOCHS", help="Passes in which the learning rate rises first."),
     "l1": typer.Option("--l1", help="Weight of the term that holds each layer's coefficients to norm 1."),
     "shots": typer.Option("--shots", help="Learn from this many images of each class only, chosen by the seed."),
     "holdout": typer.Option(

@@ -81,7 +81,7 @@ def extend_plan(bank: Bank, masks: Sequence[MaskPlan]) -> Bank:
 
 
 def _training(plan: MaskPlan) -> tuple[object, ...]:
-    return plan.task, plan.density, plan.seed, plan.fit
+    return plan.task, plan.density, plan.allocation, plan.type, plan.seed, plan.fit
 
 
 def _require_same(bank: Bank, planned: BankManifest) -> None:
@@ -103,7 +103,7 @@ def _require_same(bank: Bank, planned: BankManifest) -> None:
 def _first_difference(there: tuple[MaskPlan, ...], asked: tuple[MaskPlan, ...]) -> str:
     for index, (old, new) in enumerate(zip(there, asked, strict=False)):
         if old != new:
-            for name in ("kind", "task", "density"):
+            for name in ("kind", "task", "density", "allocation", "type"):
                 if getattr(old, name) != getattr(new, name):
                     return f"mask {index}: {name} {getattr(old, name)} there, {getattr(new, name)} asked"
             return f"mask {index}: seed or training settings {old.fit} there, {new.fit} asked"

@@ -102,8 +102,12 @@ def _check_making(path: Path, manifest: BankManifest) -> None:
             raise FormatError(path, "has logits, which format version 1 does not know")
         if manifest.recogniser:
             raise FormatError(path, "has a recogniser, which format version 1 does not know")
-        if any(plan.type != "binary" for plan in manifest.masks):
-            raise FormatError(path, "has a mask that is not binary, which format version 1 does not know")
+        if not all(plan.is_of_version_1 for plan in manifest.masks):
+            raise FormatError(
+                path,
+                "has a mask that is not binary, of one density in all layers and trained by plain SGD: format "
+                "version 1 knows no other",
+            )
         return
     if manifest.seed is None or preprocess is None:
         raise FormatError(path, "expected seed and preprocess, found null")

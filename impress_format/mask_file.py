@@ -131,6 +131,6 @@ def _check_record(path: Path, manifest: BankManifest, index: int, record: MaskRe
         raise FormatError(path, f"is not the mask planned at {index} ({plan.label})")
     if record.backbone != backbone.digest:
         raise FormatError(path, f"was made for backbone {record.backbone[:12]}…, not {backbone.digest[:12]}…")
-    expected = supermask_sizes(backbone.masked_layers, record.plan.density)
+    expected = supermask_sizes(backbone.masked_layers, plan.density, plan.allocation)
     if record.ones != expected:
-        raise FormatError(path, f"has {record.ones} ones, expected {expected} at density {record.plan.density}")
+        raise FormatError(path, f"has {record.ones} ones, expected {expected} at density {plan.density}")

@@ -7,6 +7,7 @@ record that decodes is a record that this release understands whole.
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from math import prod
 from typing import Annotated, ClassVar, Literal
 
@@ -52,6 +53,8 @@ Side = Annotated[int, Meta(ge=1, le=MAX_SIDE)]
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 Holdout = Annotated[float, Meta(ge=0.0, lt=1.0)]
 LearningRate = Annotated[float, Meta(gt=0.0)]
+WeightDecay = Annotated[float, Meta(ge=0.0)]
+Warmup = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
 Mean = Annotated[float, Meta(ge=-1e6, le=1e6)]
 Deviation = Annotated[float, Meta(ge=1e-6, le=1e6)]
 
@@ -64,6 +67,9 @@ ResidualBits = Literal[0, 1, 2, 4, 8]
 Init = Literal["signed-constant", "kaiming-normal"]
 MaskKind = Literal["heterogeneous", "homogeneous", "random"]
 MaskType = Literal["binary", "signed", "real"]
+Allocation = Literal["uniform", "erdos-renyi"]
+"""How a mask's ones are shared out to the layers."""
+Optimizer = Literal["sgd", "adam", "rmsprop"]
 
 
 class _Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -110,20 +116,23 @@ class BackboneSpec(_Record, frozen=True, omit_defaults=True):
         return sum(layer.size for layer in self.masked_layers)
 
 
-class MaskFitRecord(_Record, frozen=True):
-    """How a mask or an alpha was trained; enough to train it again."""
+class MaskFitRecord(_Record, frozen=True, omit_defaults=True):
+    """How a mask was trained; enough to train it again. What has a default is left out of the file where it holds."""
 
     epochs: Count
     batch_size: Count
     lr: LearningRate
     seed: Seed
-    holdout: Holdout = 0.0
+    holdout: Holdout
+    optimizer: Optimizer = "sgd"
+    weight_decay: WeightDecay = 0.0
+    warmup: Warmup = 0
 
 
 class MaskPlan(_Record, frozen=True, omit_defaults=True):
     """One mask of the bank, as planned when the bank was created; its file follows when it is trained.
 
-    `type` is what its ones weigh (mask_values.py); version 1 has binary ones only.
+    `type` is what its ones weigh (mask_values.py), `allocation` how many of them each layer has (supermask_sizes).
     """
 
     kind: MaskKind
@@ -132,6 +141,14 @@ class MaskPlan(_Record, frozen=True, omit_defaults=True):
     seed: Seed
     fit: MaskFitRecord | None
     type: MaskType = "binary"
+    allocation: Allocation = "uniform"
+
+    @property
+    def is_of_version_1(self) -> bool:
+        """Whether format version 1 can say it: binary, of one density, trained by plain SGD."""
+        fit = self.fit
+        plain = fit is None or (fit.optimizer, fit.weight_decay, fit.warmup) == ("sgd", 0.0, 0)
+        return (self.type, self.allocation, plain) == ("binary", "uniform", True)
 
     @property
     def label(self) -> str:
@@ -139,8 +156,9 @@ class MaskPlan(_Record, frozen=True, omit_defaults=True):
 
     @property
     def sort(self) -> str:
-        """Kind and, where it is not binary, type."""
-        return self.kind if self.type == "binary" else f"{self.kind}, {self.type}"
+        """Kind and, where they are not the usual ones, type and allocation."""
+        told = (self.kind, *(one for one in (self.type, self.allocation) if one not in ("binary", "uniform")))
+        return ", ".join(told)
 
 
 class MadeWith(_Record, frozen=True):
@@ -263,6 +281,14 @@ class TaskFitRecord(_Record, frozen=True, omit_defaults=True):
     holdout: Holdout = 0.0
     shots: Count | None = None
     start: Digest | None = None
+    optimizer: Literal["adam", "rmsprop"] = "adam"
+    weight_decay: WeightDecay = 0.0
+    warmup: Warmup = 0
+
+    @property
+    def is_of_version_1(self) -> bool:
+        """Whether format version 1 can say it: learned by plain Adam."""
+        return (self.optimizer, self.weight_decay, self.warmup) == ("adam", 0.0, 0)
 
 
 class TaskRecord(_Record, frozen=True, omit_defaults=True):
@@ -298,9 +324,26 @@ class PackRecord(_Record, frozen=True):
     digest: Digest = ""
 
 
-def supermask_sizes(layers: tuple[LayerSpec, ...], density: float) -> tuple[int, ...]:
-    """Number of ones of each layer: round(density * n), and at least one so that no layer is cut off."""
-    return tuple(max(1, round(density * layer.size)) for layer in layers)
+def supermask_sizes(
+    layers: tuple[LayerSpec, ...], density: float, allocation: Allocation = "uniform"
+) -> tuple[int, ...]:
+    """Number of ones of each layer, at least one so that no layer is cut off.
+
+    `uniform`: round(density * n). `erdos-renyi` (Mocanu et al. 2018): of density * n ones in all, a layer of o outputs
+    and i inputs a group has a share in proportion to o + i, but no layer is denser than one half, or than `density` if
+    that is more; what a layer may not have goes to the others.
+    """
+    if allocation == "uniform":
+        return tuple(max(1, round(density * layer.size)) for layer in layers)
+    most = [Fraction(max(density, 0.5)) * layer.size for layer in layers]
+    wishes = [layer.shape[0] + layer.shape[1] for layer in layers]
+    left, wished = Fraction(density) * sum(layer.size for layer in layers), sum(wishes)
+    sizes = [1] * len(layers)
+    for index in sorted(range(len(layers)), key=lambda index: most[index] / wishes[index]):
+        share = min(most[index], left * wishes[index] / wished)
+        left, wished = left - share, wished - wishes[index]
+        sizes[index] = max(1, int(share))
+    return tuple(sizes)
 
 
 def alpha_columns(layers: tuple[LayerSpec, ...], granularity: int) -> tuple[int, ...]:

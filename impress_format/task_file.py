@@ -283,6 +283,8 @@ def seal_task(record: TaskRecord, parts: TaskParts, version: int) -> bytes:
             raise UsageError(
                 "a bank of format version 1 stores alpha alone, and none as int8: run `impress bank upgrade` first"
             )
+        if not record.fit.is_of_version_1:
+            raise UsageError("a bank of format version 1 stores tasks learned by plain Adam alone")
         return seal_tensors(record, tensors)
     try:
         check_parts(Path(record.name), tensors)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from impress_format.errors import UsageError
 
@@ -16,48 +16,62 @@ if TYPE_CHECKING:
     from impress_format.records import MaskFitRecord, TaskFitRecord
 
 _MOMENTUM = 0.9
+_MASK_RATES = {"sgd": 4.0, "adam": 0.001, "rmsprop": 0.001}
 _LARGE_RESIDUAL = 2048
 """Values from which on six epochs are better than three; of 464 they were worse (docs/results.md, Byte budget)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MaskFit:
-    """How a mask's scores are trained: edge-popup by SGD with momentum 0.9 (method.md).
+    """How a mask's scores are trained: edge-popup, by SGD with momentum 0.9 unless asked otherwise (method.md).
 
     Attributes:
         epochs: passes over the images; None for 3, or as many as make 1,000 steps where images are few.
-        lr: at the start; it falls to 0 as a cosine.
+        lr: at the start; it falls to 0 as a cosine. None for 4 (adam, rmsprop: .001).
+        warmup: passes in which the learning rate rises to `lr` first.
         holdout: share of the training images that is kept apart, and measured on.
         seed: what all randomness is drawn from.
     """
 
     epochs: int | None = None
     batch_size: int = 64
-    lr: float = 4.0
+    lr: float | None = None
+    optimizer: Literal["sgd", "adam", "rmsprop"] = "sgd"
+    weight_decay: float = 0.0
+    warmup: int = 0
     holdout: float = 0.0
     seed: int = 0
 
-    def optimizer(self, scores: Sequence[Tensor]) -> torch.optim.Optimizer:
-        import torch
+    @property
+    def rate(self) -> float:
+        """The learning rate at the start."""
+        return _MASK_RATES[self.optimizer] if self.lr is None else self.lr
 
-        return torch.optim.SGD(scores, lr=self.lr, momentum=_MOMENTUM)
+    def make_optimizer(self, scores: Sequence[Tensor]) -> torch.optim.Optimizer:
+        return _make_optimizer(self, scores)
 
     def record(self, images: int) -> MaskFitRecord:
-        """What the bank keeps of it, for a task with so many training images."""
+        """What the bank keeps of it, for a task with so many training images.
+
+        Raises:
+            UsageError: the warm-up takes all epochs.
+        """
         from impress_format.records import MaskFitRecord
 
         epochs = self.epochs or _enough(3, 1_000, images, self.batch_size)
-        return MaskFitRecord(**{**asdict(self), "epochs": epochs})
+        _check_warmup(self.warmup, epochs)
+        return MaskFitRecord(**{**asdict(self), "epochs": epochs, "lr": self.rate})
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskFit:
-    """How a task's alpha is learned: Adam (ImpressLearn, Sec. 4).
+    """How a task's alpha is learned: by Adam unless asked otherwise (ImpressLearn, Sec. 4).
 
     Attributes:
         epochs: passes over the images; None for 3 (6 for a task with a large residual), or as many as make 500 steps
             where images are few.
         lr: at the start; it falls to 0 as a cosine.
+        warmup: passes in which the learning rate rises to `lr` first.
         l1: weight of the term that holds each layer's coefficients to norm 1 (Eq. 2).
         shots: learn from so many images of each class only, chosen by the seed.
         holdout: share of the training images that is kept apart, and measured on.
@@ -67,21 +81,32 @@ class TaskFit:
     epochs: int | None = None
     batch_size: int = 128
     lr: float = 0.03
+    optimizer: Literal["adam", "rmsprop"] = "adam"
+    weight_decay: float = 0.0
+    warmup: int = 0
     l1: float = 0.0
     shots: int | None = None
     holdout: float = 0.0
     seed: int = 0
 
-    def optimizer(self, alpha: Sequence[Tensor]) -> torch.optim.Optimizer:
-        import torch
+    @property
+    def rate(self) -> float:
+        """The learning rate at the start."""
+        return self.lr
 
-        return torch.optim.Adam(alpha, lr=self.lr)
+    def make_optimizer(self, parameters: Sequence[Tensor]) -> torch.optim.Optimizer:
+        return _make_optimizer(self, parameters)
 
     def record(self, images: int, *, residual: int = 0) -> TaskFitRecord:
-        """What the file of a task learned from so many images, with so many values of a residual, keeps of it."""
+        """What the file of a task learned from so many images, with so many values of a residual, keeps of it.
+
+        Raises:
+            UsageError: the warm-up takes all epochs.
+        """
         from impress_format.records import TaskFitRecord
 
         epochs = self.epochs or _enough(6 if residual >= _LARGE_RESIDUAL else 3, 500, images, self.batch_size)
+        _check_warmup(self.warmup, epochs)
         return TaskFitRecord(**{**asdict(self), "epochs": epochs})
 
 
@@ -107,7 +132,9 @@ def check_fit(fit: MaskFit | TaskFit) -> None:
     """
     require(fit.epochs is None or fit.epochs >= 1, f"`epochs` {fit.epochs}: expected at least 1")
     require(fit.batch_size >= 1, f"`batch_size` {fit.batch_size}: expected at least 1")
-    require(fit.lr > 0 and math.isfinite(fit.lr), f"`lr` {fit.lr}: expected a positive number")
+    require(fit.rate > 0 and math.isfinite(fit.rate), f"`lr` {fit.rate}: expected a positive number")
+    require(0.0 <= fit.weight_decay < math.inf, f"`weight_decay` {fit.weight_decay}: expected 0 or more")
+    require(fit.warmup >= 0, f"`warmup` {fit.warmup}: expected 0 or more")
     check_holdout(fit.holdout)
     require(0 <= fit.seed < 1 << 53, f"`seed` {fit.seed}: expected 0 to {(1 << 53) - 1}")
     if isinstance(fit, TaskFit):
@@ -133,6 +160,21 @@ def require(condition: bool, message: str) -> None:
     """Raises UsageError with the message unless the condition holds."""
     if not condition:
         raise UsageError(message)
+
+
+def _check_warmup(warmup: int, epochs: int) -> None:
+    require(warmup < epochs, f"`warmup` {warmup}: expected fewer than the {epochs} epochs in all")
+
+
+def _make_optimizer(fit: MaskFit | TaskFit, parameters: Sequence[Tensor]) -> torch.optim.Optimizer:
+    import torch
+
+    lr, weight_decay = fit.rate, fit.weight_decay
+    if fit.optimizer == "sgd":
+        return torch.optim.SGD(parameters, lr=lr, momentum=_MOMENTUM, weight_decay=weight_decay)
+    if fit.optimizer == "adam":
+        return torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay)
+    return torch.optim.RMSprop(parameters, lr=lr, weight_decay=weight_decay)
 
 
 def _enough(epochs: int, steps: int, images: int, batch_size: int) -> int:

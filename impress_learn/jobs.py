@@ -16,13 +16,14 @@ from impress_format.create import check_can_create, extend_plan, write_plan
 from impress_format.errors import BankMismatch, TaskNotFound, UsageError
 from impress_format.files import check_writable, is_there, make_folder, remove_abandoned
 from impress_format.locks import hold
-from impress_format.records import Init, MaskType, ResidualBits, alpha_columns
+from impress_format.records import Allocation, Init, MaskType, ResidualBits, alpha_columns
 from impress_format.task_store import TASKS
 from impress_learn.fits import UPDATE_FIT, MaskFit, TaskFit, check_holdout, require
 from impress_learn.held_out import check_held_out, check_masks_held_out
 from impress_learn.plan import (
     Parts,
     TaskRequest,
+    check_fit_is_kept,
     check_fits_bank,
     check_parts,
     check_start,
@@ -64,6 +65,7 @@ def create_bank(
     random_masks: int = 0,
     density: float = 0.1,
     mask_type: MaskType = "binary",
+    allocation: Allocation = "uniform",
     image_size: int | None = None,
     image_mode: Literal["L", "RGB"] | None = None,
     device: Callable[[], torch.device] | None = None,
@@ -75,6 +77,7 @@ def create_bank(
     Args:
         references: `STREAM/KEY`, or slices of keys.
         mask_type: what the ones of a mask weigh: 1, a sign each, or a number each.
+        allocation: whether all layers have this density, or small ones more (Erdős–Rényi).
         image_size: height and width that all images are made; None for their own, or, where they have none, for what
             the network is made for.
         image_mode: grey (L) or RGB; None for as they are.
@@ -94,6 +97,7 @@ def create_bank(
         random_masks=random_masks,
         density=density,
         mask_type=mask_type,
+        allocation=allocation,
     )
     check_can_create(path)
 
@@ -147,6 +151,7 @@ def extend_bank(
     random_masks: int = 0,
     density: float | None = None,
     mask_type: MaskType | None = None,
+    allocation: Allocation | None = None,
     device: Callable[[], torch.device] | None = None,
     data_dir: Path | None = None,
     watch: Watch = SILENT,
@@ -154,7 +159,7 @@ def extend_bank(
     """Train more masks for a bank; stored tasks stay valid, masks it has are not trained again.
 
     Args:
-        density, mask_type: default those of the first mask, or .1 and binary where there is none.
+        density, mask_type, allocation: default those of the first mask, or .1, binary and uniform where there is none.
 
     Raises:
         As create_bank.
@@ -170,10 +175,12 @@ def extend_bank(
         random_masks=random_masks,
         density=(first.density if first else 0.1) if density is None else density,
         mask_type=(first.type if first else "binary") if mask_type is None else mask_type,
+        allocation=(first.allocation if first else "uniform") if allocation is None else allocation,
     )
-    if bank.manifest.format_version == 1 and any(plan.type != "binary" for plan in plans):
+    if bank.manifest.format_version == 1 and not all(plan.is_of_version_1 for plan in plans):
         raise BankMismatch(
-            f"{bank.path} has format version 1, whose masks are binary: run `impress bank upgrade` first"
+            f"{bank.path} has format version 1, whose masks are binary, of one density in all layers and trained by "
+            "plain SGD: run `impress bank upgrade` first"
         )
 
     from impress_learn.streams.load import check_data
@@ -249,6 +256,8 @@ def add_tasks(
     start = None if warm_start is None else bank.read_stored(bank.find_task(warm_start))
     requests = request_tasks(tasks, fit, name=name, parts=parts, start=start)
     masks = bank.complete_masks()
+    for request in requests:
+        check_fit_is_kept(bank, request.fit)
     for task in tasks:
         check_masks_held_out(bank.manifest.masks, str(task), fit.holdout)
     if bytes is not None:
@@ -292,6 +301,7 @@ def update_task(
     data = parse_reference(reference)
     check_fits_bank([data], bank.backbone)
     asked = settle_fit(data, fit)
+    check_fit_is_kept(bank, asked)
     bank.complete_masks()
     name = bank.find_task(task)
     # Two updates at once would both begin from the same alpha, and the second would undo the first.

@@ -17,6 +17,7 @@ from impress_format.files import remove_abandoned
 from impress_format.limits import MAX_PIXELS
 from impress_format.numbers import NumberType
 from impress_format.records import (
+    Allocation,
     BackboneSpec,
     BankManifest,
     MadeWith,
@@ -44,6 +45,7 @@ def plan_masks(
     random_masks: int,
     density: float,
     mask_type: MaskType = "binary",
+    allocation: Allocation = "uniform",
 ) -> tuple[MaskPlan, ...]:
     """One mask a reference (heterogeneous), several (homogeneous), and random ones after them.
 
@@ -69,6 +71,7 @@ def plan_masks(
                 count_training(reference.data_set, fit.holdout)
             ),
             type=mask_type,
+            allocation=allocation,
         )
         for reference in references
         for repeat in range(masks_per_task)
@@ -81,6 +84,7 @@ def plan_masks(
             seed=substream_seed(fit.seed, f"random/{number}"),
             fit=None,
             type=mask_type,
+            allocation=allocation,
         )
         for number in range(random_masks)
     ]
@@ -234,6 +238,18 @@ def choose_type(bank: Bank, asked: NumberType | None) -> NumberType:
             )
         return asked or "float32"
     return asked or "int8"
+
+
+def check_fit_is_kept(bank: Bank, fit: TaskFitRecord) -> None:
+    """Refuse to learn as the tasks of this bank cannot say that they were learned.
+
+    Raises:
+        BankMismatch: format version 1 knows plain Adam alone.
+    """
+    if bank.manifest.format_version == 1 and not fit.is_of_version_1:
+        raise BankMismatch(
+            f"{bank.path} has format version 1, whose tasks are learned by plain Adam: run `impress bank upgrade` first"
+        )
 
 
 def request_update(bank: Bank, name: str, reference: Reference, asked: TaskFitRecord) -> TaskRequest | None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from impress_format.mask_values import round_values
-from impress_format.records import BackboneSpec, MaskType, supermask_sizes
+from impress_format.records import Allocation, BackboneSpec, MaskType, supermask_sizes
 from impress_format.weights import random_words
 from impress_learn.fits import MaskFit
 from impress_learn.network.backbone import Backbone
@@ -30,8 +30,9 @@ def train_supermask(
     score_seed: int,
     on_step: Callable[[], None],
     mask_type: MaskType = "binary",
+    allocation: Allocation = "uniform",
 ) -> dict[str, Tensor]:
-    """Train scores by edge-popup and return the supermask: bool tensors, round(density * n) ones a layer.
+    """Train scores by edge-popup and return the supermask: bool tensors, with as many ones as `supermask_sizes` says.
 
     `score_seed` sets how scores begin, `fit` the order of the images; the backbone is shared by all masks of a bank.
     The ones of a `signed` mask (int8) have the sign of their score, those of a `real` one (float32) the score itself
@@ -45,7 +46,7 @@ def train_supermask(
     init = torch.Generator().manual_seed(score_seed)
     device = train.device
     scores = [initial_scores(weight.shape, init).to(device) for weight in backbone.weights.values()]
-    sizes = supermask_sizes(backbone.spec.masked_layers, density)
+    sizes = supermask_sizes(backbone.spec.masked_layers, density, allocation)
 
     def effective() -> dict[str, Tensor]:
         return {
@@ -86,12 +87,14 @@ def _factors(scores: Tensor, chosen: Tensor, mask_type: MaskType) -> Tensor:
     return signs * sizes / ((sizes * chosen).sum() / chosen.sum()).clamp(min=1e-12)
 
 
-def random_supermask(spec: BackboneSpec, *, density: float, seed: int, signed: bool = False) -> dict[str, Tensor]:
+def random_supermask(
+    spec: BackboneSpec, *, density: float, seed: int, signed: bool = False, allocation: Allocation = "uniform"
+) -> dict[str, Tensor]:
     """A supermask whose ones are a uniform sample, the same on every machine (random basis, method.md); `signed`, half
     of them -1.
     """
     masks = {}
-    for layer, ones in zip(spec.masked_layers, supermask_sizes(spec.masked_layers, density), strict=True):
+    for layer, ones in zip(spec.masked_layers, supermask_sizes(spec.masked_layers, density, allocation), strict=True):
         words = random_words(seed, f"random mask/{layer.name}", layer.size)
         mask = words <= np.partition(words, ones - 1)[ones - 1]
         mask[np.flatnonzero(mask)[ones:]] = False  # of equal words, which hardly ever meet, the first

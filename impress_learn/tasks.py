@@ -160,7 +160,8 @@ def _as_stored(
 
 def _last_ones(bank: Bank) -> int:
     """Ones of a mask that a task has to itself: of the density of the bank's masks, in the last layer."""
-    return supermask_sizes(bank.backbone.masked_layers, bank.manifest.masks[0].density)[-1]
+    first = bank.manifest.masks[0]
+    return supermask_sizes(bank.backbone.masked_layers, first.density, first.allocation)[-1]
 
 
 def _begin(loaded: LoadedBank, start: StoredTask, parts: Parts, masks: int) -> Start:

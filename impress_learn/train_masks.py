@@ -150,7 +150,13 @@ def _train_one(
 ) -> None:
     plan = bank.manifest.masks[index]
     if plan.fit is None or plan.task is None:
-        masks = random_supermask(bank.backbone, density=plan.density, seed=plan.seed, signed=plan.type == "signed")
+        masks = random_supermask(
+            bank.backbone,
+            density=plan.density,
+            allocation=plan.allocation,
+            seed=plan.seed,
+            signed=plan.type == "signed",
+        )
         measured = signature = None
     else:
         reference = parse_reference(plan.task)
@@ -163,6 +169,7 @@ def _train_one(
                 data.train,
                 mask_fit(plan.fit),
                 density=plan.density,
+                allocation=plan.allocation,
                 mask_type=plan.type,
                 score_seed=plan.seed,
                 on_step=on_step,

@@ -25,7 +25,7 @@ def minimise(
     on_step: Callable[[], None],
     penalty: Callable[[], Tensor] | None = None,
 ) -> None:
-    """Minimise cross-entropy (plus penalty) as `fit` says, learning rate falling to 0 as a cosine.
+    """Minimise cross-entropy (plus penalty) as `fit` says, learning rate falling to 0 as a cosine, after a warm-up.
 
     Args:
         logits_of: normalised images (batch, *shape) -> logits (batch, classes), differentiable in `parameters`.
@@ -36,11 +36,11 @@ def minimise(
         TrainingDiverged: with the step and what to do.
     """
     assert fit.epochs is not None
-    optimizer = fit.optimizer(parameters)
+    optimizer = fit.make_optimizer(parameters)
     generator = torch.Generator().manual_seed(fit.seed)
     steps = steps_per_epoch(len(train), fit.batch_size)
     total = fit.epochs * steps
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=total)
+    schedule = _schedule(optimizer, warmup=fit.warmup * steps, total=total)
     losses: list[Tensor] = []
     for _ in range(fit.epochs):
         order = torch.randperm(len(train), generator=generator).to(train.device)
@@ -59,6 +59,15 @@ def minimise(
                 losses.clear()
             on_step()
     _check(losses, parameters, total, optimizer)
+
+
+def _schedule(optimizer: torch.optim.Optimizer, *, warmup: int, total: int) -> torch.optim.lr_scheduler.LRScheduler:
+    """In steps: the rate rises in a line for `warmup` of them, and falls to 0 as a cosine in the rest of `total`."""
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=total - warmup)
+    if not warmup:
+        return cosine
+    rise = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1 / (warmup + 1), total_iters=warmup)
+    return torch.optim.lr_scheduler.SequentialLR(optimizer, [rise, cosine], milestones=[warmup])
 
 
 def _check(losses: list[Tensor], parameters: Sequence[Tensor], step: int, optimizer: torch.optim.Optimizer) -> None:

@@ -44,6 +44,12 @@ def create(
         options.MaskTypeChoice,
         typer.Option("--mask-type", help="What the ones of a mask weigh: 1, a sign each, or a number each (8 bits)."),
     ] = options.MaskTypeChoice.binary,
+    allocation: Annotated[
+        options.AllocationChoice,
+        typer.Option(
+            "--allocation", help="Whether all layers have that density, or small ones more (Erdős–Rényi, at most 1/2)."
+        ),
+    ] = options.AllocationChoice.uniform,
     image_size: Annotated[
         int | None,
         typer.Option(
@@ -79,6 +85,7 @@ def create(
             random_masks=random_masks,
             density=density,
             mask_type=mask_type.value,
+            allocation=allocation.value,
             image_size=image_size,
             image_mode=image_mode.value if image_mode else None,
             fit=replace(fit, seed=compute.seed),
@@ -108,6 +115,14 @@ def extend(
             "--mask-type", help="What the ones weigh. Default: as in the bank's first mask.", show_default=False
         ),
     ] = None,
+    allocation: Annotated[
+        options.AllocationChoice | None,
+        typer.Option(
+            "--allocation",
+            help="How ones are shared out to the layers. Default: as in the bank's first mask.",
+            show_default=False,
+        ),
+    ] = None,
     fit: MaskFit = MaskFit(),  # noqa: B008  frozen
 ) -> None:
     """Add masks to a bank; tasks stored before stay valid.
@@ -126,6 +141,7 @@ def extend(
             random_masks=random_masks,
             density=density,
             mask_type=mask_type.value if mask_type else None,
+            allocation=allocation.value if allocation else None,
             fit=replace(fit, seed=compute.seed),
             device=compute.choose_device,
             data_dir=data.data_dir,

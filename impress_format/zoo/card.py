@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import msgspec
+
 from impress_format.bank import Bank, open_bank
 from impress_format.errors import UsageError
 from impress_format.files import file_size
-from impress_format.records import MaskPlan, TaskRecord
+from impress_format.records import MaskFitRecord, MaskPlan, TaskFitRecord, TaskRecord
 from impress_format.stats import measure_storage
 from impress_format.zoo.index import bank_digest
 
@@ -201,12 +203,12 @@ def _create_lines(bank: Bank, name: str) -> list[str]:
         words += ["--density", f"{first.density:g}"]
         repeats = (len(plans) - random) // max(len(references), 1)
         words += ["--mask-type", first.type] if first.type != "binary" else []
+        words += ["--allocation", first.allocation] if first.allocation != "uniform" else []
         words += ["--masks-per-task", str(repeats)] if repeats != 1 else []
         words += ["--random-masks", str(random)] if random else []
         if first.fit:
-            fit = first.fit
-            words += ["--epochs", str(fit.epochs), "--batch-size", str(fit.batch_size), "--lr", f"{fit.lr:g}"]
-            words += ["--holdout", f"{fit.holdout:g}"] if fit.holdout else []
+            words += _fit_words(first.fit, "sgd")
+            words += ["--holdout", f"{first.fit.holdout:g}"] if first.fit.holdout else []
         lines.append(shlex.join([*words, "--seed", str(spec.seed)]))
     return lines
 
@@ -220,8 +222,16 @@ def _image_words(bank: Bank) -> list[str]:
 
 
 def _settings(plan: MaskPlan) -> tuple[object, ...]:
-    fit = plan.fit
-    return (plan.kind, plan.type, plan.density, *((fit.epochs, fit.batch_size, fit.lr, fit.holdout) if fit else ()))
+    fit = plan.fit and msgspec.structs.replace(plan.fit, seed=0)
+    return plan.kind, plan.type, plan.density, plan.allocation, fit
+
+
+def _fit_words(fit: MaskFitRecord | TaskFitRecord, usual_optimizer: str) -> list[str]:
+    words = ["--epochs", str(fit.epochs), "--batch-size", str(fit.batch_size), "--lr", f"{fit.lr:g}"]
+    words += ["--optimizer", fit.optimizer] if fit.optimizer != usual_optimizer else []
+    words += ["--weight-decay", f"{fit.weight_decay:g}"] if fit.weight_decay else []
+    words += ["--warmup", str(fit.warmup)] if fit.warmup else []
+    return words
 
 
 def _task_lines(bank: Bank, tasks: Sequence[TaskRecord], name: str) -> list[str]:
@@ -241,7 +251,7 @@ def _task_lines(bank: Bank, tasks: Sequence[TaskRecord], name: str) -> list[str]
         fit = task.fit
         if fit.start and fit.start not in names:
             continue
-        words = ["--epochs", str(fit.epochs), "--batch-size", str(fit.batch_size), "--lr", f"{fit.lr:g}"]
+        words = _fit_words(fit, "adam")
         words += ["--l1", f"{fit.l1:g}"] if fit.l1 else []
         stored = bank.read_stored(task.name)
         words += ["--granularity", str(task.granularity)] if task.granularity != 1 else []

@@ -45,7 +45,7 @@ def spec(seed: int = 0) -> BackboneSpec:
 
 
 def plan(task: str, seed: int, density: float = DENSITY) -> MaskPlan:
-    fit = MaskFitRecord(epochs=1, batch_size=64, lr=4.0, seed=seed + 1)
+    fit = MaskFitRecord(epochs=1, batch_size=64, lr=4.0, seed=seed + 1, holdout=0.0)
     return MaskPlan(kind="heterogeneous", task=task, density=density, seed=seed, fit=fit)
 
 

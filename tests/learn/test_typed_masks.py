@@ -67,5 +67,5 @@ def test_one_bank_may_mix_them(tmp_path: Path) -> None:
 def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="binary or signed"):
         create_bank(tmp_path / "a.impress", ["rotated-digits/0"], random_masks=1, mask_type="real")
-    with pytest.raises(BankMismatch, match="masks are binary"):
+    with pytest.raises(BankMismatch, match="masks are binary, of one density"):
         extend_bank(GOLDEN_V1, ["rotated-digits/20"], mask_type="signed")
