@@ -12,7 +12,7 @@ from impress_format.weights import substream_seed
 from impress_learn.basis import Basis, effective_weights, layer_columns
 from impress_learn.fits import TaskFit
 from impress_learn.network.backbone import Backbone
-from impress_learn.network.norm_statistics import check_batch_size
+from impress_learn.network.norm_statistics import training_forward
 from impress_learn.residual import RATE, HashedResidual
 from impress_learn.streams.images import Images
 from impress_learn.supermask import edge_popup, finished_mask, initial_scores
@@ -72,10 +72,13 @@ def fit_alpha(
     granularity: int,
     on_step: Callable[[], None],
     start: Tensor | None = None,
+    calibration: Tensor | None = None,
 ) -> Tensor:
     """Learn alpha alone (fit_parts)."""
     shape = Shape(granularity=granularity)
-    return fit_parts(backbone, basis, train, fit, shape, on_step=on_step, start=Start(start)).alpha
+    return fit_parts(
+        backbone, basis, train, fit, shape, on_step=on_step, start=Start(start), calibration=calibration
+    ).alpha
 
 
 def fit_parts(
@@ -87,6 +90,7 @@ def fit_parts(
     *,
     on_step: Callable[[], None],
     start: Start = Start(),
+    calibration: Tensor | None = None,
 ) -> Learned:
     """Learn alpha (K, columns) from `start`, or from 1/K, by Adam on cross-entropy + l1 * sum_i (|alpha_i|_1 - 1)^2.
 
@@ -94,11 +98,13 @@ def fit_parts(
     standing for the layer. With `shots` a ridge holds alpha near its start, weighed likewise. A residual's values are
     learned beside alpha, rounded in every step as they will be stored; the last layer's own mask by edge-popup.
 
+    Args:
+        calibration: the bank's images, whose statistics BatchNorm takes; None for a network without.
+
     Raises:
         TrainingDiverged: loss or coefficients became NaN or infinite.
-        UsageError: batches of one image for a network with BatchNorm.
     """
-    check_batch_size(backbone, min(fit.batch_size, len(train)))
+    forward = training_forward(backbone, calibration, fit.seed)
     device, masks, residual = train.device, len(basis), shape.residual
     combined = basis if shape.last_ones is None else basis.but_last()
     columns = layer_columns(combined, shape.granularity)
@@ -124,7 +130,7 @@ def fit_parts(
         return fit.l1 * (share * (alpha.abs().sum(0) - 1.0) ** 2).sum() + ridge * (share * (alpha - begun) ** 2).sum()
 
     minimise(
-        lambda images: backbone(effective(), images),
+        lambda images: forward(effective(), images),
         parameters,
         train,
         fit,

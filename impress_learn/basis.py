@@ -8,7 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from impress_learn.layer_masks import LayerMasks, group_of_channel, pack_masks, stack_masks
 from impress_learn.network.backbone import Backbone
+
+STACKED_AT_MOST = 1 << 30
+"""Bytes up to which masks are kept as float32, ready to be multiplied; more are kept packed, which takes a 32nd."""
 
 
 @dataclass(frozen=True)
@@ -16,46 +20,48 @@ class Basis:
     """K supermasks laid over the frozen weights, ready to be combined.
 
     Attributes:
-        masked_weights: for each layer, M_k * W as float32 of shape (K, out_channels, fan_in).
+        layers: the masks of each layer.
         shapes: the shape of each layer's weights.
     """
 
-    masked_weights: dict[str, Tensor]
+    layers: dict[str, LayerMasks]
     shapes: dict[str, torch.Size]
 
     def __len__(self) -> int:
-        return len(next(iter(self.masked_weights.values())))
+        return len(next(iter(self.layers.values())))
 
     @property
     def device(self) -> torch.device:
-        return next(iter(self.masked_weights.values())).device
+        return next(iter(self.layers.values())).device
 
     def one(self, index: int) -> dict[str, Tensor]:
         """Effective weights under one mask alone."""
-        return {name: stack[index].reshape(self.shapes[name]) for name, stack in self.masked_weights.items()}
+        return {name: masks.one(index).reshape(self.shapes[name]) for name, masks in self.layers.items()}
 
     def but_last(self) -> Basis:
         """The basis without the last layer, sharing memory."""
-        layers = list(self.masked_weights)[:-1]
-        return Basis({name: self.masked_weights[name] for name in layers}, {name: self.shapes[name] for name in layers})
+        names = list(self.layers)[:-1]
+        return Basis({name: self.layers[name] for name in names}, {name: self.shapes[name] for name in names})
 
     def first(self, count: int) -> Basis:
         """The basis of the first `count` masks, sharing memory."""
-        return Basis({name: stack[:count] for name, stack in self.masked_weights.items()}, self.shapes)
+        return Basis({name: masks.first(count) for name, masks in self.layers.items()}, self.shapes)
 
 
 def make_basis(backbone: Backbone, supermasks: Sequence[Mapping[str, Tensor]]) -> Basis:
-    """Stack supermasks (tensors by layer, as train_supermask returns them) on the backbone's device."""
-    masked = {}
-    for name, weight in backbone.weights.items():
-        empty = torch.zeros(0, *weight.shape, dtype=torch.bool)
-        layers = [mask[name] for mask in supermasks]
-        if len({layer.dtype for layer in layers}) > 1:  # of several types: each is a factor of the weights
-            layers = [layer.float() for layer in layers]
-        stack = torch.stack(layers) if layers else empty
-        stack = stack.to(weight.device)
-        masked[name] = (stack * weight).flatten(2) if weight.dim() > 2 else stack * weight
-    return Basis(masked, {name: weight.shape for name, weight in backbone.weights.items()})
+    """Supermasks (tensors by layer, as train_supermask returns them) on the backbone's device."""
+    weights = backbone.weights
+    real = any(layer.is_floating_point() for mask in supermasks for layer in mask.values())
+    lay = pack_masks if basis_is_packed(len(supermasks), backbone.spec.weights, real=real) else stack_masks
+    layers: dict[str, LayerMasks] = {
+        name: lay([mask[name] for mask in supermasks], weight) for name, weight in weights.items()
+    }
+    return Basis(layers, {name: weight.shape for name, weight in weights.items()})
+
+
+def basis_is_packed(masks: int, weights: int, *, real: bool) -> bool:
+    """Whether so many masks of so many weights are kept packed. Masks whose ones weigh a number cannot be."""
+    return 4 * masks * weights > STACKED_AT_MOST and not real
 
 
 def effective_weights(basis: Basis, alpha: Tensor, granularity: int = 1) -> dict[str, Tensor]:
@@ -67,23 +73,11 @@ def effective_weights(basis: Basis, alpha: Tensor, granularity: int = 1) -> dict
     """
     effective = {}
     start = 0
-    for name, stack in basis.masked_weights.items():
-        out = stack.shape[1]
-        groups = min(granularity, out)
-        coefficients = alpha[:, start : start + groups]
+    for name, masks in basis.layers.items():
+        groups = min(granularity, basis.shapes[name][0])
+        effective[name] = masks.combine(alpha[:, start : start + groups]).reshape(basis.shapes[name])
         start += groups
-        if groups == 1:
-            combined = (coefficients.T @ stack.flatten(1)).reshape(out, -1)
-        else:
-            channels = coefficients[:, group_of_channel(out, groups, alpha.device)]
-            combined = torch.einsum("ko,koi->oi", channels, stack)
-        effective[name] = combined.reshape(basis.shapes[name])
     return effective
-
-
-def group_of_channel(out: int, groups: int, device: torch.device | None = None) -> Tensor:
-    """Group of each output channel: contiguous groups whose sizes differ by at most one."""
-    return torch.arange(out, device=device) * groups // out
 
 
 def refine(alpha: Tensor, channels: Sequence[int], granularity: int, finer: int) -> Tensor:

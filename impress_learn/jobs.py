@@ -104,7 +104,6 @@ def create_bank(
     from msgspec.structs import replace as replace_fields
 
     from impress_learn.network.build import build_backbone, usual_side
-    from impress_learn.network.norm_statistics import check_batch_size
     from impress_learn.streams.load import check_data, measured_view
     from impress_learn.streams.view import view_shape
     from impress_learn.train_masks import keep_calibration_images, keep_recogniser, mask_bytes, sole_trainer
@@ -114,7 +113,6 @@ def create_bank(
     network = build_backbone(
         backbone, init=init, seed=fit.seed, input_shape=view_shape(view), classes=count_classes(tasks)
     )
-    check_batch_size(network, fit.batch_size)
     there = open_bank(path) if is_there(path / MANIFEST) else None
     if there is None or _needs_data(there):
         check_data(tasks, data_dir=data_dir, view=view, watch=watch)

@@ -14,7 +14,7 @@ from impress_format.bank import Bank
 from impress_format.codec import BoolArray
 from impress_format.numbers import FloatArray
 from impress_format.records import ResidualBits
-from impress_learn.basis import Basis, effective_weights, make_basis
+from impress_learn.basis import Basis, basis_is_packed, effective_weights, make_basis
 from impress_learn.identify.recogniser import Recogniser, load_recogniser
 from impress_learn.memory import explain_memory
 from impress_learn.network.backbone import Backbone
@@ -112,11 +112,14 @@ def load_bank(bank: Bank, device: torch.device) -> LoadedBank:
     backbone = rebuild_backbone(bank.backbone, bank.manifest.made_with).to(device)
     masks = [bank.read_mask(index)[1] for index in range(bank.complete_masks())]
     supermasks = [{name: torch.from_numpy(mask) for name, mask in layers.items()} for layers in masks]
-    one = 4 * bank.backbone.weights
+    one = 4.0 * bank.backbone.weights
+    types = {plan.type for plan in bank.manifest.masks}
+    if basis_is_packed(len(masks), bank.backbone.weights, real="real" in types):
+        one /= 32 if types == {"binary"} else 16
     with explain_memory(
         f"loading {len(masks):,} masks of {bank.backbone.weights:,} weights, {len(masks) * one / 1e9:,.1f} GB in all",
         device,
-        lambda free: f"about {free // one:,} masks of this backbone fit",
+        lambda free: f"about {free // one:,.0f} masks of this backbone fit",
     ):
         return LoadedBank(bank, backbone, make_basis(backbone, supermasks), load_calibration(bank, device))
 

@@ -15,7 +15,7 @@ from impress_format.records import Allocation, BackboneSpec, MaskType, supermask
 from impress_format.weights import random_words
 from impress_learn.fits import MaskFit
 from impress_learn.network.backbone import Backbone
-from impress_learn.network.norm_statistics import check_batch_size
+from impress_learn.network.norm_statistics import training_forward
 from impress_learn.streams.images import Images
 from impress_learn.top_k import top_k_mask
 from impress_learn.training import minimise
@@ -31,6 +31,7 @@ def train_supermask(
     on_step: Callable[[], None],
     mask_type: MaskType = "binary",
     allocation: Allocation = "uniform",
+    calibration: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Train scores by edge-popup and return the supermask: bool tensors, with as many ones as `supermask_sizes` says.
 
@@ -38,11 +39,13 @@ def train_supermask(
     The ones of a `signed` mask (int8) have the sign of their score, those of a `real` one (float32) the score itself
     over the mean size of the chosen ones, so that both types begin with weights of the size that a binary mask has.
 
+    Args:
+        calibration: the bank's images, whose statistics BatchNorm takes; None for a network without.
+
     Raises:
         TrainingDiverged: loss or scores became NaN or infinite.
-        UsageError: batches of one image for a network with BatchNorm.
     """
-    check_batch_size(backbone, min(fit.batch_size, len(train)))
+    forward = training_forward(backbone, calibration, fit.seed)
     init = torch.Generator().manual_seed(score_seed)
     device = train.device
     scores = [initial_scores(weight.shape, init).to(device) for weight in backbone.weights.values()]
@@ -57,7 +60,7 @@ def train_supermask(
     for layer_scores in scores:
         layer_scores.requires_grad_()
     minimise(
-        lambda images: backbone(effective(), images),
+        lambda images: forward(effective(), images),
         scores,
         train,
         fit,

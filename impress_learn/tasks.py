@@ -96,6 +96,7 @@ def learn_task(
             shape,
             on_step=on_step,
             start=Start() if start is None else _begin(loaded, start, parts, masks),
+            calibration=loaded.calibration,
         )
     except TrainingDiverged as error:
         raise TrainingDiverged(f"task {request.name}: {error}") from error

@@ -17,12 +17,22 @@ def top_k_mask(values: Tensor, ones: int) -> Tensor:
     flat = values.contiguous().reshape(-1)
     if ones >= flat.numel():
         return torch.ones_like(values)
+    if flat.device.type != "cpu":
+        return _top_k_on_device(flat, ones).reshape(values.shape)
     threshold, at_least = _kth_largest(flat, ones)
     mask = torch.ge(flat, threshold, out=torch.empty_like(flat))
     if excess := at_least - ones:
         tied = torch.nonzero(flat == threshold).flatten()
         mask[tied[-excess:]] = 0.0
     return mask.reshape(values.shape)
+
+
+def _top_k_on_device(flat: Tensor, ones: int) -> Tensor:
+    """As `top_k_mask`, for a 1-D tensor; nothing of it waits for the device."""
+    threshold = torch.topk(flat, ones, sorted=False).values.min()
+    tied = flat == threshold
+    left = ones - torch.count_nonzero(flat > threshold)
+    return ((flat > threshold) | (tied & (tied.cumsum(0) <= left))).to(flat.dtype)
 
 
 def _kth_largest(flat: Tensor, k: int) -> tuple[float, int]:
@@ -34,7 +44,7 @@ def _kth_largest(flat: Tensor, k: int) -> tuple[float, int]:
     above the bracket and keeps what lies in it. Should the bracket miss, all values are searched.
     """
     n = flat.numel()
-    if n < _SELECT_DIRECTLY_BELOW or flat.device.type != "cpu":
+    if n < _SELECT_DIRECTLY_BELOW:
         threshold = torch.kthvalue(flat, n - k + 1).values
         return float(threshold), int(torch.count_nonzero(flat >= threshold))
     array = flat.numpy()  # shares memory; NumPy's selection and comparisons are several times faster on CPU

@@ -172,6 +172,7 @@ def _train_one(
                 allocation=plan.allocation,
                 mask_type=plan.type,
                 score_seed=plan.seed,
+                calibration=calibration,
                 on_step=on_step,
             )
         except TrainingDiverged as error:

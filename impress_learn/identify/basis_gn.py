@@ -110,7 +110,15 @@ def fit_basis_tasks(
 def _fit(
     loaded: LoadedBank, mask: int, train: Images, measured: Images, fit: TaskFit, on_step: Callable[[], None]
 ) -> Fitted:
-    alpha: Tensor = fit_alpha(loaded.backbone, loaded.basis, train, fit, granularity=1, on_step=on_step)
+    alpha: Tensor = fit_alpha(
+        loaded.backbone,
+        loaded.basis,
+        train,
+        fit,
+        granularity=1,
+        on_step=on_step,
+        calibration=loaded.calibration,
+    )
     effective = effective_weights(loaded.basis, alpha.to(loaded.basis.device))
     return Fitted(
         accuracy=accuracy(loaded.backbone, effective, measured, loaded.calibration),

@@ -168,4 +168,12 @@ def _learn_from(loaded: LoadedBank, group: Group, rule: Rule, fit: TaskFit) -> N
     elif rule == "supsup" and count == 1:  # enough for slopes; the rest is learned at the end
         images = group.images()
         settled = task_fit(fit.record(len(images)))
-        group.alpha = fit_alpha(loaded.backbone, loaded.basis, images, settled, granularity=1, on_step=lambda: None)
+        group.alpha = fit_alpha(
+            loaded.backbone,
+            loaded.basis,
+            images,
+            settled,
+            granularity=1,
+            on_step=lambda: None,
+            calibration=loaded.calibration,
+        )

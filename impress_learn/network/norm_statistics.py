@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 
-from impress_format.errors import UsageError
+from impress_format.weights import substream_seed
 from impress_learn.network.backbone import Backbone
 
+BESIDE = 32
+"""Of the bank's images, as many are sent through the network beside each batch of training: 64 gave nothing more."""
 
-def check_batch_size(backbone: Backbone, batch_size: int) -> None:
-    """Raises UsageError if training on batches of this size cannot work with this network."""
-    if backbone.has_batch_norm and batch_size < 2:
-        raise UsageError(
-            f"`batch_size` {batch_size}: {backbone.spec.arch} has BatchNorm, which needs at least 2 images"
-        )
+Forward = Callable[[Mapping[str, Tensor], Tensor], Tensor]
+"""Effective weights and normalised images (batch, *input_shape) -> logits (batch, classes)."""
 
 
 def with_statistics(backbone: Backbone, effective: Mapping[str, Tensor], images: Tensor | None) -> Mapping[str, Tensor]:
@@ -39,3 +39,116 @@ def with_statistics(backbone: Backbone, effective: Mapping[str, Tensor], images:
     with torch.no_grad():
         functional_call(backbone.module, {**effective, **statistics}, (images,))  # fills the statistics in place
     return {**effective, **statistics}
+
+
+def training_forward(
+    backbone: Backbone, calibration: Tensor | None, seed: int, *, bfloat16: bool | None = None
+) -> Forward:
+    """The network as it is trained: under the statistics that it will answer with, those of the bank's images.
+
+    Args:
+        calibration: the bank's images, normalised; None for a network that needs none.
+        seed: what the images beside each batch are drawn from.
+        bfloat16: whether products are computed in it (autocast). None: of a network with convolutions, on a GPU.
+    """
+    generator = torch.Generator().manual_seed(substream_seed(seed, "calibration"))
+    convolutional = any(weight.ndim > 2 for weight in backbone.weights.values())
+
+    def forward(effective: Mapping[str, Tensor], images: Tensor) -> Tensor:
+        halved = images.is_cuda and convolutional if bfloat16 is None else bfloat16
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=halved):
+            if calibration is None or not backbone.has_batch_norm:
+                return backbone(effective, images).float()
+            chosen = torch.randperm(len(calibration), generator=generator)[:BESIDE]
+            beside = calibration[chosen.to(images.device, non_blocking=True)]
+            return logits_beside(backbone, effective, images, beside).float()
+
+    return forward
+
+
+def logits_beside(backbone: Backbone, effective: Mapping[str, Tensor], images: Tensor, calibration: Tensor) -> Tensor:
+    """Logits of `images` under the statistics of `calibration`, differentiable through both.
+
+    As `with_statistics` and then the network, in one pass: what trains under the statistics of its own batch is off by
+    points under others, and gradients that do not flow through the statistics do not mend it (docs/results.md).
+    """
+    identity = {
+        f"{path}.{kind}": value
+        for path in backbone.norms
+        for kind, value in _identity(backbone.module.get_submodule(path))
+    }
+    with _normalised_by_first(backbone, len(calibration)):
+        return backbone({**effective, **identity}, torch.cat([calibration, images]))[len(calibration) :]
+
+
+def _identity(norm: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Statistics under which a BatchNorm changes nothing."""
+    assert isinstance(norm, nn.modules.batchnorm._BatchNorm)
+    assert norm.running_mean is not None
+    zeros = torch.zeros_like(norm.running_mean)
+    yield "running_mean", zeros
+    yield "running_var", zeros + (1 - norm.eps)
+
+
+@contextmanager
+def _normalised_by_first(backbone: Backbone, count: int) -> Iterator[None]:
+    """Within it, what reaches a BatchNorm is normalised by mean and variance of the first `count` images."""
+
+    def normalise(norm: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
+        assert isinstance(norm, nn.modules.batchnorm._BatchNorm)
+        normalised: Tensor = _NormaliseByFirst.apply(inputs[0], count, norm.eps)
+        return normalised
+
+    hooks = [backbone.module.get_submodule(path).register_forward_pre_hook(normalise) for path in backbone.norms]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+class _NormaliseByFirst(torch.autograd.Function):
+    """(x - mean) / sqrt(variance + eps) a channel, by the first `count` images of (batch, channels, ...).
+
+    The variance is the biased one for these images and the unbiased one for the rest, as BatchNorm's own and its
+    running statistics are. Gradients flow through both. It keeps its input alone: written out, a step takes twice the
+    memory.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, count: int, eps: float) -> Tensor:
+        first = values[:count]
+        exact = first.to(torch.promote_types(values.dtype, torch.float32))
+        variance, mean = torch.var_mean(exact, _axes(values), correction=0, keepdim=True)
+        measured = first.numel() // first.shape[1]
+        unbiased = variance * (measured / max(measured - 1, 1))
+        scales = torch.rsqrt(variance + eps), torch.rsqrt(unbiased + eps)
+        ctx.save_for_backward(values, mean, *scales)
+        ctx.count, ctx.measured = count, measured
+        normalised = torch.empty_like(values)
+        for part, scale in zip((slice(None, count), slice(count, None)), scales, strict=True):
+            normalised[part] = (values[part] - mean) * scale
+        return normalised
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        values, mean, *scales = ctx.saved_tensors
+        (gradient,) = gradients
+        by_mean = torch.zeros_like(mean)
+        by_variance = torch.zeros_like(mean)
+        result = torch.empty_like(values)
+        corrections = (1.0, ctx.measured / max(ctx.measured - 1, 1))
+        parts = (slice(None, ctx.count), slice(ctx.count, None))
+        for part, scale, correction in zip(parts, scales, corrections, strict=True):
+            scaled = gradient[part] * scale
+            by_mean -= scaled.sum(_axes(values), keepdim=True)
+            centred = scaled * (values[part] - mean)
+            by_variance -= centred.sum(_axes(values), keepdim=True) * (0.5 * correction) * scale.square()
+            result[part] = scaled
+        first = values[: ctx.count]
+        result[: ctx.count] += (by_mean + 2 * by_variance * (first - mean)) / ctx.measured
+        return result, None, None
+
+
+def _axes(values: Tensor) -> list[int]:
+    return [axis for axis in range(values.ndim) if axis != 1]

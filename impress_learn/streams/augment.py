@@ -23,8 +23,8 @@ def shift(images: Tensor, generator: torch.Generator) -> Tensor:
     padded = pad(images, (right, right, down, down), mode="reflect")
     top = torch.randint(0, 2 * down + 1, (count, 1), generator=generator) + torch.arange(height)
     left = torch.randint(0, 2 * right + 1, (count, 1), generator=generator) + torch.arange(width)
-    rows = top.to(images.device)[:, None, :, None].expand(-1, images.shape[1], -1, padded.shape[3])
-    columns = left.to(images.device)[:, None, None, :].expand(-1, images.shape[1], height, -1)
+    rows = top.to(images.device, non_blocking=True)[:, None, :, None].expand(-1, images.shape[1], -1, padded.shape[3])
+    columns = left.to(images.device, non_blocking=True)[:, None, None, :].expand(-1, images.shape[1], height, -1)
     return padded.gather(2, rows).gather(3, columns)
 
 
@@ -32,7 +32,7 @@ def flip(images: Tensor, generator: torch.Generator) -> Tensor:
     """Half of the images mirrored, left for right."""
     import torch
 
-    mirrored = (torch.rand(len(images), generator=generator) < 0.5).to(images.device)
+    mirrored = (torch.rand(len(images), generator=generator) < 0.5).to(images.device, non_blocking=True)
     return torch.where(mirrored[:, None, None, None], images.flip(3), images)
 
 
@@ -57,6 +57,8 @@ def crop_and_flip(images: Tensor, generator: torch.Generator) -> Tensor:
         torch.stack([width, nothing, (right * 2 - 1) * (1 - width)], 1),
         torch.stack([nothing, height, (down * 2 - 1) * (1 - height)], 1),
     ]
-    grid = affine_grid(torch.stack(rows, 1).to(images.device), list(images.shape), align_corners=False)
+    grid = affine_grid(
+        torch.stack(rows, 1).to(images.device, non_blocking=True), list(images.shape), align_corners=False
+    )
     cut = grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
     return flip(cut, generator)

@@ -122,7 +122,7 @@ class MappedImages:
 
     def pixels_of(self, indices: Tensor | slice) -> Tensor:
         rows = self.rows[indices if isinstance(indices, slice) else indices.cpu()].numpy()
-        return self.transform(torch.from_numpy(np.asarray(self.file[rows]))).to(self.device)
+        return self.transform(torch.from_numpy(np.asarray(self.file[rows]))).to(self.device, non_blocking=True)
 
     def batch(self, indices: Tensor | slice, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         return _batch(self, indices, generator)
@@ -158,8 +158,8 @@ def transformed(images: Images, transform: Callable[[Tensor], Tensor], augment: 
 def normalise(pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """uint8 (B, C, H, W) -> float32 of mean 0 and deviation 1 over the data set."""
     shape = (-1, 1, 1)
-    scale = torch.tensor(std, device=pixels.device).reshape(shape) * 255.0
-    shift = torch.tensor(mean, device=pixels.device).reshape(shape) * 255.0
+    scale = torch.tensor(std).to(pixels.device, non_blocking=True).reshape(shape) * 255.0
+    shift = torch.tensor(mean).to(pixels.device, non_blocking=True).reshape(shape) * 255.0
     return (pixels.float() - shift) / scale
 
 

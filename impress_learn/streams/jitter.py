@@ -18,7 +18,9 @@ def jitter(images: Tensor, generator: torch.Generator) -> Tensor:
     import torch
     from torch.nn.functional import affine_grid, grid_sample
 
-    turn, scale, right, down = (torch.rand(4, len(images), generator=generator) * 2 - 1).to(images.device)
+    turn, scale, right, down = (torch.rand(4, len(images), generator=generator) * 2 - 1).to(
+        images.device, non_blocking=True
+    )
     angle, size = turn * math.radians(_DEGREES), 1 + scale * _SCALE
     cosine, sine = torch.cos(angle) / size, torch.sin(angle) / size
     move = 2 * _SHIFT  # the sides of affine_grid are from -1 to 1

@@ -1,13 +1,14 @@
 """Accuracy of one new task against the bytes it takes: this project's files beside what else could fill them.
 
-    python tests/benchmarks/frontier.py rotated|permuted [--scale small|full] [--ours] [--bank BANK] [--csv FILE]
+    python tests/benchmarks/frontier.py rotated|permuted [OPTIONS]
     python tests/benchmarks/frontier.py plot FILE.csv... --svg FILE.svg        needs the extra `bench` (matplotlib)
 
 MNIST from $IMPRESS_DATA, test images, over the banks in zoo/ (ten masks of angles; twenty of permutations), or --bank.
-`small`: one task, one seed; `full`: six angles or five permutations, three seeds; --ours: what `task add --bytes` gives
-at three sizes, and no control. All learn by the same loop for as long, are rounded to int8 where they are numbers, and
-are charged the same 66 bytes for name, reference and accuracies, what a task takes in a large pack. The learning rate
-of a control is the best of three on held-out training images; ours are the defaults.
+--scale small: one task, one seed; full: six angles or five permutations, three seeds. --ours: what `task add --bytes`
+gives at three sizes, and no control; --way TEXT: the ways whose name begins so. All learn by the same loop for as long,
+are rounded to int8 where they are numbers, and are charged the same 66 bytes for name, reference and accuracies, what a
+task takes in a large pack. The learning rate of a control is the best of three on held-out training images; ours are
+the defaults.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from impress_learn.alpha import Shape, fit_parts
 from impress_learn.basis import Basis, effective_weights, layer_columns
 from impress_learn.evaluate import accuracy
 from impress_learn.fits import TaskFit, task_fit
+from impress_learn.layer_masks import LayerMasks, StackedMasks, stack_masks
 from impress_learn.loaded import LoadedBank, load_bank
 from impress_learn.residual import make_residual
 from impress_learn.streams.images import Images
@@ -76,11 +78,10 @@ class Place:
         return task_fit(asked.record(len(self.train), residual=residual))
 
 
-def ours(place: Place, *, granularity: int = 1, size: int | None = None, alpha: bool = True) -> tuple[int, float]:
-    """Bytes and accuracy of alpha, a one-bit residual that fills `size`, or both."""
-    loaded = place.loaded
+def ours(place: Place, basis: Basis, *, granularity: int = 1, size: int | None = None) -> tuple[int, float]:
+    """Bytes and accuracy of alpha over these masks, if any, and of a one-bit residual that fills `size`, if given."""
+    loaded, alpha = place.loaded, len(basis) > 0
     spec = loaded.bank.backbone
-    basis = loaded.basis if alpha else loaded.basis.first(0)
     columns = sum(layer_columns(basis, granularity))
     taken = OVERHEAD + ((len(basis) + 2) * columns if alpha else 0)
     layers = len(spec.masked_layers)
@@ -91,10 +92,10 @@ def ours(place: Place, *, granularity: int = 1, size: int | None = None, alpha: 
     coefficients = learned.alpha.numpy()
     if alpha:
         coefficients = restore(store(coefficients, "int8"), columns)
-    restored = None
+    effective = effective_weights(basis, torch.from_numpy(coefficients), granularity)
     if shape.residual is not None and learned.values is not None:
         restored = restore_residual(shape.residual.store(learned.values), 1, spec.masked_layers)
-    effective = loaded.build(coefficients, granularity, restored, 1, None)
+        effective = shape.residual.add_to(effective, loaded.backbone.weights, torch.from_numpy(restored))
     total = taken + (residual_bytes(values, 1, layers) if values else 0)
     return total, accuracy(loaded.backbone, effective, place.test, None)
 
@@ -120,9 +121,7 @@ def control(place: Place, one: Control) -> tuple[int, float]:
 def controls(place: Place) -> Iterator[Control]:
     """Everything beside which the masks have to prove themselves."""
     backbone, basis = place.loaded.backbone, place.loaded.basis
-    mean = {
-        name: stack.mean(0).reshape(basis.shapes[name]) * len(stack) for name, stack in basis.masked_weights.items()
-    }
+    mean = effective_weights(basis, torch.ones(len(basis), len(basis.layers)))
     scale = {name: (backbone.weights[name].norm() / weight.norm()).item() for name, weight in mean.items()}
     trained = {name: weight * scale[name] for name, weight in mean.items()}
     for name, base in (("mean mask", trained), ("random network", dict(backbone.weights))):
@@ -140,8 +139,8 @@ def controls(place: Place) -> Iterator[Control]:
 
 def _scaled(name: str, base: Weights, groups: Sequence[int]) -> Iterator[Control]:
     for granularity in groups:
-        yield _combined(name, Basis({key: one.flatten(1)[None] for key, one in base.items()},
-            {key: one.shape for key, one in base.items()}), granularity)  # fmt: skip
+        layers: dict[str, LayerMasks] = {key: StackedMasks(one.flatten(1)[None]) for key, one in base.items()}
+        yield _combined(name, Basis(layers, {key: one.shape for key, one in base.items()}), granularity)
 
 
 def _combined(name: str, basis: Basis, granularity: int) -> Control:
@@ -160,13 +159,13 @@ def _random_basis(weights: Weights, count: int) -> Basis:
         words = random_words(index, f"frontier/{name}", -(-size // 64)).astype("<u8").view(np.uint8)
         return np.unpackbits(words, count=size).astype(np.float32) * 2 - 1
 
-    stacks = {
-        name: torch.stack(
-            [torch.from_numpy(signs(name, index, one.numel())).reshape(one.shape) * one for index in range(count)]
+    layers: dict[str, LayerMasks] = {
+        name: stack_masks(
+            [torch.from_numpy(signs(name, index, one.numel())).reshape(one.shape) for index in range(count)], one
         )
         for name, one in weights.items()
     }
-    return Basis(stacks, {name: one.shape for name, one in weights.items()})
+    return Basis(layers, {name: one.shape for name, one in weights.items()})
 
 
 def _rows_and_columns(name: str, base: Weights) -> Control:
@@ -222,25 +221,29 @@ def _pranc(name: str, base: Weights, count: int) -> Control:
     return Control(name, torch.zeros(count), effective)
 
 
-def rows(place: Place, stream: str, *, only_ours: bool) -> Iterator[tuple[str, int, float]]:
-    """(name, bytes, accuracy) of each way."""
+def rows(place: Place, stream: str, *, only_ours: bool, way: str) -> Iterator[tuple[str, int, float]]:
+    """(name, bytes, accuracy) of each way whose name begins with `way`."""
+    basis = place.loaded.basis
     if only_ours:
         for size in OURS[stream]:
-            yield "alpha + residual", *ours(place, size=size)
+            yield "alpha + residual", *ours(place, basis, size=size)
         return
-    least = OVERHEAD + (len(place.loaded.basis) + 2) * len(place.loaded.basis.shapes) + 32
-    todo: list[tuple[str, Callable[[], tuple[int, float]]]] = [
-        *((f"alpha, G = {g}", lambda g=g: ours(place, granularity=g)) for g in (1, 4, 16)),
-        *(("alpha + residual", lambda size=size: ours(place, size=size)) for size in SIZES[stream] if size >= least),
-        *(("residual alone", lambda size=size: ours(place, size=size, alpha=False)) for size in SIZES[stream]),
-    ]
-    for name, learn in todo:
-        yield name, *learn()
-    for one in controls(place):
+    for granularity in (1, 4, 16) if "alpha, G".startswith(way) else ():
+        yield f"alpha, G = {granularity}", *ours(place, basis, granularity=granularity)
+    least = OVERHEAD + (len(basis) + 2) * len(basis.shapes) + 32
+    for name, masks in (
+        ("alpha + residual", basis),
+        ("residual alone", basis.first(0)),
+        ("alpha over random +-1 masks + residual", _random_basis(place.loaded.backbone.weights, len(basis))),
+    ):
+        for size in SIZES[stream]:
+            if (size >= least or not len(masks)) and name.startswith(way):
+                yield name, *ours(place, masks, size=size)
+    for one in (one for one in controls(place) if one.name.startswith(way)):
         yield one.name, *control(place, one)
 
 
-def measure(stream: str, scale: str, only_ours: bool, bank: Path | None, path: Path) -> None:
+def measure(stream: str, scale: str, only_ours: bool, way: str, bank: Path | None, path: Path) -> None:
     """Append one line a measurement to `path`."""
     folder = bank or ZOO / f"mnist-{stream}.impress"
     loaded, full = load_bank(open_bank(folder), CPU), scale == "full"
@@ -253,7 +256,7 @@ def measure(stream: str, scale: str, only_ours: bool, bank: Path | None, path: P
                 reference = parse_reference(f"{stream}-mnist/{key}")
                 data, apart = (load_task(reference, data_dir=DATA, holdout=share) for share in (0.0, 0.1))
                 place = Place(loaded, key, data.train, data.test, apart.train, apart.validation, seed)
-                for name, size, share in rows(place, stream, only_ours=only_ours):
+                for name, size, share in rows(place, stream, only_ours=only_ours, way=way):
                     out.writerow((folder.name, stream, key, seed, name, size, f"{share:.4f}"))
                     file.flush()
                     now = time.strftime("%H:%M:%S")
@@ -297,6 +300,7 @@ def main() -> None:
     parser.add_argument("files", nargs="*", type=Path)
     parser.add_argument("--scale", choices=("small", "full"), default="small")
     parser.add_argument("--ours", action="store_true")
+    parser.add_argument("--way", default="")
     parser.add_argument("--bank", type=Path)
     parser.add_argument("--csv", type=Path, default=Path("frontier.csv"))
     parser.add_argument("--svg", type=Path, default=Path("frontier.svg"))
@@ -304,7 +308,7 @@ def main() -> None:
     if asked.what == "plot":
         plot(asked.files, asked.svg)
     else:
-        measure(asked.what, asked.scale, asked.ours, asked.bank, asked.csv)
+        measure(asked.what, asked.scale, asked.ours, asked.way, asked.bank, asked.csv)
 
 
 if __name__ == "__main__":

@@ -116,11 +116,13 @@ def test_the_seed_decides_the_result_and_the_global_seed_does_not(lenet: Backbon
 
 def test_learning_leaves_weights_and_basis_as_they_were(lenet: Backbone, basis: Basis, few: Images) -> None:
     weights = {name: weight.clone() for name, weight in lenet.weights.items()}
-    stacks = {name: stack.clone() for name, stack in basis.masked_weights.items()}
+    masks = [basis.one(index) for index in range(len(basis))]
+    masks = [{name: weight.clone() for name, weight in mask.items()} for mask in masks]
     result = fit(lenet, basis, few)
     assert not result.requires_grad
     assert all(torch.equal(weight, weights[name]) for name, weight in lenet.weights.items())
-    assert all(torch.equal(stack, stacks[name]) for name, stack in basis.masked_weights.items())
+    for index, before in enumerate(masks):
+        assert all(torch.equal(weight, before[name]) for name, weight in basis.one(index).items())
 
 
 @pytest.mark.parametrize("granularity", [1, 16])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -13,12 +14,23 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from impress_format.records import BackboneSpec, LayerSpec
-from impress_learn.basis import Basis, effective_weights, group_of_channel, layer_columns, make_basis
+from impress_learn.basis import Basis, effective_weights, layer_columns, make_basis
+from impress_learn.layer_masks import PackedMasks, StackedMasks, group_of_channel, pack_masks
 from impress_learn.network.backbone import Backbone
 
 SHAPES = {"linear.weight": (10, 7), "conv.weight": (6, 3, 3, 2), "depthwise.weight": (5, 1, 3, 3), "one.weight": (1, 4)}
 GRANULARITIES = [1, 2, 3, 7, 10**6]
 FloatArray = npt.NDArray[np.float64]
+
+
+@pytest.fixture(scope="module", params=["stacked", "packed"], autouse=True)
+def in_memory(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Everything here holds of masks unpacked and of masks packed, a few channels at a time."""
+    with pytest.MonkeyPatch.context() as patched:
+        if request.param == "packed":
+            patched.setattr("impress_learn.basis.STACKED_AT_MOST", -1)
+            patched.setattr("impress_learn.layer_masks._AT_ONCE", 8 * 21)
+        yield request.param
 
 
 def backbone_of(rng: np.random.Generator) -> Backbone:
@@ -164,3 +176,43 @@ def test_a_basis_knows_its_length_and_its_first_masks() -> None:
         np.testing.assert_allclose(
             short[name].double().numpy(), looped(backbone, supermasks[:3], alpha, 1, name), rtol=1e-5, atol=1e-5
         )
+
+
+def test_masks_are_kept_as_asked(in_memory: str) -> None:
+    backbone, supermasks, _ = draw(masks=3, granularity=1)
+    kind = PackedMasks if in_memory == "packed" else StackedMasks
+    assert all(isinstance(masks, kind) for masks in make_basis(backbone, supermasks).layers.values())
+
+
+def test_packed_masks_take_a_bit_a_weight() -> None:
+    masks = pack_masks([torch.rand(4, 6) < 0.5 for _ in range(17)], torch.randn(4, 6))
+    assert masks.ones.numel() * masks.ones.element_size() == 3 * 4 * 6
+    assert masks.negative is None
+
+
+@pytest.mark.parametrize("granularity", [1, 3])
+def test_signed_masks_and_their_gradient(granularity: int) -> None:
+    backbone, _, alpha = draw(masks=11, granularity=granularity)
+    rng = np.random.default_rng(1)
+    mixed: list[dict[str, Tensor]] = [
+        {name: torch.from_numpy(rng.integers(-1, 2, shape).astype(np.int8)) for name, shape in SHAPES.items()}
+        for _ in range(10)
+    ]
+    mixed.append({name: mask > 0 for name, mask in mixed[0].items()})
+    leaf = alpha.clone().requires_grad_()
+    effective = effective_weights(make_basis(backbone, mixed), leaf, granularity)
+    upstream = {name: torch.from_numpy(rng.standard_normal(shape).astype(np.float32)) for name, shape in SHAPES.items()}
+    sum((effective[name] * upstream[name]).sum() for name in SHAPES).backward()  # type: ignore[union-attr]
+    expected = np.zeros(alpha.shape)
+    for name, shape in SHAPES.items():
+        weight = backbone.weights[name].double().numpy()
+        for channel in range(shape[0]):
+            column = column_of(name, channel, granularity)
+            factors = np.stack([mask[name][channel].double().numpy() for mask in mixed])
+            found = np.tensordot(alpha[:, column].double().numpy(), factors, 1) * weight[channel]
+            np.testing.assert_allclose(effective[name][channel].detach().numpy(), found, rtol=1e-4, atol=1e-5)
+            expected[:, column] += (
+                (factors * weight[channel] * upstream[name][channel].double().numpy()).reshape(len(mixed), -1).sum(1)
+            )
+    assert leaf.grad is not None
+    np.testing.assert_allclose(leaf.grad.numpy(), expected, rtol=1e-3, atol=1e-4)
