@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass, replace
 from enum import Enum
@@ -72,6 +73,14 @@ class Compute:
     device: Annotated[Device, typer.Option("--device", help="Where to compute.", rich_help_panel=_EVERYWHERE)] = (
         Device.auto
     )
+    deterministic: Annotated[
+        bool,
+        typer.Option(
+            "--deterministic",
+            help="On a GPU: the same result every time, some steps slower. On a CPU it is so without.",
+            rich_help_panel=_EVERYWHERE,
+        ),
+    ] = False
 
     def choose_device(self) -> torch.device:
         """The device to compute on. Imports torch.
@@ -81,6 +90,9 @@ class Compute:
         """
         import torch
 
+        if self.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before cuBLAS is first used
+            torch.use_deterministic_algorithms(True)
         available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
         if self.device is Device.auto:
             return torch.device(next(name for name, there in available.items() if there))

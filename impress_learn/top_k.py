@@ -30,9 +30,8 @@ def top_k_mask(values: Tensor, ones: int) -> Tensor:
 def _top_k_on_device(flat: Tensor, ones: int) -> Tensor:
     """As `top_k_mask`, for a 1-D tensor; nothing of it waits for the device."""
     threshold = torch.topk(flat, ones, sorted=False).values.min()
-    tied = flat == threshold
-    left = ones - torch.count_nonzero(flat > threshold)
-    return ((flat > threshold) | (tied & (tied.cumsum(0) <= left))).to(flat.dtype)
+    above, tied = flat > threshold, flat == threshold
+    return (above | (tied & (tied.cumsum(0) <= ones - above.sum()))).to(flat.dtype)
 
 
 def _kth_largest(flat: Tensor, k: int) -> tuple[float, int]:

@@ -61,18 +61,21 @@ def train_missing_masks(
     device: torch.device,
     on_mask: Callable[[int], None],
     on_step: Callable[[], None],
+    among: Sequence[int] | None = None,
 ) -> None:
     """Train and store every planned mask that has no file yet.
 
-    Equal plans give equal bytes on one machine: each mask depends on its own plan alone, not on the others.
+    Equal plans give equal bytes on one machine: each mask depends on its own plan alone, not on the others. So several
+    processes may each train some of them.
 
     Args:
+        among: indices of masks, of which those missing are trained; None for all.
         on_mask: called with the index of each mask before it is trained.
 
     Raises:
         TrainingDiverged, DataError, StorageError: masks finished before stay stored.
     """
-    missing = bank.missing_masks()
+    missing = [index for index in bank.missing_masks() if among is None or index in among]
     if not missing:
         return
     backbone = rebuild_backbone(bank.backbone, bank.manifest.made_with).to(device)

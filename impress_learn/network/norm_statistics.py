@@ -16,6 +16,9 @@ from impress_learn.network.backbone import Backbone
 BESIDE = 32
 """Of the bank's images, as many are sent through the network beside each batch of training: 64 gave nothing more."""
 
+_LARGE = 4_000_000
+"""Weights from which on a GPU gains by bfloat16; of smaller networks it waits for kernels (docs/results.md)."""
+
 Forward = Callable[[Mapping[str, Tensor], Tensor], Tensor]
 """Effective weights and normalised images (batch, *input_shape) -> logits (batch, classes)."""
 
@@ -49,13 +52,13 @@ def training_forward(
     Args:
         calibration: the bank's images, normalised; None for a network that needs none.
         seed: what the images beside each batch are drawn from.
-        bfloat16: whether products are computed in it (autocast). None: of a network with convolutions, on a GPU.
+        bfloat16: whether products are computed in it (autocast). None: of a large network, on a GPU.
     """
     generator = torch.Generator().manual_seed(substream_seed(seed, "calibration"))
-    convolutional = any(weight.ndim > 2 for weight in backbone.weights.values())
+    large = backbone.spec.weights >= _LARGE
 
     def forward(effective: Mapping[str, Tensor], images: Tensor) -> Tensor:
-        halved = images.is_cuda and convolutional if bfloat16 is None else bfloat16
+        halved = images.is_cuda and large if bfloat16 is None else bfloat16
         with torch.autocast(images.device.type, torch.bfloat16, enabled=halved):
             if calibration is None or not backbone.has_batch_norm:
                 return backbone(effective, images).float()
@@ -111,44 +114,37 @@ class _NormaliseByFirst(torch.autograd.Function):
     """(x - mean) / sqrt(variance + eps) a channel, by the first `count` images of (batch, channels, ...).
 
     The variance is the biased one for these images and the unbiased one for the rest, as BatchNorm's own and its
-    running statistics are. Gradients flow through both. It keeps its input alone: written out, a step takes twice the
-    memory.
+    running statistics are. Gradients flow through both. By BatchNorm's own kernels, which keep nothing but the input:
+    written out, a step takes three times the kernels and twice the memory.
     """
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, count: int, eps: float) -> Tensor:
-        first = values[:count]
-        exact = first.to(torch.promote_types(values.dtype, torch.float32))
-        variance, mean = torch.var_mean(exact, _axes(values), correction=0, keepdim=True)
-        measured = first.numel() // first.shape[1]
-        unbiased = variance * (measured / max(measured - 1, 1))
-        scales = torch.rsqrt(variance + eps), torch.rsqrt(unbiased + eps)
-        ctx.save_for_backward(values, mean, *scales)
-        ctx.count, ctx.measured = count, measured
-        normalised = torch.empty_like(values)
-        for part, scale in zip((slice(None, count), slice(count, None)), scales, strict=True):
-            normalised[part] = (values[part] - mean) * scale
-        return normalised
+        dtype = torch.promote_types(values.dtype, torch.float32)
+        ones = torch.ones(values.shape[1], dtype=dtype, device=values.device)
+        mean, variance = torch.zeros_like(ones), torch.zeros_like(ones)  # with momentum 1 it fills them
+        first, others = values[:count], values[count:]
+        normalised, *saved = torch.native_batch_norm(first, ones, None, mean, variance, True, 1.0, eps)
+        ctx.save_for_backward(values, ones, mean, variance, *saved)
+        ctx.count, ctx.eps = count, eps
+        return torch.cat([normalised, torch.native_batch_norm(others, ones, None, mean, variance, False, 0.0, eps)[0]])
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        values, mean, *scales = ctx.saved_tensors
-        (gradient,) = gradients
-        by_mean = torch.zeros_like(mean)
-        by_variance = torch.zeros_like(mean)
-        result = torch.empty_like(values)
-        corrections = (1.0, ctx.measured / max(ctx.measured - 1, 1))
-        parts = (slice(None, ctx.count), slice(ctx.count, None))
-        for part, scale, correction in zip(parts, scales, corrections, strict=True):
-            scaled = gradient[part] * scale
-            by_mean -= scaled.sum(_axes(values), keepdim=True)
-            centred = scaled * (values[part] - mean)
-            by_variance -= centred.sum(_axes(values), keepdim=True) * (0.5 * correction) * scale.square()
-            result[part] = scaled
-        first = values[: ctx.count]
-        result[: ctx.count] += (by_mean + 2 * by_variance * (first - mean)) / ctx.measured
-        return result, None, None
-
-
-def _axes(values: Tensor) -> list[int]:
-    return [axis for axis in range(values.ndim) if axis != 1]
+        values, ones, mean, variance, *saved = ctx.saved_tensors
+        first, others = values[: ctx.count], values[ctx.count :]
+        of_first, of_others = gradients[0][: ctx.count], gradients[0][ctx.count :]
+        backward = torch.ops.aten.native_batch_norm_backward
+        by_first = backward(of_first, first, ones, mean, variance, *saved, True, ctx.eps, [True, False, False])[0]
+        by_others, slope, total = backward(
+            of_others, others, ones, mean, variance, *saved, False, ctx.eps, [True, True, True]
+        )
+        # others_hat = (others - m) / sqrt(v + eps), v = sum (first - m)^2 / (n - 1): what they say of m and v.
+        measured = first.numel() // first.shape[1]
+        scale = torch.rsqrt(variance + ctx.eps)
+        by_mean = total * scale / -measured
+        by_value = slope * scale.square() / -max(measured - 1, 1)
+        shape = [-1] + [1] * (values.ndim - 2)
+        shift = (by_mean - by_value * mean).reshape(shape)
+        by_first = by_first + torch.addcmul(shift, first, by_value.reshape(shape)).to(by_first.dtype)
+        return torch.cat([by_first, by_others]), None, None
