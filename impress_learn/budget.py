@@ -18,19 +18,20 @@ from impress_learn.plan import Parts, TaskRequest
 
 LEAST_RESIDUAL = 16
 """Bytes of a residual below which it is left out beside alpha."""
-FEW_IMAGES = 500
-"""Below which there is no residual beside alpha: at 50 images one of 800 bits cost 5 points, at 200 half a point."""
+FEW_IMAGES, SOME_IMAGES = 100, 1000
+"""From fewer than these there is no residual beside alpha, from fewer than those a trial decides: at 50 images one of
+800 bits cost 5 points, at 200 half a point; at 494 images of 26 classes one of 3,200 bits won 15."""
 _LONGEST = 0.1234
 """No accuracy takes more characters."""
 
 
-def parts_within(bank: Bank, request: TaskRequest, size: int) -> Parts:
-    """The parts that make the most of a file of `size` bytes, everything included.
+def parts_within(bank: Bank, request: TaskRequest, size: int) -> tuple[Parts, ...]:
+    """The parts that make the most of a file of `size` bytes, everything included; of two, a trial is to choose.
 
     Alpha with one coefficient a mask and layer comes first: no other bytes do as much where tasks are related, and few
     are lost where they are not. All that is left goes to a residual of one bit a value: measured, it beats more channel
     groups and more bits a value at every size (docs/results.md, Byte budget). From few images it is left out: it learns
-    them by heart.
+    them by heart. From somewhat more, whether it does depends on the task.
 
     Args:
         request: names the task and how it is learned; of its parts only `signed` counts.
@@ -44,13 +45,14 @@ def parts_within(bank: Bank, request: TaskRequest, size: int) -> Parts:
     bare = Parts(alpha_type=None, signed=request.parts.signed)
     alpha = replace(bare, alpha_type="int8")
     if bank.manifest.masks and task_bytes(bank, request, alpha) <= size:
-        if count_training(request.reference.data_set, request.fit.holdout, request.fit.shots) < FEW_IMAGES:
-            return alpha
+        images = count_training(request.reference.data_set, request.fit.holdout, request.fit.shots)
         both = _with_residual(bank, request, alpha, size)
-        return alpha if both is None or both.residual < 8 * LEAST_RESIDUAL else both
+        if both is None or both.residual < 8 * LEAST_RESIDUAL or images < FEW_IMAGES:
+            return (alpha,)
+        return (both,) if images >= SOME_IMAGES else (alpha, both)
     alone = _with_residual(bank, request, bare, size)
     if alone is not None:
-        return alone
+        return (alone,)
     smallest = [_one_bit(bare, _least_bytes(bank)), *([alpha] if bank.manifest.masks else [])]
     least = min(task_bytes(bank, request, parts) for parts in smallest)
     raise UsageError(

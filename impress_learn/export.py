@@ -1,24 +1,29 @@
-"""One task as a plain network: merged weights in a safetensors file that timm or torch load without this project."""
+"""One task as a plain network, which runs without this project: merged weights for timm or torch, or an ONNX graph."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from impress_format.bank import open_bank
 from impress_format.files import is_there, refuse_taken, write_atomically
+from impress_learn.fits import require
 from impress_learn.network.small_resnet import filters_of, small_resnet_lines
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
     from impress_learn.network.backbone import Backbone
 
 METADATA = "impress"
 """The one key of the file's metadata: safetensors writes several in varying order."""
+
+ExportFormat = Literal["safetensors", "onnx"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +33,7 @@ class Exported:
     Attributes:
         tensors: how many.
         load: lines of Python that load the file into the plain network, `net`, ready to be asked.
+        format: of the file.
     """
 
     task: str
@@ -35,19 +41,27 @@ class Exported:
     bytes: int
     tensors: int
     load: str
+    format: ExportFormat = "safetensors"
 
 
 def export_weights(
-    path: Path | str, task: str, file: Path, *, device: Callable[[], torch.device] | None = None
+    path: Path | str,
+    task: str,
+    file: Path,
+    *,
+    file_format: ExportFormat = "safetensors",
+    device: Callable[[], torch.device] | None = None,
 ) -> Exported:
-    """Write the state dict of a stored task's network, BatchNorm statistics included: float32, about 4 bytes a weight.
+    """Write the network of a stored task, BatchNorm statistics included: float32, about 4 bytes a weight.
 
-    The file's metadata has one key, `impress`: JSON with `arch`, `input_shape`, `classes`, `class_names`, `preprocess`
-    (docs/format.md), `task` and `name`.
+    As the state dict of the plain network, or as a graph with an input `images` (batch, *input_shape), normalised, and
+    an output `logits` (batch, classes). The file's metadata has one key, `impress`: JSON with `arch`, `input_shape`,
+    `classes`, `class_names`, `preprocess` (docs/format.md), `task` and `name`.
 
     Raises:
         TaskNotFound, AmbiguousTask: there is no such task, or several.
         StorageError: there is a file at `file` already, or it cannot be written.
+        UsageError: onnx or onnxscript is not installed.
         FormatError, BackboneMismatch, OutOfMemory.
     """
     bank = open_bank(path)
@@ -55,6 +69,11 @@ def export_weights(
     bank.complete_masks()
     if is_there(file):
         raise refuse_taken(file)
+    if file_format == "onnx":
+        require(
+            all(find_spec(package) for package in ("onnx", "onnxscript")),
+            "`file_format` onnx needs the packages onnx and onnxscript: pip install 'impresslearn[onnx]'",
+        )
 
     import safetensors.torch
     from msgspec import to_builtins
@@ -74,17 +93,44 @@ def export_weights(
         "task": record.task,
         "name": name,
     }
-    content = safetensors.torch.save(
-        {key: tensor.detach().cpu().contiguous().clone() for key, tensor in state.items()},
-        metadata={METADATA: json.dumps(described)},
-    )
+    described_as = {METADATA: json.dumps(described)}
+    state = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in state.items()}
+    if file_format == "onnx":
+        content = _onnx_graph(loaded.backbone, state, described_as)
+        load = (
+            f"import onnxruntime\nnet = onnxruntime.InferenceSession({str(file)!r})\n"
+            'logits = net.run(["logits"], {"images": images})[0]'
+        )
+    else:
+        content = safetensors.torch.save(state, metadata=described_as)
+        load = loading_lines(loaded.backbone, file)
     try:
         write_atomically(file, content, replace=False)
     except FileExistsError as error:
         raise refuse_taken(file) from error
-    return Exported(
-        task=record.task, name=name, bytes=len(content), tensors=len(state), load=loading_lines(loaded.backbone, file)
+    return Exported(task=record.task, name=name, bytes=len(content), tensors=len(state), load=load, format=file_format)
+
+
+def _onnx_graph(backbone: Backbone, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    import copy
+
+    import torch
+
+    module = copy.deepcopy(backbone.module).cpu()
+    module.load_state_dict(state)
+    program = torch.onnx.export(
+        module.eval(),
+        (torch.zeros(2, *backbone.spec.input_shape),),  # of one image, the exporter would make a constant of the batch
+        dynamo=True,
+        verbose=False,
+        input_names=["images"],
+        output_names=["logits"],
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
     )
+    assert program is not None
+    program.model.metadata_props.update(metadata)
+    content: bytes = program.model_proto.SerializeToString()
+    return content
 
 
 def loading_lines(backbone: Backbone, file: Path) -> str:

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     import torch
 
     from impress_format.numbers import NumberType
+    from impress_format.task_file import StoredTask
     from impress_learn.evaluate import Accuracy
     from impress_learn.tasks import AddedTask
 
@@ -261,12 +262,10 @@ def add_tasks(
     if bytes is not None:
         from impress_learn.budget import parts_within
 
-        chosen = [parts_within(bank, one, bytes) for one in requests]
-        requests = [
-            replace(one, parts=own, fit=settle_fit(one.reference, fit, residual=own.residual, start=start))
-            for one, own in zip(requests, chosen, strict=True)
-        ]
-        watch.remark(f"{bytes:,} bytes hold {_in_words(requests[0].parts, masks)}")
+        choices = [parts_within(bank, one, bytes) for one in requests]
+        requests = [_choose(one, fit, parts, start) for one, parts in zip(requests, choices, strict=True)]
+        trial = ", the last if a trial on held-out images says so" if len(choices[0]) > 1 else ""
+        watch.remark(f"{bytes:,} bytes hold {_in_words(choices[0][-1], masks)}{trial}")
     if start is not None:
         for request in requests:
             check_start(start, request.parts)
@@ -422,6 +421,19 @@ def _learn(
         ):
             learned[request.name] = add_task(loaded, request, data_dir=data_dir, on_step=watch.step)
     return learned
+
+
+def _choose(request: TaskRequest, fit: TaskFit, choices: Sequence[Parts], start: StoredTask | None) -> TaskRequest:
+    """The request with the first of these parts, and the second, if there is one, to be tried instead."""
+    first, *second = (
+        replace(
+            request,
+            parts=parts,
+            fit=settle_fit(request.reference, fit, residual=parts.residual, start=start),
+        )
+        for parts in choices
+    )
+    return replace(first, instead=second[0]) if second else first
 
 
 def _in_words(parts: Parts, masks: int) -> str:

@@ -145,7 +145,10 @@ class Parts:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TaskRequest:
-    """One task to be learned, and how: from 1/K, or from what `start` has, the task that it replaces if `replaces`."""
+    """One task to be learned, and how: from 1/K, or from what `start` has, the task that it replaces if `replaces`.
+
+    `instead` is the same task of other parts, which it has if a trial on held-out images says so.
+    """
 
     name: str
     reference: Reference
@@ -153,6 +156,7 @@ class TaskRequest:
     parts: Parts
     start: StoredTask | None = None
     replaces: bool = False
+    instead: TaskRequest | None = None
 
 
 def request_tasks(
@@ -325,9 +329,10 @@ def mask_steps(plan: MaskPlan) -> int:
 
 
 def task_steps(request: TaskRequest) -> int:
-    """Steps that learning this task takes."""
+    """Steps that learning this task takes; where a trial comes first, about."""
     images = count_training(request.reference.data_set, request.fit.holdout, request.fit.shots)
-    return request.fit.epochs * steps_per_epoch(images, request.fit.batch_size)
+    steps = request.fit.epochs * steps_per_epoch(images, request.fit.batch_size)
+    return steps if request.instead is None else 2 * steps + task_steps(request.instead)
 
 
 def count_classes(references: Sequence[Reference]) -> int:
@@ -394,7 +399,9 @@ def still_to_add(bank: Bank, requests: Sequence[TaskRequest]) -> list[TaskReques
 def _is_stored(bank: Bank, request: TaskRequest) -> bool:
     stored = bank.read_stored(request.name)
     asked = (str(request.reference), request.fit, request.parts)
-    return (stored.record.task, stored.record.fit, _parts_of(stored)) == asked
+    if (stored.record.task, stored.record.fit, _parts_of(stored)) == asked:
+        return True
+    return request.instead is not None and _is_stored(bank, request.instead)
 
 
 def _parts_of(stored: StoredTask) -> Parts:

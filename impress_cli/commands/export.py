@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -21,8 +21,12 @@ def export(
     ],
     compute: Compute,
     output: Output,
+    file_format: Annotated[
+        Literal["safetensors", "onnx"],
+        typer.Option("--format", help="Weights for timm or torch, or a graph for any runtime of ONNX."),
+    ] = "safetensors",
 ) -> None:
-    """Write one task as a plain network: merged weights that timm or torch load without impress.
+    """Write one task as a plain network: merged weights that timm or torch load without impress, or an ONNX graph.
 
     The metadata say how an image becomes an input. (`impress task export` writes the few bytes of the task itself.)
 
@@ -30,7 +34,7 @@ def export(
     """
     from impress_learn.export import export_weights
 
-    written = export_weights(path, task, file, device=compute.choose_device)
+    written = export_weights(path, task, file, file_format=file_format, device=compute.choose_device)
     if output.json:
         render.print_json({"file": str(file), **asdict(written)})
         return

@@ -108,6 +108,25 @@ def test_from_few_images_there_is_no_residual(bank: Path) -> None:
     assert (added.residual, added.coefficients) == (0, 12)
 
 
+def test_from_some_images_a_trial_lets_the_residual_in_where_it_helps(bank: Path) -> None:
+    told: list[str] = []
+    fit = TaskFit(shots=40)  # of a permutation, which these masks know nothing of
+    (added,) = add_tasks(bank, ["permuted-digits/5"], bytes=1000, fit=fit, watch=Watch(remark=told.append))
+    assert added.residual > 3000
+    assert "if a trial on held-out images says so" in told[0]
+    (again,) = add_tasks(bank, ["permuted-digits/5"], bytes=1000, fit=fit)
+    assert again.seconds == 0
+
+
+def test_a_trial_that_shows_no_gain_leaves_alpha_alone(bank: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("impress_learn.tasks.accuracy", lambda *_: 0.9)
+    fit = TaskFit(epochs=1, shots=40)
+    (added,) = add_tasks(bank, ["permuted-digits/5"], bytes=1000, fit=fit)
+    assert (added.residual, added.coefficients) == (0, 12)
+    (again,) = add_tasks(bank, ["permuted-digits/5"], bytes=1000, fit=fit)
+    assert again.seconds == 0
+
+
 def test_a_large_residual_is_learned_twice_as_long(bank: Path) -> None:
     small, large = (TaskFit().record(60_000, residual=values).epochs for values in (464, 3984))
     assert (small, large) == (3, 6)

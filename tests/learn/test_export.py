@@ -8,13 +8,15 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx.reference import ReferenceEvaluator
 from safetensors import safe_open
 from safetensors.torch import save_file
 
 from impress_format import open_bank
-from impress_format.errors import StorageError, TaskNotFound
+from impress_format.errors import StorageError, TaskNotFound, UsageError
 from impress_learn.export import export_weights, loading_lines
 from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.jobs import add_tasks, create_bank
@@ -100,3 +102,45 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     assert file.read_bytes() == b"mine"
     with pytest.raises(TaskNotFound):
         export_weights(tmp_path / "a.impress", "rotated-digits-16", tmp_path / "other.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("backbone", "parts"),
+    [
+        ("lenet-300-100", {"granularity": 3, "residual": 800, "hybrid": True}),
+        ("timm:test_resnet", {"residual": 800}),
+        ("resnet-18-nf2", {}),
+        ("timm:test_vit", {}),
+    ],
+)
+def test_an_onnx_graph_gives_the_same_logits_for_any_batch(
+    tmp_path: Path, backbone: str, parts: dict[str, object]
+) -> None:
+    bank, file = tmp_path / "a.impress", tmp_path / "a.onnx"
+    if backbone == "timm:test_vit":
+        create_bank(bank, ["rotated-digits/0"], backbone=backbone, random_masks=1, fit=MaskFit(epochs=1), image_size=64)
+        add_tasks(bank, ["rotated-digits/15"], fit=TaskFit(epochs=1))
+    else:
+        make(bank, backbone, **parts)
+    written = export_weights(bank, "rotated-digits/15", file, file_format="onnx")
+    assert written.format == "onnx"
+    loaded = load_bank(open_bank(bank), CPU)
+    model = onnx.load(file)
+    onnx.checker.check_model(model, full_check=True)
+    described = json.loads({one.key: one.value for one in model.metadata_props}["impress"])
+    assert described["task"] == "rotated-digits/15"
+    evaluator = ReferenceEvaluator(model)
+    for count in (1, 3):
+        images = torch.randn(count, *loaded.bank.backbone.input_shape, generator=torch.Generator().manual_seed(count))
+        expected = loaded.logits(loaded.task_weights("rotated-digits-15"), images).numpy()
+        (found,) = evaluator.run(["logits"], {"images": images.numpy()})
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_without_the_packages_onnx_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bank = tmp_path / "a.impress"
+    make(bank, "lenet-300-100")
+    monkeypatch.setattr("impress_learn.export.find_spec", lambda _: None)
+    with pytest.raises(UsageError, match=r"pip install 'impresslearn\[onnx\]'"):
+        export_weights(bank, "rotated-digits/15", tmp_path / "a.onnx", file_format="onnx")
+    assert not (tmp_path / "a.onnx").exists()
