@@ -68,7 +68,9 @@ FIT_OPTIONS = {
     ),
     "batch_size": typer.Option("--batch-size", help="Images a training step."),
     "lr": typer.Option("--lr", help="Learning rate at the start; it falls to 0 as a cosine."),
-    "optimizer": typer.Option("--optimizer", help="What steps are made by."),
+    "optimizer": typer.Option(
+        "--optimizer", help="What steps are made by. Default: adam; for masks of the built-in LeNet sgd."
+    ),
     "weight_decay": typer.Option("--weight-decay", help="Of what is trained: scores, coefficients, values."),
     "warmup": typer.Option("--warmup", metavar="EPOCHS", help="Passes in which the learning rate rises first."),
     "l1": typer.Option("--l1", help="Weight of the term that holds each layer's coefficients to norm 1."),

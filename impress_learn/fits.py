@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from impress_format.errors import UsageError
@@ -17,17 +17,20 @@ if TYPE_CHECKING:
 
 _MOMENTUM = 0.9
 _MASK_RATES = {"sgd": 4.0, "adam": 0.001, "rmsprop": 0.001}
+_USUAL: Literal["sgd"] = "sgd"
+_TRAINED_BY_SGD = ("lenet-300-100",)
 _LARGE_RESIDUAL = 2048
 """Values from which on six epochs are better than three; of 464 they were worse (docs/results.md, Byte budget)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MaskFit:
-    """How a mask's scores are trained: edge-popup, by SGD with momentum 0.9 unless asked otherwise (method.md).
+    """How a mask's scores are trained: edge-popup (method.md).
 
     Attributes:
         epochs: passes over the images; None for 3, or as many as make 1,000 steps where images are few.
         lr: at the start; it falls to 0 as a cosine. None for 4 (adam, rmsprop: .001).
+        optimizer: None for what suits the network (`for_network`): SGD with momentum 0.9 where nobody names one.
         warmup: passes in which the learning rate rises to `lr` first.
         holdout: share of the training images that is kept apart, and measured on.
         seed: what all randomness is drawn from.
@@ -36,7 +39,7 @@ class MaskFit:
     epochs: int | None = None
     batch_size: int = 64
     lr: float | None = None
-    optimizer: Literal["sgd", "adam", "rmsprop"] = "sgd"
+    optimizer: Literal["sgd", "adam", "rmsprop"] | None = None
     weight_decay: float = 0.0
     warmup: int = 0
     holdout: float = 0.0
@@ -45,7 +48,11 @@ class MaskFit:
     @property
     def rate(self) -> float:
         """The learning rate at the start."""
-        return _MASK_RATES[self.optimizer] if self.lr is None else self.lr
+        return _MASK_RATES[self.optimizer or _USUAL] if self.lr is None else self.lr
+
+    def for_network(self, arch: str) -> MaskFit:
+        """The same, with the optimiser settled: SGD for the built-in LeNet, Adam for all others (docs/results.md)."""
+        return replace(self, optimizer=self.optimizer or (_USUAL if arch in _TRAINED_BY_SGD else "adam"))
 
     def make_optimizer(self, scores: Sequence[Tensor]) -> torch.optim.Optimizer:
         return _make_optimizer(self, scores)
@@ -60,7 +67,8 @@ class MaskFit:
 
         epochs = self.epochs or _enough(3, 1_000, images, self.batch_size)
         _check_warmup(self.warmup, epochs)
-        return MaskFitRecord(**{**asdict(self), "epochs": epochs, "lr": self.rate})
+        settled = {"epochs": epochs, "lr": self.rate, "optimizer": self.optimizer or _USUAL}
+        return MaskFitRecord(**{**asdict(self), **settled})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +178,7 @@ def _make_optimizer(fit: MaskFit | TaskFit, parameters: Sequence[Tensor]) -> tor
     import torch
 
     lr, weight_decay = fit.rate, fit.weight_decay
-    if fit.optimizer == "sgd":
+    if fit.optimizer in (None, "sgd"):
         return torch.optim.SGD(parameters, lr=lr, momentum=_MOMENTUM, weight_decay=weight_decay)
     if fit.optimizer == "adam":
         return torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay)

@@ -93,7 +93,7 @@ def create_bank(
     tasks = parse_references(references)
     plans = plan_masks(
         tasks,
-        fit,
+        fit.for_network(backbone),
         masks_per_task=masks_per_task,
         random_masks=random_masks,
         density=density,
@@ -169,7 +169,7 @@ def extend_bank(
     first = bank.manifest.masks[0] if bank.manifest.masks else None
     plans = plan_masks(
         tasks,
-        fit,
+        fit if bank.manifest.format_version == 1 else fit.for_network(bank.backbone.arch),
         masks_per_task=masks_per_task,
         random_masks=random_masks,
         density=(first.density if first else 0.1) if density is None else density,

@@ -207,7 +207,7 @@ def _create_lines(bank: Bank, name: str) -> list[str]:
         words += ["--masks-per-task", str(repeats)] if repeats != 1 else []
         words += ["--random-masks", str(random)] if random else []
         if first.fit:
-            words += _fit_words(first.fit, "sgd")
+            words += _fit_words(first.fit, "sgd" if spec.arch == "lenet-300-100" else "adam")
             words += ["--holdout", f"{first.fit.holdout:g}"] if first.fit.holdout else []
         lines.append(shlex.join([*words, "--seed", str(spec.seed)]))
     return lines

@@ -133,7 +133,7 @@ def test_an_onnx_graph_gives_the_same_logits_for_any_batch(
     for count in (1, 3):
         images = torch.randn(count, *loaded.bank.backbone.input_shape, generator=torch.Generator().manual_seed(count))
         expected = loaded.logits(loaded.task_weights("rotated-digits-15"), images).numpy()
-        (found,) = evaluator.run(["logits"], {"images": images.numpy()})
+        found = np.asarray(evaluator.run(["logits"], {"images": images.numpy()})[0])
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 

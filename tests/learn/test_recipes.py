@@ -15,6 +15,7 @@ from impress_format.records import MaskFitRecord, TaskFitRecord, supermask_sizes
 from impress_format.zoo.card import model_card
 from impress_learn.fits import MaskFit, TaskFit, check_fit
 from impress_learn.jobs import add_tasks, create_bank, extend_bank
+from impress_learn.network.lenet import LENET
 from impress_learn.streams.images import ImagesInMemory
 from impress_learn.training import minimise
 
@@ -71,6 +72,13 @@ def test_the_learning_rate_rises_before_it_falls() -> None:
     cosine = [0.9 * (1 + torch.cos(torch.tensor(torch.pi * step / 4)).item()) / 2 for step in range(4)]
     descend(fit, torch.optim.SGD([expected], lr=0.9, momentum=0.9), expected, [0.3, 0.6, *cosine])
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize(("arch", "optimizer", "lr"), [(LENET, "sgd", 4.0), ("timm:resnet18", "adam", 0.001)])
+def test_the_network_decides_on_the_optimizer_unless_one_is_named(arch: str, optimizer: str, lr: float) -> None:
+    fit = MaskFit().for_network(arch)
+    assert (fit.optimizer, fit.rate) == (optimizer, lr)
+    assert MaskFit(optimizer="rmsprop").for_network(arch).optimizer == "rmsprop"
 
 
 @pytest.mark.parametrize(
