@@ -133,8 +133,9 @@ def test_an_onnx_graph_gives_the_same_logits_for_any_batch(
     for count in (1, 3):
         images = torch.randn(count, *loaded.bank.backbone.input_shape, generator=torch.Generator().manual_seed(count))
         expected = loaded.logits(loaded.task_weights("rotated-digits-15"), images).numpy()
-        found = np.asarray(evaluator.run(["logits"], {"images": images.numpy()})[0])
-        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+        outputs = evaluator.run(["logits"], {"images": images.numpy()})
+        assert isinstance(outputs, list)
+        np.testing.assert_allclose(np.asarray(outputs[0]), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_without_the_packages_onnx_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
