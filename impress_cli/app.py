@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from impress_cli import __version__
-from impress_cli.commands import bank, evaluate, export, infer, info, stats, task, zoo
+from impress_cli.commands import bank, evaluate, export, infer, info, stats, task, weights, zoo
 from impress_cli.render import prepare_streams, print_error
 from impress_format.errors import ImpressError
 
@@ -26,6 +26,7 @@ app = typer.Typer(
 app.add_typer(bank.app, name="bank")
 app.add_typer(task.app, name="task")
 app.add_typer(zoo.app, name="zoo")
+app.add_typer(weights.app, name="weights")
 app.command("eval")(evaluate.evaluate)
 app.command("infer")(infer.infer)
 app.command("stats")(stats.stats)

@@ -100,6 +100,8 @@ def _check_making(path: Path, manifest: BankManifest) -> None:
     if manifest.format_version == 1:
         if backbone.logits is not None:
             raise FormatError(path, "has logits, which format version 1 does not know")
+        if backbone.pretrained is not None:
+            raise FormatError(path, "has pretrained weights, which format version 1 does not know")
         if manifest.recogniser:
             raise FormatError(path, "has a recogniser, which format version 1 does not know")
         if not all(plan.is_of_version_1 for plan in manifest.masks):
@@ -109,6 +111,8 @@ def _check_making(path: Path, manifest: BankManifest) -> None:
                 "version 1 knows no other",
             )
         return
+    if backbone.pretrained is not None and manifest.calibration:
+        raise FormatError(path, "has calibration images for a network that keeps the statistics of its own weights")
     if manifest.seed is None or preprocess is None:
         raise FormatError(path, "expected seed and preprocess, found null")
     channels = {"L": 1, "RGB": 3}[preprocess.mode]

@@ -6,6 +6,7 @@ record that decodes is a record that this release understands whole.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from fractions import Fraction
 from math import prod
@@ -91,10 +92,28 @@ class LayerSpec(_Record, frozen=True, omit_defaults=True):
         return prod(self.shape)
 
 
+class PretrainedRecord(_Record, frozen=True, omit_defaults=True):
+    """Weights that others trained, which the network stands on. The bank names them and does not hold them.
+
+    `tensors` has the SHA-256 of each in their file, those that the network has no use for (its classifier) too.
+    """
+
+    source: Text
+    tensors: Annotated[dict[Text, FullDigest], Meta(min_length=1, max_length=MAX_LAYERS)]
+    licence: Text | None = None
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 that all copies of these tensors share, whatever their file is called."""
+        lines = "".join(f"{name} {digest}\n" for name, digest in sorted(self.tensors.items()))
+        return hashlib.sha256(lines.encode()).hexdigest()
+
+
 class BackboneSpec(_Record, frozen=True, omit_defaults=True):
     """All that is needed to rebuild the frozen network, and to check it by: the digest of its weights, a few logits.
 
-    A bank of version 1 has no logits.
+    A bank of version 1 has no logits. On weights that others trained (`pretrained`) only the last layer is drawn from
+    the seed; norms keep the statistics that came with them.
     """
 
     arch: Text
@@ -105,6 +124,7 @@ class BackboneSpec(_Record, frozen=True, omit_defaults=True):
     layers: Annotated[tuple[LayerSpec, ...], Meta(max_length=MAX_LAYERS)]
     digest: FullDigest
     logits: Annotated[tuple[float, ...], Meta(min_length=1, max_length=64)] | None = None
+    pretrained: PretrainedRecord | None = None
 
     @property
     def masked_layers(self) -> tuple[LayerSpec, ...]:

@@ -53,6 +53,7 @@ class Storage:
         savings: how many times less this bank takes than the other way, for the same tasks.
         task_parts: of the bytes of tasks, how many each part takes; the rest, `record`, is names and checksums.
         break_even_tasks: from how many tasks on the bank is smaller than the other way; None if never.
+        pretrained: where weights come from that others trained, and that no byte here counts; None without.
     """
 
     weights: int
@@ -69,6 +70,7 @@ class Storage:
     alternatives: Alternatives
     savings: Alternatives
     break_even_tasks: dict[str, int | None]
+    pretrained: str | None = None
 
 
 def measure_storage(bank: Bank, total_tasks: int | None = None) -> Storage:
@@ -123,6 +125,7 @@ def measure_storage(bank: Bank, total_tasks: int | None = None) -> Storage:
     ways = ("index16", "bitmap", "compressed", "full_model")
     fixed = disk.total - disk.tasks
     return Storage(
+        pretrained=None if bank.backbone.pretrained is None else bank.backbone.pretrained.source,
         weights=weights,
         layers=len(layers),
         masks=len(trained),

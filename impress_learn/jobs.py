@@ -33,6 +33,7 @@ from impress_learn.plan import (
     mask_steps,
     plan_bank,
     plan_masks,
+    pretrained_view,
     request_tasks,
     request_update,
     settle_fit,
@@ -60,6 +61,7 @@ def create_bank(
     references: Sequence[str],
     *,
     backbone: str = "lenet-300-100",
+    weights: str | None = None,
     init: Init = "signed-constant",
     fit: MaskFit = MaskFit(),  # noqa: B008  frozen
     masks_per_task: int = 1,
@@ -77,6 +79,8 @@ def create_bank(
 
     Args:
         references: `STREAM/KEY`, or slices of keys.
+        weights: that others trained, for a timm model: FILE.safetensors, `timm:TAG` or `hf-hub:OWNER/NAME`. The bank
+            names them and does not hold them.
         mask_type: what the ones of a mask weigh: 1, a sign each, or a number each.
         allocation: whether all layers have this density, or small ones more (Erdős–Rényi).
         image_size: height and width that all images are made; None for their own, or, where they have none, for what
@@ -105,19 +109,34 @@ def create_bank(
     from msgspec.structs import replace as replace_fields
 
     from impress_learn.network.build import build_backbone, usual_side
+    from impress_learn.network.pretrained import load_weights
     from impress_learn.streams.load import check_data, measured_view
     from impress_learn.streams.view import view_shape
     from impress_learn.train_masks import keep_calibration_images, keep_recogniser, mask_bytes, sole_trainer
 
     where = choose_device(device)
-    view = choose_view(tasks, size=image_size, mode=image_mode, photo_size=usual_side(backbone))
+    side = usual_side(backbone)
+    view = choose_view(tasks, size=image_size, mode=image_mode, photo_size=side)
+    pretrained = None
+    if weights is not None:
+        require(backbone.startswith("timm:"), f"`weights` {weights}: `backbone` {backbone} has none: use timm:NAME")
+        require(image_mode != "L", "`image_mode` L: networks that others trained take RGB")
+        pretrained = load_weights(weights, backbone)
+        view = pretrained_view(view, size=image_size or side, mean=pretrained.mean, std=pretrained.std)
     network = build_backbone(
-        backbone, init=init, seed=fit.seed, input_shape=view_shape(view), classes=count_classes(tasks)
+        backbone,
+        init=init,
+        seed=fit.seed,
+        input_shape=view_shape(view),
+        classes=count_classes(tasks),
+        weights=pretrained,
     )
     there = open_bank(path) if is_there(path / MANIFEST) else None
     if there is None or _needs_data(there):
         check_data(tasks, data_dir=data_dir, view=view, watch=watch)
-    if tasks[0].data_set.input_shape is None:  # of images that can be anything, nobody knows mean and deviation before
+    if (
+        tasks[0].data_set.input_shape is None and pretrained is None
+    ):  # of images that can be anything, nobody knows mean and deviation before
         if there is not None and (kept := there.manifest.preprocess) is not None:
             view = replace_fields(view, mean=kept.mean, std=kept.std)
         else:

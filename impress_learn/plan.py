@@ -34,7 +34,7 @@ from impress_format.weights import substream_seed
 from impress_learn.fits import MaskFit, TaskFit, check_fit, require, steps_per_epoch
 from impress_learn.held_out import count_training
 from impress_learn.streams.reference import Reference, parse_reference
-from impress_learn.streams.view import changed_view, default_view, photo_view
+from impress_learn.streams.view import PHOTO_MEAN, PHOTO_STD, changed_view, default_view, photo_view
 
 
 def plan_masks(
@@ -364,6 +364,13 @@ def choose_view(
     if data_set.input_shape is None:
         return photo_view(size or photo_size, grey=mode == "L")
     return changed_view(default_view(data_set), size=size, mode=mode)
+
+
+def pretrained_view(
+    view: Preprocess, *, size: int, mean: tuple[float, ...] | None, std: tuple[float, ...] | None
+) -> Preprocess:
+    """The same for a network that others trained: in colours, normalised as its images were (else as ImageNet's)."""
+    return msgspec.structs.replace(view, mode="RGB", size=(size, size), mean=mean or PHOTO_MEAN, std=std or PHOTO_STD)
 
 
 def check_fits_bank(references: Sequence[Reference], spec: BackboneSpec) -> None:

@@ -36,6 +36,15 @@ def create(
             "images (nf20: 1.1 M weights, nf64: 11.2 M).",
         ),
     ] = "lenet-300-100",
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            "--weights",
+            metavar="SOURCE",
+            help="Weights that others trained, for timm:NAME: FILE.safetensors, timm:TAG or hf-hub:OWNER/NAME. The "
+            "bank names them and does not hold them.",
+        ),
+    ] = None,
     init: Annotated[
         options.InitChoice, typer.Option("--init", help="How the frozen weights are drawn.")
     ] = options.InitChoice.signed_constant,
@@ -80,6 +89,7 @@ def create(
             path,
             references,
             backbone=backbone,
+            weights=weights,
             init=init.value,
             masks_per_task=masks_per_task,
             random_masks=random_masks,
@@ -247,6 +257,7 @@ def _report(bank: Bank, started: float, *, json: bool) -> None:
                 "task": plan.task,
                 "seed": plan.seed,
                 "density": plan.density,
+                "allocation": plan.allocation,
                 "bytes": sizes.get(index),
                 "accuracy": records[index].accuracy if index in records else None,
                 "images": "held-out" if plan.fit and plan.fit.holdout else "test",
@@ -260,6 +271,9 @@ def _report(bank: Bank, started: float, *, json: bool) -> None:
             "digest": spec.digest,
             "weights": spec.weights,
             "layers": len(spec.masked_layers),
+            "pretrained": None
+            if (theirs := spec.pretrained) is None
+            else {"source": theirs.source, "licence": theirs.licence, "identity": theirs.identity},
         }
         seconds = time.perf_counter() - started
         made = {
@@ -280,6 +294,9 @@ def _report(bank: Bank, started: float, *, json: bool) -> None:
         for index, plan in enumerate(bank.manifest.masks)
     ]
     frozen = f"{spec.weights:,} frozen weights in {render.count(len(spec.masked_layers), 'layer')}, seed {spec.seed}"
+    if spec.pretrained is not None:
+        licence = f", {spec.pretrained.licence}" if spec.pretrained.licence else ""
+        frozen = f"{frozen}, on {spec.pretrained.source} (id {spec.pretrained.identity[:12]}{licence})"
     held_out = any(plan.fit and plan.fit.holdout for plan in bank.manifest.masks)
     render.print_table(
         f"{bank.path}: {spec.arch}, {frozen}, digest {spec.digest[:12]}",

@@ -63,7 +63,8 @@ def _document(storage: Storage) -> dict[str, object]:
 
 def _show(path: str, storage: Storage, *, grown: bool) -> None:
     disk = storage.bytes
-    backbone = f"{storage.weights:,} weights in {storage.layers} layers, drawn from the seed"
+    origin = "drawn from the seed" if storage.pretrained is None else f"of {storage.pretrained}, which is not counted"
+    backbone = f"{storage.weights:,} weights in {storage.layers} layers, {origin}"
     rows = [
         ("backbone", backbone + ("; calibration images" if disk.backbone else ""), render.size(disk.backbone)),
         ("masks", f"{storage.masks} of density {storage.density:.2f}", render.size(disk.masks)),

@@ -200,6 +200,7 @@ def _create_lines(bank: Bank, name: str) -> list[str]:
         words = ["impress", "bank", "extend" if number else "create", f"{name}.impress", *references]
         if number == 0:
             words += ["--backbone", spec.arch, "--init", spec.init, *_image_words(bank)]
+            words += ["--weights", spec.pretrained.source.removeprefix("file:")] if spec.pretrained else []
         words += ["--density", f"{first.density:g}"]
         repeats = (len(plans) - random) // max(len(references), 1)
         words += ["--mask-type", first.type] if first.type != "binary" else []

@@ -46,7 +46,9 @@ class Backbone:
 
     @cached_property
     def norms(self) -> tuple[str, ...]:
-        """Names of the BatchNorm layers."""
+        """Names of the BatchNorm layers that take statistics of images; those of pretrained weights have their own."""
+        if self.spec.pretrained is not None:
+            return ()
         return tuple(path for path, layer in self.module.named_modules() if isinstance(layer, _BATCH_NORMS))
 
     @property

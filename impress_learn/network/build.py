@@ -14,24 +14,45 @@ from impress_format.records import BackboneSpec, Init, LayerSpec, MadeWith
 from impress_format.weights import layer_weights, weights_digest
 from impress_learn.network.backbone import Backbone, bind
 from impress_learn.network.lenet import LENET, LeNet300100
+from impress_learn.network.pretrained import Weights, find_weights, put_weights
 from impress_learn.network.probe import check_logits, probe_logits
 from impress_learn.network.small_resnet import SMALL_RESNET, filters_of, small_resnet
 from impress_learn.network.timm_models import constant_parameters, maskable_weights, timm_side, timm_structure
 from impress_learn.streams.view import DEFAULT_SIDE
 
 
-def build_backbone(arch: str, *, init: Init, seed: int, input_shape: tuple[int, int, int], classes: int) -> Backbone:
+def build_backbone(
+    arch: str,
+    *,
+    init: Init,
+    seed: int,
+    input_shape: tuple[int, int, int],
+    classes: int,
+    weights: Weights | None = None,
+) -> Backbone:
     """Build `lenet-300-100`, `resnet-18-nfN` or `timm:NAME` for images of `input_shape` (channels, height, width).
 
+    Args:
+        weights: that others trained, for all but the last layer; None to draw all from the seed.
+
     Raises:
-        UsageError: unknown architecture, or one that cannot take this input.
+        UsageError: unknown architecture, one that cannot take this input, or weights of another.
     """
     module = _structure(arch, input_shape, classes)
     constants = constant_parameters(module)
     layers = _draw_layers(module, constants)
-    digest = _fill(module, seed, init, layers, constants)
+    _fill(module, seed, init, layers, constants)
+    if weights is not None:
+        put_weights(module, weights.tensors, arch)
     spec = BackboneSpec(
-        arch=arch, init=init, seed=seed, input_shape=input_shape, classes=classes, layers=layers, digest=digest
+        arch=arch,
+        init=init,
+        seed=seed,
+        input_shape=input_shape,
+        classes=classes,
+        layers=layers,
+        digest=_digest(module, layers),
+        pretrained=None if weights is None else weights.record(),
     )
     backbone = bind(spec, module)
     _try_one_image(backbone)
@@ -52,11 +73,15 @@ def rebuild_backbone(spec: BackboneSpec, made: MadeWith | None = None) -> Backbo
 
     Raises:
         BackboneMismatch: the architecture's layers, the digest of the weights or the logits differ.
+        DataError: weights that others trained are not here.
     """
     module = _structure(spec.arch, spec.input_shape, spec.classes)
     constants = constant_parameters(module, drawn={layer.name for layer in spec.layers})
     layers = _draw_layers(module, constants)
-    digest = _fill(module, spec.seed, spec.init, layers, constants)
+    _fill(module, spec.seed, spec.init, layers, constants)
+    if spec.pretrained is not None:
+        put_weights(module, find_weights(spec.pretrained), spec.arch)
+    digest = _digest(module, layers)
     if digest != spec.digest or layers != spec.layers:
         raise BackboneMismatch(
             f"the bank expects backbone {spec.digest[:12]}… ({spec.arch}, {len(spec.layers)} layers), rebuilt "
@@ -96,8 +121,8 @@ def _draw_layers(module: nn.Module, constants: Mapping[str, float]) -> tuple[Lay
 
 def _fill(
     module: nn.Module, seed: int, init: Init, layers: tuple[LayerSpec, ...], constants: Mapping[str, float]
-) -> str:
-    """Put the frozen weights into the module, and return the digest of what is in it then."""
+) -> None:
+    """Put the frozen weights into the module."""
     module.float()
     module.requires_grad_(False)
     module.eval()
@@ -106,6 +131,11 @@ def _fill(
         parameters[name].fill_(value)
     for layer in layers:
         parameters[layer.name].copy_(torch.from_numpy(layer_weights(seed, init, layer)))
+
+
+def _digest(module: nn.Module, layers: tuple[LayerSpec, ...]) -> str:
+    """Of the weights that are in the module."""
+    parameters = dict(module.named_parameters())
     return weights_digest((layer, parameters[layer.name].numpy()) for layer in layers)
 
 

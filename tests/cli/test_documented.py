@@ -15,6 +15,7 @@ COMMANDS = {
     "bank": ("create", "extend", "show", "pack", "upgrade", "verify"),
     "task": ("add", "update", "discover", "list", "show", "remove", "export", "import"),
     "zoo": ("list", "search", "show", "pull", "push", "verify"),
+    "weights": ("convert", "add"),
     "eval": (),
     "infer": (),
     "stats": (),

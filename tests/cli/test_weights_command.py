@@ -1,0 +1,54 @@
+"""`impress weights convert|add` and `bank create --weights`, as typed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from commandline import Impress
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        torch.save(timm.create_model("test_resnet", pretrained=False).state_dict(), tmp_path / "theirs.pth")
+    return tmp_path / "theirs.pth"
+
+
+def test_from_a_checkpoint_to_a_task_and_on_another_machine(
+    impress: Impress, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IMPRESS_WEIGHTS", str(tmp_path / "here"))
+    converted = impress(
+        "weights", "convert", checkpoint.name, "theirs.safetensors", "--like", "timm:test_resnet",
+        "--mean", "0.5,0.5,0.5", "--licence", "mit", "--json",
+    )  # fmt: skip
+    identity = converted.json["identity"]
+    made = impress(
+        "bank", "create", "a.impress", "rotated-digits/0", "--backbone", "timm:test_resnet", "--weights",
+        "theirs.safetensors", "--image-size", "32", "--epochs", "1", "--json",
+    )  # fmt: skip
+    assert made.json["backbone"]["pretrained"] == {
+        "source": "file:theirs.safetensors",
+        "licence": "mit",
+        "identity": identity,
+    }
+    assert impress("task", "add", "a.impress", "rotated-digits/15", "--epochs", "1").code == 0
+    assert "of file:theirs.safetensors, which is not counted" in impress("stats", "a.impress").out
+    assert f"id {identity[:12]}, mit" in impress("bank", "show", "a.impress").out
+    monkeypatch.setenv("IMPRESS_WEIGHTS", str(tmp_path / "elsewhere"))
+    failed = impress("eval", "a.impress")
+    assert failed.code == 1
+    assert "impress weights add FILE.safetensors" in failed.err
+    assert identity in impress("weights", "add", "theirs.safetensors").out
+    assert impress("eval", "a.impress").code == 0
+
+
+@pytest.mark.parametrize("numbers", ["0.5", "a,b,c", "1,2,3,4"])
+def test_numbers_that_are_none_are_refused(impress: Impress, checkpoint: Path, numbers: str) -> None:
+    failed = impress("weights", "convert", checkpoint.name, "out.safetensors", "--mean", numbers)
+    assert failed.code == 2
+    assert "expected" in failed.err
