@@ -98,7 +98,9 @@ class PretrainedRecord(_Record, frozen=True, omit_defaults=True):
     `tensors` has the SHA-256 of each in their file, those that the network has no use for (its classifier) too.
     """
 
-    source: Text
+    source: Annotated[
+        str, Meta(pattern=r"\A(file:[\w .,+()-]{1,255}|timm:[\w.-]{1,96}|hf-hub:[\w.-]{1,96}/[\w.-]{1,96})\Z")
+    ]
     tensors: Annotated[dict[Text, FullDigest], Meta(min_length=1, max_length=MAX_LAYERS)]
     licence: Text | None = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -69,7 +70,7 @@ def load_weights(source: str, arch: str) -> Weights:
     if family == "timm" and name:
         return _from_timm(arch, name)
     path = _plain_file(Path(source).expanduser(), "expected FILE.safetensors, timm:TAG or hf-hub:OWNER/NAME")
-    weights = _read(path, f"file:{path.name}")
+    weights = _read(path, "file:" + re.sub(r"[^\w .,+()-]", "_", path.name))
     _keep(path, weights)
     return weights
 

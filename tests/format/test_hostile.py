@@ -135,6 +135,14 @@ OFFSETS, SHAPE, FIT = '"data_offsets":[0,16]', '"shape":[2,2]', "[3,0.03]"
 MANIFEST, MASK, TASK = "bank.json", "masks/00000.safetensors", "tasks/one.safetensors"
 CALIBRATION, RECOGNISER = "calibration.safetensors", "recogniser.safetensors"
 
+THEIRS = '"classes": 3, "pretrained": {"source": "SOURCE", "tensors": {TENSORS}}'
+
+
+def on_weights(source: str, tensors: str) -> Callable[[bytes], bytes]:
+    """A manifest of a network on weights that others trained."""
+    return manifest_with('"classes": 3', THEIRS.replace("SOURCE", source).replace("TENSORS", tensors))
+
+
 HOSTILE: list[tuple[str, str, Callable[[bytes], bytes], str]] = [
     # JSON that two readers may read differently, or that takes more than it seems
     ("a key twice", MANIFEST, manifest_with('"classes": 3', '"classes": 3, "classes": 4'), "'classes' twice"),
@@ -166,6 +174,12 @@ HOSTILE: list[tuple[str, str, Callable[[bytes], bytes], str]] = [
     ("an unknown field", MANIFEST, manifest_with('"classes": 3', '"classes": 3, "note": 4'), "note"),
     ("no UTF-8", MANIFEST, lambda content: content.replace(b"lenet", b"\xff\xfenet"), "utf-8"),
     ("text after the end", MANIFEST, lambda content: content + b"{}", "trailing"),
+    # weights that others trained
+    ("weights of no tensor", MANIFEST, on_weights("file:a", ""), "tensors"),
+    ("weights of a short digest", MANIFEST, on_weights("file:a", '"a": "12"'), "tensors"),
+    ("weights from another folder", MANIFEST, on_weights("file:../../a", f'"a": "{64 * "0"}"'), "source"),
+    ("weights from anywhere", MANIFEST, on_weights("https://example.org/a", f'"a": "{64 * "0"}"'), "source"),
+    ("weights and calibration", MANIFEST, on_weights("file:a", f'"a": "{64 * "0"}"'), "statistics of its own"),
     # a manifest that promises what no bank has
     ("a layer of no weights", MANIFEST, manifest_with("5,\n          7", "5,\n          0"), "shape"),
     ("a layer of negative size", MANIFEST, manifest_with("5,\n          7", "-5,\n          -7"), "shape"),

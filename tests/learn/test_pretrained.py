@@ -177,6 +177,13 @@ def test_what_cannot_be_weights_is_refused(tmp_path: Path, file: Path) -> None:
         create_bank(tmp_path / "b.impress", ["rotated-digits/0"], weights=str(file))
 
 
+def test_an_odd_file_name_is_kept_fit_to_print(tmp_path: Path, file: Path) -> None:
+    odd = file.rename(tmp_path / "a\x1b[2J:b.safetensors")
+    bank = open_bank(make(tmp_path / "a.impress", odd))
+    assert bank.backbone.pretrained is not None
+    assert bank.backbone.pretrained.source == "file:a__2J_b.safetensors"
+
+
 def test_a_tag_that_timm_does_not_have_is_answered_by_those_it_has(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no weights 'test_resnet.none'; it has test_resnet\.\w+"):
         make(tmp_path / "a.impress", "timm:none")
