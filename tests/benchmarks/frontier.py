@@ -4,7 +4,7 @@
     python tests/benchmarks/frontier.py plot FILE.csv... --svg FILE.svg        needs the extra `bench` (matplotlib)
 
 MNIST from $IMPRESS_DATA, test images, over the banks in zoo/ (ten masks of angles; twenty of permutations), or --bank.
---scale small: one task, one seed; full: six angles or five permutations, three seeds. --ours: what `task add --bytes`
+--scale small: one task, one seed, fewer sizes; full: six angles or five permutations, three seeds. --ours: what `task add --bytes`
 gives at three sizes, and no control; --way TEXT: the ways whose name begins so. All learn by the same loop for as long,
 are rounded to int8 where they are numbers, and are charged the same 66 bytes for name, reference and accuracies, what a
 task takes in a large pack. The learning rate of a control is the best of three on held-out training images; ours are
@@ -221,7 +221,7 @@ def _pranc(name: str, base: Weights, count: int) -> Control:
     return Control(name, torch.zeros(count), effective)
 
 
-def rows(place: Place, stream: str, *, only_ours: bool, way: str) -> Iterator[tuple[str, int, float]]:
+def rows(place: Place, stream: str, *, only_ours: bool, way: str, full: bool) -> Iterator[tuple[str, int, float]]:
     """(name, bytes, accuracy) of each way whose name begins with `way`."""
     basis = place.loaded.basis
     if only_ours:
@@ -236,7 +236,7 @@ def rows(place: Place, stream: str, *, only_ours: bool, way: str) -> Iterator[tu
         ("residual alone", basis.first(0)),
         ("alpha over random +-1 masks + residual", _random_basis(place.loaded.backbone.weights, len(basis))),
     ):
-        for size in SIZES[stream]:
+        for size in SIZES[stream] if full or name == "alpha + residual" else SIZES[stream][::2]:
             if (size >= least or not len(masks)) and name.startswith(way):
                 yield name, *ours(place, masks, size=size)
     for one in (one for one in controls(place) if one.name.startswith(way)):
@@ -256,7 +256,7 @@ def measure(stream: str, scale: str, only_ours: bool, way: str, bank: Path | Non
                 reference = parse_reference(f"{stream}-mnist/{key}")
                 data, apart = (load_task(reference, data_dir=DATA, holdout=share) for share in (0.0, 0.1))
                 place = Place(loaded, key, data.train, data.test, apart.train, apart.validation, seed)
-                for name, size, share in rows(place, stream, only_ours=only_ours, way=way):
+                for name, size, share in rows(place, stream, only_ours=only_ours, way=way, full=full):
                     out.writerow((folder.name, stream, key, seed, name, size, f"{share:.4f}"))
                     file.flush()
                     now = time.strftime("%H:%M:%S")
