@@ -5,10 +5,11 @@
 
 MNIST from $IMPRESS_DATA, test images, over the banks in zoo/ (ten masks of angles; twenty of permutations), or --bank.
 --scale small: one task, one seed, fewer sizes; full: six angles or five permutations, three seeds. --ours: what
-`task add --bytes` gives at three sizes, and no control; --way TEXT: the ways whose name begins so. All learn by the
-same loop for as long, are rounded to int8 where they are numbers, and are charged the same 66 bytes for name, reference and
-accuracies, what a task takes in a large pack. The learning rate of a control is the best of three on held-out training
-images; ours are the defaults.
+`task add --bytes` gives at three sizes, and no control; --way TEXT: the ways whose name begins so.
+
+All learn by the same loop for as long, are rounded to int8 where they are numbers, and are charged the same 66 bytes
+for name, reference and accuracies, what a task takes in a large pack. The learning rate of a control is the best of
+three on held-out training images; ours are the defaults.
 """
 
 from __future__ import annotations
