@@ -110,7 +110,7 @@ def test_from_few_images_there_is_no_residual(bank: Path) -> None:
 
 def test_from_some_images_a_trial_lets_the_residual_in_where_it_helps(bank: Path) -> None:
     told: list[str] = []
-    fit = TaskFit(shots=40)  # of a permutation, which these masks know nothing of
+    fit = TaskFit(shots=40, batch_size=32, epochs=12)  # of a permutation, which these masks know nothing of
     (added,) = add_tasks(bank, ["permuted-digits/5"], bytes=1000, fit=fit, watch=Watch(remark=told.append))
     assert added.residual > 3000
     assert "if a trial on held-out images says so" in told[0]

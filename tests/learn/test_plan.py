@@ -161,7 +161,7 @@ def test_default_epochs_of_known_streams() -> None:
 
 def test_a_stored_record_gives_its_fit_back() -> None:
     fits = (
-        MaskFit(epochs=2, batch_size=8, lr=0.5, holdout=0.25, seed=9),
+        MaskFit(epochs=2, batch_size=8, lr=0.5, optimizer="sgd", holdout=0.25, seed=9),
         TaskFit(epochs=2, batch_size=8, lr=0.5, l1=0.1, shots=3, holdout=0.25, seed=9),
     )
     assert mask_fit(fits[0].record(100)) == fits[0]

@@ -32,7 +32,9 @@ PARAMETERS = {
 """Trainable parameters with 1,000 classes at 224x224 (torchvision's and timm's model tables), and the width of the
 last layer, whose 990 rows for the classes not here are to be taken off, biases included."""
 
-NAMES = [pytest.param(name) for name in PARAMETERS]
+SLOW = {"vgg16"}
+"""138 million weights take a minute to be drawn and masked."""
+NAMES = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in PARAMETERS]
 
 
 @pytest.fixture(scope="module", params=NAMES)
