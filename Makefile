@@ -14,7 +14,7 @@ install: .venv/installed
 
 .venv/installed: pyproject.toml impress_format/__init__.py
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[dev]'
 	touch $@
 
 demo: .venv/installed

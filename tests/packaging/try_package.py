@@ -45,7 +45,8 @@ def main(python: str) -> None:
 
         run(python, "-m", "venv", here / "venv", cwd=here)
         environment = here / "venv" / "bin"
-        run(environment / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wheel, cwd=here)
+        run(environment / "python", "-m", "pip", "install", "--quiet", "--no-compile",
+            "--disable-pip-version-check", wheel, cwd=here)  # fmt: skip
         print(run(environment / "impress", "--version", cwd=here).strip(), f"from {wheel.name}")
         for command in JOB:
             json.loads(run(environment / "impress", *command, cwd=here))
