@@ -7,6 +7,7 @@
       packs/DIGEST.safetensors ... many tasks in one file
       calibration.safetensors      images for norm statistics; only for networks with BatchNorm
       recogniser.safetensors       what signatures of tasks are made with
+      projection.safetensors       what heads of tasks stand on; only for pretrained weights
 
 The manifest names every mask before it is trained; a mask that is planned and has no file is still to be
 trained. So a killed run is resumed where it stopped, and no file is ever written twice.
@@ -24,7 +25,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from impress_format import calibration_file, mask_file, recogniser_file, task_file
+from impress_format import calibration_file, mask_file, projection_file, recogniser_file, task_file
 from impress_format.container import DIGEST_DIGITS
 from impress_format.errors import (
     AmbiguousTask,
@@ -45,22 +46,26 @@ from impress_format.files import (
 from impress_format.manifest import read_manifest
 from impress_format.mask_values import MaskArray
 from impress_format.numbers import FloatArray, NumberType, StoredArray
+from impress_format.projection_file import StoredProjection
 from impress_format.recogniser_file import StoredRecogniser
 from impress_format.records import (
     BackboneSpec,
     BankManifest,
     CalibrationRecord,
     MaskRecord,
+    ProjectionRecord,
     RecogniserRecord,
     TaskRecord,
     is_task_name,
 )
-from impress_format.task_file import StoredTask, TaskOutline, TaskParts, Ties
+from impress_format.task_file import TaskOutline
+from impress_format.task_parts import StoredTask, TaskParts, Ties
 from impress_format.task_store import PACKS, SUFFIX, TASKS, TaskStore
 
 MANIFEST = "bank.json"
 CALIBRATION = "calibration.safetensors"
 RECOGNISER = "recogniser.safetensors"
+PROJECTION = "projection.safetensors"
 MASKS = "masks"
 
 
@@ -87,6 +92,15 @@ class Bank:
     @property
     def recogniser_path(self) -> Path:
         return self.path / RECOGNISER
+
+    @property
+    def projection_path(self) -> Path:
+        return self.path / PROJECTION
+
+    @property
+    def has_projection(self) -> bool:
+        """Whether tasks may have heads: over pretrained weights, with what heads read features by."""
+        return self.backbone.pretrained is not None and is_there(self.projection_path)
 
     @cached_property
     def tasks(self) -> TaskStore:
@@ -123,12 +137,19 @@ class Bank:
             )
         return planned
 
-    def basis_digest(self, count: int) -> str:
-        """Digest of the backbone and the bits of the first `count` masks: all that an alpha over them depends on."""
+    def basis_digest(self, count: int, head: bool = False) -> str:
+        """Digest of the backbone and the bits of the first `count` masks: all that an alpha over them depends on. With
+        a head, of the projection too.
+
+        Raises:
+            FormatError: a mask or the projection is missing or damaged.
+        """
         for index in range(count):
             if index not in self._bits:
                 self._bits[index] = self.read_mask_record(index).bits
         parts = [self.backbone.digest, *(self._bits[index] for index in range(count))]
+        if head:
+            parts.append(self._projection[0])
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:DIGEST_DIGITS]
 
     @cached_property
@@ -142,10 +163,16 @@ class Bank:
             raise FormatError(self.manifest_path, "says that there is no recogniser")
         return self.read_recogniser()[0].tag
 
+    @cached_property
+    def _projection(self) -> tuple[str, int]:
+        """Digest and directions of the projection."""
+        record, stored = self.read_projection()
+        return record.digest, stored.dimensions
+
     @property
     def ties(self) -> Ties:
         """What a task must have been made with to belong here."""
-        return Ties(self.basis_digest, lambda: self.recogniser_tag)
+        return Ties(self.basis_digest, lambda: self.recogniser_tag, lambda: self._projection[1])
 
     def task_names(self) -> list[str]:
         """Names of the stored tasks, sorted as people count: task-9 before task-10.
@@ -274,6 +301,7 @@ class Bank:
         signature: bytes | None = None,
         residual: npt.NDArray[np.uint8] | None = None,
         mask: npt.NDArray[np.uint8] | None = None,
+        head: npt.NDArray[np.uint8] | None = None,
         *,
         replace: bool = False,
     ) -> int:
@@ -283,6 +311,7 @@ class Bank:
             alpha: in the type it comes in (numbers.store); None for a task that weighs no mask.
             residual: as residual.store_residual gives it.
             mask: as own_mask.store_own_mask gives it.
+            head: as head.store_head gives it.
 
         Raises:
             TaskExists: a task of this name is there, and `replace` is false.
@@ -290,8 +319,8 @@ class Bank:
         """
         if alpha is not None and alpha.dtype not in (np.float16, np.uint8):
             alpha = np.asarray(alpha, dtype=np.float32)
-        parts = TaskParts(alpha=alpha, residual=residual, mask=mask, signature=signature)
-        content = task_file.seal_task(record, parts, self.manifest.format_version)
+        parts = TaskParts(alpha=alpha, residual=residual, mask=mask, head=head, signature=signature)
+        content = task_file.seal_task(record, parts, self.manifest)
         try:
             self.tasks.write(record.name, content, replace=replace)
         except FileExistsError as error:
@@ -336,6 +365,22 @@ class Bank:
             FormatError: missing, damaged, or of another bank.
         """
         return recogniser_file.read_recogniser(self.recogniser_path, self.manifest)
+
+    def write_projection(self, projection: StoredProjection) -> None:
+        """Store the projection; one that is there already is kept, since heads stand on it."""
+        content = projection_file.seal_projection(self.manifest, projection)
+        try:
+            write_atomically(self.projection_path, content, replace=False)
+        except FileExistsError:
+            self.read_projection()
+
+    def read_projection(self) -> tuple[ProjectionRecord, StoredProjection]:
+        """What heads of tasks read features by.
+
+        Raises:
+            FormatError: missing, damaged, or of another bank.
+        """
+        return projection_file.read_projection(self.projection_path, self.manifest)
 
     def _task_there(self, name: str) -> tuple[Path, bytes, int]:
         """The file a task is in, the bytes of its own file and what they take on disk; or TaskNotFound."""

@@ -32,6 +32,7 @@ from impress_format.records import (
     ManifestV1,
     MaskRecord,
     PackRecord,
+    ProjectionRecord,
     RecogniserRecord,
     TaskRecord,
 )
@@ -46,7 +47,17 @@ _DIGEST_IN_METADATA = rb"\"digest\":\""
 _DIGEST_IN_JSON = b'"digest": "'
 _TEXT_STARTS = 8 + len(rb'{"__metadata__":{"impress":"[\"')
 
-R = TypeVar("R", BankManifest, ManifestV1, MaskRecord, TaskRecord, CalibrationRecord, RecogniserRecord, PackRecord)
+R = TypeVar(
+    "R",
+    BankManifest,
+    ManifestV1,
+    MaskRecord,
+    TaskRecord,
+    CalibrationRecord,
+    RecogniserRecord,
+    ProjectionRecord,
+    PackRecord,
+)
 
 
 def seal_tensors(record: R, tensors: Mapping[str, Array]) -> bytes:

@@ -38,7 +38,7 @@ def write_plan(path: Path | str, planned: BankManifest) -> Bank:
         remove_abandoned(path)
         bank = open_bank(path)
         if _is_empty(bank) and bank.manifest != msgspec.structs.replace(planned, digest=bank.manifest.digest):
-            for made_for_it in (bank.calibration_path, bank.recogniser_path):
+            for made_for_it in (bank.calibration_path, bank.recogniser_path, bank.projection_path):
                 made_for_it.unlink(missing_ok=True)  # of the plan that gives way
             write_atomically(path / MANIFEST, seal_manifest(planned), replace=True)
         else:

@@ -9,6 +9,9 @@ MAX_TASK_BYTES = 64 * MIB
 MAX_CALIBRATION_BYTES = 64 * MIB
 """256 images of 3 x 292 x 292."""
 MAX_RECOGNISER_BYTES = 4 * MIB
+MAX_PROJECTION_BYTES = 64 * MIB
+"""Of 1,024 directions of 2^14 features 20 MB."""
+MAX_DIRECTIONS = 1_024
 MAX_PACK_BYTES = 1024 * MIB
 MAX_PACKED = 1 << 20
 """Tasks of one pack. A bank may have any number of packs."""

@@ -8,21 +8,24 @@ import numpy as np
 
 from impress_format.container import check_text_seal
 from impress_format.errors import FormatError
+from impress_format.head import check_heads
 from impress_format.numbers import NumbersError, restore_all
 from impress_format.own_mask import check_own_masks
 from impress_format.pack_file import COMMON_END, COMMON_OF, DIGEST, Pack, check_seal
 from impress_format.records import BankManifest
 from impress_format.residual import check_residuals
-from impress_format.task_file import (
+from impress_format.task_parts import (
     ALPHA,
+    HEAD,
     MASK,
     RESIDUAL,
     SIGNATURE,
     Ties,
     check_basis,
     check_parts,
-    check_residual_bits,
+    check_said,
     check_signatures,
+    count_classes,
     count_columns,
 )
 
@@ -68,23 +71,23 @@ def check_pack(
 def _check_alike(pack: Pack, index: int, manifest: BankManifest, ties: Ties) -> None:
     """Check what tasks with this common text have in common, and their numbers."""
     alike = pack.alike(index)
-    check_residual_bits(pack.path, RESIDUAL in pack.parts, alike.residual_bits)
-    columns, masks = count_columns(manifest, alike.granularity, hybrid=MASK in pack.parts), 0
     layers = manifest.backbone.masked_layers
+    check_said(pack.path, pack.parts, alike, layers)
+    columns, masks = count_columns(manifest, alike.granularity, hybrid=MASK in pack.parts), 0
+    covered, classes = manifest.backbone.residual_layers(alike.residual_layers), count_classes(manifest, alike)
     (rows,) = np.nonzero(pack.columns[COMMON_OF] == index)
     for start in range(0, len(rows), _AT_ONCE):
         some = rows[start : start + _AT_ONCE]
-        part = ALPHA
         try:
-            if ALPHA in pack.parts:
+            if (part := ALPHA) in pack.parts:
                 masks = restore_all(pack.parts[ALPHA][some], columns).shape[1]
-            part = RESIDUAL
-            if RESIDUAL in pack.parts:
-                check_residuals(pack.parts[RESIDUAL][some], alike.residual_bits, layers)
-            part = MASK
-            if MASK in pack.parts:
+            if (part := RESIDUAL) in pack.parts:
+                check_residuals(pack.parts[RESIDUAL][some], alike.residual_bits, covered)
+            if (part := MASK) in pack.parts:
                 check_own_masks(pack.parts[MASK][some], layers[-1])
+            if (part := HEAD) in pack.parts:
+                check_heads(pack.parts[HEAD][some], alike.head_bits, classes, ties.directions())
         except NumbersError as error:
             raise FormatError(pack.path, f"{part} of task {pack.name(int(rows[start]))} or after it {error}") from error
     if len(rows):
-        check_basis(pack.path, alike.basis, masks, manifest, ties)
+        check_basis(pack.path, alike.basis, masks, HEAD in pack.parts, manifest, ties)

@@ -25,6 +25,7 @@ from impress_format.limits import (
     MAX_MASKS,
     MAX_PACK_BYTES,
     MAX_PACKED,
+    MAX_PROJECTION_BYTES,
     MAX_RECOGNISER_BYTES,
     MAX_SIDE,
     MAX_TASK_BYTES,
@@ -65,6 +66,7 @@ TAG_BYTES = 2
 SignatureText = Annotated[str, Meta(pattern=rf"\A[0-9a-f]{{{2 * SIGNATURE_BYTES}}}\Z")]
 
 ResidualBits = Literal[0, 1, 2, 4, 8]
+NumberOf = Annotated[int, Meta(ge=0, le=MAX_SIDE)]
 Init = Literal["signed-constant", "kaiming-normal"]
 MaskKind = Literal["heterogeneous", "homogeneous", "random"]
 MaskType = Literal["binary", "signed", "real"]
@@ -131,6 +133,11 @@ class BackboneSpec(_Record, frozen=True, omit_defaults=True):
     @property
     def masked_layers(self) -> tuple[LayerSpec, ...]:
         return tuple(layer for layer in self.layers if layer.masked)
+
+    def residual_layers(self, count: int) -> tuple[LayerSpec, ...]:
+        """The layers that a residual is of: all that are masked, or with `count` so many before the last."""
+        layers = self.masked_layers
+        return layers[-1 - count : -1] if count else layers
 
     @property
     def weights(self) -> int:
@@ -289,6 +296,16 @@ class RecogniserRecord(_Record, frozen=True):
         return bytes.fromhex(self.digest)[:TAG_BYTES]
 
 
+class ProjectionRecord(_Record, frozen=True):
+    """Header of the projection that heads of tasks stand on."""
+
+    max_bytes: ClassVar[int] = MAX_PROJECTION_BYTES
+
+    format_version: Literal[2]
+    backbone: FullDigest
+    digest: Digest = ""
+
+
 class TaskFitRecord(_Record, frozen=True, omit_defaults=True):
     """How an alpha was learned. Defaults are left out of the file, where every byte counts.
 
@@ -318,8 +335,9 @@ class TaskRecord(_Record, frozen=True, omit_defaults=True):
 
     `basis` is the digest of the masks that alpha weighs, the first rows of the bank; so an alpha stays
     valid when masks are added, and is refused beside other masks. Version 2 stores its first half, and a record read
-    from it has zeros for the rest. `granularity` is G of method.md. `residual_bits` is what a value of the residual
-    takes, 0 for a task without one.
+    from it has zeros for the rest. `granularity` is G of method.md. `residual_bits` and `head_bits` are what a value of
+    the residual and of the head take, 0 for a task without one. Beside a head, the residual is of the last
+    `residual_layers` layers before the classifier; `classes` is how many the head has, 0 for as many as the backbone.
     """
 
     max_bytes: ClassVar[int] = MAX_TASK_BYTES
@@ -332,6 +350,9 @@ class TaskRecord(_Record, frozen=True, omit_defaults=True):
     fit: TaskFitRecord
     granularity: Side = 1
     residual_bits: ResidualBits = 0
+    head_bits: ResidualBits = 0
+    residual_layers: NumberOf = 0
+    classes: NumberOf = 0
     digest: Digest = ""
 
 

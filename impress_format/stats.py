@@ -21,6 +21,7 @@ class DiskBytes:
     """Bytes as they lie on disk. The backbone is drawn from its seed; only calibration images are stored for it."""
 
     recogniser: int
+    projection: int
     backbone: int
     masks: int
     tasks: int
@@ -28,7 +29,7 @@ class DiskBytes:
 
     @property
     def total(self) -> int:
-        return self.backbone + self.recogniser + self.masks + self.tasks + self.manifest
+        return self.backbone + self.recogniser + self.projection + self.masks + self.tasks + self.manifest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +100,7 @@ def measure_storage(bank: Bank, total_tasks: int | None = None) -> Storage:
     disk = DiskBytes(
         backbone=file_size(bank.calibration_path) if bank.manifest.calibration else 0,
         recogniser=file_size(bank.recogniser_path) if bank.manifest.recogniser else 0,
+        projection=file_size(bank.projection_path) if bank.has_projection else 0,
         masks=sum(mask_sizes),
         tasks=task_bytes,
         manifest=file_size(bank.manifest_path),

@@ -12,15 +12,16 @@ from impress_format.bank import Bank
 from impress_format.errors import FormatError
 from impress_format.numbers import FloatArray, NumbersError, restore_all
 from impress_format.pack_file import COMMON, COMMON_END, COMMON_OF, Pack, check_seal
-from impress_format.task_file import (
+from impress_format.task_file import TaskOutline
+from impress_format.task_parts import (
     ALPHA,
+    HEAD,
     MASK,
     RESIDUAL,
     SIGNATURE,
-    TaskOutline,
     check_basis,
     check_parts,
-    check_residual_bits,
+    check_said,
     check_signatures,
     count_columns,
 )
@@ -35,7 +36,7 @@ class TaskGroup:
         outlines: N of them.
         alpha: float32 (N, K, columns).
         signatures: uint8 (N, 64), or None if these tasks have none.
-        mixable: whether alpha is all they have: no residual and no mask of their own, which are not read here.
+        mixable: whether alpha is all they have: no residual, head or mask of their own, which are not read here.
     """
 
     outlines: Sequence[TaskOutline]
@@ -72,7 +73,7 @@ def task_groups(bank: Bank) -> Iterator[TaskGroup]:
                 alpha=stored.alpha[np.newaxis],
                 granularity=stored.record.granularity,
                 signatures=None if signed is None else np.frombuffer(signed, dtype=np.uint8)[np.newaxis],
-                mixable=stored.residual is None and stored.mask is None,
+                mixable=stored.residual is None and stored.mask is None and stored.head is None,
             )
 
 
@@ -82,7 +83,7 @@ def _group(
     """The tasks in these rows, which have the same common text."""
     alike = pack.alike(index)
     check_parts(pack.path, pack.parts)
-    check_residual_bits(pack.path, RESIDUAL in pack.parts, alike.residual_bits)
+    check_said(pack.path, pack.parts, alike, bank.backbone.masked_layers)
     columns = count_columns(bank.manifest, alike.granularity, hybrid=MASK in pack.parts)
     try:
         if ALPHA in pack.parts:
@@ -91,7 +92,7 @@ def _group(
             alpha = np.zeros((len(rows), 0, columns), dtype=np.float32)
     except NumbersError as error:
         raise FormatError(pack.path, f"alpha of the tasks of {COMMON}[{index}] {error}") from error
-    check_basis(pack.path, alike.basis, alpha.shape[1], bank.manifest, bank.ties)
+    check_basis(pack.path, alike.basis, alpha.shape[1], HEAD in pack.parts, bank.manifest, bank.ties)
     signatures = None
     if (column := pack.parts.get(SIGNATURE)) is not None:
         check_signatures(pack.path, column, bank.ties)
@@ -101,5 +102,5 @@ def _group(
         alpha=alpha,
         granularity=alike.granularity,
         signatures=signatures,
-        mixable=not {RESIDUAL, MASK}.intersection(pack.parts),
+        mixable=not {RESIDUAL, MASK, HEAD}.intersection(pack.parts),
     )

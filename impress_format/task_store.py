@@ -31,6 +31,7 @@ from impress_format.files import (
     remove_abandoned,
     write_atomically,
 )
+from impress_format.head import count_dimensions
 from impress_format.header import parse_header
 from impress_format.locks import exclusive
 from impress_format.numbers import NumbersError, rows_of
@@ -38,18 +39,22 @@ from impress_format.pack_file import COMMON, COMMON_END, COMMON_OF, OWN, OWN_END
 from impress_format.records import BankManifest, is_task_name
 from impress_format.residual import count_values
 from impress_format.task_file import (
-    ALPHA,
-    MASK,
-    PARTS,
-    RESIDUAL,
     Images,
     TaskOutline,
-    check_residual_bits,
     check_task_name,
-    count_columns,
     most_bytes,
     outline_task,
     read_task_record,
+)
+from impress_format.task_parts import (
+    ALPHA,
+    HEAD,
+    MASK,
+    PARTS,
+    RESIDUAL,
+    check_said,
+    count_classes,
+    count_columns,
 )
 
 TASKS = "tasks"
@@ -278,6 +283,7 @@ def outline_pack(pack: Pack, manifest: BankManifest) -> list[TaskOutline]:
             name=name,
             coefficients=masks * columns,
             residual=values,
+            head=dimensions,
             bytes=size,
             accuracy=accuracy,
             train_accuracy=train_accuracy,
@@ -285,9 +291,14 @@ def outline_pack(pack: Pack, manifest: BankManifest) -> list[TaskOutline]:
             masks=masks,
             granularity=granularity,
         )
-        for (name, task, accuracy, train_accuracy), size, (masks, columns, values, granularity, images) in zip(
-            owns, sizes, map(shared.__getitem__, of.tolist()), strict=True
-        )
+        for (name, task, accuracy, train_accuracy), size, (
+            masks,
+            columns,
+            values,
+            dimensions,
+            granularity,
+            images,
+        ) in zip(owns, sizes, map(shared.__getitem__, of.tolist()), strict=True)
     ]
 
 
@@ -300,21 +311,22 @@ def _padded(digits: re.Match[str]) -> str:
     return digits[0].zfill(12)
 
 
-def _shared(pack: Pack, index: int, manifest: BankManifest) -> tuple[int, int, int, int, Images]:
-    """Masks, columns, values of the residual, granularity of the tasks with this common text, and what their accuracy
-    was measured on.
+def _shared(pack: Pack, index: int, manifest: BankManifest) -> tuple[int, int, int, int, int, Images]:
+    """Masks, columns, values of the residual, dimensions of the head, granularity of the tasks with this common text,
+    and what their accuracy was measured on.
     """
-    alpha, residual = pack.parts.get(ALPHA), pack.parts.get(RESIDUAL)
+    alpha, residual, head = (pack.parts.get(part) for part in (ALPHA, RESIDUAL, HEAD))
     alike = pack.alike(index)
-    check_residual_bits(pack.path, residual is not None, alike.residual_bits)
+    check_said(pack.path, pack.parts, alike, manifest.backbone.masked_layers)
     columns = count_columns(manifest, alike.granularity, hybrid=MASK in pack.parts)
-    layers = len(manifest.backbone.masked_layers)
+    layers, classes = len(manifest.backbone.residual_layers(alike.residual_layers)), count_classes(manifest, alike)
     try:
         masks = 0 if alpha is None else rows_of(alpha.dtype, alpha.shape[1:], columns)
         values = 0 if residual is None else count_values(prod(residual.shape[1:]), alike.residual_bits, layers)
+        dimensions = 0 if head is None else count_dimensions(prod(head.shape[1:]), alike.head_bits, classes)
     except NumbersError as error:
         raise FormatError(pack.path, f"{COMMON}[{index}] does not describe its tasks ({error})") from error
-    return masks, columns, values, alike.granularity, "held-out" if alike.fit.holdout else "test"
+    return masks, columns, values, dimensions, alike.granularity, "held-out" if alike.fit.holdout else "test"
 
 
 def _stems(files: Iterable[str], suffix: str) -> list[str]:

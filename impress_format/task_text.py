@@ -1,6 +1,7 @@
 """The record of a task as format version 2 writes it: one array of JSON, in which every byte counts.
 
-    ["DIGEST",2,TASK,ACCURACY,TRAIN_ACCURACY,NAME,BASIS,FIT,GRANULARITY,RESIDUAL_BITS]
+    ["DIGEST",2,TASK,ACCURACY,TRAIN_ACCURACY,NAME,BASIS,FIT,GRANULARITY,RESIDUAL_BITS,HEAD_BITS,
+     RESIDUAL_LAYERS,CLASSES]
 
 It comes in two halves. `own` (TASK to NAME) differs from task to task; `common` (the rest) is the same for all tasks
 learned alike, and a pack keeps it once.
@@ -20,6 +21,7 @@ from impress_format.limits import MAX_TEXT
 from impress_format.records import (
     BasisId,
     Digest,
+    NumberOf,
     ResidualBits,
     Share,
     Side,
@@ -37,6 +39,8 @@ DIGITS = 32
 START = b'["'
 """The digest follows."""
 _FIT = msgspec.structs.fields(TaskFitRecord)
+_SETTINGS = {"granularity": 1, "residual_bits": 0, "head_bits": 0, "residual_layers": 0, "classes": 0}
+"""Fields of a record that stand at its end, in this order, with their defaults."""
 _FIT_DEFAULTS = [field.default for field in _FIT if field.default is not msgspec.NODEFAULT]
 
 if TYPE_CHECKING:
@@ -56,6 +60,9 @@ class _Common(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_field
     fit: _Fit
     granularity: Side = 1
     residual_bits: ResidualBits = 0
+    head_bits: ResidualBits = 0
+    residual_layers: NumberOf = 0
+    classes: NumberOf = 0
 
 
 class _Line(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -69,6 +76,9 @@ class _Line(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=
     fit: _Fit
     granularity: Side = 1
     residual_bits: ResidualBits = 0
+    head_bits: ResidualBits = 0
+    residual_layers: NumberOf = 0
+    classes: NumberOf = 0
 
 
 _OWN = msgspec.json.Decoder(tuple[Text, Share, Share, TaskName | None])
@@ -84,6 +94,9 @@ class Common:
     fit: TaskFitRecord
     granularity: int
     residual_bits: ResidualBits
+    head_bits: ResidualBits
+    residual_layers: int
+    classes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +131,9 @@ def write_text(record: TaskRecord) -> TaskText:
         None if record.name == default_name(record.task) else record.name,
     ]
     fit = [getattr(record.fit, field.name) for field in _FIT]
-    common = [record.basis[:BASIS_DIGITS], _trimmed(fit, _FIT_DEFAULTS), record.granularity, record.residual_bits]
-    return TaskText(_inside(own), _inside(_trimmed(common, [1, 0])))
+    settings = [getattr(record, name) for name in _SETTINGS]
+    common = [record.basis[:BASIS_DIGITS], _trimmed(fit, _FIT_DEFAULTS), *settings]
+    return TaskText(_inside(own), _inside(_trimmed(common, list(_SETTINGS.values()))))
 
 
 def read_text(path: Path, text: bytes) -> TaskRecord:
@@ -180,7 +194,7 @@ def read_common(common: bytes) -> Common:
         msgspec.MsgspecError, UnicodeError: it is none.
     """
     shared: _Common = _COMMON.decode(b"[%s]" % common)
-    return Common(shared.basis, _fit(shared.fit), shared.granularity, shared.residual_bits)
+    return Common(shared.basis, _fit(shared.fit), **{name: getattr(shared, name) for name in _SETTINGS})
 
 
 def _made_name(task: str) -> str:
@@ -200,8 +214,7 @@ def _record(path: Path, line: _Line) -> TaskRecord:
         accuracy=line.accuracy,
         train_accuracy=line.train_accuracy,
         fit=_fit(line.fit),
-        granularity=line.granularity,
-        residual_bits=line.residual_bits,
+        **{name: getattr(line, name) for name in _SETTINGS},
         digest=line.digest,
     )
 

@@ -9,7 +9,8 @@ from impress_format.files import write_atomically
 from impress_format.manifest import seal_manifest
 from impress_format.numbers import store
 from impress_format.records import BankManifest
-from impress_format.task_file import TaskParts, is_of_version, seal_task
+from impress_format.task_file import is_of_version, seal_task
+from impress_format.task_parts import TaskParts
 from impress_format.verify import verify_bank
 from impress_format.versions import FORMAT_VERSION
 
@@ -63,7 +64,7 @@ def _upgrade_tasks(bank: Bank) -> int:
             record, alpha = bank.read_task(name)
             kind = bank.read_alpha_type(name)
             assert kind is not None  # version 1 knows alpha alone
-            content = seal_task(record, TaskParts(alpha=store(alpha, kind)), FORMAT_VERSION)
+            content = seal_task(record, TaskParts(alpha=store(alpha, kind)), bank.manifest)
             write_atomically(bank.task_path(name), content, replace=True)
             written += 1
     return written

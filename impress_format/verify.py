@@ -90,6 +90,8 @@ def _checks(bank: Bank) -> Iterator[tuple[str, Callable[[], object]]]:
             return
     if bank.manifest.recogniser:
         yield bank.recogniser_path.name, bank.read_recogniser
+    if bank.has_projection:
+        yield bank.projection_path.name, bank.read_projection
     for index in range(len(bank.manifest.masks)):
         yield _relative(bank, bank.mask_path(index)), lambda index=index: bank.read_mask(index)  # type: ignore[misc]
     loose, removed = bank.tasks.loose()
@@ -141,6 +143,8 @@ def _strays(bank: Bank) -> Iterator[Path]:
         known.add(bank.calibration_path)
     if bank.manifest.recogniser:
         known.add(bank.recogniser_path)
+    if bank.has_projection:
+        known.add(bank.projection_path)
     for folder in (bank.path, *filter(_is_folder, folders)):
         for name in sorted(list_folder(folder)):
             path = folder / name

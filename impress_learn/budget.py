@@ -12,7 +12,8 @@ from impress_format.errors import BankMismatch, UsageError
 from impress_format.numbers import store
 from impress_format.records import SIGNATURE_BYTES, TaskRecord
 from impress_format.residual import store_residual
-from impress_format.task_file import TaskParts, count_columns, seal_task
+from impress_format.task_file import seal_task
+from impress_format.task_parts import TaskParts, count_columns
 from impress_learn.held_out import count_training
 from impress_learn.plan import Parts, TaskRequest
 
@@ -86,7 +87,7 @@ def task_bytes(bank: Bank, request: TaskRequest, parts: Parts) -> int:
         residual_bits=parts.residual_bits,
     )
     signature = bytes(SIGNATURE_BYTES) if parts.signed else None
-    return len(seal_task(record, TaskParts(alpha=alpha, residual=residual, signature=signature), 2))
+    return len(seal_task(record, TaskParts(alpha=alpha, residual=residual, signature=signature), bank.manifest))
 
 
 def _with_residual(bank: Bank, request: TaskRequest, parts: Parts, size: int) -> Parts | None:

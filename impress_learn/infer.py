@@ -158,7 +158,8 @@ def _answer(
             weights, task = loaded.task_weights(name), bank.read_task_record(name).task
         else:
             weights, task = candidates.weights(index), candidates.tasks[index].task
-        names = bank.manifest.class_names or class_names(task)
+        own = name is not None and bank.read_task_record(name).classes
+        names = class_names(task) if own else bank.manifest.class_names or class_names(task)
         rows = [row for row, (of, _) in enumerate(tasks) if of == index]
         for start in range(0, len(rows), _AT_ONCE):
             chosen = rows[start : start + _AT_ONCE]

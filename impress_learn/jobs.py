@@ -27,6 +27,7 @@ from impress_learn.plan import (
     check_fits_bank,
     check_parts,
     check_start,
+    choose_layers,
     choose_type,
     choose_view,
     count_classes,
@@ -40,6 +41,7 @@ from impress_learn.plan import (
     shared_class_names,
     still_to_add,
     task_steps,
+    usual_head,
 )
 from impress_learn.streams.reference import Reference, parse_reference, parse_references
 from impress_learn.watch import SILENT, Watch
@@ -48,7 +50,7 @@ if TYPE_CHECKING:
     import torch
 
     from impress_format.numbers import NumberType
-    from impress_format.task_file import StoredTask
+    from impress_format.task_parts import StoredTask
     from impress_learn.evaluate import Accuracy
     from impress_learn.tasks import AddedTask
 
@@ -112,7 +114,13 @@ def create_bank(
     from impress_learn.network.pretrained import load_weights
     from impress_learn.streams.load import check_data, measured_view
     from impress_learn.streams.view import view_shape
-    from impress_learn.train_masks import keep_calibration_images, keep_recogniser, mask_bytes, sole_trainer
+    from impress_learn.train_masks import (
+        keep_calibration_images,
+        keep_projection,
+        keep_recogniser,
+        mask_bytes,
+        sole_trainer,
+    )
 
     where = choose_device(device)
     side = usual_side(backbone)
@@ -156,6 +164,7 @@ def create_bank(
         bank = write_plan(path, planned)
         keep_calibration_images(bank, tasks, data_dir=data_dir, holdout=fit.holdout)
         keep_recogniser(bank, tasks, data_dir=data_dir, holdout=fit.holdout, device=where)
+        keep_projection(bank, tasks, data_dir=data_dir, holdout=fit.holdout, device=where)
         _train(bank, data_dir, where, watch)
     return bank
 
@@ -220,11 +229,14 @@ def add_tasks(
     fit: TaskFit = TaskFit(),  # noqa: B008  frozen
     name: str | None = None,
     granularity: int = 1,
-    alpha: bool = True,
+    alpha: bool | None = None,
     alpha_dtype: NumberType | None = None,
     residual: int = 0,
     residual_bits: ResidualBits = 1,
+    residual_layers: int | None = None,
     hybrid: bool = False,
+    head: int | None = None,
+    head_bits: ResidualBits = 2,
     bytes: int | None = None,
     signature: bool = True,
     warm_start: str | None = None,
@@ -236,11 +248,17 @@ def add_tasks(
 
     Args:
         granularity: groups of output channels in each layer that have coefficients of their own.
-        alpha: whether the tasks weigh the bank's masks; without it they are a residual alone.
+        alpha: whether the tasks weigh the bank's masks; without it they are a residual alone. None: unless they have a
+            head.
         residual: bits, in all, of values that all weights share (method.md), 0 for none.
         residual_bits: of these for each value.
+        residual_layers: beside a head, the last layers before the classifier that the residual is of; None for as many
+            as hold a quarter of the weights.
         hybrid: a mask of its own in the last layer, in place of coefficients there.
-        bytes: the best task in a file of so many bytes (budget.py), instead of the six above.
+        head: dimensions of a head over pretrained weights, in place of coefficients; None for 128 where the bank has
+            such weights and `alpha` is not asked for.
+        head_bits: of a value of the head.
+        bytes: the best task in a file of so many bytes (budget.py), instead of the nine above.
         alpha_dtype: int8 if it is not given, or float32 in a bank of format version 1, which knows no other.
         signature: also store what images of the tasks are recognised by; banks without a recogniser have none.
         warm_start: the stored task that they begin from (method.md, drift), by name or reference; with `shots` a ridge
@@ -255,17 +273,23 @@ def add_tasks(
     """
     bank = open_bank(path)
     tasks = parse_references(references)
-    check_fits_bank(tasks, bank.backbone)
+    if head is None:
+        head = usual_head(bank) if not (alpha or hybrid or alpha_dtype) else 0
+    if not head:
+        check_fits_bank(tasks, bank.backbone)
     require(residual >= 0, f"`residual` {residual}: expected 0 or more bits")
     parts = Parts(
         granularity=granularity,
-        alpha_type=choose_type(bank, alpha_dtype) if alpha else None,
+        alpha_type=choose_type(bank, alpha_dtype) if alpha or (alpha is None and not head) else None,
         residual=residual // residual_bits,
         residual_bits=residual_bits if residual else 0,
+        residual_layers=choose_layers(bank.backbone, residual_layers) if residual and head else 0,
         hybrid=hybrid,
+        head=head,
+        head_bits=head_bits if head else 0,
         signed=signature and bank.manifest.recogniser,
     )
-    if bytes is not None and (granularity, alpha, alpha_dtype, residual, hybrid) != (1, True, None, 0, False):
+    if bytes is not None and (granularity, alpha, alpha_dtype, residual, hybrid) != (1, None, None, 0, False):
         raise UsageError(
             "`bytes` chooses the parts: leave out `granularity`, `alpha`, `alpha_dtype`, `residual` and `hybrid`"
         )

@@ -12,9 +12,12 @@ from torch import Tensor
 
 from impress_format.bank import Bank
 from impress_format.codec import BoolArray
+from impress_format.head import StoredHead
 from impress_format.numbers import FloatArray
-from impress_format.records import ResidualBits
+from impress_format.records import ResidualBits, TaskRecord
 from impress_learn.basis import Basis, basis_is_packed, effective_weights, make_basis
+from impress_learn.head.features import require_classifier
+from impress_learn.head.projection import Projection, load_projection
 from impress_learn.identify.recogniser import Recogniser, load_recogniser
 from impress_learn.memory import explain_memory
 from impress_learn.network.backbone import Backbone
@@ -39,6 +42,15 @@ class LoadedBank:
     def recogniser(self) -> Recogniser | None:
         """What signatures are made with; None if the bank has none."""
         return load_recogniser(self.bank, self.basis.device)
+
+    @cached_property
+    def projection(self) -> Projection:
+        """What heads read features by.
+
+        Raises:
+            FormatError: the bank has none, or it is damaged.
+        """
+        return load_projection(self.bank, self.basis.device)
 
     def task_data(self, reference: Reference, *, data_dir: Path | None, holdout: float = 0.0) -> TaskData:
         """A task's images as this bank wants them, on its device.
@@ -70,10 +82,24 @@ class LoadedBank:
     def task_weights(self, name: str) -> Mapping[str, Tensor]:
         """Effective weights of a stored task, and the norm statistics under them."""
         stored = self.bank.read_stored(name)
+        if stored.head is not None:
+            return self.with_head(stored.head, stored.residual, stored.record)
         effective = self.build(
             stored.alpha, stored.record.granularity, stored.residual, stored.record.residual_bits, stored.mask
         )
         return with_statistics(self.backbone, effective, self.calibration)
+
+    def with_head(self, head: StoredHead, values: FloatArray | None, record: TaskRecord) -> dict[str, Tensor]:
+        """Weights of the network itself, its classifier that of a head, with a residual if there are `values`."""
+        device, effective = self.basis.device, dict(self.backbone.weights)
+        if values is not None:
+            bits, last = record.residual_bits, record.residual_layers
+            residual = make_residual(self.bank.backbone, len(values), bits, device, last=last)
+            effective = residual.add_to(effective, self.backbone.weights, torch.from_numpy(values).to(device))
+        weight, bias = (torch.from_numpy(values).to(device) for values in (head.weight, head.bias))
+        name = require_classifier(self.backbone)
+        effective[f"{name}.weight"], effective[f"{name}.bias"] = self.projection.classifier(weight, bias)
+        return effective
 
     def build(
         self,

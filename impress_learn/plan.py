@@ -14,6 +14,7 @@ from impress_format import __version__
 from impress_format.bank import Bank, task_exists
 from impress_format.errors import BankMismatch
 from impress_format.files import remove_abandoned
+from impress_format.head import whole_dimensions
 from impress_format.limits import MAX_PIXELS
 from impress_format.numbers import NumberType
 from impress_format.records import (
@@ -27,7 +28,8 @@ from impress_format.records import (
     ResidualBits,
     TaskFitRecord,
 )
-from impress_format.task_file import StoredTask, check_task_name
+from impress_format.task_file import check_task_name
+from impress_format.task_parts import StoredTask
 from impress_format.task_store import TASKS
 from impress_format.versions import FORMAT_VERSION
 from impress_format.weights import substream_seed
@@ -35,6 +37,11 @@ from impress_learn.fits import MaskFit, TaskFit, check_fit, require, steps_per_e
 from impress_learn.held_out import count_training
 from impress_learn.streams.reference import Reference, parse_reference
 from impress_learn.streams.view import PHOTO_MEAN, PHOTO_STD, changed_view, default_view, photo_view
+
+HEAD_DIMENSIONS = 128
+"""Of a head, where nobody asks for a number: of two bits each, five classes take 180 bytes."""
+_TAIL = 0.25
+"""Of the weights before the classifier, what the layers hold that a residual beside a head is of, where nobody asks."""
 
 
 def plan_masks(
@@ -132,6 +139,9 @@ class Parts:
         residual: number of its values, 0 for none.
         residual_bits: that each of these takes.
         hybrid: whether it has a mask of its own in the last layer, in place of alpha there (ImpressLearn, Sec. 3).
+        head: dimensions of a head over pretrained weights, 0 for none.
+        head_bits: that each value of the head takes.
+        residual_layers: beside a head, the last layers before the classifier that the residual is of.
         signed: whether it has a signature.
     """
 
@@ -140,6 +150,9 @@ class Parts:
     residual: int = 0
     residual_bits: ResidualBits = 0
     hybrid: bool = False
+    head: int = 0
+    head_bits: ResidualBits = 0
+    residual_layers: int = 0
     signed: bool = True
 
 
@@ -186,11 +199,31 @@ def request_tasks(
             name=name or reference.default_name,
             reference=reference,
             fit=settle_fit(reference, fit, residual=parts.residual, start=start),
-            parts=parts,
+            parts=whole_head(parts, reference.data_set.classes),
             start=start,
         )
         for reference in references
     ]
+
+
+def whole_head(parts: Parts, classes: int) -> Parts:
+    """The same with a head whose dimensions can be told from its bytes: at most a few fewer."""
+    return replace(parts, head=whole_dimensions(classes, parts.head, parts.head_bits)) if parts.head else parts
+
+
+def usual_head(bank: Bank) -> int:
+    """Dimensions of a head where nobody asks for a number; 0 where the bank has no projection.
+
+    Raises:
+        FormatError: the projection is damaged.
+    """
+    return min(HEAD_DIMENSIONS, bank.read_projection()[1].dimensions) if bank.has_projection else 0
+
+
+def own_classes(bank: Bank, reference: Reference) -> int:
+    """What the record of a task with a head says of its classes: their number, 0 for that of the network."""
+    classes = reference.data_set.classes
+    return 0 if classes == bank.backbone.classes else classes
 
 
 def check_parts(bank: Bank, parts: Parts) -> Parts:
@@ -203,9 +236,13 @@ def check_parts(bank: Bank, parts: Parts) -> Parts:
     layers = bank.backbone.masked_layers
     require(parts.granularity >= 1, f"`granularity` {parts.granularity}: expected at least 1")
     require(
-        parts.alpha_type is not None or parts.residual > 0,
+        parts.alpha_type is not None or parts.residual > 0 or parts.head > 0,
         "a task without coefficients is a residual: give `residual`, its bits in all",
     )
+    require(parts.head >= 0, f"`head` {parts.head}: expected 0 or more dimensions")
+    if parts.head:
+        require(not parts.residual, "`head` and `residual` cannot be learned together yet: give one of them")
+        _check_head(bank, parts)
     if parts.alpha_type is not None and not bank.manifest.masks:
         raise BankMismatch(f"{bank.path} has no mask: a task over it is a residual alone (`residual`, --no-alpha)")
     if parts.hybrid:
@@ -220,12 +257,55 @@ def check_parts(bank: Bank, parts: Parts) -> Parts:
             raise BankMismatch(f"{bank.path} has format version 1, which has no residual: run `impress bank upgrade`")
         bits = parts.residual * parts.residual_bits
         require(bits % 8 == 0, f"`residual` {bits}: expected whole bytes, a multiple of 8")
+        covered = bank.backbone.residual_layers(parts.residual_layers)
+        most = sum(layer.size for layer in covered)
         require(
-            len(layers) <= parts.residual <= bank.backbone.weights,
-            f"`residual` {bits}: {parts.residual:,} values of {parts.residual_bits} bits, expected {len(layers):,} "
-            f"(one a layer) to {bank.backbone.weights:,} (one a weight)",
+            len(covered) <= parts.residual <= most,
+            f"`residual` {bits}: {parts.residual:,} values of {parts.residual_bits} bits, expected {len(covered):,} "
+            f"(one a layer) to {most:,} (one a weight)",
         )
     return parts
+
+
+def choose_layers(spec: BackboneSpec, asked: int | None) -> int:
+    """The last layers before the classifier that a residual is of: as asked, or the fewest that hold a quarter of the
+    weights.
+
+    Raises:
+        UsageError: there are not so many.
+    """
+    layers = spec.masked_layers[:-1]
+    require(
+        asked is None or 1 <= asked <= len(layers),
+        f"`residual_layers` {asked}: expected 1 to {len(layers):,}, the layers before the classifier",
+    )
+    if asked is not None:
+        return asked
+    enough, held = _TAIL * sum(layer.size for layer in layers), 0
+    for count, layer in enumerate(reversed(layers), start=1):
+        held += layer.size
+        if held >= enough:
+            return count
+    return len(layers)
+
+
+def _check_head(bank: Bank, parts: Parts) -> None:
+    """Refuse a head that this bank has no projection for, or beside parts that it stands in place of.
+
+    Raises:
+        UsageError, BankMismatch, FormatError: it is so.
+    """
+    if not bank.has_projection:
+        raise BankMismatch(
+            f"{bank.path} has no projection that a head could stand on: create a bank with `weights` that others "
+            "trained, of a network whose classifier is linear"
+        )
+    most = bank.read_projection()[1].dimensions
+    require(parts.head <= most, f"`head` {parts.head:,}: expected at most {most:,} dimensions, the bank's projection")
+    require(
+        parts.alpha_type is None and not parts.hybrid,
+        "`head` stands beside neither `alpha` nor `hybrid`: it reads features of the network as it is",
+    )
 
 
 def choose_type(bank: Bank, asked: NumberType | None) -> NumberType:
@@ -419,5 +499,8 @@ def _parts_of(stored: StoredTask) -> Parts:
         residual=0 if stored.residual is None else len(stored.residual),
         residual_bits=stored.record.residual_bits,
         hybrid=stored.mask is not None,
+        head=0 if stored.head is None else stored.head.weight.shape[1],
+        head_bits=stored.record.head_bits,
+        residual_layers=stored.record.residual_layers,
         signed=stored.signature is not None,
     )

@@ -16,7 +16,7 @@ RATE = 2 / 3
 """What a residual's values move by, for each step of a coefficient."""
 _START_BESIDE_ALPHA, _START_ALONE = 0.1, 0.5
 """Deviation of the values before training: from zeros the scale would be zero, and nothing would move."""
-_SCALES: dict[int, float] = {1: 0.7979, 2: 0.4979, 4: 0.1676, 8: 0.0154}
+SCALES: dict[int, float] = {1: 0.7979, 2: 0.4979, 4: 0.1676, 8: 0.0154}
 """Half the step of the best uniform quantiser of a standard normal variable with 2^b levels (Max 1960)."""
 
 
@@ -26,8 +26,8 @@ class HashedResidual:
 
     Attributes:
         bits: of a value.
-        sizes: values of each masked layer.
-        places: for each masked layer, by name, which of all values each weight has: int64, the layer's shape.
+        sizes: values of each of these layers.
+        places: for each layer that it is of, by name, which of all values each weight has: int64, the layer's shape.
     """
 
     bits: ResidualBits
@@ -65,16 +65,14 @@ class HashedResidual:
     def add_to(
         self, combined: Mapping[str, Tensor], weights: Mapping[str, Tensor], values: Tensor
     ) -> dict[str, Tensor]:
-        """Effective weights with a residual: those without it, plus v[h] * W."""
-        return {
-            name: effective + _Gather.apply(values, self.places[name]) * weights[name]
-            for name, effective in combined.items()
-        }
+        """Effective weights with a residual: those without it, plus v[h] * W in the layers that it is of."""
+        added = {name: _Gather.apply(values, places) * weights[name] for name, places in self.places.items()}
+        return {name: effective + added[name] if name in added else effective for name, effective in combined.items()}
 
     def _codes(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """The level of each value, counted from the lowest, and the scale that it has."""
         parts = values.split(self.sizes)
-        scales = torch.cat([(_SCALES[self.bits] * part.square().mean().sqrt()).expand(len(part)) for part in parts])
+        scales = torch.cat([(SCALES[self.bits] * part.square().mean().sqrt()).expand(len(part)) for part in parts])
         if self.bits == 1:
             return (values > 0).float(), torch.cat([part.abs().mean().expand(len(part)) for part in parts])
         levels = 2**self.bits - 1
@@ -82,11 +80,14 @@ class HashedResidual:
         return codes, scales
 
 
-def make_residual(spec: BackboneSpec, count: int, bits: ResidualBits, device: torch.device) -> HashedResidual:
-    """`count` values for the masked layers of a network."""
-    sizes = split_values(spec.masked_layers, count)
+def make_residual(
+    spec: BackboneSpec, count: int, bits: ResidualBits, device: torch.device, *, last: int = 0
+) -> HashedResidual:
+    """`count` values for the masked layers of a network, or for the `last` of them before the classifier."""
+    layers = spec.residual_layers(last)
+    sizes = split_values(layers, count)
     places, first = {}, 0
-    for layer, size in zip(spec.masked_layers, sizes, strict=True):
+    for layer, size in zip(layers, sizes, strict=True):
         chosen = torch.from_numpy(hash_places(spec.seed, layer, size) + first)
         places[layer.name] = chosen.reshape(layer.shape).to(device)
         first += size

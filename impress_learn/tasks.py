@@ -17,16 +17,17 @@ from impress_format.numbers import NumbersError, restore, store
 from impress_format.own_mask import store_own_mask
 from impress_format.records import TaskRecord, supermask_sizes
 from impress_format.residual import restore_residual
-from impress_format.task_file import StoredTask, TaskParts
+from impress_format.task_parts import StoredTask, TaskParts, count_columns
 from impress_format.weights import permutation, substream_seed
 from impress_learn.alpha import Learned, Shape, Start, fit_parts
 from impress_learn.basis import Basis, refine
 from impress_learn.evaluate import MeasuredOn, accuracy, measured_on
 from impress_learn.fits import task_fit
+from impress_learn.head.learn import learn_head
 from impress_learn.identify.recogniser import signing_images
 from impress_learn.identify.signature import sign_task
 from impress_learn.loaded import LoadedBank
-from impress_learn.plan import Parts, TaskRequest, has_same_residual
+from impress_learn.plan import Parts, TaskRequest, has_same_residual, own_classes
 from impress_learn.residual import HashedResidual, make_residual
 from impress_learn.streams.images import Images
 from impress_learn.streams.load import training_images
@@ -44,6 +45,8 @@ class AddedTask:
     coefficients: int
     residual: int
     """Values of the residual, 0 for none."""
+    head: int
+    """Dimensions of the head, 0 for none."""
     bytes: int
     accuracy: float
     train_accuracy: float
@@ -83,35 +86,70 @@ def learn_task(
         loaded.recogniser if request.parts.signed else None
     )  # now: after training is too late to find it damaged
     parts, basis = request.parts, _weighed(loaded, request)
-    learned, residual = _fit(loaded, request, train, on_step)
-    stored, effective = _as_stored(loaded, request, residual, learned)
+    if parts.head:
+        stored, share, train_share = _learn_head(loaded, request, train, measured, on_step)
+    else:
+        learned, residual = _fit(loaded, request, train, on_step)
+        stored, effective = _as_stored(loaded, request, residual, learned)
+        share = accuracy(loaded.backbone, effective, measured, loaded.calibration)
+        train_share = accuracy(loaded.backbone, effective, train, loaded.calibration)
     record = TaskRecord(
         name=request.name,
         task=str(request.reference),
-        basis=loaded.bank.basis_digest(len(basis)),
-        accuracy=_to_store(accuracy(loaded.backbone, effective, measured, loaded.calibration)),
-        train_accuracy=_to_store(accuracy(loaded.backbone, effective, train, loaded.calibration)),
+        basis=loaded.bank.basis_digest(len(basis), parts.head > 0),
+        accuracy=_to_store(share),
+        train_accuracy=_to_store(train_share),
         fit=fit,
         granularity=parts.granularity,
         residual_bits=parts.residual_bits,
+        head_bits=parts.head_bits,
+        residual_layers=parts.residual_layers,
+        classes=own_classes(loaded.bank, request.reference) if parts.head else 0,
     )
     if request.replaces and loaded.bank.read_task_record(request.name).digest != fit.start:
         raise BankMismatch(f"task {request.name} was changed by another process meanwhile: give the command again")
     signature = None if recogniser is None else sign_task(recogniser, train.subset(signing_images(len(train))))
     size = loaded.bank.write_task(
-        record, stored.alpha, signature, stored.residual, stored.mask, replace=request.replaces
+        record, stored.alpha, signature, stored.residual, stored.mask, stored.head, replace=request.replaces
     )
     return AddedTask(
         task=record.task,
         name=record.name,
-        coefficients=learned.alpha.numel(),
+        coefficients=0
+        if stored.alpha is None
+        else len(basis) * count_columns(loaded.bank.manifest, parts.granularity, hybrid=parts.hybrid),
         residual=parts.residual,
+        head=parts.head,
         bytes=size,
         accuracy=record.accuracy,
         train_accuracy=record.train_accuracy,
         seconds=time.perf_counter() - started,
         images=measured_on(fit.holdout),
     )
+
+
+def _learn_head(
+    loaded: LoadedBank, request: TaskRequest, train: Images, measured: Images, on_step: Callable[[], None]
+) -> tuple[TaskParts, float, float]:
+    """As learn_head.
+
+    Raises:
+        TrainingDiverged: naming the task.
+    """
+    fit = replace(task_fit(request.fit), seed=substream_seed(request.fit.seed, f"alpha/{request.reference}"))
+    try:
+        return learn_head(
+            loaded,
+            request.parts,
+            fit,
+            train,
+            measured,
+            classes=request.reference.data_set.classes,
+            start=request.start,
+            on_step=on_step,
+        )
+    except TrainingDiverged as error:
+        raise TrainingDiverged(f"task {request.name}: {error}") from error
 
 
 def _better(
@@ -237,6 +275,7 @@ def stored_task(bank: Bank, name: str) -> AddedTask:
         name=name,
         coefficients=outline.coefficients,
         residual=outline.residual,
+        head=outline.head,
         bytes=outline.bytes,
         accuracy=outline.accuracy,
         train_accuracy=outline.train_accuracy,

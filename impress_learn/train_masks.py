@@ -18,6 +18,8 @@ from impress_format.mask_values import values_bytes
 from impress_format.records import BackboneSpec, MaskType
 from impress_learn.evaluate import accuracy
 from impress_learn.fits import mask_fit
+from impress_learn.head.features import classifier_name, features_of
+from impress_learn.head.projection import make_projection
 from impress_learn.identify.recogniser import (
     Recogniser,
     learning_images,
@@ -37,6 +39,8 @@ from impress_learn.supermask import random_supermask, train_supermask
 
 RECOGNISED_TASKS = 64
 """Tasks that a recogniser is trained to tell apart."""
+PROJECTED_IMAGES = 5_000
+"""Whose features a projection is made of, of all tasks together."""
 CALIBRATION_IMAGES = 256
 """Images kept for BatchNorm statistics: as many as gave the accuracy of batch statistics (method.md)."""
 
@@ -134,6 +138,30 @@ def keep_recogniser(
             parts.append(replace(data, source_train=data.source_train.subset(chosen)).train)
     seed = bank.backbone.seed
     bank.write_recogniser(train_recogniser(learning, signing, bank.backbone.input_shape, seed))
+
+
+def keep_projection(
+    bank: Bank, references: Sequence[Reference], *, data_dir: Path | None, holdout: float, device: torch.device
+) -> None:
+    """Store what heads stand on, of features of training images of `references`, if the bank's weights are pretrained
+    and there is none; of a network without a linear classifier, nothing.
+    """
+    if bank.backbone.pretrained is None or bank.has_projection:
+        return
+    backbone = rebuild_backbone(bank.backbone, bank.manifest.made_with).to(device)
+    if classifier_name(backbone) is None:
+        return
+    rows, classes = [], []
+    distinct = list(dict.fromkeys(references))
+    each = -(-PROJECTED_IMAGES // len(distinct))
+    for number, reference in enumerate(distinct):
+        data = load_task(reference, data_dir=data_dir, view=bank.manifest.preprocess, holdout=holdout, device=device)
+        # Evenly spread over all of them, and chosen before they are made: a task may have any number.
+        some = torch.linspace(0, len(data.source_train) - 1, min(each, len(data.source_train))).long()
+        train = replace(data, source_train=data.source_train.subset(some)).train
+        rows.append(features_of(backbone, train).cpu())
+        classes.append(train.labels.cpu() + number * (1 << 20))
+    bank.write_projection(make_projection(torch.cat(rows), torch.cat(classes)))
 
 
 def mask_bytes(spec: BackboneSpec, mask_type: MaskType) -> int:

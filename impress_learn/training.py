@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -10,16 +11,27 @@ from torch.nn.functional import cross_entropy
 
 from impress_format.errors import TrainingDiverged
 from impress_learn.fits import MaskFit, TaskFit, steps_per_epoch
-from impress_learn.streams.images import Images
 
 _CHECK_EVERY = 25
 """Steps between looks at the loss: each look makes a GPU wait."""
 
 
+class Batches(Protocol):
+    """What is learned from, batch by batch: images, or what a network made of them."""
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: Tensor | slice, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Inputs (B, ...) and labels (B,)."""
+
+
 def minimise(
     logits_of: Callable[[Tensor], Tensor],
     parameters: Sequence[Tensor],
-    train: Images,
+    train: Batches,
     fit: MaskFit | TaskFit,
     *,
     on_step: Callable[[], None],
@@ -28,7 +40,7 @@ def minimise(
     """Minimise cross-entropy (plus penalty) as `fit` says, learning rate falling to 0 as a cosine, after a warm-up.
 
     Args:
-        logits_of: normalised images (batch, *shape) -> logits (batch, classes), differentiable in `parameters`.
+        logits_of: inputs of a batch (batch, ...) -> logits (batch, classes), differentiable in `parameters`.
         fit: with its epochs settled; its seed gives the order of the images, and how they are augmented.
         on_step: called after every step.
 

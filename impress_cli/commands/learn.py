@@ -66,7 +66,14 @@ def add(
             show_default=False,
         ),
     ] = None,
-    alpha: Annotated[bool, typer.Option(help="Weigh the bank's masks; without, a task is its residual alone.")] = True,
+    alpha: Annotated[
+        bool | None,
+        typer.Option(
+            "--alpha/--no-alpha",
+            help="Weigh the bank's masks; without, a task is its residual alone. Default: unless it has a head.",
+            show_default=False,
+        ),
+    ] = None,
     residual: Annotated[
         int,
         typer.Option(
@@ -79,6 +86,29 @@ def add(
     residual_bits: Annotated[
         ResidualBitsChoice, typer.Option("--residual-bits", help="Of these for each value.")
     ] = ResidualBitsChoice.one,
+    residual_layers: Annotated[
+        int | None,
+        typer.Option(
+            "--residual-layers",
+            metavar="N",
+            help="Beside a head, the last layers before the classifier that the residual is of. Default: as many as "
+            "hold a quarter of the weights.",
+            show_default=False,
+        ),
+    ] = None,
+    head: Annotated[
+        int | None,
+        typer.Option(
+            "--head",
+            metavar="DIMENSIONS",
+            help="Over pretrained weights (`bank create --weights`): a classifier of so many numbers a class, in the "
+            "bank's projection of features. Default there: 128. 0 for none.",
+            show_default=False,
+        ),
+    ] = None,
+    head_bits: Annotated[
+        ResidualBitsChoice, typer.Option("--head-bits", help="Of a value of the head.")
+    ] = ResidualBitsChoice.two,
     hybrid: Annotated[
         bool,
         typer.Option(
@@ -130,7 +160,10 @@ def add(
             alpha=alpha,
             residual=residual,
             residual_bits=_BITS[residual_bits],
+            residual_layers=residual_layers,
             hybrid=hybrid,
+            head=head,
+            head_bits=_BITS[head_bits],
             bytes=bytes,
             signature=signature,
             warm_start=warm_start,
@@ -176,11 +209,13 @@ def _print_learned(title: str, tasks: Sequence[AddedTask], *, json: bool) -> Non
     if json:
         render.print_json({"tasks": [asdict(task) for task in tasks]})
         return
+    heads = any(task.head for task in tasks)
     rows = [
         (
             task.name,
             f"{task.coefficients:,}",
             f"{task.residual:,}",
+            *([f"{task.head:,}"] if heads else []),
             f"{task.bytes:,} B",
             render.percent(task.accuracy),
             render.percent(task.train_accuracy),
@@ -191,7 +226,16 @@ def _print_learned(title: str, tasks: Sequence[AddedTask], *, json: bool) -> Non
     mean = sum(task.accuracy for task in tasks) / len(tasks)
     render.print_table(
         title,
-        ("task", "coefficients", "residual", "on disk", "accuracy", "in training", "time"),
+        (
+            "task",
+            "coefficients",
+            "residual",
+            *(["head"] if heads else []),
+            "on disk",
+            "accuracy",
+            "in training",
+            "time",
+        ),
         rows,
         footer=f"mean accuracy {render.percent(mean)}"
         + (" on held-out training images" if tasks[0].images == "held-out" else ""),

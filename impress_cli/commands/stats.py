@@ -69,6 +69,7 @@ def _show(path: str, storage: Storage, *, grown: bool) -> None:
         ("backbone", backbone + ("; calibration images" if disk.backbone else ""), render.size(disk.backbone)),
         ("masks", f"{storage.masks} of density {storage.density:.2f}", render.size(disk.masks)),
         *([("recogniser", "tells tasks apart", render.size(disk.recogniser))] if disk.recogniser else []),
+        *([("projection", "that heads of tasks stand on", render.size(disk.projection))] if disk.projection else []),
         (
             "tasks",
             f"{render.count(storage.stored_tasks, 'task')} of {render.size(storage.per_task_bytes)}{_parts(storage)}",

@@ -135,7 +135,7 @@ def import_tasks(
     render.print_table(f"{path}: {render.count(len(stored), 'task')} imported", _COLUMNS, rows, text_columns=2)
 
 
-_COLUMNS = ("task", "of", "coefficients", "residual", "on disk", "accuracy")
+_COLUMNS = ("task", "of", "coefficients", "residual", "head", "on disk", "accuracy")
 _MOST_COLUMNS = 12
 
 
@@ -145,6 +145,7 @@ def _row(task: TaskOutline) -> tuple[str, ...]:
         task.task,
         f"{task.coefficients:,}",
         f"{task.residual:,}",
+        f"{task.head:,}",
         f"{task.bytes:,} B",
         render.percent(task.accuracy),
     )

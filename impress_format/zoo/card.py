@@ -15,6 +15,7 @@ from impress_format.errors import UsageError
 from impress_format.files import file_size
 from impress_format.records import MaskFitRecord, MaskPlan, TaskFitRecord, TaskRecord
 from impress_format.stats import measure_storage
+from impress_format.task_parts import StoredTask
 from impress_format.zoo.index import bank_digest
 
 LICENSE = "apache-2.0"
@@ -256,11 +257,15 @@ def _task_lines(bank: Bank, tasks: Sequence[TaskRecord], name: str) -> list[str]
         words += ["--l1", f"{fit.l1:g}"] if fit.l1 else []
         stored = bank.read_stored(task.name)
         words += ["--granularity", str(task.granularity)] if task.granularity != 1 else []
-        words += ["--no-alpha"] if stored.alpha_type is None else []
+        if bank.has_projection:
+            words += _head_words(stored)
+        else:
+            words += ["--no-alpha"] if stored.alpha_type is None else []
         words += ["--alpha-dtype", stored.alpha_type] if stored.alpha_type not in (None, usual) else []
         if stored.residual is not None:
             words += ["--residual", str(len(stored.residual) * task.residual_bits)]
             words += ["--residual-bits", str(task.residual_bits)] if task.residual_bits != 1 else []
+            words += ["--residual-layers", str(task.residual_layers)] if task.residual_layers else []
         words += ["--hybrid"] if stored.mask is not None else []
         words += ["--warm-start", names[fit.start]] if fit.start else []
         words += ["--no-signature"] if bank.manifest.recogniser and stored.signature is None else []
@@ -274,6 +279,14 @@ def _task_lines(bank: Bank, tasks: Sequence[TaskRecord], name: str) -> list[str]
         for words, references in groups.items()
     ]
     return added + updated
+
+
+def _head_words(stored: StoredTask) -> list[str]:
+    """Where a task has a head unless asked otherwise."""
+    if stored.head is None:
+        return ["--head", "0", *(["--alpha"] if stored.alpha_type is not None else [])]
+    dimensions = str(stored.head.weight.shape[1])
+    return ["--head", dimensions, "--head-bits", str(stored.record.head_bits)]
 
 
 def _tags(front_matter: str) -> tuple[str, ...]:

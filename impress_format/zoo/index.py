@@ -26,6 +26,7 @@ from impress_format.limits import (
     MAX_CALIBRATION_BYTES,
     MAX_MANIFEST_BYTES,
     MAX_PACK_BYTES,
+    MAX_PROJECTION_BYTES,
     MAX_RECOGNISER_BYTES,
     MAX_TASK_BYTES,
 )
@@ -49,6 +50,7 @@ _LIMITS = (
     (re.compile(r"bank\.json", re.ASCII), MAX_MANIFEST_BYTES),
     (re.compile(r"calibration\.safetensors", re.ASCII), MAX_CALIBRATION_BYTES),
     (re.compile(r"recogniser\.safetensors", re.ASCII), MAX_RECOGNISER_BYTES),
+    (re.compile(r"projection\.safetensors", re.ASCII), MAX_PROJECTION_BYTES),
     (re.compile(r"masks/[0-9]{5}\.safetensors", re.ASCII), MAX_MASK_BYTES),
     (re.compile(r"tasks/[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.safetensors", re.ASCII), MAX_TASK_BYTES),
     (re.compile(r"tasks/[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.removed", re.ASCII), 0),
@@ -227,6 +229,8 @@ def bank_files(folder: Path) -> tuple[ZooFile, ...]:
         paths.append(bank.calibration_path)
     if bank.manifest.recogniser:
         paths.append(bank.recogniser_path)
+    if bank.has_projection:
+        paths.append(bank.projection_path)
     relative = sorted(path.relative_to(folder).as_posix() for path in paths)
     return tuple(_describe(folder, path) for path in relative)
 

@@ -20,7 +20,7 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "v1" / "digits.impress"
 SIGNATURES = {
     "missing_masks": "(self) -> 'list[int]'",
     "complete_masks": "(self) -> 'int'",
-    "basis_digest": "(self, count: 'int') -> 'str'",
+    "basis_digest": "(self, count: 'int', head: 'bool' = False) -> 'str'",
     "task_names": "(self) -> 'list[str]'",
     "find_task": "(self, name_or_reference: 'str') -> 'str'",
     "read_mask": "(self, index: 'int') -> 'tuple[MaskRecord, dict[str, MaskArray]]'",
@@ -42,7 +42,7 @@ def test_signatures_are_these() -> None:
     assert str(inspect.signature(verify_bank)) == "(path: 'Path | str') -> 'Verification'"
     assert {name: str(inspect.signature(getattr(Bank, name))) for name in SIGNATURES} == SIGNATURES
     write = inspect.signature(Bank.write_task)
-    assert list(write.parameters) == ["self", "record", "alpha", "signature", "residual", "mask", "replace"]
+    assert list(write.parameters) == ["self", "record", "alpha", "signature", "residual", "mask", "head", "replace"]
     assert write.parameters["replace"].default is False
 
 

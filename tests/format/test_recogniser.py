@@ -21,8 +21,9 @@ from impress_format.numbers import store
 from impress_format.pack_tasks import pack_tasks
 from impress_format.recogniser_file import StoredRecogniser, feature_shape, read_recogniser, seal_recogniser
 from impress_format.stats import measure_storage
-from impress_format.task_file import TaskParts, seal_task
+from impress_format.task_file import seal_task
 from impress_format.task_groups import task_groups
+from impress_format.task_parts import TaskParts
 from impress_format.verify import Problem
 
 
@@ -153,7 +154,7 @@ def test_version_1_has_neither(tmp_path: Path) -> None:
     bank = small_bank.make(tmp_path / "b.impress")
     record = small_bank.task_record(bank, "one", "rotated-digits/1")
     with pytest.raises(UsageError, match="stores alpha alone"):
-        seal_task(record, TaskParts(alpha=store(small_bank.ALPHA, "float32"), signature=bytes(64)), 1)
+        seal_task(record, TaskParts(alpha=store(small_bank.ALPHA, "float32"), signature=bytes(64)), manifest)
 
 
 def test_a_recogniser_once_stored_stays(bank: Bank) -> None:
@@ -190,6 +191,7 @@ def test_a_signature_costs_64_bytes_and_its_place_in_the_header(bank: Bank) -> N
     record = small_bank.task_record(bank, "one", "rotated-digits/1")
     alpha = store(small_bank.ALPHA, "int8")
     bare, signed = (
-        seal_task(record, TaskParts(alpha=alpha, signature=one), 2) for one in (None, small_bank.signature(bank))
+        seal_task(record, TaskParts(alpha=alpha, signature=one), bank.manifest)
+        for one in (None, small_bank.signature(bank))
     )
     assert len(signed) - len(bare) <= 64 + 72

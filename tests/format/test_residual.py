@@ -165,5 +165,5 @@ def test_a_record_and_its_parts_must_agree(bank: Bank) -> None:
         bank.write_task(record, small_bank.ALPHA, None, some_residual(1))
     with pytest.raises(UsageError, match="takes 1 bits, and has none"):
         bank.write_task(msgspec.structs.replace(record, residual_bits=1), small_bank.ALPHA)
-    with pytest.raises(UsageError, match="expected alpha, residual or both"):
+    with pytest.raises(UsageError, match="expected alpha, residual or head"):
         bank.write_task(record, None, small_bank.signature(bank))

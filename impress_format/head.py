@@ -1,0 +1,109 @@
+"""A head: what a task over pretrained weights reads its classes from (docs/format.md, Head).
+
+    logits_c = weight_c . ((features - mean) directions)_1..D + bias_c
+
+`mean` and `directions` are the bank's (projection_file.py); a task has C rows of D values of b bits, a scale and a bias
+for each row. A value of b bits is one of 2^b levels, symmetric about 0, in units of its row's scale.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from impress_format.numbers import FloatArray, NumbersError
+
+_ROW = 4
+"""Bytes of a row beside its values: scale and bias."""
+
+
+@dataclass(frozen=True, eq=False)
+class StoredHead:
+    """A head as it is read.
+
+    Attributes:
+        weight: float32 (C, D).
+        bias: float32 (C,).
+    """
+
+    weight: FloatArray
+    bias: FloatArray
+
+
+def head_bytes(classes: int, dimensions: int, bits: int) -> int:
+    """Bytes of a head; those of its values are rounded up to whole ones."""
+    return -(-classes * dimensions * bits // 8) + _ROW * classes
+
+
+def count_dimensions(stored: int, bits: int, classes: int) -> int:
+    """D of a head of so many bytes: the most that they hold.
+
+    Raises:
+        NumbersError: no head is stored so.
+    """
+    dimensions = _most(stored, bits, classes)
+    if dimensions < 1 or head_bytes(classes, dimensions, bits) != stored:
+        raise NumbersError(f"has {stored} bytes, which are no rows of {bits} bits a value for {classes} classes")
+    return dimensions
+
+
+def whole_dimensions(classes: int, wanted: int, bits: int) -> int:
+    """The most dimensions, up to `wanted`, of a head that can be told from its bytes; 0 if there is none."""
+    return next(
+        (some for some in range(wanted, 0, -1) if _most(head_bytes(classes, some, bits), bits, classes) == some), 0
+    )
+
+
+def store_head(
+    codes: npt.NDArray[np.uint8], scales: npt.NDArray[np.float16], biases: npt.NDArray[np.float16], bits: int
+) -> npt.NDArray[np.uint8]:
+    """The bytes of a head: `codes` 0 ... 2^bits - 1 (C, D), `scales` and `biases` (C,)."""
+    stream = (codes.reshape(-1, 1) >> np.arange(bits, dtype=np.uint8) & 1).astype(np.uint8)
+    packed = np.packbits(stream.reshape(-1), bitorder="little").tobytes()
+    return np.frombuffer(packed + scales.astype("<f2").tobytes() + biases.astype("<f2").tobytes(), dtype=np.uint8)
+
+
+def restore_head(stored: npt.NDArray[np.generic], bits: int, classes: int, most: int) -> StoredHead:
+    """The head that is stored in a row of bytes.
+
+    Args:
+        most: dimensions that the bank's projection has.
+
+    Raises:
+        NumbersError: of another type or size, or with what no writer stores.
+    """
+    check_heads(stored[np.newaxis], bits, classes, most)
+    dimensions = count_dimensions(len(stored), bits, classes)
+    content = np.ascontiguousarray(stored).view(np.uint8)
+    count = classes * dimensions
+    stream = np.unpackbits(content[: -_ROW * classes], count=count * bits, bitorder="little").reshape(count, bits)
+    codes = (stream.astype(np.int32) << np.arange(bits, dtype=np.int32)).sum(1).reshape(classes, dimensions)
+    scales, biases = content[-_ROW * classes :].copy().view("<f2").astype(np.float32).reshape(2, classes)
+    weight: FloatArray = (2 * codes - (2**bits - 1)).astype(np.float32) * scales[:, np.newaxis]
+    return StoredHead(weight, biases)
+
+
+def check_heads(stored: npt.NDArray[np.generic], bits: int, classes: int, most: int) -> None:
+    """Refuse stored heads (N, bytes) that are none.
+
+    Raises:
+        NumbersError: of another type or size, of more dimensions than there are, with a scale or a bias that no writer
+            stores, or padding bits set.
+    """
+    if stored.dtype != np.uint8 or stored.ndim != 2:
+        raise NumbersError(f"is {stored.dtype} {stored.shape[1:]}, expected a row of bytes")
+    dimensions = count_dimensions(stored.shape[1], bits, classes)
+    if dimensions > most:
+        raise NumbersError(f"has {dimensions:,} dimensions, the bank's projection {most:,}")
+    numbers = np.ascontiguousarray(stored[:, -_ROW * classes :]).view("<f2").astype(np.float32)
+    if not (np.isfinite(numbers).all() and (numbers[:, :classes] >= 0).all()):
+        raise NumbersError("holds a scale that is negative, or one or a bias that is NaN or infinite")
+    rest = classes * dimensions * bits % 8
+    if rest and (stored[:, -_ROW * classes - 1].astype(np.uint8) >> rest).any():
+        raise NumbersError("has padding bits set after the last value")
+
+
+def _most(stored: int, bits: int, classes: int) -> int:
+    return (stored - _ROW * classes) * 8 // (classes * bits)

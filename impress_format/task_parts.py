@@ -1,0 +1,189 @@
+"""The parts of a task: what each may be, and what it must have been made with to belong to a bank (docs/format.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from impress_format.codec import BoolArray
+from impress_format.errors import FormatError
+from impress_format.head import StoredHead
+from impress_format.numbers import FloatArray, NumberType, StoredArray
+from impress_format.records import (
+    SIGNATURE_BYTES,
+    BankManifest,
+    LayerSpec,
+    ResidualBits,
+    TaskRecord,
+    alpha_columns,
+)
+
+ALPHA, HEAD, MASK, RESIDUAL, SIGNATURE = "alpha", "head", "mask", "residual", "signature"
+PARTS = frozenset({ALPHA, HEAD, MASK, RESIDUAL, SIGNATURE})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredTask:
+    """A task as it is read.
+
+    Attributes:
+        alpha: float32 (K, columns); K is 0 for a task that weighs no mask.
+        alpha_type: what it is stored in; None for a task that weighs no mask.
+        residual: float32 (values,), those of all its layers one after the other, or None.
+        mask: bool, the last layer's shape, where alpha has no column for that layer (hybrid); or None.
+        head: in place of the last layer, over pretrained weights; or None.
+        signature: or None.
+    """
+
+    record: TaskRecord
+    alpha: FloatArray
+    alpha_type: NumberType | None
+    residual: FloatArray | None
+    mask: BoolArray | None
+    head: StoredHead | None
+    signature: bytes | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskParts:
+    """The parts of a task as they are stored: at least one of alpha, residual and head.
+
+    Attributes:
+        alpha: as numbers.store gives it.
+        residual: as residual.store_residual gives it.
+        mask: as own_mask.store_own_mask gives it.
+        head: as head.store_head gives it.
+        signature: 64 bytes.
+    """
+
+    alpha: StoredArray | None = None
+    residual: npt.NDArray[np.uint8] | None = None
+    mask: npt.NDArray[np.uint8] | None = None
+    head: npt.NDArray[np.uint8] | None = None
+    signature: bytes | None = None
+
+    def tensors(self) -> dict[str, npt.NDArray[np.generic]]:
+        """The tensors of the file."""
+        tensors: dict[str, npt.NDArray[np.generic]] = {}
+        if self.alpha is not None:
+            tensors[ALPHA] = np.ascontiguousarray(self.alpha)
+        for name, part in ((RESIDUAL, self.residual), (MASK, self.mask), (HEAD, self.head)):
+            if part is not None:
+                tensors[name] = part
+        if self.signature is not None:
+            tensors[SIGNATURE] = np.frombuffer(self.signature, dtype=np.uint8)
+        return tensors
+
+
+@dataclass(frozen=True, slots=True)
+class Ties:
+    """What a task must have been made with to belong to a bank.
+
+    Attributes:
+        basis_digest: number of masks, and whether the task has a head -> digest of the bank's first masks and, with a
+            head, of its projection.
+        recogniser_tag: what its recogniser's signatures begin with; raises FormatError if it has none.
+        directions: of its projection; raises FormatError if it has none.
+    """
+
+    basis_digest: Callable[[int, bool], str]
+    recogniser_tag: Callable[[], bytes]
+    directions: Callable[[], int]
+
+
+class Said(Protocol):
+    """What a task's record says of its parts."""
+
+    @property
+    def residual_bits(self) -> ResidualBits: ...
+
+    @property
+    def head_bits(self) -> ResidualBits: ...
+
+    @property
+    def residual_layers(self) -> int: ...
+
+    @property
+    def classes(self) -> int: ...
+
+
+def check_parts(path: Path, parts: Collection[str], newest: bool = True) -> None:
+    """Refuse parts that no task has, or has together. Version 1 knows alpha alone.
+
+    Raises:
+        FormatError: there are such.
+    """
+    if not newest:
+        if set(parts) != {ALPHA}:
+            raise FormatError(path, f"holds {sorted(parts)}, expected one tensor, alpha")
+    elif not PARTS.issuperset(parts) or not {ALPHA, RESIDUAL, HEAD}.intersection(parts):
+        raise FormatError(path, f"holds {sorted(parts)}, expected alpha, residual or head, perhaps mask and signature")
+    elif HEAD in parts and {ALPHA, MASK}.intersection(parts):
+        raise FormatError(path, f"holds {sorted(parts)}: beside a head there is no alpha and no mask")
+
+
+def check_said(path: Path, parts: Collection[str], said: Said, layers: Sequence[LayerSpec]) -> None:
+    """Refuse parts of which the record says otherwise.
+
+    Raises:
+        FormatError: it is so.
+    """
+    for part, bits in ((RESIDUAL, said.residual_bits), (HEAD, said.head_bits)):
+        if (part in parts) != bool(bits):
+            raise FormatError(path, f"says that a value of its {part} takes {bits} bits, and has "
+                + (f"a {part}" if part in parts else "none"))  # fmt: skip
+    some = RESIDUAL in parts and HEAD in parts
+    if not (1 <= said.residual_layers < len(layers) if some else said.residual_layers == 0):
+        expected = f"1 to {len(layers) - 1:,}" if some else "none but of a residual beside a head"
+        raise FormatError(path, f"says that its residual is of the last {said.residual_layers:,} layers, expected "
+            + expected)  # fmt: skip
+    if said.classes and HEAD not in parts:
+        raise FormatError(path, f"has {said.classes:,} classes of its own and no head to tell them apart")
+
+
+def count_classes(manifest: BankManifest, said: Said) -> int:
+    """Classes of a task's head: its own number, or that of the backbone."""
+    return said.classes or manifest.backbone.classes
+
+
+def check_signatures(path: Path, signatures: npt.NDArray[np.generic], ties: Ties) -> None:
+    """Refuse signatures (N, ...) of another form, or made with another recogniser than the bank's.
+
+    Raises:
+        FormatError: there are such.
+    """
+    if signatures.dtype != np.uint8 or signatures.shape[1:] != (SIGNATURE_BYTES,):
+        raise FormatError(
+            path, f"signature is {signatures.dtype} {signatures.shape[1:]}, expected {SIGNATURE_BYTES} bytes"
+        )
+    tag = np.frombuffer(ties.recogniser_tag(), dtype=np.uint8)
+    if (signatures[:, : len(tag)] != tag).any():
+        raise FormatError(path, "has a signature that was not made with this bank's recogniser")
+
+
+def check_basis(path: Path, basis: str, masks: int, head: bool, manifest: BankManifest, ties: Ties) -> None:
+    """Refuse an alpha that weighs other masks than the bank's first ones, and a head over another projection.
+
+    Args:
+        basis: all digits of their digest, or in version 2 its first half.
+        masks: that alpha weighs, 0 without.
+        head: whether there is one.
+
+    Raises:
+        FormatError: it does, or more masks than there are.
+    """
+    if masks > len(manifest.masks):
+        raise FormatError(path, f"alpha weighs {masks} masks, the bank has {len(manifest.masks)}")
+    if ties.basis_digest(masks, head)[: len(basis)] != basis:
+        raise FormatError(path, "was learned over another basis: it belongs to another bank")
+
+
+def count_columns(manifest: BankManifest, granularity: int, *, hybrid: bool) -> int:
+    """Columns of an alpha of this granularity; of a hybrid task it has none for the last layer."""
+    layers = manifest.backbone.masked_layers
+    return sum(alpha_columns(layers[:-1] if hybrid else layers, granularity))

@@ -1,0 +1,60 @@
+"""Features of a pretrained network: what its classifier would see of an image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from impress_format.errors import UsageError
+from impress_learn.network.backbone import Backbone
+from impress_learn.streams.images import Images
+
+AT_ONCE = 250
+"""Images that go through the network together."""
+
+
+def classifier_name(backbone: Backbone) -> str | None:
+    """The path of the classifier, if a head can stand in its place: the last masked layer, linear, with a bias."""
+    path = backbone.spec.masked_layers[-1].name.removesuffix(".weight")
+    layer = backbone.module.get_submodule(path)
+    config = getattr(backbone.module, "pretrained_cfg", None) or {}
+    is_it = config.get("classifier") == path and isinstance(layer, nn.Linear) and layer.bias is not None
+    return path if is_it else None
+
+
+def require_classifier(backbone: Backbone) -> str:
+    """As classifier_name.
+
+    Raises:
+        UsageError: the network has no such classifier.
+    """
+    if (name := classifier_name(backbone)) is None:
+        raise UsageError(
+            f"{backbone.spec.arch} has no linear classifier as its last layer, in whose place a head could stand"
+        )
+    return name
+
+
+def features(backbone: Backbone, effective: Mapping[str, Tensor], images: Tensor) -> Tensor:
+    """Features (batch, W) of normalised images under effective weights."""
+    caught: list[Tensor] = []
+    layer = backbone.module.get_submodule(require_classifier(backbone))
+    hook = layer.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
+    try:
+        backbone(effective, images)
+    finally:
+        hook.remove()
+    return caught[0]
+
+
+def features_of(backbone: Backbone, images: Images) -> Tensor:
+    """Features (N, W) of the network itself, of all images as they are, not augmented."""
+    with torch.no_grad():
+        return torch.cat(
+            [
+                features(backbone, backbone.weights, images.batch(slice(start, start + AT_ONCE))[0])
+                for start in range(0, len(images), AT_ONCE)
+            ]
+        )

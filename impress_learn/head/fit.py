@@ -1,0 +1,150 @@
+"""Learning a head: a few numbers for each class, rounded in every step as they will be stored.
+
+Many tasks share the projection, and with it what is known of classes before one is seen: how images of a class spread
+(`within`), and how classes lie about each other (`between`). From few images a head is drawn towards the linear
+discriminant that follows from these, from many it is free (docs/method.md, Heads).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from impress_format.head import StoredHead, store_head
+from impress_format.records import ResidualBits
+from impress_format.weights import substream_seed
+from impress_learn.fits import TaskFit
+from impress_learn.head.projection import Projection
+from impress_learn.residual import SCALES
+from impress_learn.training import minimise
+
+RIDGE = 10.0
+"""Weight of sum (w - prior)^2 beside the cross-entropy summed over all images, chosen on held-out images."""
+PRIOR_IMAGES = 100
+"""So many images count as much as the linear discriminant does, chosen on held-out images."""
+_NOISE = 1e-3
+"""Deviation that values start with: from zeros the scale of a row would be zero."""
+_WITHIN, _BETWEEN = 0.1, 0.1
+"""What is added to the covariance of images, of its mean variance, and to that of classes, of that of images."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Labelled rows to learn from: projected features (N, D) and labels (N,)."""
+
+    values: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def device(self) -> torch.device:
+        return self.labels.device
+
+    def batch(self, indices: Tensor | slice, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+        return self.values[indices], self.labels[indices]
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """A head: weight (C, D), not rounded, and bias (C,)."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def logits(self, placed: Tensor, bits: ResidualBits) -> Tensor:
+        """Logits (n, C) of projected features (n, at least D), rounded as it will be stored."""
+        return placed[:, : self.weight.shape[1]] @ rounded(self.weight, bits).T + self.bias
+
+
+def fit_head(
+    rows: Rows,
+    projection: Projection,
+    fit: TaskFit,
+    *,
+    classes: int,
+    dimensions: int,
+    bits: ResidualBits,
+    on_step: Callable[[], None],
+    start: StoredHead | None = None,
+) -> Head:
+    """Learn a head by Adam on cross-entropy, near what is known of classes before, or near `start`.
+
+    Raises:
+        TrainingDiverged: loss or values became NaN or infinite.
+    """
+    rows = Rows(rows.values[:, :dimensions], rows.labels)
+    device = rows.device
+    if start is None:
+        prior = discriminant(rows, projection, classes)
+        share = PRIOR_IMAGES / (PRIOR_IMAGES + len(rows))
+        prior = Head(prior.weight * share, prior.bias * share)
+    else:
+        prior = Head(torch.from_numpy(start.weight).to(device), torch.from_numpy(start.bias).to(device))
+    generator = torch.Generator().manual_seed(substream_seed(fit.seed, "head"))
+    noise = _NOISE * torch.randn(classes, dimensions, generator=generator)
+    head = Head((prior.weight + noise.to(device)).requires_grad_(), prior.bias.clone().requires_grad_())
+    minimise(
+        lambda placed: head.logits(placed, bits),
+        [head.weight, head.bias],
+        rows,
+        fit,
+        on_step=on_step,
+        penalty=lambda: ridge(head, prior, len(rows)),
+    )
+    return Head(head.weight.detach(), head.bias.detach())
+
+
+def ridge(head: Head, prior: Head, images: int) -> Tensor:
+    """What holds a head near the prior, beside the mean of the cross-entropy over `images`."""
+    return RIDGE / images * (head.weight - prior.weight).square().sum()
+
+
+def discriminant(rows: Rows, projection: Projection, classes: int) -> Head:
+    """The linear discriminant of classes that lie as `between` says and spread as `within` says.
+
+    Means of classes are drawn towards 0 as much as the few images there are of each leave open (their posterior mean).
+    """
+    count = rows.values.shape[1]
+    within, between = projection.within[:count, :count], projection.between[:count, :count]
+    sizes = rows.labels.bincount(minlength=classes).clamp(min=1).float()
+    means = torch.zeros(classes, count, device=rows.device).index_add_(0, rows.labels, rows.values) / sizes[:, None]
+    spread = between + _BETWEEN * within
+    each = spread + within / sizes[:, None, None]
+    means = (spread @ torch.linalg.solve(each, means[:, :, None]))[:, :, 0]
+    regular = within + _WITHIN * within.diagonal().mean() * torch.eye(count, device=rows.device)
+    weight = torch.linalg.solve(regular, means.T).T
+    bias = -0.5 * (weight * means).sum(1)
+    return Head(weight - weight.mean(0), bias - bias.mean())
+
+
+def rounded(weight: Tensor, bits: ResidualBits) -> Tensor:
+    """The values (C, D) as they will be stored, nearly; gradients go straight through."""
+    codes, scales = _codes(weight.detach(), bits)
+    return weight + ((2 * codes - (2**bits - 1)) * scales - weight).detach()
+
+
+def store(head: Head, bits: ResidualBits) -> npt.NDArray[np.uint8]:
+    """The bytes of a head (impress_format/head.py)."""
+    codes, scales = _codes(head.weight.cpu(), bits)
+    return store_head(
+        codes.numpy().astype(np.uint8),
+        scales[:, 0].numpy().astype(np.float16),
+        head.bias.cpu().numpy().astype(np.float16),
+        bits,
+    )
+
+
+def _codes(weight: Tensor, bits: ResidualBits) -> tuple[Tensor, Tensor]:
+    """The level of each value, counted from the lowest, and the scale of each row (C, 1)."""
+    if bits == 1:
+        return (weight > 0).float(), weight.abs().mean(1, keepdim=True)
+    scales = SCALES[bits] * weight.square().mean(1, keepdim=True).sqrt()
+    levels = 2**bits - 1
+    return ((weight / scales.clamp(min=1e-12) + levels) / 2).round().clamp(0, levels), scales

@@ -1,0 +1,266 @@
+"""Heads over a bank's projection: stored in bytes that anybody can read, in files and packs, refused where they lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import small_bank
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from impress_format import open_bank, verify_bank
+from impress_format.bank import Bank
+from impress_format.create import write_plan
+from impress_format.errors import FormatError, UsageError
+from impress_format.head import (
+    check_heads,
+    count_dimensions,
+    head_bytes,
+    restore_head,
+    store_head,
+    whole_dimensions,
+)
+from impress_format.numbers import NumbersError
+from impress_format.pack_tasks import pack_tasks
+from impress_format.projection_file import StoredProjection
+from impress_format.records import PretrainedRecord, TaskRecord
+from impress_format.residual import store_residual
+from impress_format.stats import measure_storage
+from impress_format.task_exchange import export_task, import_tasks
+from impress_format.task_groups import task_groups
+from impress_format.task_text import read_text, write_text
+
+CLASSES, BITS = 3, 2
+"""Of small_bank's network, whose last layer has 5 inputs."""
+CODES = np.arange(12, dtype=np.uint8).reshape(CLASSES, 4) % 4
+SCALES = np.array([0.5, 1.0, 0.25], dtype=np.float16)
+BIASES = np.array([0.0, -1.5, 2.0], dtype=np.float16)
+WEIGHT = (2.0 * CODES - 3) * SCALES[:, np.newaxis].astype(np.float32)
+
+
+def some_projection(dimensions: int = 4, seed: int = 0) -> StoredProjection:
+    generator = np.random.default_rng(seed)
+    return StoredProjection(
+        mean=generator.normal(size=5).astype(np.float16),
+        directions=(np.rint(generator.uniform(-100, 100, (5, dimensions))) / 64).astype(np.float32),
+        within=np.eye(dimensions, dtype=np.float32),
+        between=(np.eye(dimensions) / 2).astype(np.float32),
+    )
+
+
+def make(path: Path) -> Bank:
+    """Over pretrained weights, without masks."""
+    manifest = small_bank.manifest(plans=())
+    pretrained = PretrainedRecord(source="file:some.safetensors", tensors={"a.weight": "0" * 64})
+    backbone = msgspec.structs.replace(manifest.backbone, pretrained=pretrained)
+    bank = write_plan(path, msgspec.structs.replace(manifest, backbone=backbone))
+    bank.write_projection(some_projection())
+    return bank
+
+
+def record(bank: Bank, name: str = "one", **changes: int) -> TaskRecord:
+    task = small_bank.task_record(bank, name, f"rotated-digits/{len(name)}", masks=0)
+    return msgspec.structs.replace(task, **{"basis": bank.basis_digest(0, True), "head_bits": BITS, **changes})
+
+
+@pytest.fixture
+def bank(tmp_path: Path) -> Bank:
+    """A bank with a task of a head, and one of a head and a residual in the layer before it."""
+    bank = make(tmp_path / "a.impress")
+    head = store_head(CODES, SCALES, BIASES, BITS)
+    bank.write_task(record(bank), None, head=head)
+    residual = store_residual(np.arange(8, dtype=np.uint8) % 2, np.array([0.5], dtype=np.float16), 1)
+    bank.write_task(record(bank, "both", residual_bits=1, residual_layers=1), None, residual=residual, head=head)
+    return bank
+
+
+@settings(max_examples=100, deadline=None)
+@given(classes=st.integers(1, 9), dimensions=st.integers(1, 40), bits=st.sampled_from([1, 2, 4, 8]), data=st.data())
+def test_a_head_comes_back_value_for_value(classes: int, dimensions: int, bits: int, data: st.DataObject) -> None:
+    whole = whole_dimensions(classes, dimensions, bits)
+    assert dimensions - 8 < whole <= dimensions
+    if not whole:
+        return
+    generator = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    codes = generator.integers(0, 2**bits, (classes, whole)).astype(np.uint8)
+    scales, biases = generator.uniform(0, 9, classes).astype("<f2"), generator.normal(size=classes).astype("<f2")
+    stored = store_head(codes, scales, biases, bits)
+    assert len(stored) == head_bytes(classes, whole, bits)
+    assert count_dimensions(len(stored), bits, classes) == whole
+    # By hand: value n takes bits n*b ... n*b + b - 1, the lowest of the first byte first.
+    stream = "".join(f"{byte:08b}"[::-1] for byte in stored.tobytes())
+    values = [int(stream[place * bits : (place + 1) * bits][::-1], 2) for place in range(classes * whole)]
+    assert values == codes.flatten().tolist()
+    head = restore_head(stored, bits, classes, whole)
+    assert np.array_equal(head.weight, (2.0 * codes - (2**bits - 1)) * scales[:, np.newaxis].astype(np.float32))
+    assert np.array_equal(head.bias, biases.astype(np.float32))
+
+
+def test_five_classes_of_128_values_of_two_bits_take_180_bytes() -> None:
+    assert head_bytes(5, 128, 2) == 180
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_it_is_read_from_a_file_of_its_own_and_from_a_pack(bank: Bank, packed: bool) -> None:
+    if packed:
+        pack_tasks(bank)
+    opened = open_bank(bank.path)
+    one, both = (opened.read_stored(name) for name in ("one", "both"))
+    for stored in (one, both):
+        assert stored.head is not None
+        assert np.array_equal(stored.head.weight, WEIGHT)
+        assert np.array_equal(stored.head.bias, BIASES.astype(np.float32))
+        assert (stored.alpha_type, len(stored.alpha)) == (None, 0)
+    assert one.residual is None
+    assert both.residual is not None
+    assert both.residual.tolist() == [-0.5, 0.5] * 4  # all of the one layer before the last
+    assert [(task.head, task.residual, task.coefficients) for task in opened.outline_tasks()] == [(4, 8, 0), (4, 0, 0)]
+    assert opened.outline_task("one").head == 4
+    assert not any(group.mixable for group in task_groups(opened))
+    assert verify_bank(bank.path).ok
+
+
+def test_a_task_of_other_classes_than_the_network_says_how_many(bank: Bank) -> None:
+    own = record(bank, "four", classes=2)
+    bank.write_task(own, None, head=store_head(CODES[:2], SCALES[:2], BIASES[:2], BITS))
+    stored = bank.read_stored("four")
+    assert stored.head is not None
+    assert stored.head.weight.shape == (2, 4)
+    pack_tasks(bank)
+    assert verify_bank(bank.path).ok
+    assert open_bank(bank.path).outline_task("four").head == 4
+
+
+def test_the_text_of_a_record_ends_with_its_last_setting_that_is_no_default(bank: Bank) -> None:
+    for settings_, end in (
+        ({}, b",1,0,2"),
+        ({"residual_bits": 1, "residual_layers": 1}, b",1,1,2,1"),
+        ({"classes": 7}, b",1,0,2,0,7"),
+        ({"head_bits": 0}, b"]"),
+    ):
+        text = write_text(record(bank, **settings_))
+        assert text.common.endswith(end)
+        read = read_text(Path("a"), text.sealed(b"0" * 32))
+        assert (read.head_bits, read.residual_layers, read.classes) == (
+            settings_.get("head_bits", BITS),
+            settings_.get("residual_layers", 0),
+            settings_.get("classes", 0),
+        )
+
+
+@pytest.mark.parametrize(
+    ("stored", "words"),
+    [
+        (np.zeros(12, dtype=np.uint8), "no rows of 2 bits"),
+        (np.zeros((1, 15), dtype=np.uint8), "row of bytes"),
+        (np.zeros(15, dtype=np.float16), "float16"),
+        (np.zeros(15 + 3, dtype=np.uint8), "8 dimensions, the bank's projection 4"),
+        (store_head(CODES, -SCALES, BIASES, BITS), "negative"),
+        (store_head(CODES, SCALES * np.nan, BIASES, BITS), "NaN"),
+        (store_head(CODES, SCALES, BIASES + np.inf, BITS), "infinite"),
+    ],
+)
+def test_what_is_no_head_is_refused(bank: Bank, stored: np.ndarray, words: str) -> None:
+    with pytest.raises(NumbersError, match=words):
+        check_heads(stored[np.newaxis], BITS, CLASSES, 4)
+    if stored.dtype == np.uint8 and stored.ndim == 1:
+        bank.write_task(record(bank, "bad"), None, head=stored)
+        assert [one.error for one in verify_bank(bank.path).problems if words in one.error]
+        pack_tasks(bank)
+        assert [one.error for one in verify_bank(bank.path).problems if words in one.error]
+
+
+def test_bytes_that_are_no_whole_rows_are_no_head() -> None:
+    with pytest.raises(NumbersError, match="no rows of 8 bits"):
+        count_dimensions(4 + 4 * CLASSES, 8, CLASSES)
+
+
+def test_padding_bits_that_are_set_are_refused() -> None:
+    stored = store_head(np.ones((3, 2), dtype=np.uint8), SCALES, BIASES, 1)
+    assert stored[0] == 0b111111
+    with pytest.raises(NumbersError, match="padding"):
+        check_heads((stored | np.array([128, *[0] * 12], dtype=np.uint8))[np.newaxis], 1, CLASSES, 4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"head_bits": 0}, "head takes 0 bits"),
+        ({"residual_bits": 1, "residual_layers": 1}, "residual takes 1 bits"),
+        ({"residual_layers": 1}, "none but of a residual beside a head"),
+    ],
+)
+def test_a_record_that_says_otherwise_is_not_written(bank: Bank, changes: dict[str, int], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        bank.write_task(record(bank, "bad", **changes), None, head=store_head(CODES, SCALES, BIASES, BITS))
+
+
+def test_a_head_stands_beside_no_alpha_and_no_mask(bank: Bank) -> None:
+    head = store_head(CODES, SCALES, BIASES, BITS)
+    with pytest.raises(UsageError, match="no alpha and no mask"):
+        bank.write_task(record(bank, "bad"), small_bank.ALPHA, head=head)
+    residual = store_residual(np.zeros(8, np.uint8), np.zeros(2, np.float16), 1)
+    with pytest.raises(UsageError, match="1 to 1"):
+        bank.write_task(record(bank, "bad", residual_bits=1), None, residual=residual, head=head)
+    with pytest.raises(UsageError, match="no head to tell them apart"):
+        bank.write_task(record(bank, "bad", residual_bits=1, head_bits=0, classes=2), None, residual=residual)
+
+
+def test_a_head_over_another_projection_is_refused(bank: Bank, tmp_path: Path) -> None:
+    other = make(tmp_path / "b.impress")
+    other.projection_path.unlink()
+    other.write_projection(some_projection(seed=1))
+    file = tmp_path / "one.safetensors"
+    export_task(bank, "one", file)
+    with pytest.raises(FormatError, match="another basis"):
+        import_tasks(open_bank(other.path), [file])
+    same = make(tmp_path / "c.impress")
+    assert [task.head for task in import_tasks(same, [file])] == [4]
+
+
+def test_without_a_projection_heads_are_unchecked_and_named(bank: Bank) -> None:
+    bank.projection_path.unlink()
+    outcome = verify_bank(bank.path)
+    assert {one.error for one in outcome.problems} == {"is missing"}
+    with pytest.raises(FormatError, match="missing"):
+        open_bank(bank.path).read_stored("one")
+
+
+def test_a_projection_comes_back_and_is_kept(bank: Bank) -> None:
+    made = some_projection()
+    _, read = bank.read_projection()
+    np.testing.assert_allclose(read.directions, made.directions, atol=0.01)
+    assert np.array_equal(read.mean, made.mean)
+    assert np.array_equal(read.within, made.within)
+    assert np.array_equal(read.between, made.between)
+    before = bank.projection_path.read_bytes()
+    bank.write_projection(some_projection(2))
+    assert bank.projection_path.read_bytes() == before
+    assert measure_storage(bank).bytes.projection == len(before)
+
+
+def test_a_bank_of_random_weights_has_no_projection(bank: Bank, tmp_path: Path) -> None:
+    other = small_bank.make(tmp_path / "b.impress")
+    other.projection_path.write_bytes(bank.projection_path.read_bytes())
+    assert [one.error for one in verify_bank(other.path).problems] == ["does not belong in a bank"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"mean": np.zeros(4, dtype=np.float16)}, "mean is float16"),
+        ({"mean": np.full(5, np.inf, dtype=np.float16)}, "finite"),
+        ({"within": np.zeros((4, 3), dtype=np.float32)}, "within is float16"),
+        ({"directions": np.zeros((5, 6), dtype=np.float32)}, "no bytes of 1 to 5 columns"),
+    ],
+)
+def test_what_is_no_projection_is_refused(bank: Bank, changes: dict[str, np.ndarray], words: str) -> None:
+    made = some_projection()
+    fields = {name: getattr(made, name) for name in ("mean", "directions", "within", "between")}
+    bank.projection_path.unlink()
+    bank.write_projection(StoredProjection(**{**fields, **changes}))
+    with pytest.raises(FormatError, match=words):
+        open_bank(bank.path).read_projection()

@@ -1,0 +1,245 @@
+"""Tasks over pretrained weights: what a head learns, what is stored of it, what every command makes of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from impress_format import open_bank, verify_bank
+from impress_format.bank import Bank
+from impress_format.errors import BankMismatch, TaskExists, UsageError
+from impress_format.head import restore_head
+from impress_format.pack_tasks import pack_tasks
+from impress_learn.evaluate import accuracy
+from impress_learn.fits import MaskFit, TaskFit
+from impress_learn.head.features import features_of
+from impress_learn.head.fit import Head, Rows, discriminant, rounded, store
+from impress_learn.head.placed import placed_of
+from impress_learn.head.projection import Projection, make_projection
+from impress_learn.infer import infer
+from impress_learn.jobs import add_tasks, create_bank, evaluate, update_task
+from impress_learn.loaded import load_bank
+from impress_learn.streams.images import ImagesInMemory
+from impress_learn.streams.reference import parse_reference
+
+CPU = torch.device("cpu")
+FIT = TaskFit(epochs=8)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bank over a small network with weights as if others had trained them, without masks."""
+    folder = tmp_path_factory.mktemp("heads")
+    with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng():
+        patch.setenv("IMPRESS_WEIGHTS", str(folder / "kept"))
+        torch.manual_seed(0)
+        save_file(timm.create_model("test_resnet", pretrained=False).state_dict(), folder / "weights.safetensors")
+        create_bank(
+            folder / "a.impress",
+            ["rotated-digits/0", "rotated-digits/90"],
+            backbone="timm:test_resnet",
+            weights=str(folder / "weights.safetensors"),
+            image_size=32,
+            masks_per_task=0,
+            fit=MaskFit(holdout=0.1),
+        )
+    return folder
+
+
+@pytest.fixture
+def bank(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bank:
+    import shutil
+
+    monkeypatch.setenv("IMPRESS_WEIGHTS", str(made / "kept"))
+    shutil.copytree(made / "a.impress", tmp_path / "a.impress")
+    return open_bank(tmp_path / "a.impress")
+
+
+def some_projection(width: int = 6, dimensions: int = 4) -> Projection:
+    generator = torch.Generator().manual_seed(0)
+    return Projection(
+        digest="0" * 32,
+        mean=torch.randn(width, generator=generator),
+        directions=torch.randn(width, dimensions, generator=generator),
+        within=torch.diag(torch.tensor([1.0, 0.5, 0.25, 0.125])[:dimensions]),
+        between=torch.eye(dimensions),
+    )
+
+
+def test_a_projection_turns_features_to_their_principal_directions() -> None:
+    generator = np.random.default_rng(0)
+    spread = generator.normal(size=(7, 7)) * np.array([5, 3, 2, 1, 0.5, 0.2, 0.1])
+    classes = generator.integers(0, 9, 4000)
+    rows = generator.normal(size=(4000, 7)) @ spread.T + 0.5 * generator.normal(size=(9, 7))[classes] + 2
+    stored = make_projection(torch.from_numpy(rows).float(), torch.from_numpy(classes))
+    placed = (rows - stored.mean.astype(float)) @ stored.directions
+    covariance = placed.T @ placed / len(placed)
+    values = np.linalg.eigvalsh(np.cov(rows.T, bias=True))[::-1]
+    np.testing.assert_allclose(np.diag(covariance), 9 * values / values[0], rtol=0.03, atol=1e-3)
+    assert np.abs(covariance - np.diag(np.diag(covariance))).max() < 0.1  # int8 turns them a little
+    means = np.stack([placed[classes == one].mean(0) for one in range(9)])
+    apart = placed - means[classes]
+    np.testing.assert_allclose(stored.within, apart.T @ apart / len(apart), atol=1e-3)
+    np.testing.assert_allclose(stored.between, means.T @ means / 9, atol=1e-3)
+
+
+def test_a_head_over_the_projection_is_a_linear_classifier_of_features() -> None:
+    projection = some_projection()
+    generator = torch.Generator().manual_seed(1)
+    features, weight, bias = (torch.randn(*shape, generator=generator) for shape in ((9, 6), (5, 3), (5,)))
+    rows, shift = projection.classifier(weight, bias)
+    expected = projection.project(features)[:, :3] @ weight.T + bias
+    torch.testing.assert_close(features @ rows.T + shift, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_what_is_stored_is_what_was_rounded_in_training(bits: int) -> None:
+    head = Head(torch.randn(5, 12, generator=torch.Generator().manual_seed(bits)), torch.linspace(-1, 1, 5))
+    restored = restore_head(store(head, bits), bits, 5, 12)  # type: ignore[arg-type]
+    torch.testing.assert_close(torch.from_numpy(restored.weight), rounded(head.weight, bits), rtol=2e-3, atol=1e-4)  # type: ignore[arg-type]
+    torch.testing.assert_close(torch.from_numpy(restored.bias), head.bias, rtol=1e-3, atol=1e-3)
+
+
+def test_the_discriminant_is_that_of_the_textbook() -> None:
+    """Of many images a class, the posterior mean is the mean; what remains is Sigma^-1 mu and -mu Sigma^-1 mu / 2."""
+    projection = some_projection()
+    generator = torch.Generator().manual_seed(2)
+    labels = torch.arange(3).repeat(20_000)
+    means = torch.randn(3, 4, generator=generator)
+    values = means[labels] + torch.randn(len(labels), 4, generator=generator) * projection.within.diagonal().sqrt()
+    head = discriminant(Rows(values, labels), projection, 3)
+    regular = np.diag(projection.within.diagonal().numpy() + 0.1 * projection.within.diagonal().mean().item())
+    weight = np.linalg.solve(regular, means.numpy().T).T
+    bias = -0.5 * (weight * means.numpy()).sum(1)
+    np.testing.assert_allclose(head.weight.numpy(), weight - weight.mean(0), atol=0.1)
+    np.testing.assert_allclose(head.bias.numpy(), bias - bias.mean(), atol=0.1)
+
+
+def test_from_few_images_what_the_bank_knows_of_classes_helps() -> None:
+    """Two directions tell classes apart, of many that only spread; the bank's covariances say which."""
+    width, classes, images = 24, 4, 2
+    generator = torch.Generator().manual_seed(3)
+    within, between = torch.eye(width), 1e-3 * torch.eye(width)
+    between[:2, :2] = 3 * torch.eye(2)
+    knowing = Projection("0", torch.zeros(width), torch.eye(width), within, between)
+    ignorant = replace(knowing, between=between.diagonal().mean() * torch.eye(width))
+    shares = {}
+    for name, projection in (("knowing", knowing), ("ignorant", ignorant)):
+        right = []
+        for _ in range(10):
+            means = torch.randn(classes, width, generator=generator) @ between.sqrt()
+            train, test = (
+                Rows(means[labels] + torch.randn(len(labels), width, generator=generator), labels)
+                for labels in (torch.arange(classes).repeat(images), torch.arange(classes).repeat(250))
+            )
+            head = discriminant(train, projection, classes)
+            right.append((head.logits(test.values, 8).argmax(1) == test.labels).float().mean().item())
+        shares[name] = sum(right) / len(right)
+    assert shares["knowing"] > shares["ignorant"] + 0.05
+
+
+def test_a_task_is_learned_stored_and_answered_from_its_file(bank: Bank) -> None:
+    (added,) = add_tasks(bank.path, ["rotated-digits/30"], fit=FIT)
+    assert (added.coefficients, added.residual) == (0, 0)
+    assert added.head == min(128, bank.read_projection()[1].dimensions)  # fewer than 128 features vary here
+    assert added.accuracy > 0.6
+    loaded = load_bank(open_bank(bank.path), CPU)
+    test = loaded.task_data(parse_reference("rotated-digits/30"), data_dir=None).test
+    through_the_network = accuracy(loaded.backbone, loaded.task_weights(added.name), test, None)
+    assert through_the_network == pytest.approx(added.accuracy, abs=1.5 / len(test))  # features are rounded to float16
+    (measured,) = evaluate(bank.path)
+    assert measured.accuracy == through_the_network
+    assert verify_bank(bank.path).ok
+    assert add_tasks(bank.path, ["rotated-digits/30"], fit=FIT)[0].seconds == 0
+    with pytest.raises(TaskExists):
+        add_tasks(bank.path, ["rotated-digits/30"], fit=FIT, head=8)
+
+
+def test_more_dimensions_and_bits_tell_more(bank: Bank) -> None:
+    add_tasks(bank.path, ["rotated-digits/30"], fit=FIT, head=2, head_bits=1, name="small")
+    add_tasks(bank.path, ["rotated-digits/30"], fit=FIT, head=32, head_bits=4, name="large")
+    small, large = (open_bank(bank.path).outline_task(name) for name in ("small", "large"))
+    assert (small.head, large.head) == (2, 32)
+    assert large.accuracy > small.accuracy + 0.2
+
+
+def test_a_packed_head_costs_its_bytes_and_few_more(bank: Bank) -> None:
+    references = [f"rotated-digits/{angle}" for angle in range(10, 60, 10)]
+    add_tasks(bank.path, references, fit=FIT, head=16, signature=False)
+    pack_tasks(bank)
+    opened = open_bank(bank.path)
+    assert max(task.bytes for task in opened.outline_tasks()) <= 10 * (16 * 2 // 8 + 4) + 75
+    assert [task.head for task in opened.outline_tasks()] == [16] * 5
+
+
+def test_an_update_begins_from_the_head_there_is(bank: Bank) -> None:
+    add_tasks(bank.path, ["rotated-digits/30"], fit=FIT)
+    before = open_bank(bank.path).read_stored("rotated-digits-30")
+    updated = update_task(bank.path, "rotated-digits-30", "rotated-digits/40", fit=TaskFit(epochs=2, lr=0.003))
+    after = open_bank(bank.path).read_stored("rotated-digits-30")
+    assert before.head is not None
+    assert after.head is not None
+    assert updated.task == "rotated-digits/40"
+    angle = np.vdot(before.head.weight, after.head.weight) / (
+        np.linalg.norm(before.head.weight) * np.linalg.norm(after.head.weight)
+    )
+    assert 0.8 < angle < 1.0
+
+
+def test_classes_of_ones_own_photos_are_told_by_a_head(bank: Bank, tmp_path: Path) -> None:
+    from PIL import Image
+
+    from impress_learn.streams.digits import DIGITS
+
+    train, _ = DIGITS.load(None, None, None)  # type: ignore[arg-type]
+    folder = tmp_path / "photos"
+    for label in range(3):
+        rows = torch.nonzero(train.labels == label).flatten()[:30]
+        (folder / f"number {label}").mkdir(parents=True)
+        for row in rows.tolist():
+            pixels = train.pixels_of(torch.tensor([row]))[0, 0].numpy()
+            Image.fromarray(pixels).resize((32, 32)).save(folder / f"number {label}" / f"{row}.png")
+    (added,) = add_tasks(bank.path, [f"folder:{folder}"], fit=FIT, name="mine")
+    stored = open_bank(bank.path).read_stored("mine")
+    assert stored.head is not None
+    assert stored.head.weight.shape[0] == 3  # of ten that the bank's network has
+    assert stored.record.classes == 3
+    assert added.accuracy > 0.5
+    one = next((folder / "number 1").iterdir())
+    (answer,) = infer(bank.path, [one], task="mine").answers
+    assert answer.label in {"number 0", "number 1", "number 2"}
+
+
+def test_features_are_kept_and_found_again(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = load_bank(bank, CPU)
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (9, 3, 32, 32), generator=generator).to(torch.uint8)
+    images = ImagesInMemory(pixels, torch.zeros(9, dtype=torch.int64), (0.5,) * 3, (0.25,) * 3)
+    first = placed_of(loaded.backbone, loaded.projection, images)
+    expected = loaded.projection.project(features_of(loaded.backbone, images))
+    torch.testing.assert_close(first, expected, rtol=2e-3, atol=2e-3)
+    changed = replace(images, pixels=torch.cat([pixels[:-1], pixels[:1]]))
+    moved = placed_of(loaded.backbone, loaded.projection, changed)
+    torch.testing.assert_close(moved[-1], first[0], rtol=1e-3, atol=2e-3)
+    monkeypatch.setattr("impress_learn.head.placed.features_of", lambda *_: pytest.fail("computed again"))
+    assert torch.equal(placed_of(loaded.backbone, loaded.projection, images), first)
+
+
+def test_what_does_not_fit_is_refused_before_anything_is_learned(bank: Bank, tmp_path: Path) -> None:
+    most = bank.read_projection()[1].dimensions
+    with pytest.raises(UsageError, match=f"at most {most} dimensions"):
+        add_tasks(bank.path, ["rotated-digits/30"], head=most + 1)
+    with pytest.raises(UsageError, match="neither `alpha` nor `hybrid`"):
+        add_tasks(bank.path, ["rotated-digits/30"], head=8, alpha=True)
+    with pytest.raises(BankMismatch, match="no mask"):
+        add_tasks(bank.path, ["rotated-digits/30"], head=0)
+    create_bank(tmp_path / "b.impress", ["rotated-digits/0"], masks_per_task=0, random_masks=1)
+    with pytest.raises(BankMismatch, match="no projection"):
+        add_tasks(tmp_path / "b.impress", ["rotated-digits/30"], head=8)
+    assert not open_bank(bank.path).task_names()
