@@ -135,8 +135,9 @@ def record_of_task(path: Path, content: bytes, text: bytes) -> TaskRecord:
     """
     if not text.startswith(START):
         record = _record(path, content, text, TaskRecord)
-        if record.residual_bits:
-            raise FormatError(path, "has residual_bits, which format version 1 does not know")
+        for name in ("residual_bits", "head_bits", "residual_layers", "classes", "class_names"):
+            if getattr(record, name):
+                raise FormatError(path, f"has {name}, which format version 1 does not know")
         return record
     record = read_text(path, text)
     _check_digest(path, content, _TEXT_STARTS, record.digest)

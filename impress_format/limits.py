@@ -34,5 +34,7 @@ MAX_JSON_MARKS = {b"{": 210_000, b"[": 10_000, b",": 1_250_000, b'"': 3_000_000,
 """Brackets, commas, quotes and escapes of one JSON document: no fewer than the largest manifest or header has."""
 MAX_TEXT = 1_024
 """Characters of a name or a reference."""
+MAX_CLASS_NAMES = 4 * MAX_TEXT
+"""Bytes of the names that a task gives to its classes, all together."""
 MAX_INTEGER = (1 << 53) - 1
 """Exact in every JSON reader."""

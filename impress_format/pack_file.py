@@ -20,7 +20,7 @@ from impress_format.container import check_sealed, decode_record, seal_tensors
 from impress_format.errors import FormatError
 from impress_format.files import open_limited, refuse_pointer
 from impress_format.header import in_file_order, parse_header, write_header
-from impress_format.limits import MAX_HEADER_BYTES, MAX_PACK_BYTES, MAX_PACKED, MAX_TEXT
+from impress_format.limits import MAX_CLASS_NAMES, MAX_HEADER_BYTES, MAX_PACK_BYTES, MAX_PACKED, MAX_TEXT
 from impress_format.records import PackRecord
 from impress_format.task_text import (
     DIGITS,
@@ -41,7 +41,7 @@ OWN, OWN_END, COMMON, COMMON_END, COMMON_OF, DIGEST = (
 NAME_DIGITS = 16
 """Of a pack's digest, which are its file's name."""
 _COLUMNS = {OWN, OWN_END, COMMON, COMMON_END, COMMON_OF, DIGEST}
-_MOST_TEXT = 8 * MAX_TEXT
+_MOST_TEXT = 8 * MAX_TEXT + 2 * MAX_CLASS_NAMES
 _MOST_AXES = 3
 _INDEX = 4
 
@@ -231,7 +231,10 @@ def check_seal(pack: Pack) -> None:
         FormatError: it is damaged.
     """
     record = check_sealed(pack.path, pack.mapped, PackRecord)
-    named = sum(not is_nameless(text) for text in pack.texts())
+    try:
+        named = sum(not is_nameless(text) for text in pack.texts())
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        raise FormatError(pack.path, f"a task has no valid text ({error})") from error
     if record.named != named:
         raise FormatError(pack.path, f"says that {record.named} tasks have names of their own, {named} have")
     if record.tasks != len(pack):

@@ -338,6 +338,7 @@ class TaskRecord(_Record, frozen=True, omit_defaults=True):
     from it has zeros for the rest. `granularity` is G of method.md. `residual_bits` and `head_bits` are what a value of
     the residual and of the head take, 0 for a task without one. Beside a head, the residual is of the last
     `residual_layers` layers before the classifier; `classes` is how many the head has, 0 for as many as the backbone.
+    `class_names` are those of its own classes, none where its reference or the bank tells them.
     """
 
     max_bytes: ClassVar[int] = MAX_TASK_BYTES
@@ -353,6 +354,7 @@ class TaskRecord(_Record, frozen=True, omit_defaults=True):
     head_bits: ResidualBits = 0
     residual_layers: NumberOf = 0
     classes: NumberOf = 0
+    class_names: tuple[Text, ...] = ()
     digest: Digest = ""
 
 

@@ -4,11 +4,13 @@
      RESIDUAL_LAYERS,CLASSES]
 
 It comes in two halves. `own` (TASK to NAME) differs from task to task; `common` (the rest) is the same for all tasks
-learned alike, and a pack keeps it once.
+learned alike, and a pack keeps it once. NAME is a text, or null where TASK makes it; or a list of that, followed by the
+names of the task's classes.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +19,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from impress_format.errors import FormatError
-from impress_format.limits import MAX_TEXT
+from impress_format.limits import MAX_CLASS_NAMES, MAX_TEXT
 from impress_format.records import (
+    TEXT,
     BasisId,
     Digest,
     NumberOf,
@@ -26,18 +29,19 @@ from impress_format.records import (
     Share,
     Side,
     TaskFitRecord,
-    TaskName,
     TaskRecord,
     Text,
     is_task_name,
 )
 from impress_format.strict_json import decode_strictly
 
+_LEAST_CLASSES = 2
 BASIS_DIGITS = 16
 """Of a basis digest, as version 2 stores it."""
 DIGITS = 32
 START = b'["'
 """The digest follows."""
+_TEXT = re.compile(TEXT).fullmatch
 _FIT = msgspec.structs.fields(TaskFitRecord)
 _SETTINGS = {"granularity": 1, "residual_bits": 0, "head_bits": 0, "residual_layers": 0, "classes": 0}
 """Fields of a record that stand at its end, in this order, with their defaults."""
@@ -65,13 +69,17 @@ class _Common(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_field
     classes: NumberOf = 0
 
 
+_Given = str | tuple[str | None, ...] | None
+# What is in it is checked in `_named`: with a pattern in such a union, msgspec 0.22 frees memory twice.
+
+
 class _Line(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     digest: Digest
     format_version: Literal[2]
     task: Text
     accuracy: Share
     train_accuracy: Share
-    name: TaskName | None
+    name: _Given
     basis: BasisId
     fit: _Fit
     granularity: Side = 1
@@ -81,8 +89,8 @@ class _Line(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=
     classes: NumberOf = 0
 
 
-_OWN = msgspec.json.Decoder(tuple[Text, Share, Share, TaskName | None])
-_PLAIN_OWN = msgspec.json.Decoder(tuple[str, Share, Share, str | None])
+_OWN = msgspec.json.Decoder(tuple[Text, Share, Share, _Given])
+_PLAIN_OWN = msgspec.json.Decoder(tuple[str, Share, Share, _Given])
 _COMMON = msgspec.json.Decoder(_Common)
 
 
@@ -118,17 +126,25 @@ def default_name(task: str) -> str | None:
 
 
 def is_nameless(own: bytes) -> bool:
-    """Whether the half that a task has to itself leaves its name to its reference."""
-    return own.endswith(b",null")
+    """Whether the half that a task has to itself leaves its name to its reference.
+
+    Raises:
+        msgspec.MsgspecError, UnicodeError: it is none.
+    """
+    if not own.endswith(b"]"):
+        return own.endswith(b",null")
+    given = _OWN.decode(b"[%s]" % own)[3]
+    return isinstance(given, tuple) and given[:1] == (None,)
 
 
 def write_text(record: TaskRecord) -> TaskText:
     """The text of a record; accuracies to a hundredth of a percent."""
+    name = None if record.name == default_name(record.task) else record.name
     own = [
         record.task,
         round(record.accuracy, 4),
         round(record.train_accuracy, 4),
-        None if record.name == default_name(record.task) else record.name,
+        [name, *record.class_names] if record.class_names else name,
     ]
     fit = [getattr(record.fit, field.name) for field in _FIT]
     settings = [getattr(record, name) for name in _SETTINGS]
@@ -162,7 +178,7 @@ def read_own(own: bytes) -> tuple[str, str, float, float]:
         msgspec.MsgspecError, UnicodeError: it is none.
     """
     task, accuracy, train_accuracy, given = _OWN.decode(b"[%s]" % own)
-    return given or _made_name(task), task, accuracy, train_accuracy
+    return _named(given, task)[0], task, accuracy, train_accuracy
 
 
 def read_owns(owns: Sequence[bytes]) -> list[tuple[str, str, float, float]]:
@@ -181,7 +197,10 @@ def read_owns(owns: Sequence[bytes]) -> list[tuple[str, str, float, float]]:
         and max(map(len, owns)) <= MAX_TEXT
     )
     lines = (_PLAIN_OWN if plain else _OWN).decode_lines(together)
-    names = [given or task.replace("/", "-") for task, _, _, given in lines]
+    names = [
+        given if given.__class__ is str else task.replace("/", "-") if given is None else _named(given, task)[0]
+        for task, _, _, given in lines
+    ]
     if not (all(map(is_task_name, names)) and all(task for task, _, _, _ in lines)):
         raise msgspec.ValidationError("a task gives no name, and its reference makes none")
     return [(name, task, accuracy, train) for name, (task, accuracy, train, _) in zip(names, lines, strict=True)]
@@ -197,18 +216,37 @@ def read_common(common: bytes) -> Common:
     return Common(shared.basis, _fit(shared.fit), **{name: getattr(shared, name) for name in _SETTINGS})
 
 
-def _made_name(task: str) -> str:
-    if (name := default_name(task)) is None:
+def _named(given: _Given, task: str) -> tuple[str, tuple[str, ...]]:
+    """The name of a task, and those of its classes, of what stands for its name.
+
+    Raises:
+        msgspec.ValidationError: it is no name, makes none, or names no classes, or too long.
+    """
+    classes: tuple[str | None, ...] = ()
+    if isinstance(given, tuple):
+        given, classes = given[0] if given else None, given[1:]
+        if len(classes) < _LEAST_CLASSES:
+            raise msgspec.ValidationError(f"names {len(classes)} classes, expected {_LEAST_CLASSES} or more")
+    names = tuple(one for one in classes if one is not None and _TEXT(one))
+    if len(names) < len(classes) or sum(len(one.encode()) for one in names) > MAX_CLASS_NAMES:
+        raise msgspec.ValidationError(
+            f"has a class without a name, or with an invalid one, or names of more than {MAX_CLASS_NAMES:,} bytes"
+        )
+    if (name := default_name(task) if given is None else given) is None:
         raise msgspec.ValidationError(f"gives no name, and {task!r} makes none")
-    return name
+    if not is_task_name(name):
+        raise msgspec.ValidationError(f"gives {name!r}, which no task may be called")
+    return name, names
 
 
 def _record(path: Path, line: _Line) -> TaskRecord:
-    name = line.name or default_name(line.task)
-    if name is None:
-        raise FormatError(path, f"gives no name, and {line.task!r} makes none")
+    try:
+        name, classes = _named(line.name, line.task)
+    except msgspec.ValidationError as error:
+        raise FormatError(path, str(error)) from error
     return TaskRecord(
         name=name,
+        class_names=classes,
         task=line.task,
         basis=line.basis.ljust(DIGITS, "0"),
         accuracy=line.accuracy,

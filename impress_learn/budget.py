@@ -14,6 +14,7 @@ from impress_format.records import SIGNATURE_BYTES, TaskRecord
 from impress_format.residual import store_residual
 from impress_format.task_file import seal_task
 from impress_format.task_parts import TaskParts, count_columns
+from impress_learn.class_names import class_names_to_store
 from impress_learn.held_out import count_training
 from impress_learn.plan import Parts, TaskRequest
 
@@ -85,6 +86,7 @@ def task_bytes(bank: Bank, request: TaskRequest, parts: Parts) -> int:
         fit=request.fit,
         granularity=parts.granularity,
         residual_bits=parts.residual_bits,
+        class_names=class_names_to_store(bank, request.reference),
     )
     signature = bytes(SIGNATURE_BYTES) if parts.signed else None
     return len(seal_task(record, TaskParts(alpha=alpha, residual=residual, signature=signature), bank.manifest))

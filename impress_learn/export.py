@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from impress_format.bank import open_bank
 from impress_format.files import is_there, refuse_taken, write_atomically
+from impress_learn.class_names import class_names_of
 from impress_learn.fits import require
 from impress_learn.network.small_resnet import filters_of, small_resnet_lines
 
@@ -84,11 +85,12 @@ def export_weights(
     loaded = load_bank(bank, choose_device(device))
     state = {**loaded.backbone.module.state_dict(), **loaded.task_weights(name)}
     record, spec = bank.read_task_record(name), bank.backbone
+    classes = record.classes or spec.classes
     described = {
         "arch": spec.arch,
         "input_shape": spec.input_shape,
-        "classes": spec.classes,
-        "class_names": bank.manifest.class_names,
+        "classes": classes,
+        "class_names": class_names_of(bank, record.task, record),
         "preprocess": to_builtins(bank.manifest.preprocess),
         "task": record.task,
         "name": name,
@@ -96,14 +98,14 @@ def export_weights(
     described_as = {METADATA: json.dumps(described)}
     state = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in state.items()}
     if file_format == "onnx":
-        content = _onnx_graph(loaded.backbone, state, described_as)
+        content = _onnx_graph(loaded.backbone, classes, state, described_as)
         load = (
             f"import onnxruntime\nnet = onnxruntime.InferenceSession({str(file)!r})\n"
             'logits = net.run(["logits"], {"images": images})[0]'
         )
     else:
         content = safetensors.torch.save(state, metadata=described_as)
-        load = loading_lines(loaded.backbone, file)
+        load = loading_lines(loaded.backbone, classes, file)
     try:
         write_atomically(file, content, replace=False)
     except FileExistsError as error:
@@ -111,12 +113,14 @@ def export_weights(
     return Exported(task=record.task, name=name, bytes=len(content), tensors=len(state), load=load, format=file_format)
 
 
-def _onnx_graph(backbone: Backbone, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+def _onnx_graph(backbone: Backbone, classes: int, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
     import copy
 
     import torch
 
     module = copy.deepcopy(backbone.module).cpu()
+    if classes != backbone.spec.classes:
+        module.reset_classifier(classes)  # type: ignore[operator]  # of timm: tasks with a head alone have classes of their own
     module.load_state_dict(state)
     program = torch.onnx.export(
         module.eval(),
@@ -133,13 +137,13 @@ def _onnx_graph(backbone: Backbone, state: Mapping[str, Tensor], metadata: Mappi
     return content
 
 
-def loading_lines(backbone: Backbone, file: Path) -> str:
-    """Python that loads an exported file into the plain network."""
+def loading_lines(backbone: Backbone, classes: int, file: Path) -> str:
+    """Python that loads an exported file of a task of so many classes into the plain network."""
     spec, path = backbone.spec, repr(str(file))
     family, _, model = spec.arch.partition(":")
     first = "from safetensors.torch import load_file"
     if family == "timm":
-        settings = f"num_classes={spec.classes}, in_chans={spec.input_shape[0]}"
+        settings = f"num_classes={classes}, in_chans={spec.input_shape[0]}"
         patches = getattr(backbone.module, "patch_embed", None)
         if getattr(patches, "img_size", None) is not None:  # vision transformers are built for one size
             settings += f", img_size={tuple(spec.input_shape[1:])}"
@@ -152,7 +156,7 @@ def loading_lines(backbone: Backbone, file: Path) -> str:
             )
         )
     if (filters := filters_of(spec.arch)) is not None:
-        made = small_resnet_lines(filters, spec.input_shape[0], spec.classes)
+        made = small_resnet_lines(filters, spec.input_shape[0], classes)
         return "\n".join((*made, first, f"net.load_state_dict(load_file({path}))", "net.eval()"))
     shapes = [layer.shape for layer in spec.masked_layers]
     linear = [f"nn.Linear({fan_in}, {out}, bias=False)" for out, fan_in in shapes]

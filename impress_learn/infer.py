@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING
 
 from impress_format.bank import Bank, open_bank
 from impress_format.errors import BankMismatch, DataError, UsageError
+from impress_learn.class_names import class_names_of
 from impress_learn.jobs import choose_device
-from impress_learn.streams.reference import class_names
 from impress_learn.watch import SILENT, Watch
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from impress_format.records import TaskRecord
     from impress_learn.identify.candidates import Candidates
     from impress_learn.identify.methods import MethodName
     from impress_learn.loaded import LoadedBank
@@ -153,13 +154,16 @@ def _answer(
     """Classes of the images, each under the weights of its task."""
     answers: dict[int, Answer] = {}
     for index in sorted({of for of, _ in tasks}):
+        record: TaskRecord | None
         if candidates is None:
             assert name is not None
-            weights, task = loaded.task_weights(name), bank.read_task_record(name).task
+            weights, record = loaded.task_weights(name), bank.read_task_record(name)
+            task = record.task
         else:
-            weights, task = candidates.weights(index), candidates.tasks[index].task
-        own = name is not None and bank.read_task_record(name).classes
-        names = class_names(task) if own else bank.manifest.class_names or class_names(task)
+            candidate = candidates.tasks[index]
+            weights, task = candidates.weights(index), candidate.task
+            record = None if candidate.mask is not None else bank.read_task_record(candidate.name)
+        names = class_names_of(bank, task, record)
         rows = [row for row, (of, _) in enumerate(tasks) if of == index]
         for start in range(0, len(rows), _AT_ONCE):
             chosen = rows[start : start + _AT_ONCE]

@@ -21,6 +21,7 @@ from impress_format.task_parts import StoredTask, TaskParts, count_columns
 from impress_format.weights import permutation, substream_seed
 from impress_learn.alpha import Learned, Shape, Start, fit_parts
 from impress_learn.basis import Basis, refine
+from impress_learn.class_names import class_names_to_store
 from impress_learn.evaluate import MeasuredOn, accuracy, measured_on
 from impress_learn.fits import task_fit
 from impress_learn.head.learn import learn_head
@@ -105,6 +106,7 @@ def learn_task(
         head_bits=parts.head_bits,
         residual_layers=parts.residual_layers,
         classes=own_classes(loaded.bank, request.reference) if parts.head else 0,
+        class_names=class_names_to_store(loaded.bank, request.reference),
     )
     if request.replaces and loaded.bank.read_task_record(request.name).digest != fit.start:
         raise BankMismatch(f"task {request.name} was changed by another process meanwhile: give the command again")

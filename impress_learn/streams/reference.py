@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from impress_format.errors import DataError, InvalidReference
+from impress_format.errors import InvalidReference
 from impress_format.limits import MAX_TEXT
 from impress_learn.streams.folder import FOLDER
 from impress_learn.streams.image_files import task_folders
@@ -80,14 +80,6 @@ def parse_references(texts: Iterable[str]) -> tuple[Reference, ...]:
             raise InvalidReference(f"{reference} is named twice")
         seen.add(reference)
     return references
-
-
-def class_names(task: str) -> tuple[str, ...] | None:
-    """What the classes of a task are called; None where only its data can tell, and they are not at hand."""
-    try:
-        return parse_reference(task).data_set.class_names
-    except (InvalidReference, DataError):
-        return None
 
 
 def _expand(text: str) -> list[Reference]:

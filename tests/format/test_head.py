@@ -31,7 +31,7 @@ from impress_format.residual import store_residual
 from impress_format.stats import measure_storage
 from impress_format.task_exchange import export_task, import_tasks
 from impress_format.task_groups import task_groups
-from impress_format.task_text import read_text, write_text
+from impress_format.task_text import TaskText, is_nameless, read_own, read_owns, read_text, write_text
 
 CLASSES, BITS = 3, 2
 """Of small_bank's network, whose last layer has 5 inputs."""
@@ -61,9 +61,10 @@ def make(path: Path) -> Bank:
     return bank
 
 
-def record(bank: Bank, name: str = "one", **changes: int) -> TaskRecord:
+def record(bank: Bank, name: str = "one", /, **changes: object) -> TaskRecord:
     task = small_bank.task_record(bank, name, f"rotated-digits/{len(name)}", masks=0)
-    return msgspec.structs.replace(task, **{"basis": bank.basis_digest(0, True), "head_bits": BITS, **changes})
+    made = {"basis": bank.basis_digest(0, True), "head_bits": BITS, **changes}
+    return msgspec.structs.replace(task, **made)
 
 
 @pytest.fixture
@@ -149,6 +150,56 @@ def test_the_text_of_a_record_ends_with_its_last_setting_that_is_no_default(bank
             settings_.get("residual_layers", 0),
             settings_.get("classes", 0),
         )
+
+
+NAMES = ("rose, red", 'a "wild" one', "\u5c71")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_task_names_its_own_classes(bank: Bank, packed: bool) -> None:
+    head = store_head(CODES, SCALES, BIASES, BITS)
+    named = record(bank, "mine", class_names=NAMES)
+    nameless = record(bank, "rotated-digits-9", class_names=("null", "]"))
+    assert write_text(named).own.endswith(b',["mine","rose, red","a \\"wild\\" one","\xe5\xb1\xb1"]')
+    assert is_nameless(write_text(msgspec.structs.replace(nameless, task="rotated-digits/9")).own)
+    assert not is_nameless(write_text(named).own)
+    bank.write_task(named, None, head=head)
+    bank.write_task(msgspec.structs.replace(nameless, task="rotated-digits/9"), None, head=head)
+    if packed:
+        pack_tasks(bank)
+    opened = open_bank(bank.path)
+    assert opened.read_task_record("mine").class_names == NAMES
+    assert opened.read_task_record("rotated-digits-9").class_names == ("null", "]")
+    assert opened.task_names() == ["both", "mine", "one", "rotated-digits-9"]
+    assert opened.find_task("rotated-digits/9") == "rotated-digits-9"
+    assert [one.name for one in opened.outline_tasks()] == opened.task_names()
+    assert verify_bank(bank.path).ok
+    export_task(opened, "mine", bank.path.parent / "a.safetensors")
+    (renamed,) = import_tasks(make(bank.path.parent / "b.impress"), [bank.path.parent / "a.safetensors"], "other")
+    assert renamed.name == "other"
+    assert open_bank(bank.path.parent / "b.impress").read_task_record("other").class_names == NAMES
+
+
+@pytest.mark.parametrize(
+    "given", [b"[]", b'[null]', b'["a"]', b'[null,"a"]', b'[null,"a",null]', b'["a/b","a","b"]', b'[null,"a",""]',
+              b'[null,"a",1]', b'[["a"],"a","b"]', b'[null,"a","%s"]' % (b"b" * 1024 + b'","' + b"c" * 1024) * 3]
+)  # fmt: skip
+def test_names_that_no_writer_gives_are_refused(bank: Bank, given: bytes) -> None:
+    text = write_text(record(bank))
+    own = text.own.removesuffix(b'"one"') + given
+    with pytest.raises(FormatError):
+        read_text(Path("a"), TaskText(own, text.common).sealed(b"0" * 32))
+    for read in (read_own, lambda own: read_owns([own, own])):
+        with pytest.raises((msgspec.MsgspecError, UnicodeError)):
+            read(own)
+
+
+def test_names_of_too_many_bytes_are_not_written(bank: Bank) -> None:
+    head = store_head(CODES, SCALES, BIASES, BITS)
+    with pytest.raises(UsageError, match="more than 4,096 bytes"):
+        bank.write_task(record(bank, "mine", class_names=("x" * 1024,) * 5), None, head=head)
+    with pytest.raises(UsageError, match="names 1 classes"):
+        bank.write_task(record(bank, "mine", class_names=("x",)), None, head=head)
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def test_the_lines_for_a_vision_transformer_name_its_image_size(tmp_path: Path) 
     save_file({**vit.module.state_dict(), **effective}, file)
     images = np.random.default_rng(0).standard_normal((4, 1, 32, 32)).astype(np.float32)
     expected = vit(effective, torch.from_numpy(images)).numpy()
-    found = outside(loading_lines(vit, file), images, tmp_path)
+    found = outside(loading_lines(vit, 10, file), images, tmp_path)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * float(np.abs(expected).max()))
 
 

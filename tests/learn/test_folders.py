@@ -20,7 +20,7 @@ from impress_learn.pictures import read_picture
 from impress_learn.streams import image_cache
 from impress_learn.streams.image_files import list_pictures
 from impress_learn.streams.load import check_data, load_task, measured_view
-from impress_learn.streams.reference import Reference, class_names, parse_reference, parse_references
+from impress_learn.streams.reference import Reference, parse_reference, parse_references
 from impress_learn.streams.view import fitted, photo_view
 from impress_learn.watch import Watch
 
@@ -79,7 +79,6 @@ def test_a_folder_of_classes_is_one_task(tmp_path: Path) -> None:
     (reference,) = parse_references([f"folder:{task}"])
     assert str(reference) == f"folder:{task}"
     assert reference.data_set.class_names == ("cat", "dog")
-    assert class_names(str(reference)) == ("cat", "dog")
 
 
 def test_a_folder_of_such_folders_is_a_task_each(tmp_path: Path) -> None:
@@ -106,7 +105,6 @@ def test_a_reference_that_names_no_path_is_refused(text: str) -> None:
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nowhere: there is no such folder"):
         parse_references([f"folder:{tmp_path / 'nowhere'}"])
-    assert class_names(f"folder:{tmp_path / 'nowhere'}") is None
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
