@@ -222,17 +222,17 @@ def _named(given: _Given, task: str) -> tuple[str, tuple[str, ...]]:
     Raises:
         msgspec.ValidationError: it is no name, makes none, or names no classes, or too long.
     """
-    classes: tuple[str | None, ...] = ()
-    if isinstance(given, tuple):
-        given, classes = given[0] if given else None, given[1:]
-        if len(classes) < _LEAST_CLASSES:
-            raise msgspec.ValidationError(f"names {len(classes)} classes, expected {_LEAST_CLASSES} or more")
+    listed = given if isinstance(given, tuple) else (given,)
+    name, classes = listed[0] if listed else None, listed[1:]
+    if isinstance(given, tuple) and len(classes) < _LEAST_CLASSES:
+        raise msgspec.ValidationError(f"names {len(classes)} classes, expected {_LEAST_CLASSES} or more")
     names = tuple(one for one in classes if one is not None and _TEXT(one))
     if len(names) < len(classes) or sum(len(one.encode()) for one in names) > MAX_CLASS_NAMES:
         raise msgspec.ValidationError(
             f"has a class without a name, or with an invalid one, or names of more than {MAX_CLASS_NAMES:,} bytes"
         )
-    if (name := default_name(task) if given is None else given) is None:
+    name = default_name(task) if name is None else name
+    if name is None:
         raise msgspec.ValidationError(f"gives no name, and {task!r} makes none")
     if not is_task_name(name):
         raise msgspec.ValidationError(f"gives {name!r}, which no task may be called")

@@ -41,7 +41,8 @@ from impress_learn.streams.view import PHOTO_MEAN, PHOTO_STD, changed_view, defa
 HEAD_DIMENSIONS = 128
 """Of a head, where nobody asks for a number: of two bits each, five classes take 180 bytes."""
 _TAIL = 0.25
-"""Of the weights before the classifier, what the layers hold that a residual beside a head is of, where nobody asks."""
+"""Of the weights before the classifier, what the layers hold that a residual beside a head is of, where nobody asks. In
+more layers it gains more (docs/results.md, Heads), and takes minutes where these take less than one."""
 
 
 def plan_masks(
@@ -241,7 +242,6 @@ def check_parts(bank: Bank, parts: Parts) -> Parts:
     )
     require(parts.head >= 0, f"`head` {parts.head}: expected 0 or more dimensions")
     if parts.head:
-        require(not parts.residual, "`head` and `residual` cannot be learned together yet: give one of them")
         _check_head(bank, parts)
     if parts.alpha_type is not None and not bank.manifest.masks:
         raise BankMismatch(f"{bank.path} has no mask: a task over it is a residual alone (`residual`, --no-alpha)")
@@ -412,7 +412,14 @@ def task_steps(request: TaskRequest) -> int:
     """Steps that learning this task takes; where a trial comes first, about."""
     images = count_training(request.reference.data_set, request.fit.holdout, request.fit.shots)
     steps = request.fit.epochs * steps_per_epoch(images, request.fit.batch_size)
+    if request.parts.head and request.parts.residual:
+        steps += residual_epochs(request.fit.epochs) * steps_per_epoch(images, request.fit.batch_size)
     return steps if request.instead is None else 2 * steps + task_steps(request.instead)
+
+
+def residual_epochs(epochs: int) -> int:
+    """Of those that a head is learned for, how many a residual is learned for with it after that."""
+    return -(-epochs // 2)
 
 
 def count_classes(references: Sequence[Reference]) -> int:

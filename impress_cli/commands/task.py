@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,8 +35,7 @@ def list_tasks(path: options.BankPath, output: Output) -> None:
     if output.json:
         render.print_json({"tasks": tasks})
         return
-    rows = [_row(task) for task in tasks]
-    render.print_table(f"{path}: {render.count(len(tasks), 'task')}", _COLUMNS, rows, text_columns=2)
+    _print_tasks(f"{path}: {render.count(len(tasks), 'task')}", tasks)
 
 
 @app.command()
@@ -54,7 +54,7 @@ def show(path: options.BankPath, task: options.Task, output: Output) -> None:
         fit, type_ = asdict(record.fit), bank.read_alpha_type(name)
         render.print_json({**asdict(outline), "fit": fit, "alpha_dtype": type_, "alpha": alpha.tolist()})
         return
-    render.print_table(f"{path}: {name}", _COLUMNS, [_row(outline)], text_columns=2)
+    _print_tasks(f"{path}: {name}", [outline])
     columns = range(alpha.shape[1]) if alpha.shape[1] <= _MOST_COLUMNS else range(_MOST_COLUMNS)
     layers = [layer.name.removesuffix(".weight") for layer in bank.backbone.masked_layers]
     layers = layers[:-1] if bank.read_stored(name).mask is not None else layers  # a hybrid task has none for the last
@@ -131,21 +131,26 @@ def import_tasks(
     if output.json:
         render.print_json({"tasks": stored})
         return
-    rows = [_row(task) for task in stored]
-    render.print_table(f"{path}: {render.count(len(stored), 'task')} imported", _COLUMNS, rows, text_columns=2)
+    _print_tasks(f"{path}: {render.count(len(stored), 'task')} imported", stored)
 
 
-_COLUMNS = ("task", "of", "coefficients", "residual", "head", "on disk", "accuracy")
 _MOST_COLUMNS = 12
 
 
-def _row(task: TaskOutline) -> tuple[str, ...]:
-    return (
-        task.name,
-        task.task,
-        f"{task.coefficients:,}",
-        f"{task.residual:,}",
-        f"{task.head:,}",
-        f"{task.bytes:,} B",
-        render.percent(task.accuracy),
-    )
+def _print_tasks(title: str, tasks: Sequence[TaskOutline]) -> None:
+    """A row for each task; of heads only where there are any, for the sake of narrow terminals."""
+    heads = any(task.head for task in tasks)
+    rows = [
+        (
+            task.name,
+            task.task,
+            f"{task.coefficients:,}",
+            f"{task.residual:,}",
+            *([f"{task.head:,}"] if heads else []),
+            f"{task.bytes:,} B",
+            render.percent(task.accuracy),
+        )
+        for task in tasks
+    ]
+    columns = ("task", "of", "coefficients", "residual", *(["head"] if heads else []), "on disk", "accuracy")
+    render.print_table(title, columns, rows, text_columns=2)

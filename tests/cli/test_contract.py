@@ -82,6 +82,7 @@ def test_stats_has_every_key_and_counts_bytes_on_disk(impress: Impress, bank: Pa
         "manifest": (bank / "bank.json").stat().st_size,
         "backbone": 0,
         "recogniser": (bank / "recogniser.safetensors").stat().st_size,
+        "projection": 0,
     }
     assert stats["bytes"] == {**on_disk, "total": sum(on_disk.values())}
     assert stats["weights"], stats["layers"] == (266_200, 3)

@@ -20,13 +20,16 @@ from impress_format.pack_tasks import pack_tasks
 from impress_learn.evaluate import accuracy
 from impress_learn.export import export_weights
 from impress_learn.fits import MaskFit, TaskFit
-from impress_learn.head.features import features_of
+from impress_learn.head.features import features, features_of
 from impress_learn.head.fit import Head, Rows, discriminant, rounded, store
 from impress_learn.head.placed import placed_of
 from impress_learn.head.projection import Projection, make_projection
+from impress_learn.head.tail import begin_all, cut_off
 from impress_learn.infer import infer
 from impress_learn.jobs import add_tasks, create_bank, evaluate, update_task
 from impress_learn.loaded import load_bank
+from impress_learn.network.build import build_backbone
+from impress_learn.network.pretrained import Weights
 from impress_learn.streams.images import ImagesInMemory
 from impress_learn.streams.reference import parse_reference
 
@@ -178,6 +181,84 @@ def test_a_packed_head_costs_its_bytes_and_few_more(bank: Bank) -> None:
     opened = open_bank(bank.path)
     assert max(task.bytes for task in opened.outline_tasks()) <= 10 * (16 * 2 // 8 + 4) + 75
     assert [task.head for task in opened.outline_tasks()] == [16] * 5
+
+
+@pytest.mark.parametrize(
+    ("arch", "side", "traced"),
+    [
+        ("test_resnet", 64, True),
+        ("test_efficientnet", 64, True),
+        ("test_convnext", 64, True),
+        ("vit_tiny_patch16_224", 224, True),
+        ("test_vit", 160, False),  # asks what its input is like, which fx cannot follow
+    ],
+)
+def test_the_tail_of_a_network_goes_on_from_where_it_was_cut(arch: str, side: int, traced: bool) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        weights = Weights("file:none", None, timm.create_model(arch, pretrained=False).state_dict())
+    shape = (3, side, side)
+    backbone = build_backbone(
+        f"timm:{arch}", init="signed-constant", seed=0, input_shape=shape, classes=4, weights=weights
+    )
+    images = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0))
+    for last in (1, 3, len(backbone.spec.masked_layers) - 1):
+        layers = [layer.name for layer in backbone.spec.residual_layers(last)]
+        tail = cut_off(backbone, layers)
+        changed = {name: backbone.weights[name] * 1.5 for name in layers}
+        with torch.no_grad():
+            begun = tail.begin(images)
+            found, expected = tail.features(changed, begun), features(backbone, {**backbone.weights, **changed}, images)
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+            assert not torch.equal(found, features(backbone, backbone.weights, images))
+        assert last > 1 or traced == (begun.shape != images.shape)
+
+
+def test_what_a_tail_takes_is_kept_of_augmented_copies_too_or_made_anew(
+    bank: Bank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = load_bank(bank, CPU)
+    images = loaded.task_data(parse_reference("rotated-digits/30"), data_dir=None).train.subset(torch.arange(20))
+    images = images.varied(lambda pixels, _: pixels.flip(3))
+    tail = cut_off(loaded.backbone, [bank.backbone.masked_layers[-2].name])
+    begun = begin_all(tail, images, augmented=1, seed=5)
+    assert begun.kept is not None
+    plain, moved = begun.kept.unbind(1)
+    with torch.no_grad():
+        torch.testing.assert_close(plain, tail.begin(images.batch(slice(None))[0]), rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(plain, moved, atol=1e-2)
+    mixed, _ = begun.batch(torch.arange(20), torch.Generator().manual_seed(0))
+    taken = [(torch.equal(one, a), torch.equal(one, b)) for one, a, b in zip(mixed, plain, moved, strict=True)]
+    assert {(True, False), (False, True)} == set(taken)
+    monkeypatch.setattr("impress_learn.head.tail.MOST_BYTES", 10)
+    anew = begin_all(tail, images, augmented=1)
+    assert anew.kept is None
+    torch.testing.assert_close(anew.batch(slice(None))[0], plain, rtol=1e-4, atol=1e-4)
+
+
+def test_a_residual_beside_a_head_is_stored_and_answers_alike(bank: Bank) -> None:
+    fit = TaskFit(epochs=30)
+    (alone,) = add_tasks(bank.path, ["rotated-digits/30"], fit=fit, head=8)
+    (both,) = add_tasks(
+        bank.path, ["rotated-digits/30"], fit=fit, head=8, residual=8000, residual_layers=5, name="both"
+    )
+    assert (both.head, both.residual, both.coefficients) == (8, 8000, 0)
+    assert both.accuracy > alone.accuracy + 0.03
+    record = open_bank(bank.path).read_task_record("both")
+    assert (record.residual_layers, record.head_bits, record.residual_bits) == (5, 2, 1)
+    (measured,) = evaluate(bank.path, ["both"])
+    assert measured.accuracy == pytest.approx(both.accuracy, abs=1.5 / 360)
+    assert verify_bank(bank.path).ok
+    exported = export_weights(bank.path, "both", bank.path.parent / "out.safetensors")
+    there: dict[str, Any] = {}
+    exec(exported.load, there)
+    loaded = load_bank(bank, CPU)
+    images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = loaded.logits(loaded.task_weights("both"), images)
+        torch.testing.assert_close(there["net"](images), expected, rtol=1e-4, atol=1e-4)
+    updated = update_task(bank.path, "both", "rotated-digits/40", fit=TaskFit(epochs=2, lr=0.003))
+    assert updated.residual == 8000
 
 
 def test_an_update_begins_from_the_head_there_is(bank: Bank) -> None:
