@@ -258,7 +258,8 @@ def add_tasks(
         head: dimensions of a head over pretrained weights, in place of coefficients; None for 128 where the bank has
             such weights and `alpha` is not asked for.
         head_bits: of a value of the head.
-        bytes: the best task in a file of so many bytes (budget.py), instead of the nine above.
+        bytes: the best task in a file of so many bytes (budget.py), instead of the settings above; over pretrained
+            weights `alpha` may say that it is to weigh masks.
         alpha_dtype: int8 if it is not given, or float32 in a bank of format version 1, which knows no other.
         signature: also store what images of the tasks are recognised by; banks without a recogniser have none.
         warm_start: the stored task that they begin from (method.md, drift), by name or reference; with `shots` a ridge
@@ -273,6 +274,13 @@ def add_tasks(
     """
     bank = open_bank(path)
     tasks = parse_references(references)
+    if bytes is not None and (
+        (granularity, alpha_dtype, residual, residual_layers, hybrid, head or 0) != (1, None, 0, None, False, 0)
+        or alpha is False
+    ):
+        raise UsageError(
+            "`bytes` chooses the parts: leave out `granularity`, `alpha_dtype`, `residual`, `hybrid` and the like"
+        )
     if head is None:
         head = usual_head(bank) if not (alpha or hybrid or alpha_dtype) else 0
     if not head:
@@ -289,10 +297,6 @@ def add_tasks(
         head_bits=head_bits if head else 0,
         signed=signature and bank.manifest.recogniser,
     )
-    if bytes is not None and (granularity, alpha, alpha_dtype, residual, hybrid) != (1, None, None, 0, False):
-        raise UsageError(
-            "`bytes` chooses the parts: leave out `granularity`, `alpha`, `alpha_dtype`, `residual` and `hybrid`"
-        )
     if bytes is None:
         check_parts(bank, parts)
     start = None if warm_start is None else bank.read_stored(bank.find_task(warm_start))
@@ -484,6 +488,8 @@ def _in_words(parts: Parts, masks: int) -> str:
     words = []
     if parts.alpha_type is not None:
         words.append(f"coefficients of {masks:,} masks")
+    if parts.head:
+        words.append(f"a head of {parts.head:,} dimensions")
     if parts.residual:
         words.append(f"a residual of {parts.residual:,} bits" + ("" if words else ", as no mask fits beside it"))
     if parts.signed:

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from impress_format import open_bank, verify_bank
 from impress_format.bank import Bank
 from impress_format.errors import BankMismatch, TaskExists, UsageError
-from impress_format.head import restore_head
+from impress_format.head import restore_head, whole_dimensions
 from impress_format.pack_tasks import pack_tasks
 from impress_learn.evaluate import accuracy
 from impress_learn.export import export_weights
@@ -329,6 +329,29 @@ def test_features_are_kept_and_found_again(bank: Bank, monkeypatch: pytest.Monke
     torch.testing.assert_close(moved[-1], first[0], rtol=1e-3, atol=2e-3)
     monkeypatch.setattr("impress_learn.head.placed.features_of", lambda *_: pytest.fail("computed again"))
     assert torch.equal(placed_of(loaded.backbone, loaded.projection, images), first)
+
+
+@pytest.mark.parametrize("size", [300, 420, 500, 700])
+def test_a_budget_buys_a_head_first_and_then_a_residual(bank: Bank, size: int) -> None:
+    (added,) = add_tasks(bank.path, ["rotated-digits/30"], bytes=size, signature=False, fit=TaskFit(epochs=1))
+    assert size - 16 <= added.bytes <= size
+    assert added.coefficients == 0
+    most = min(128, bank.read_projection()[1].dimensions)
+    assert (added.head, added.residual > 0) == (most, True) if size == 700 else 0 < added.head <= most
+    assert not (added.residual and added.head < most)
+
+
+def test_a_budget_for_few_images_is_a_head_alone(bank: Bank) -> None:
+    (added,) = add_tasks(bank.path, ["rotated-digits/30"], bytes=2000, signature=False, fit=TaskFit(epochs=1, shots=4))
+    assert added.residual == 0
+    assert added.head == whole_dimensions(10, bank.read_projection()[1].dimensions, 2)
+
+
+def test_a_budget_that_holds_no_head_says_what_would(bank: Bank) -> None:
+    with pytest.raises(UsageError, match=r"the smallest task of rotated-digits/30 in \S+ takes \d+"):
+        add_tasks(bank.path, ["rotated-digits/30"], bytes=100, signature=False)
+    with pytest.raises(UsageError, match="chooses the parts"):
+        add_tasks(bank.path, ["rotated-digits/30"], bytes=500, head=8)
 
 
 def test_what_does_not_fit_is_refused_before_anything_is_learned(bank: Bank, tmp_path: Path) -> None:
