@@ -38,8 +38,8 @@ def parts_within(bank: Bank, request: TaskRequest, size: int) -> tuple[Parts, ..
     groups and more bits a value at every size (docs/results.md, Byte budget). From few images it is left out: it learns
     them by heart. From somewhat more, whether it does depends on the task.
 
-    Over pretrained weights a head comes first, of up to 128 dimensions, and all that is left goes to a residual, from few
-    images to more dimensions.
+    Over pretrained weights a head comes first, of up to 128 dimensions, and all that is left goes to a residual; from
+    few images to more dimensions.
 
     Args:
         request: names the task and how it is learned; of its parts `signed` counts, and whether there is a head.
