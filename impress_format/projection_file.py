@@ -5,12 +5,14 @@ It is kept, not computed again: sign and order of principal directions differ fr
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from impress_format.adaptation import CODES, STEPS, StoredAdaptation, restore_adaptation
 from impress_format.container import seal_tensors, unseal_tensors
 from impress_format.errors import FormatError
 from impress_format.limits import MAX_DIRECTIONS, MAX_PROJECTION_BYTES
@@ -29,12 +31,18 @@ class StoredProjection:
         directions: float32 (W, D).
         within: float32 (D, D), covariance of projected images of one class about their mean.
         between: float32 (D, D), covariance of the means of classes about 0.
+        tasks: whose images it was made of, but for a share of `holdout`.
+        adaptation: what moved the network first, in `epochs`; None for features of the network as it is.
     """
 
     mean: npt.NDArray[np.float16]
     directions: FloatArray
     within: FloatArray
     between: FloatArray
+    tasks: tuple[str, ...] = ()
+    holdout: float = 0.0
+    adaptation: StoredAdaptation | None = None
+    epochs: int = 0
 
     @property
     def dimensions(self) -> int:
@@ -43,9 +51,19 @@ class StoredProjection:
 
 def seal_projection(manifest: BankManifest, projection: StoredProjection) -> bytes:
     """The file of a projection."""
+    moved = projection.adaptation
     return seal_tensors(
-        ProjectionRecord(format_version=2, backbone=manifest.backbone.digest),
+        ProjectionRecord(
+            format_version=2,
+            backbone=manifest.backbone.digest,
+            tasks=projection.tasks,
+            holdout=projection.holdout,
+            epochs=projection.epochs,
+            layers=0 if moved is None else moved.layers,
+            bits=0 if moved is None else moved.bits,
+        ),
         {
+            **({} if moved is None else moved.tensors()),
             "mean": projection.mean.astype("<f2"),
             "directions": store(projection.directions, "int8"),
             "within": projection.within.astype("<f2"),
@@ -65,8 +83,9 @@ def read_projection(path: Path, manifest: BankManifest) -> tuple[ProjectionRecor
         raise FormatError(path, "belongs to a bank with another backbone")
     if manifest.backbone.pretrained is None:
         raise FormatError(path, "belongs beside pretrained weights, and the bank has none")
-    if set(tensors) != _TENSORS:
-        raise FormatError(path, f"holds {sorted(tensors)}, expected {sorted(_TENSORS)}")
+    expected = _TENSORS | ({CODES, STEPS} if record.layers else set())
+    if set(tensors) != expected:
+        raise FormatError(path, f"holds {sorted(tensors)}, expected {sorted(expected)}")
     width = manifest.backbone.masked_layers[-1].shape[1]
     stored = tensors["directions"]
     dimensions = stored.size // (width + 2)
@@ -85,8 +104,26 @@ def read_projection(path: Path, manifest: BankManifest) -> tuple[ProjectionRecor
         if values.dtype != np.float16 or values.shape != shape or not np.isfinite(values.astype(np.float32)).all():
             raise FormatError(path, f"{name} is {values.dtype} {values.shape}, expected finite float16 {shape}")
     return record, StoredProjection(
+        tasks=record.tasks,
+        holdout=record.holdout,
+        adaptation=_read_adaptation(path, record, tensors, manifest),
+        epochs=record.epochs,
         mean=tensors["mean"].astype(np.float16),
         directions=directions,
         within=tensors["within"].astype(np.float32),
         between=tensors["between"].astype(np.float32),
     )
+
+
+def _read_adaptation(
+    path: Path, record: ProjectionRecord, tensors: Mapping[str, npt.NDArray[np.generic]], manifest: BankManifest
+) -> StoredAdaptation | None:
+    layers, bits = record.layers, record.bits
+    if (layers > 0) != (bits > 0) or (layers > 0) != (record.epochs > 0):
+        raise FormatError(path, f"says that {layers} layers were moved in {record.epochs} epochs, {bits} bits a weight")
+    if not bits:
+        return None
+    moved = manifest.backbone.adapted_layers(layers) if layers < len(manifest.backbone.masked_layers) else ()
+    if not moved:
+        raise FormatError(path, f"says that {layers:,} layers were moved, the network has none such")
+    return restore_adaptation(path, tensors, layers, bits, moved)

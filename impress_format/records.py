@@ -139,6 +139,11 @@ class BackboneSpec(_Record, frozen=True, omit_defaults=True):
         layers = self.masked_layers
         return layers[-1 - count : -1] if count else layers
 
+    def adapted_layers(self, count: int) -> tuple[LayerSpec, ...]:
+        """Of the last `count` masked layers before the last one those whose outputs see more than one input."""
+        layers = self.masked_layers
+        return tuple(layer for layer in layers[len(layers) - 1 - count : -1] if layer.shape[1] > 1)
+
     @property
     def weights(self) -> int:
         """Number of maskable weights, n in the paper."""
@@ -297,12 +302,22 @@ class RecogniserRecord(_Record, frozen=True):
 
 
 class ProjectionRecord(_Record, frozen=True):
-    """Header of the projection that heads of tasks stand on."""
+    """Header of the projection that heads of tasks stand on.
+
+    `tasks` are those whose images it was made of, but for a share of `holdout`. Where the network was moved towards
+    them first, `epochs` is for how long, `layers` how many of the last layers before the classifier that concerns, and
+    `bits` what each of their weights takes; all 0 where it was not.
+    """
 
     max_bytes: ClassVar[int] = MAX_PROJECTION_BYTES
 
     format_version: Literal[2]
     backbone: FullDigest
+    tasks: Annotated[tuple[Text, ...], Meta(max_length=MAX_MASKS)]
+    holdout: Holdout
+    epochs: NumberOf
+    layers: NumberOf
+    bits: ResidualBits
     digest: Digest = ""
 
 

@@ -19,7 +19,7 @@ from impress_format.locks import hold
 from impress_format.records import Allocation, Init, MaskType, ResidualBits, alpha_columns
 from impress_format.task_store import TASKS
 from impress_learn.fits import UPDATE_FIT, MaskFit, TaskFit, check_holdout, require
-from impress_learn.held_out import check_held_out, check_masks_held_out
+from impress_learn.held_out import check_basis_held_out, check_held_out
 from impress_learn.plan import (
     Parts,
     TaskRequest,
@@ -73,6 +73,7 @@ def create_bank(
     allocation: Allocation = "uniform",
     image_size: int | None = None,
     image_mode: Literal["L", "RGB"] | None = None,
+    adapt: int = 0,
     device: Callable[[], torch.device] | None = None,
     data_dir: Path | None = None,
     watch: Watch = SILENT,
@@ -88,6 +89,8 @@ def create_bank(
         image_size: height and width that all images are made; None for their own, or, where they have none, for what
             the network is made for.
         image_mode: grey (L) or RGB; None for as they are.
+        adapt: passes over the tasks' images in which a pretrained network is first moved towards them, for all heads
+            that will stand on it; kept in the bank, four bits a weight.
         device: gives the device, asked once the settings are found in order; default the CPU.
 
     Raises:
@@ -96,6 +99,8 @@ def create_bank(
         TrainingDiverged, StorageError, OutOfMemory: masks finished before stay stored.
     """
     path = Path(path)
+    require(adapt >= 0, f"`adapt` {adapt}: expected 0 or more epochs")
+    require(not adapt or weights is not None, "`adapt` moves what others trained: give `weights`")
     tasks = parse_references(references)
     plans = plan_masks(
         tasks,
@@ -164,7 +169,7 @@ def create_bank(
         bank = write_plan(path, planned)
         keep_calibration_images(bank, tasks, data_dir=data_dir, holdout=fit.holdout)
         keep_recogniser(bank, tasks, data_dir=data_dir, holdout=fit.holdout, device=where)
-        keep_projection(bank, tasks, data_dir=data_dir, holdout=fit.holdout, device=where)
+        keep_projection(bank, tasks, epochs=adapt, data_dir=data_dir, holdout=fit.holdout, device=where, watch=watch)
         _train(bank, data_dir, where, watch)
     return bank
 
@@ -305,7 +310,7 @@ def add_tasks(
     for request in requests:
         check_fit_is_kept(bank, request.fit)
     for task in tasks:
-        check_masks_held_out(bank.manifest.masks, str(task), fit.holdout)
+        check_basis_held_out(bank, str(task), fit.holdout)
     if bytes is not None:
         from impress_learn.budget import parts_within
 
@@ -360,7 +365,7 @@ def update_task(
             watch.remark("updated with these settings already: give another `seed` to update it once more")
             return stored_task(bank, name)
         check_held_out(name, stored.task, stored.fit.holdout, fit.holdout)
-        check_masks_held_out(bank.manifest.masks, reference, fit.holdout)
+        check_basis_held_out(bank, reference, fit.holdout)
         assert request.start is not None
         return _learn(bank, [request], len(request.start.alpha), choose_device(device), data_dir, watch)[name]
 
@@ -403,7 +408,7 @@ def evaluate(
         name = item.name if item.mask is None else f"mask {item.mask}"
         check_held_out(name, item.task, item.holdout, holdout)
         if wrong_mask or not basis:
-            check_masks_held_out(bank.manifest.masks, item.task, holdout)
+            check_basis_held_out(bank, item.task, holdout)
     loaded = load_bank(bank, choose_device(device))
     weights_of = wrong_weights(loaded) if wrong_mask else own_weights(loaded)
     watch.begin(len(items))

@@ -16,6 +16,7 @@ from impress_format.head import StoredHead
 from impress_format.numbers import FloatArray
 from impress_format.records import ResidualBits, TaskRecord
 from impress_learn.basis import Basis, basis_is_packed, effective_weights, make_basis
+from impress_learn.head.adapt import adapted
 from impress_learn.head.features import require_classifier
 from impress_learn.head.projection import Projection, load_projection
 from impress_learn.identify.recogniser import Recogniser, load_recogniser
@@ -51,6 +52,16 @@ class LoadedBank:
             FormatError: the bank has none, or it is damaged.
         """
         return load_projection(self.bank, self.basis.device)
+
+    @cached_property
+    def adapted(self) -> Backbone:
+        """The network whose features heads read: moved towards the bank's tasks, where it was.
+
+        Raises:
+            FormatError: as projection.
+        """
+        moved = self.projection.moved
+        return self.backbone if moved is None else self.backbone.with_weights(adapted(self.backbone, moved))
 
     def task_data(self, reference: Reference, *, data_dir: Path | None, holdout: float = 0.0) -> TaskData:
         """A task's images as this bank wants them, on its device.
@@ -90,12 +101,12 @@ class LoadedBank:
         return with_statistics(self.backbone, effective, self.calibration)
 
     def with_head(self, head: StoredHead, values: FloatArray | None, record: TaskRecord) -> dict[str, Tensor]:
-        """Weights of the network itself, its classifier that of a head, with a residual if there are `values`."""
-        device, effective = self.basis.device, dict(self.backbone.weights)
+        """Weights of the adapted network, its classifier that of a head, with a residual if there are `values`."""
+        device, effective = self.basis.device, dict(self.adapted.weights)
         if values is not None:
             bits, last = record.residual_bits, record.residual_layers
             residual = make_residual(self.bank.backbone, len(values), bits, device, last=last)
-            effective = residual.add_to(effective, self.backbone.weights, torch.from_numpy(values).to(device))
+            effective = residual.add_to(effective, self.adapted.weights, torch.from_numpy(values).to(device))
         weight, bias = (torch.from_numpy(values).to(device) for values in (head.weight, head.bias))
         name = require_classifier(self.backbone)
         effective[f"{name}.weight"], effective[f"{name}.bias"] = self.projection.classifier(weight, bias)

@@ -74,7 +74,7 @@ def _kind(loaded: LoadedBank, stored: StoredTask) -> str | None:
 
 def _by_heads(loaded: LoadedBank, images: Tensor, tasks: Sequence[StoredTask]) -> Tensor:
     """Logits of tasks with a head and no residual."""
-    placed = loaded.projection.project(features(loaded.backbone, loaded.backbone.weights, images))
+    placed = loaded.projection.project(features(loaded.adapted, loaded.adapted.weights, images))
     heads = [task.head for task in tasks if task.head is not None]
     classes, dimensions = (max(head.weight.shape[axis] for head in heads) for axis in (0, 1))
     weight = torch.zeros(len(heads), classes, dimensions)

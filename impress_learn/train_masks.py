@@ -11,14 +11,15 @@ import torch
 from torch import Tensor
 
 from impress_format.bank import MASKS, Bank
-from impress_format.errors import TrainingDiverged
+from impress_format.errors import TrainingDiverged, UsageError
 from impress_format.files import remove_abandoned
 from impress_format.locks import exclusive
 from impress_format.mask_values import values_bytes
 from impress_format.records import BackboneSpec, MaskType
 from impress_learn.evaluate import accuracy
-from impress_learn.fits import mask_fit
-from impress_learn.head.features import classifier_name, features_of
+from impress_learn.fits import TaskFit, mask_fit, steps_per_epoch
+from impress_learn.head.adapt import adapt, adapted
+from impress_learn.head.features import classifier_name, features_of, require_classifier
 from impress_learn.head.projection import make_projection
 from impress_learn.identify.recogniser import (
     Recogniser,
@@ -36,9 +37,12 @@ from impress_learn.streams.images import Images
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import Reference, parse_reference
 from impress_learn.supermask import random_supermask, train_supermask
+from impress_learn.watch import Watch
 
 RECOGNISED_TASKS = 64
 """Tasks that a recogniser is trained to tell apart."""
+ADAPTED_IMAGES = 50_000
+"""That a network is moved towards, of all tasks together."""
 PROJECTED_IMAGES = 5_000
 """Whose features a projection is made of, of all tasks together."""
 CALIBRATION_IMAGES = 256
@@ -141,27 +145,65 @@ def keep_recogniser(
 
 
 def keep_projection(
-    bank: Bank, references: Sequence[Reference], *, data_dir: Path | None, holdout: float, device: torch.device
+    bank: Bank,
+    references: Sequence[Reference],
+    *,
+    epochs: int,
+    data_dir: Path | None,
+    holdout: float,
+    device: torch.device,
+    watch: Watch,
 ) -> None:
     """Store what heads stand on, of features of training images of `references`, if the bank's weights are pretrained
     and there is none; of a network without a linear classifier, nothing.
+
+    Args:
+        epochs: passes over these images in which the network is moved towards them first (head/adapt.py), 0 for none.
+
+    Raises:
+        UsageError: there is one, made otherwise; or epochs are asked for, and no head can stand on this network.
+        TrainingDiverged: nothing is stored.
     """
-    if bank.backbone.pretrained is None or bank.has_projection:
+    if bank.backbone.pretrained is None:
+        return
+    distinct = list(dict.fromkeys(references))
+    tasks = tuple(map(str, distinct))
+    if bank.has_projection:
+        record, _ = bank.read_projection()
+        asked, there = (tasks, holdout, epochs), (record.tasks, record.holdout, record.epochs)
+        if asked != there:
+            raise UsageError(
+                f"{bank.path} exists with other settings: heads of its tasks stand on `adapt` {record.epochs}, holdout "
+                f"{record.holdout:g}, and {len(record.tasks)} tasks from {record.tasks[0]} on"
+            )
         return
     backbone = rebuild_backbone(bank.backbone, bank.manifest.made_with).to(device)
     if classifier_name(backbone) is None:
+        if epochs:
+            require_classifier(backbone)
         return
-    rows, classes = [], []
-    distinct = list(dict.fromkeys(references))
-    each = -(-PROJECTED_IMAGES // len(distinct))
-    for number, reference in enumerate(distinct):
+
+    def images(reference: Reference, most: int) -> Images:
+        """Evenly spread over all there are, and chosen before they are made: a task may have any number."""
         data = load_task(reference, data_dir=data_dir, view=bank.manifest.preprocess, holdout=holdout, device=device)
-        # Evenly spread over all of them, and chosen before they are made: a task may have any number.
-        some = torch.linspace(0, len(data.source_train) - 1, min(each, len(data.source_train))).long()
-        train = replace(data, source_train=data.source_train.subset(some)).train
+        some = torch.linspace(0, len(data.source_train) - 1, min(most, len(data.source_train))).long()
+        return replace(data, source_train=data.source_train.subset(some)).train
+
+    moved = None
+    if epochs:
+        each = -(-ADAPTED_IMAGES // len(distinct))
+        learning = [(images(reference, each), reference.data_set.classes) for reference in distinct]
+        watch.describe("moving the network towards these tasks")
+        watch.begin(epochs * steps_per_epoch(sum(len(one) for one, _ in learning), TaskFit().batch_size))
+        moved = adapt(backbone, learning, epochs, bank.backbone.seed, on_step=watch.step)
+        backbone = backbone.with_weights(adapted(backbone, moved))
+    rows, classes = [], []
+    for number, reference in enumerate(distinct):
+        train = images(reference, -(-PROJECTED_IMAGES // len(distinct)))
         rows.append(features_of(backbone, train).cpu())
         classes.append(train.labels.cpu() + number * (1 << 20))
-    bank.write_projection(make_projection(torch.cat(rows), torch.cat(classes)))
+    made = make_projection(torch.cat(rows), torch.cat(classes))
+    bank.write_projection(replace(made, tasks=tasks, holdout=holdout, adaptation=moved, epochs=epochs))
 
 
 def mask_bytes(spec: BackboneSpec, mask_type: MaskType) -> int:

@@ -73,6 +73,15 @@ def create(
         options.ImageModeChoice | None,
         typer.Option("--image-mode", help="Grey (L) or RGB. Default: as they are.", show_default=False),
     ] = None,
+    adapt: Annotated[
+        int,
+        typer.Option(
+            "--adapt",
+            metavar="EPOCHS",
+            help="With --weights: first move the network towards these tasks, for so many passes over their images. "
+            "Kept in the bank, four bits a weight; every head gains from it, those of other tasks too.",
+        ),
+    ] = 0,
     fit: MaskFit = MaskFit(),  # noqa: B008  frozen
 ) -> None:
     """Train a bank of masks. Interrupted? The same command resumes where it stopped.
@@ -98,6 +107,7 @@ def create(
             allocation=allocation.value,
             image_size=image_size,
             image_mode=image_mode.value if image_mode else None,
+            adapt=adapt,
             fit=replace(fit, seed=compute.seed),
             device=compute.choose_device,
             data_dir=data.data_dir,

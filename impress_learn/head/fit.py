@@ -126,13 +126,13 @@ def discriminant(rows: Rows, projection: Projection, classes: int) -> Head:
 
 def rounded(weight: Tensor, bits: ResidualBits) -> Tensor:
     """The values (C, D) as they will be stored, nearly; gradients go straight through."""
-    codes, scales = _codes(weight.detach(), bits)
+    codes, scales = codes_of(weight.detach(), bits)
     return weight + ((2 * codes - (2**bits - 1)) * scales - weight).detach()
 
 
 def store(head: Head, bits: ResidualBits) -> npt.NDArray[np.uint8]:
     """The bytes of a head (impress_format/head.py)."""
-    codes, scales = _codes(head.weight.cpu(), bits)
+    codes, scales = codes_of(head.weight.cpu(), bits)
     return store_head(
         codes.numpy().astype(np.uint8),
         scales[:, 0].numpy().astype(np.float16),
@@ -141,7 +141,7 @@ def store(head: Head, bits: ResidualBits) -> npt.NDArray[np.uint8]:
     )
 
 
-def _codes(weight: Tensor, bits: ResidualBits) -> tuple[Tensor, Tensor]:
+def codes_of(weight: Tensor, bits: ResidualBits) -> tuple[Tensor, Tensor]:
     """The level of each value, counted from the lowest, and the scale of each row (C, 1)."""
     if bits == 1:
         return (weight > 0).float(), weight.abs().mean(1, keepdim=True)

@@ -49,7 +49,7 @@ def learn_head(
     Raises:
         TrainingDiverged: loss or values became NaN or infinite, or too large to be stored.
     """
-    projection, backbone = loaded.projection, loaded.backbone
+    projection, backbone = loaded.projection, loaded.adapted
     rows = Rows(placed_of(backbone, projection, train), train.labels)
     head = fit_head(
         rows,
@@ -115,7 +115,7 @@ def _residual_as_stored(
         restored = restore_residual(stored, parts.residual_bits, covered)
     except NumbersError as error:
         raise TrainingDiverged(f"the residual {error}: lower the learning rate") from error
-    weights = {name: loaded.backbone.weights[name] for name in residual.places}
+    weights = {name: loaded.adapted.weights[name] for name in residual.places}
     return stored, residual.add_to(weights, weights, torch.from_numpy(restored).to(loaded.basis.device))
 
 

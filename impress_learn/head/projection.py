@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from impress_format.adaptation import StoredAdaptation
 from impress_format.bank import Bank
 from impress_format.numbers import restore, store
 from impress_format.projection_file import StoredProjection
@@ -33,6 +34,7 @@ class Projection:
         mean: (W,).
         directions: (W, D).
         within, between: (D, D), covariance of images of one class, and of the means of classes.
+        moved: what moved the network before its features are taken; None if nothing did.
     """
 
     digest: str
@@ -40,6 +42,7 @@ class Projection:
     directions: Tensor
     within: Tensor
     between: Tensor
+    moved: StoredAdaptation | None = None
 
     @property
     def dimensions(self) -> int:
@@ -72,6 +75,7 @@ def load_projection(bank: Bank, device: torch.device) -> Projection:
         directions=there(stored.directions),
         within=there(stored.within),
         between=there(stored.between),
+        moved=stored.adaptation,
     )
 
 

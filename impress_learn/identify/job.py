@@ -15,7 +15,7 @@ from impress_format.bank import open_bank
 from impress_format.errors import TaskNotFound
 from impress_format.task_file import check_task_name
 from impress_learn.fits import TaskFit, check_fit, check_holdout, require, steps_per_epoch
-from impress_learn.held_out import check_held_out, check_masks_held_out, count_training
+from impress_learn.held_out import check_basis_held_out, check_held_out, count_training
 from impress_learn.jobs import choose_device
 from impress_learn.plan import Parts, TaskRequest, check_fits_bank, choose_type
 from impress_learn.streams.reference import parse_reference, parse_references
@@ -75,7 +75,7 @@ def evaluate_gn(
     asked = list(dict.fromkeys(named)) if tasks else list(range(len(found)))
     for candidate in (found.tasks[index] for index in asked) if holdout else ():
         check_held_out(candidate.name, candidate.task, _held_out(bank, candidate), holdout)
-        check_masks_held_out(bank.manifest.masks, candidate.task, holdout)
+        check_basis_held_out(bank, candidate.task, holdout)
     candidates = Candidates(load_bank(bank, choose_device(device)), found)
     watch.begin(len(asked))
     return list(
@@ -124,7 +124,7 @@ def evaluate_basis_gn(
     items = mask_items(bank)
     for item in items:
         check_held_out(item.name, item.task, item.holdout, fit.holdout)
-        check_masks_held_out(bank.manifest.masks, item.task, fit.holdout)
+        check_basis_held_out(bank, item.task, fit.holdout)
     found = find_candidates(bank)
     candidates = Candidates(load_bank(bank, choose_device(device)), found)
     watch.begin(2 * sum(_steps(item.task, fit) for item in items))

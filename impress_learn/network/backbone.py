@@ -55,6 +55,14 @@ class Backbone:
     def has_batch_norm(self) -> bool:
         return bool(self.norms)
 
+    def with_weights(self, weights: Mapping[str, Tensor]) -> Backbone:
+        """The same network with other weights in some layers; this one keeps its own."""
+        module = copy.deepcopy(self.module)
+        parameters = dict(module.named_parameters())
+        for name, weight in weights.items():
+            parameters[name].data = weight
+        return bind(self.spec, module)
+
     def to(self, device: torch.device) -> Backbone:
         """The same network on `device`; this one stays where it is."""
         if all(weight.device == device for weight in self.weights.values()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from impress_format import open_bank, verify_bank
+from impress_format.adaptation import StoredAdaptation, restore_adaptation
 from impress_format.bank import Bank
 from impress_format.create import write_plan
 from impress_format.errors import FormatError, UsageError
@@ -26,7 +28,7 @@ from impress_format.head import (
 from impress_format.numbers import NumbersError
 from impress_format.pack_tasks import pack_tasks
 from impress_format.projection_file import StoredProjection
-from impress_format.records import PretrainedRecord, TaskRecord
+from impress_format.records import LayerSpec, PretrainedRecord, TaskRecord
 from impress_format.residual import store_residual
 from impress_format.stats import measure_storage
 from impress_format.task_exchange import export_task, import_tasks
@@ -315,3 +317,59 @@ def test_what_is_no_projection_is_refused(bank: Bank, changes: dict[str, np.ndar
     bank.write_projection(StoredProjection(**{**fields, **changes}))
     with pytest.raises(FormatError, match=words):
         open_bank(bank.path).read_projection()
+
+
+def moved(bits: int = 2, layers: int = 1) -> StoredAdaptation:
+    """Of the one layer before the last of small_bank's network, (5, 7)."""
+    generator = np.random.default_rng(3)
+    return StoredAdaptation(
+        layers=layers,
+        bits=bits,  # type: ignore[arg-type]
+        codes=generator.integers(0, 2**bits, 35).astype(np.uint8),
+        steps=np.linspace(0, 1, 5).astype(np.float16),
+    )
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_what_moved_the_network_comes_back_and_heads_belong_to_it(bank: Bank, bits: int) -> None:
+    before = bank.basis_digest(0, True)
+    bank.projection_path.unlink()
+    made = replace(some_projection(), adaptation=moved(bits), epochs=3, tasks=("rotated-digits/0",), holdout=0.25)
+    bank.write_projection(made)
+    opened = open_bank(bank.path)
+    record, read = opened.read_projection()
+    assert (record.layers, record.bits, record.epochs, record.tasks, record.holdout) == (
+        1, bits, 3, ("rotated-digits/0",), 0.25,
+    )  # fmt: skip
+    assert read.adaptation is not None
+    assert np.array_equal(read.adaptation.codes, moved(bits).codes)
+    assert np.array_equal(read.adaptation.steps, moved(bits).steps)
+    assert opened.basis_digest(0, True) != before
+    assert {one.error for one in verify_bank(bank.path).problems} == {
+        "was learned over another basis: it belongs to another bank"
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"codes": np.zeros(31, np.uint8)}, "2 bits of 35 weights"),
+        ({"steps": np.zeros(4, np.float16)}, "expected 5 finite float16"),
+        ({"steps": np.full(5, -1, np.float16)}, "0 or more"),
+        ({"steps": np.full(5, np.nan, np.float16)}, "finite"),
+        ({"layers": 2}, "network has none such"),
+        ({"layers": 0}, "holds"),
+    ],
+)
+def test_what_cannot_have_moved_it_is_refused(bank: Bank, changes: dict[str, object], words: str) -> None:
+    bank.projection_path.unlink()
+    wrong = replace(moved(), **changes)  # type: ignore[arg-type]
+    bank.write_projection(replace(some_projection(), adaptation=wrong, epochs=3))
+    assert [one.error for one in verify_bank(bank.path).problems if words in one.error]
+
+
+def test_set_bits_after_the_last_code_are_refused() -> None:
+    layer = LayerSpec(name="a", shape=(3, 1))
+    tensors = {"codes": np.array([0b11111111], dtype=np.uint8), "steps": np.ones(3, dtype=np.float16)}
+    with pytest.raises(FormatError, match="padding"):
+        restore_adaptation(Path("a"), tensors, 1, 2, (layer,))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,8 +60,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def bank(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bank:
-    import shutil
-
     monkeypatch.setenv("IMPRESS_WEIGHTS", str(made / "kept"))
     shutil.copytree(made / "a.impress", tmp_path / "a.impress")
     return open_bank(tmp_path / "a.impress")
@@ -314,6 +313,61 @@ def test_classes_of_ones_own_photos_are_told_by_a_head(bank: Bank, tmp_path: Pat
         "rotated-digits/30",
         f"folder:{folder}",
     }
+
+
+def test_a_network_is_moved_towards_the_banks_tasks_for_heads_of_others(made: Path, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IMPRESS_WEIGHTS", str(made / "kept"))
+        patch.setattr("impress_learn.head.adapt.RATE", 1e-3)  # this network is not trained: there is nothing to lose
+
+        def create(path: Path, adapt: int, holdout: float = 0.1) -> Bank:
+            return create_bank(
+                path,
+                ["rotated-digits/0", "rotated-digits/45"],
+                backbone="timm:test_resnet",
+                weights=str(made / "weights.safetensors"),
+                image_size=32,
+                masks_per_task=0,
+                adapt=adapt,
+                fit=MaskFit(holdout=holdout),
+            )
+
+        bank = create(tmp_path / "b.impress", 15)
+        record, _ = bank.read_projection()
+        assert (record.epochs, record.holdout, record.tasks) == (15, 0.1, ("rotated-digits/0", "rotated-digits/45"))
+        assert record.bits == 4
+        assert verify_bank(bank.path).ok
+        (moved,) = add_tasks(bank.path, ["rotated-digits/30"], fit=FIT, head=32)
+        shutil.copytree(made / "a.impress", tmp_path / "a.impress")
+        (alone,) = add_tasks(tmp_path / "a.impress", ["rotated-digits/30"], fit=FIT, head=32)
+        assert moved.accuracy > alone.accuracy + 0.03
+        (measured,) = evaluate(bank.path)
+        assert measured.accuracy == pytest.approx(moved.accuracy, abs=1.5 / 500)
+        loaded = load_bank(bank, CPU)
+        changed = [
+            name
+            for name, weight in loaded.adapted.weights.items()
+            if not torch.equal(weight, loaded.backbone.weights[name])
+        ]
+        assert changed == [layer.name for layer in bank.backbone.adapted_layers(record.layers)]
+        add_tasks(bank.path, ["rotated-digits/60"], fit=FIT, head=8, residual=800, name="both")
+        both = next(one for one in evaluate(bank.path) if one.name == "both")
+        assert both.accuracy == pytest.approx(open_bank(bank.path).outline_task("both").accuracy, abs=1.5 / 500)
+
+        before = bank.projection_path.read_bytes()
+        create(bank.path, 15)
+        assert bank.projection_path.read_bytes() == before
+        with pytest.raises(UsageError, match="`adapt` 15"):
+            create(bank.path, 3)
+        with pytest.raises(UsageError, match="give `weights`"):
+            create_bank(tmp_path / "d.impress", ["rotated-digits/0"], adapt=3)
+
+
+def test_held_out_images_are_held_out_from_what_moved_the_network_too(bank: Bank) -> None:
+    with pytest.raises(UsageError, match="the projection of rotated-digits/0 was trained on these images"):
+        add_tasks(bank.path, ["rotated-digits/90"], fit=replace(FIT, holdout=0.2))
+    (added,) = add_tasks(bank.path, ["rotated-digits/90"], fit=replace(FIT, holdout=0.1))
+    assert added.images == "held-out"
 
 
 def test_features_are_kept_and_found_again(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
