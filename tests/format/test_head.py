@@ -370,6 +370,6 @@ def test_what_cannot_have_moved_it_is_refused(bank: Bank, changes: dict[str, obj
 
 def test_set_bits_after_the_last_code_are_refused() -> None:
     layer = LayerSpec(name="a", shape=(3, 1))
-    tensors = {"codes": np.array([0b11111111], dtype=np.uint8), "steps": np.ones(3, dtype=np.float16)}
+    tensors: dict[str, np.ndarray] = {"codes": np.full(1, 255, dtype=np.uint8), "steps": np.ones(3, dtype=np.float16)}
     with pytest.raises(FormatError, match="padding"):
         restore_adaptation(Path("a"), tensors, 1, 2, (layer,))

