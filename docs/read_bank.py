@@ -54,6 +54,7 @@ def texts(content: np.ndarray, ends: np.ndarray) -> list[bytes]:
 
 def name_of(own: bytes) -> bytes:
     task, _, _, name = json.loads(b"[%s]" % own)
+    name = name[0] if isinstance(name, list) else name  # followed by the names of its classes
     return (name or task.replace("/", "-")).encode()
 
 
