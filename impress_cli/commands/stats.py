@@ -80,6 +80,8 @@ def _show(path: str, storage: Storage, *, grown: bool) -> None:
     ]
     render.print_table(f"{path}: on disk", ("part", "what", "bytes"), rows, text_columns=2)
 
+    if not storage.tasks_served:
+        return  # nothing to compare
     other, savings = asdict(storage.alternatives), asdict(storage.savings)
     tasks = storage.tasks_served
     mean = storage.per_task_bytes
@@ -94,9 +96,10 @@ def _show(path: str, storage: Storage, *, grown: bool) -> None:
         )
         for way, label in _WAYS
     ]
-    comparison.append(("alpha, this bank", render.size(mean), "", render.size(storage.amortised_bytes * tasks), "", ""))
+    own = "alpha, this bank" if storage.masks else "this bank"
+    comparison.append((own, render.size(mean), "", render.size(storage.amortised_bytes * tasks), "", ""))
     served = f"{'Grown to' if grown else 'Serving'} {render.count(tasks, 'task')}"
-    title = f"{served} ({render.count(storage.masks, 'mask')}, the rest as alpha)"
+    title = f"{served} ({render.count(storage.masks, 'mask')}, the rest as alpha)" if storage.masks else served
     columns = ("each task stored as", "one more", "ratio", f"all {tasks:,}", "ratio", "bank wins from")
     render.print_table(title, columns, comparison)
 
