@@ -23,6 +23,7 @@ from impress_learn.held_out import check_basis_held_out, check_held_out
 from impress_learn.plan import (
     Parts,
     TaskRequest,
+    check_classes,
     check_fit_is_kept,
     check_fits_bank,
     check_parts,
@@ -320,7 +321,7 @@ def add_tasks(
         watch.remark(f"{bytes:,} bytes hold {_in_words(choices[0][-1], masks)}{trial}")
     if start is not None:
         for request in requests:
-            check_start(start, request.parts)
+            check_start(start, request)
     missing = still_to_add(bank, requests)
     if len(missing) < len(requests):
         watch.remark(f"{len(requests) - len(missing)} of {len(requests)} tasks are there already")
@@ -348,11 +349,11 @@ def update_task(
     """
     bank = open_bank(path)
     data = parse_reference(reference)
-    check_fits_bank([data], bank.backbone)
     asked = settle_fit(data, fit)
     check_fit_is_kept(bank, asked)
     bank.complete_masks()
     name = bank.find_task(task)
+    check_classes(bank, bank.read_task_record(name), data)
     # Two updates at once would both begin from the same alpha, and the second would undo the first.
     lock = bank.path / TASKS / f".{name}.lock"
     with hold(lock, wait=False, busy=f"another process is updating task {name}: wait for it to end", remove=True):

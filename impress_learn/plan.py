@@ -27,6 +27,7 @@ from impress_format.records import (
     Preprocess,
     ResidualBits,
     TaskFitRecord,
+    TaskRecord,
 )
 from impress_format.task_file import check_task_name
 from impress_format.task_parts import StoredTask
@@ -360,15 +361,37 @@ def request_update(bank: Bank, name: str, reference: Reference, asked: TaskFitRe
     )
 
 
-def check_start(start: StoredTask, parts: Parts) -> None:
-    """Refuse to begin a task of these parts from a stored one that has none of them, or cannot be written as they are.
+def check_classes(bank: Bank, record: TaskRecord, data: Reference) -> None:
+    """Refuse data of other classes than a stored task tells apart.
+
+    Raises:
+        UsageError: they are too many; or, of a task with a head, not as many.
+    """
+    if not record.head_bits:
+        check_fits_bank([data], bank.backbone)
+        return
+    classes = record.classes or bank.backbone.classes
+    require(
+        data.data_set.classes == classes,
+        f"{record.name} has a head for {classes:,} classes, {data} has {data.data_set.classes:,}: add another task",
+    )
+
+
+def check_start(start: StoredTask, request: TaskRequest) -> None:
+    """Refuse to begin a task from a stored one that has none of its parts, or cannot be written as they are.
 
     Raises:
         UsageError: it is so.
     """
-    name, own = start.record.name, _parts_of(start)
+    name, own, parts = start.record.name, _parts_of(start), request.parts
+    same_head = start.head is not None and start.head.weight.shape == (request.reference.data_set.classes, parts.head)
     require(
-        has_same_residual(start, parts) or (own.alpha_type is not None and parts.alpha_type is not None),
+        parts.head == 0 or same_head,
+        f"`warm_start` {name} has no head of {parts.head:,} dimensions for {request.reference.data_set.classes:,} "
+        "classes, as this task has",
+    )
+    require(
+        same_head or has_same_residual(start, parts) or (own.alpha_type is not None and parts.alpha_type is not None),
         f"`warm_start` {name}: it has no part that this task could begin from",
     )
     require(

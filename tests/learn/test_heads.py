@@ -274,6 +274,17 @@ def test_an_update_begins_from_the_head_there_is(bank: Bank) -> None:
     assert 0.8 < angle < 1.0
 
 
+def test_a_head_goes_on_from_one_of_its_shape_alone(bank: Bank) -> None:
+    add_tasks(bank.path, ["rotated-digits/30"], fit=FIT, head=16, name="from")
+    (warm,) = add_tasks(bank.path, ["rotated-digits/40"], fit=TaskFit(shots=2), head=16, warm_start="from", name="warm")
+    (cold,) = add_tasks(bank.path, ["rotated-digits/40"], fit=TaskFit(shots=2), head=16, name="cold")
+    assert warm.accuracy > cold.accuracy
+    with pytest.raises(UsageError, match="no head of 8 dimensions for 10 classes"):
+        add_tasks(bank.path, ["rotated-digits/50"], head=8, warm_start="from")
+    with pytest.raises(UsageError, match="head for 10 classes, split-cifar100/0 has 5"):
+        update_task(bank.path, "from", "split-cifar100/0")
+
+
 def test_classes_of_ones_own_photos_are_told_by_a_head(bank: Bank, tmp_path: Path) -> None:
     from PIL import Image
 
