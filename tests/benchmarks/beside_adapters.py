@@ -38,7 +38,7 @@ from impress_learn.streams.images import Images
 from impress_learn.streams.load import training_images
 from impress_learn.streams.reference import Reference, parse_references
 
-EPOCHS, BATCH, SEED = 10, 32, 0
+EPOCHS, LEAST_STEPS, BATCH, SEED = 10, 200, 32, 0
 ROW = 24
 """Bytes of a task in a large pack beside its parts and its text: its digest, and where its text is."""
 
@@ -96,10 +96,12 @@ def train(network: nn.Module, images: Images, rate: float) -> float:
     started = time.perf_counter()
     parameters = [one for one in network.parameters() if one.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=rate)
-    steps = EPOCHS * -(-len(images) // BATCH)
+    batches = -(-len(images) // BATCH)
+    epochs = max(EPOCHS, -(-LEAST_STEPS // batches))
+    steps = epochs * batches
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.1)
     generator = torch.Generator().manual_seed(SEED)
-    for _ in range(EPOCHS):
+    for _ in range(epochs):
         for indices in torch.randperm(len(images), generator=generator).split(BATCH):
             batch, labels = images.batch(indices, generator)
             loss = cross_entropy(network(batch), labels)
@@ -155,7 +157,7 @@ def ways_of(
     data, classes = loaded.task_data(reference, data_dir=data_dir), reference.data_set.classes
     images, test = training_images(data, fit.shots, fit.seed), data.test
     lora = LoraConfig(r=4, lora_alpha=8, target_modules=convolutions, modules_to_save=[head])
-    vera = VeraConfig(r=256, target_modules=[head])
+    vera = VeraConfig(r=256, target_modules=[head], save_projection=False)  # drawn from its seed
     return {
         "float head": lambda: of_features(loaded, images, test, float_head),
         "class means, float": lambda: of_features(loaded, images, test, class_means),
