@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from impress_format.codes import pack_codes, unpack_codes
 from impress_format.errors import FormatError
 from impress_format.records import LayerSpec, ResidualBits
 
@@ -33,8 +34,7 @@ class StoredAdaptation:
 
     def tensors(self) -> dict[str, npt.NDArray[np.generic]]:
         """As they are stored: the codes bit by bit, the lowest first, the last byte filled with zeros."""
-        stream = (self.codes.reshape(-1, 1) >> np.arange(self.bits, dtype=np.uint8) & 1).astype(np.uint8)
-        return {CODES: np.packbits(stream.reshape(-1), bitorder="little"), STEPS: self.steps.astype("<f2")}
+        return {CODES: pack_codes(self.codes, self.bits), STEPS: self.steps.astype("<f2")}
 
 
 def restore_adaptation(
@@ -58,13 +58,12 @@ def restore_adaptation(
         raise FormatError(
             path, f"{STEPS} is {steps.dtype} {steps.shape}, expected {channels:,} finite float16, 0 or more"
         )
-    stream = np.unpackbits(codes.astype(np.uint8), bitorder="little")
-    if stream[weights * bits :].any():
+    packed, rest = codes.astype(np.uint8), weights * bits % 8
+    if rest and packed[-1] >> rest:
         raise FormatError(path, f"{CODES} has padding bits set after the last value")
-    values = stream[: weights * bits].reshape(weights, bits)
     return StoredAdaptation(
         layers=layers,
         bits=bits,
-        codes=(values << np.arange(bits, dtype=np.uint8)).sum(1, dtype=np.uint8),
+        codes=unpack_codes(packed, weights, bits),
         steps=steps.astype(np.float16),
     )

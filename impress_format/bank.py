@@ -149,7 +149,7 @@ class Bank:
                 self._bits[index] = self.read_mask_record(index).bits
         parts = [self.backbone.digest, *(self._bits[index] for index in range(count))]
         if head:
-            parts.append(self._projection[0])
+            parts.append(self.projection_record.digest)
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:DIGEST_DIGITS]
 
     @cached_property
@@ -164,15 +164,32 @@ class Bank:
         return self.read_recogniser()[0].tag
 
     @cached_property
-    def _projection(self) -> tuple[str, int]:
-        """Digest and directions of the projection."""
+    def _projection(self) -> tuple[ProjectionRecord, int]:
         record, stored = self.read_projection()
-        return record.digest, stored.dimensions
+        return record, stored.dimensions
+
+    @property
+    def projection_record(self) -> ProjectionRecord:
+        """What the projection was made of, read once.
+
+        Raises:
+            FormatError: as read_projection.
+        """
+        return self._projection[0]
+
+    @property
+    def directions(self) -> int:
+        """Directions of the projection, read once: most dimensions of a head.
+
+        Raises:
+            FormatError: as read_projection.
+        """
+        return self._projection[1]
 
     @property
     def ties(self) -> Ties:
         """What a task must have been made with to belong here."""
-        return Ties(self.basis_digest, lambda: self.recogniser_tag, lambda: self._projection[1])
+        return Ties(self.basis_digest, lambda: self.recogniser_tag, lambda: self.directions)
 
     def task_names(self) -> list[str]:
         """Names of the stored tasks, sorted as people count: task-9 before task-10.

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from impress_format.codes import pack_codes, unpack_codes
 from impress_format.numbers import FloatArray, NumbersError
 
 _ROW = 4
@@ -60,8 +61,7 @@ def store_head(
     codes: npt.NDArray[np.uint8], scales: npt.NDArray[np.float16], biases: npt.NDArray[np.float16], bits: int
 ) -> npt.NDArray[np.uint8]:
     """The bytes of a head: `codes` 0 ... 2^bits - 1 (C, D), `scales` and `biases` (C,)."""
-    stream = (codes.reshape(-1, 1) >> np.arange(bits, dtype=np.uint8) & 1).astype(np.uint8)
-    packed = np.packbits(stream.reshape(-1), bitorder="little").tobytes()
+    packed = pack_codes(codes, bits).tobytes()
     return np.frombuffer(packed + scales.astype("<f2").tobytes() + biases.astype("<f2").tobytes(), dtype=np.uint8)
 
 
@@ -77,9 +77,8 @@ def restore_head(stored: npt.NDArray[np.generic], bits: int, classes: int, most:
     check_heads(stored[np.newaxis], bits, classes, most)
     dimensions = count_dimensions(len(stored), bits, classes)
     content = np.ascontiguousarray(stored).view(np.uint8)
-    count = classes * dimensions
-    stream = np.unpackbits(content[: -_ROW * classes], count=count * bits, bitorder="little").reshape(count, bits)
-    codes = (stream.astype(np.int32) << np.arange(bits, dtype=np.int32)).sum(1).reshape(classes, dimensions)
+    codes = unpack_codes(content[: -_ROW * classes], classes * dimensions, bits).astype(np.int32)
+    codes = codes.reshape(classes, dimensions)
     scales, biases = content[-_ROW * classes :].copy().view("<f2").astype(np.float32).reshape(2, classes)
     weight: FloatArray = (2 * codes - (2**bits - 1)).astype(np.float32) * scales[:, np.newaxis]
     return StoredHead(weight, biases)

@@ -14,6 +14,7 @@ from math import isqrt
 import numpy as np
 import numpy.typing as npt
 
+from impress_format.codes import pack_codes, unpack_codes
 from impress_format.numbers import FloatArray, NumbersError
 from impress_format.records import LayerSpec
 from impress_format.weights import random_words
@@ -55,9 +56,7 @@ def hash_places(seed: int, layer: LayerSpec, size: int) -> npt.NDArray[np.int64]
 
 def store_residual(codes: npt.NDArray[np.uint8], scales: npt.NDArray[np.float16], bits: int) -> npt.NDArray[np.uint8]:
     """The bytes of a residual: `codes` 0 ... 2^bits - 1 of all layers one after the other, whole bytes in all."""
-    places = np.arange(bits, dtype=np.uint8)
-    stream = (codes[:, np.newaxis] >> places & 1).astype(np.uint8)
-    packed = np.packbits(stream.reshape(-1), bitorder="little").tobytes()
+    packed = pack_codes(codes, bits).tobytes()
     return np.frombuffer(packed + scales.astype("<f2").tobytes(), dtype=np.uint8)
 
 
@@ -70,8 +69,7 @@ def restore_residual(stored: npt.NDArray[np.generic], bits: int, layers: Sequenc
     check_residuals(stored[np.newaxis], bits, layers)
     count = count_values(len(stored), bits, len(layers))
     content = np.ascontiguousarray(stored).view(np.uint8)
-    stream = np.unpackbits(content[: count * bits // 8], bitorder="little").reshape(count, bits)
-    codes = (stream.astype(np.int32) << np.arange(bits, dtype=np.int32)).sum(1)
+    codes = unpack_codes(content[: count * bits // 8], count, bits).astype(np.int32)
     scales = content[count * bits // 8 :].copy().view("<f2").astype(np.float32)
     each: FloatArray = np.repeat(scales, split_values(layers, count))
     values: FloatArray = (2 * codes - (2**bits - 1)).astype(np.float32) * each

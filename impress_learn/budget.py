@@ -110,7 +110,7 @@ def _head_within(bank: Bank, request: TaskRequest, bare: Parts, size: int) -> Pa
     Raises:
         UsageError: not even the smallest head fits.
     """
-    classes, most = request.reference.data_set.classes, bank.read_projection()[1].dimensions
+    classes, most = request.reference.data_set.classes, bank.directions
 
     def of(dimensions: int) -> Parts:
         return replace(bare, head=whole_dimensions(classes, dimensions, HEAD_BITS), head_bits=HEAD_BITS)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from impress_format.bank import open_bank
 from impress_format.files import is_there, refuse_taken, write_atomically
+from impress_format.task_parts import count_classes
 from impress_learn.class_names import class_names_of
 from impress_learn.fits import require
 from impress_learn.network.small_resnet import filters_of, small_resnet_lines
@@ -85,7 +86,7 @@ def export_weights(
     loaded = load_bank(bank, choose_device(device))
     state = {**loaded.backbone.module.state_dict(), **loaded.task_weights(name)}
     record, spec = bank.read_task_record(name), bank.backbone
-    classes = record.classes or spec.classes
+    classes = count_classes(bank.manifest, record)
     described = {
         "arch": spec.arch,
         "input_shape": spec.input_shape,

@@ -66,7 +66,7 @@ def check_basis_held_out(bank: Bank, task: str, holdout: float) -> None:
         if plan.fit is not None and plan.task is not None:
             _require_held_out(f"mask {index} ({plan.task})", plan.task, plan.fit.holdout, task, holdout)
     if bank.has_projection:
-        record, _ = bank.read_projection()
+        record = bank.projection_record
         for made_of in record.tasks:
             _require_held_out(f"the projection of {made_of}", made_of, record.holdout, task, holdout)
 

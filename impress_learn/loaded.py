@@ -15,6 +15,7 @@ from impress_format.codec import BoolArray
 from impress_format.head import StoredHead
 from impress_format.numbers import FloatArray
 from impress_format.records import ResidualBits, TaskRecord
+from impress_format.task_parts import StoredTask
 from impress_learn.basis import Basis, basis_is_packed, effective_weights, make_basis
 from impress_learn.head.adapt import adapted
 from impress_learn.head.features import require_classifier
@@ -92,7 +93,10 @@ class LoadedBank:
 
     def task_weights(self, name: str) -> Mapping[str, Tensor]:
         """Effective weights of a stored task, and the norm statistics under them."""
-        stored = self.bank.read_stored(name)
+        return self.weights_of(self.bank.read_stored(name))
+
+    def weights_of(self, stored: StoredTask) -> Mapping[str, Tensor]:
+        """As task_weights, of a task that was read already."""
         if stored.head is not None:
             return self.with_head(stored.head, stored.residual, stored.record)
         effective = self.build(

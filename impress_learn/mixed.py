@@ -55,7 +55,9 @@ def mixed(loaded: LoadedBank, images: Tensor, tasks: Sequence[str]) -> Tensor:
         for kind, together in (("head", _by_heads), ("alpha", _by_products)):
             if chosen := rows[kind]:
                 parts.append((chosen, together(loaded, images[chosen], [stored[tasks[row]] for row in chosen])))
-        parts += [(chosen, loaded.logits(loaded.task_weights(name), images[chosen])) for name, chosen in alone.items()]
+        parts += [
+            (chosen, loaded.logits(loaded.weights_of(stored[name]), images[chosen])) for name, chosen in alone.items()
+        ]
     classes = max(logits.shape[1] for _, logits in parts)
     result = images.new_full((len(images), classes), -torch.inf)
     for chosen, logits in parts:

@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from impress_format import __version__
+from impress_format import __version__, task_parts
 from impress_format.bank import Bank, task_exists
 from impress_format.errors import BankMismatch
 from impress_format.files import remove_abandoned
@@ -219,7 +219,7 @@ def usual_head(bank: Bank) -> int:
     Raises:
         FormatError: the projection is damaged.
     """
-    return min(HEAD_DIMENSIONS, bank.read_projection()[1].dimensions) if bank.has_projection else 0
+    return min(HEAD_DIMENSIONS, bank.directions) if bank.has_projection else 0
 
 
 def own_classes(bank: Bank, reference: Reference) -> int:
@@ -280,9 +280,13 @@ def choose_layers(spec: BackboneSpec, asked: int | None) -> int:
         asked is None or 1 <= asked <= len(layers),
         f"`residual_layers` {asked}: expected 1 to {len(layers):,}, the layers before the classifier",
     )
-    if asked is not None:
-        return asked
-    enough, held = _TAIL * sum(layer.size for layer in layers), 0
+    return layers_holding(spec, _TAIL) if asked is None else asked
+
+
+def layers_holding(spec: BackboneSpec, share: float) -> int:
+    """The fewest last layers before the classifier that hold this share of the weights before it."""
+    layers = spec.masked_layers[:-1]
+    enough, held = share * sum(layer.size for layer in layers), 0
     for count, layer in enumerate(reversed(layers), start=1):
         held += layer.size
         if held >= enough:
@@ -301,7 +305,7 @@ def _check_head(bank: Bank, parts: Parts) -> None:
             f"{bank.path} has no projection that a head could stand on: create a bank with `weights` that others "
             "trained, of a network whose classifier is linear"
         )
-    most = bank.read_projection()[1].dimensions
+    most = bank.directions
     require(parts.head <= most, f"`head` {parts.head:,}: expected at most {most:,} dimensions, the bank's projection")
     require(
         parts.alpha_type is None and not parts.hybrid,
@@ -370,7 +374,7 @@ def check_classes(bank: Bank, record: TaskRecord, data: Reference) -> None:
     if not record.head_bits:
         check_fits_bank([data], bank.backbone)
         return
-    classes = record.classes or bank.backbone.classes
+    classes = task_parts.count_classes(bank.manifest, record)
     require(
         data.data_set.classes == classes,
         f"{record.name} has a head for {classes:,} classes, {data} has {data.data_set.classes:,}: add another task",

@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from impress_format.adaptation import StoredAdaptation
-from impress_format.records import BackboneSpec, LayerSpec, ResidualBits
+from impress_format.records import LayerSpec, ResidualBits
 from impress_learn.fits import TaskFit, steps_per_epoch
 from impress_learn.head.features import AT_ONCE
 from impress_learn.head.fit import Rows, codes_of
 from impress_learn.head.tail import Begun, begin_all, cut_off
 from impress_learn.network.backbone import Backbone
+from impress_learn.plan import layers_holding
 from impress_learn.streams.images import Images
 from impress_learn.training import minimise
 
@@ -64,17 +65,6 @@ class _Joined:
         return torch.cat([values for values, _ in found]), torch.cat([labels for _, labels in found])
 
 
-def adapted_layers(spec: BackboneSpec) -> int:
-    """The fewest last layers before the classifier that hold nearly all weights."""
-    layers = spec.masked_layers[:-1]
-    enough, held = _SHARE * sum(layer.size for layer in layers), 0
-    for count, layer in enumerate(reversed(layers), start=1):
-        held += layer.size
-        if held >= enough:
-            return count
-    return len(layers)
-
-
 def adapt(
     backbone: Backbone,
     tasks: Sequence[tuple[Images, int]],
@@ -91,7 +81,7 @@ def adapt(
     Raises:
         TrainingDiverged: loss or weights became NaN or infinite.
     """
-    layers = adapted_layers(backbone.spec)
+    layers = layers_holding(backbone.spec, _SHARE)
     moved = backbone.spec.adapted_layers(layers)
     tail = cut_off(backbone, [layer.name for layer in moved])
     joined = _Joined(

@@ -1,0 +1,19 @@
+"""Codes of few bits, one after the other in bytes: lowest bit first, zeros filling the last byte (docs/format.md)."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+
+def pack_codes(codes: npt.NDArray[np.uint8], bits: int) -> npt.NDArray[np.uint8]:
+    """The bytes of codes 0 ... 2^bits - 1, of any shape in C order."""
+    stream = (codes.reshape(-1, 1) >> np.arange(bits, dtype=np.uint8) & 1).astype(np.uint8)
+    return np.packbits(stream.reshape(-1), bitorder="little")
+
+
+def unpack_codes(packed: npt.NDArray[np.uint8], count: int, bits: int) -> npt.NDArray[np.uint8]:
+    """The first `count` codes, uint8 (count,), of at least as many bytes as they take."""
+    stream = np.unpackbits(packed, count=count * bits, bitorder="little").reshape(count, bits)
+    codes: npt.NDArray[np.uint8] = (stream << np.arange(bits, dtype=np.uint8)).sum(1, dtype=np.uint8)
+    return codes
