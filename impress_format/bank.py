@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -102,6 +103,13 @@ class Bank:
         """Whether tasks may have heads: over pretrained weights, with what heads read features by."""
         return self.backbone.pretrained is not None and is_there(self.projection_path)
 
+    @property
+    def signs_by(self) -> Literal["features", "pixels"] | None:
+        """What tells images of its tasks apart: features that heads read, or its recogniser; None if nothing does."""
+        if self.manifest.recogniser:
+            return "pixels"
+        return "features" if self.has_projection else None
+
     @cached_property
     def tasks(self) -> TaskStore:
         """The tasks as they lie on disk, loose and packed."""
@@ -153,15 +161,15 @@ class Bank:
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:DIGEST_DIGITS]
 
     @cached_property
-    def recogniser_tag(self) -> bytes:
-        """What signatures made with this bank's recogniser begin with.
+    def signature_tag(self) -> bytes:
+        """What signatures made in this bank begin with.
 
         Raises:
-            FormatError: there is none, or it is damaged.
+            FormatError: nothing signs its tasks, or what does is damaged.
         """
-        if not self.manifest.recogniser:
+        if self.signs_by is None:
             raise FormatError(self.manifest_path, "says that there is no recogniser")
-        return self.read_recogniser()[0].tag
+        return self.projection_record.tag if self.signs_by == "features" else self.read_recogniser()[0].tag
 
     @cached_property
     def _projection(self) -> tuple[ProjectionRecord, int]:
@@ -189,7 +197,9 @@ class Bank:
     @property
     def ties(self) -> Ties:
         """What a task must have been made with to belong here."""
-        return Ties(self.basis_digest, lambda: self.recogniser_tag, lambda: self.directions)
+        return Ties(
+            self.basis_digest, lambda: self.signature_tag, lambda: self.signs_by == "features", lambda: self.directions
+        )
 
     def task_names(self) -> list[str]:
         """Names of the stored tasks, sorted as people count: task-9 before task-10.

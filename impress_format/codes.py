@@ -13,7 +13,9 @@ def pack_codes(codes: npt.NDArray[np.uint8], bits: int) -> npt.NDArray[np.uint8]
 
 
 def unpack_codes(packed: npt.NDArray[np.uint8], count: int, bits: int) -> npt.NDArray[np.uint8]:
-    """The first `count` codes, uint8 (count,), of at least as many bytes as they take."""
-    stream = np.unpackbits(packed, count=count * bits, bitorder="little").reshape(count, bits)
-    codes: npt.NDArray[np.uint8] = (stream << np.arange(bits, dtype=np.uint8)).sum(1, dtype=np.uint8)
+    """The first `count` codes, uint8 (..., count), of at least as many bytes (...,) as they take."""
+    stream = np.unpackbits(packed, axis=-1, count=count * bits, bitorder="little")
+    codes: npt.NDArray[np.uint8] = np.zeros((*packed.shape[:-1], count), dtype=np.uint8)
+    for bit in range(bits):
+        codes |= stream[..., bit::bits] << np.uint8(bit)
     return codes

@@ -25,8 +25,8 @@ class StoredHead:
     """A head as it is read.
 
     Attributes:
-        weight: float32 (C, D).
-        bias: float32 (C,).
+        weight: float32 (C, D); of several of one shape (N, C, D).
+        bias: float32 (C,), or (N, C).
     """
 
     weight: FloatArray
@@ -74,14 +74,20 @@ def restore_head(stored: npt.NDArray[np.generic], bits: int, classes: int, most:
     Raises:
         NumbersError: of another type or size, or with what no writer stores.
     """
-    check_heads(stored[np.newaxis], bits, classes, most)
-    dimensions = count_dimensions(len(stored), bits, classes)
+    heads = restore_heads(stored[np.newaxis], bits, classes, most)
+    return StoredHead(heads.weight[0], heads.bias[0])
+
+
+def restore_heads(stored: npt.NDArray[np.generic], bits: int, classes: int, most: int) -> StoredHead:
+    """As restore_head, of N heads of one shape, a row of bytes each."""
+    check_heads(stored, bits, classes, most)
+    dimensions = count_dimensions(stored.shape[1], bits, classes)
     content = np.ascontiguousarray(stored).view(np.uint8)
-    codes = unpack_codes(content[: -_ROW * classes], classes * dimensions, bits).astype(np.int32)
-    codes = codes.reshape(classes, dimensions)
-    scales, biases = content[-_ROW * classes :].copy().view("<f2").astype(np.float32).reshape(2, classes)
-    weight: FloatArray = (2 * codes - (2**bits - 1)).astype(np.float32) * scales[:, np.newaxis]
-    return StoredHead(weight, biases)
+    codes = unpack_codes(content[:, : -_ROW * classes], classes * dimensions, bits)
+    levels = (2 * codes.astype(np.float32) - (2**bits - 1)).reshape(len(stored), classes, dimensions)
+    numbers = np.ascontiguousarray(content[:, -_ROW * classes :]).view("<f2").astype(np.float32)
+    weight: FloatArray = levels * numbers[:, :classes, np.newaxis]
+    return StoredHead(weight, numbers[:, classes:])
 
 
 def check_heads(stored: npt.NDArray[np.generic], bits: int, classes: int, most: int) -> None:

@@ -62,7 +62,7 @@ Deviation = Annotated[float, Meta(ge=1e-6, le=1e6)]
 
 SIGNATURE_BYTES = 64
 TAG_BYTES = 2
-"""Of the digest of the recogniser that a signature was made with, which it begins with."""
+"""Of the digest of the recogniser or projection that a signature was made with, which it begins with."""
 SignatureText = Annotated[str, Meta(pattern=rf"\A[0-9a-f]{{{2 * SIGNATURE_BYTES}}}\Z")]
 
 ResidualBits = Literal[0, 1, 2, 4, 8]
@@ -319,6 +319,11 @@ class ProjectionRecord(_Record, frozen=True):
     layers: NumberOf
     bits: ResidualBits
     digest: Digest = ""
+
+    @property
+    def tag(self) -> bytes:
+        """What signatures made with it begin with."""
+        return bytes.fromhex(self.digest)[:TAG_BYTES]
 
 
 class TaskFitRecord(_Record, frozen=True, omit_defaults=True):

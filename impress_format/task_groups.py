@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from impress_format.bank import Bank
 from impress_format.errors import FormatError
+from impress_format.head import StoredHead, restore_heads
 from impress_format.numbers import FloatArray, NumbersError, restore_all
 from impress_format.pack_file import COMMON, COMMON_END, COMMON_OF, Pack, check_seal
 from impress_format.task_file import TaskOutline
@@ -19,13 +20,18 @@ from impress_format.task_parts import (
     MASK,
     RESIDUAL,
     SIGNATURE,
+    Said,
     check_basis,
     check_parts,
     check_said,
     check_signatures,
+    count_classes,
     count_columns,
 )
 from impress_format.task_store import outline_pack
+
+HeadsOf = Callable[[npt.NDArray[np.intp]], StoredHead]
+"""Rows (n,) -> their heads: weight (n, C, D), bias (n, C)."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -36,13 +42,15 @@ class TaskGroup:
         outlines: N of them.
         alpha: float32 (N, K, columns).
         signatures: uint8 (N, 64), or None if these tasks have none.
-        mixable: whether alpha is all they have: no residual, head or mask of their own, which are not read here.
+        heads: those of its rows, all of one shape, read when they are asked for; None if these tasks have none.
+        mixable: whether alpha is all they have: no residual, head or mask of their own.
     """
 
     outlines: Sequence[TaskOutline]
     alpha: FloatArray
     granularity: int
     signatures: npt.NDArray[np.uint8] | None
+    heads: HeadsOf | None
     mixable: bool
 
 
@@ -73,6 +81,7 @@ def task_groups(bank: Bank) -> Iterator[TaskGroup]:
                 alpha=stored.alpha[np.newaxis],
                 granularity=stored.record.granularity,
                 signatures=None if signed is None else np.frombuffer(signed, dtype=np.uint8)[np.newaxis],
+                heads=None if stored.head is None else _only(stored.head),
                 mixable=stored.residual is None and stored.mask is None and stored.head is None,
             )
 
@@ -102,5 +111,24 @@ def _group(
         alpha=alpha,
         granularity=alike.granularity,
         signatures=signatures,
+        heads=_heads_of(bank, pack, alike, rows) if HEAD in pack.parts else None,
         mixable=not {RESIDUAL, MASK, HEAD}.intersection(pack.parts),
     )
+
+
+def _only(head: StoredHead) -> HeadsOf:
+    """The heads of a group of one."""
+    return lambda rows: StoredHead(head.weight[np.newaxis][rows], head.bias[np.newaxis][rows])
+
+
+def _heads_of(bank: Bank, pack: Pack, alike: Said, rows: npt.NDArray[np.intp]) -> HeadsOf:
+    """Those of tasks in these rows of a pack."""
+    classes, most = count_classes(bank.manifest, alike), bank.directions
+
+    def heads(some: npt.NDArray[np.intp]) -> StoredHead:
+        try:
+            return restore_heads(pack.parts[HEAD][rows[some]], alike.head_bits, classes, most)
+        except NumbersError as error:
+            raise FormatError(pack.path, f"head of some of its tasks {error}") from error
+
+    return heads

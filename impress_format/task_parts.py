@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from impress_format.codec import BoolArray
 from impress_format.errors import FormatError
+from impress_format.evidence import check_evidence
 from impress_format.head import StoredHead
-from impress_format.numbers import FloatArray, NumberType, StoredArray
+from impress_format.numbers import FloatArray, NumbersError, NumberType, StoredArray
 from impress_format.records import (
     SIGNATURE_BYTES,
     BankManifest,
@@ -87,12 +88,14 @@ class Ties:
     Attributes:
         basis_digest: number of masks, and whether the task has a head -> digest of the bank's first masks and, with a
             head, of its projection.
-        recogniser_tag: what its recogniser's signatures begin with; raises FormatError if it has none.
+        signature_tag: what its signatures begin with; raises FormatError if it has none.
+        by_features: whether they are of projected features (evidence.py), not of a recogniser.
         directions: of its projection; raises FormatError if it has none.
     """
 
     basis_digest: Callable[[int, bool], str]
-    recogniser_tag: Callable[[], bytes]
+    signature_tag: Callable[[], bytes]
+    by_features: Callable[[], bool]
     directions: Callable[[], int]
 
 
@@ -152,7 +155,7 @@ def count_classes(manifest: BankManifest, said: Said) -> int:
 
 
 def check_signatures(path: Path, signatures: npt.NDArray[np.generic], ties: Ties) -> None:
-    """Refuse signatures (N, ...) of another form, or made with another recogniser than the bank's.
+    """Refuse signatures (N, ...) of another form, or made otherwise than the bank makes them.
 
     Raises:
         FormatError: there are such.
@@ -161,9 +164,16 @@ def check_signatures(path: Path, signatures: npt.NDArray[np.generic], ties: Ties
         raise FormatError(
             path, f"signature is {signatures.dtype} {signatures.shape[1:]}, expected {SIGNATURE_BYTES} bytes"
         )
-    tag = np.frombuffer(ties.recogniser_tag(), dtype=np.uint8)
+    tag = np.frombuffer(ties.signature_tag(), dtype=np.uint8)
+    by_features = ties.by_features()
     if (signatures[:, : len(tag)] != tag).any():
-        raise FormatError(path, "has a signature that was not made with this bank's recogniser")
+        by = "projection" if by_features else "recogniser"
+        raise FormatError(path, f"has a signature that was not made with this bank's {by}")
+    if by_features:
+        try:
+            check_evidence(signatures.view(np.uint8), ties.directions())
+        except NumbersError as error:
+            raise FormatError(path, f"signature {error}") from error
 
 
 def check_basis(path: Path, basis: str, masks: int, head: bool, manifest: BankManifest, ties: Ties) -> None:

@@ -132,8 +132,20 @@ def wrong_masks(bank: Bank, task: str) -> list[int]:
 
 def accuracy(backbone: Backbone, effective: Mapping[str, Tensor], images: Images, calibration: Tensor | None) -> float:
     """Share of images whose largest logit is that of their label."""
-    effective = with_statistics(backbone, effective, calibration)
-    right = torch.zeros((), dtype=torch.int64, device=images.device)
+    right = right_answers(backbone, with_statistics(backbone, effective, calibration), images)
+    return int(right.sum()) / len(images)
+
+
+def right_answers(backbone: Backbone, effective: Mapping[str, Tensor], images: Images) -> Tensor:
+    """Whether the largest logit is that of the label, bool (N,).
+
+    Args:
+        effective: norm statistics included.
+
+    Raises:
+        OutOfMemory: for a single image.
+    """
+    right = torch.zeros(len(images), dtype=torch.bool, device=images.device)
     size = min(_BATCH, len(images))
     start = 0
     while start < len(images):
@@ -147,14 +159,14 @@ def accuracy(backbone: Backbone, effective: Mapping[str, Tensor], images: Images
                 torch.no_grad(),
             ):
                 batch, labels = images.batch(slice(start, start + size))
-                right += (backbone(effective, batch).argmax(1) == labels).sum()
+                right[start : start + size] = backbone(effective, batch).argmax(1) == labels
         except OutOfMemory:
             if size == 1:
                 raise
             size = -(-size // 4)  # each image is judged alone, so that smaller batches give the same answers
         else:
             start += size
-    return int(right) / len(images)
+    return right
 
 
 def measured_on(holdout: float) -> MeasuredOn:

@@ -116,6 +116,7 @@ def create_bank(
 
     from msgspec.structs import replace as replace_fields
 
+    from impress_learn.head.features import classifier_name
     from impress_learn.network.build import build_backbone, usual_side
     from impress_learn.network.pretrained import load_weights
     from impress_learn.streams.load import check_data, measured_view
@@ -165,7 +166,8 @@ def create_bank(
             shared_class_names(tasks),
             seed=fit.seed,
             calibration=network.has_batch_norm,
-            recogniser=True,
+            # Features tell photos apart, pixels do not (docs/results.md, Which task).
+            recogniser=pretrained is None or classifier_name(network) is None,
         )
         bank = write_plan(path, planned)
         keep_calibration_images(bank, tasks, data_dir=data_dir, holdout=fit.holdout)
@@ -267,7 +269,7 @@ def add_tasks(
         bytes: the best task in a file of so many bytes (budget.py), instead of the settings above; over pretrained
             weights `alpha` may say that it is to weigh masks.
         alpha_dtype: int8 if it is not given, or float32 in a bank of format version 1, which knows no other.
-        signature: also store what images of the tasks are recognised by; banks without a recogniser have none.
+        signature: also store what images of the tasks are recognised by; banks that nothing was made for it have none.
         warm_start: the stored task that they begin from (method.md, drift), by name or reference; with `shots` a ridge
             holds them near it.
 
@@ -301,7 +303,7 @@ def add_tasks(
         hybrid=hybrid,
         head=head,
         head_bits=head_bits if head else 0,
-        signed=signature and bank.manifest.recogniser,
+        signed=signature and bank.signs_by is not None,
     )
     if bytes is None:
         check_parts(bank, parts)

@@ -21,6 +21,7 @@ from impress_learn.head.adapt import adapted
 from impress_learn.head.features import require_classifier
 from impress_learn.head.projection import Projection, load_projection
 from impress_learn.identify.recogniser import Recogniser, load_recogniser
+from impress_learn.identify.signing import ByFeatures, ByPixels, Signer
 from impress_learn.memory import explain_memory
 from impress_learn.network.backbone import Backbone
 from impress_learn.network.build import rebuild_backbone
@@ -42,8 +43,15 @@ class LoadedBank:
 
     @cached_property
     def recogniser(self) -> Recogniser | None:
-        """What signatures are made with; None if the bank has none."""
+        """What knows tasks by their pixels; None if the bank has none."""
         return load_recogniser(self.bank, self.basis.device)
+
+    @cached_property
+    def signer(self) -> Signer | None:
+        """What makes signatures of tasks and compares images with them; None if the bank has none."""
+        if self.bank.signs_by == "features":
+            return ByFeatures(self.adapted, self.projection)
+        return None if self.recogniser is None else ByPixels(self.recogniser)
 
     @cached_property
     def projection(self) -> Projection:

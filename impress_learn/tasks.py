@@ -13,6 +13,7 @@ from torch import Tensor
 
 from impress_format.bank import Bank
 from impress_format.errors import BankMismatch, TrainingDiverged
+from impress_format.head import StoredHead, restore_head
 from impress_format.numbers import NumbersError, restore, store
 from impress_format.own_mask import store_own_mask
 from impress_format.records import TaskRecord, supermask_sizes
@@ -25,8 +26,6 @@ from impress_learn.class_names import class_names_to_store
 from impress_learn.evaluate import MeasuredOn, accuracy, measured_on
 from impress_learn.fits import task_fit
 from impress_learn.head.learn import learn_head
-from impress_learn.identify.recogniser import signing_images
-from impress_learn.identify.signature import sign_task
 from impress_learn.loaded import LoadedBank
 from impress_learn.plan import Parts, TaskRequest, has_same_residual, own_classes
 from impress_learn.residual import HashedResidual, make_residual
@@ -83,9 +82,7 @@ def learn_task(
     """
     started = time.perf_counter()
     fit = request.fit
-    recogniser = (
-        loaded.recogniser if request.parts.signed else None
-    )  # now: after training is too late to find it damaged
+    signer = loaded.signer if request.parts.signed else None  # now: after training is too late to find it damaged
     parts, basis = request.parts, _weighed(loaded, request)
     if parts.head:
         stored, share, train_share = _learn_head(loaded, request, train, measured, on_step)
@@ -110,7 +107,9 @@ def learn_task(
     )
     if request.replaces and loaded.bank.read_task_record(request.name).digest != fit.start:
         raise BankMismatch(f"task {request.name} was changed by another process meanwhile: give the command again")
-    signature = None if recogniser is None else sign_task(recogniser, train.subset(signing_images(len(train))))
+    signature = None
+    if signer is not None:
+        signature = signer.sign(signer.chosen(train), _restored_head(loaded, stored, request), fit.seed)
     size = loaded.bank.write_task(
         record, stored.alpha, signature, stored.residual, stored.mask, stored.head, replace=request.replaces
     )
@@ -127,6 +126,15 @@ def learn_task(
         train_accuracy=record.train_accuracy,
         seconds=time.perf_counter() - started,
         images=measured_on(fit.holdout),
+    )
+
+
+def _restored_head(loaded: LoadedBank, stored: TaskParts, request: TaskRequest) -> StoredHead | None:
+    """The head as it will be read."""
+    if stored.head is None:
+        return None
+    return restore_head(
+        stored.head, request.parts.head_bits, request.reference.data_set.classes, loaded.projection.dimensions
     )
 
 

@@ -21,14 +21,8 @@ from impress_learn.fits import TaskFit, mask_fit, steps_per_epoch
 from impress_learn.head.adapt import adapt, adapted
 from impress_learn.head.features import classifier_name, features_of, require_classifier
 from impress_learn.head.projection import make_projection
-from impress_learn.identify.recogniser import (
-    Recogniser,
-    learning_images,
-    load_recogniser,
-    signing_images,
-    train_recogniser,
-)
-from impress_learn.identify.signature import sign_task
+from impress_learn.identify.recogniser import learning_images, signing_images, train_recogniser
+from impress_learn.identify.signing import Signer, load_signer
 from impress_learn.loaded import load_calibration
 from impress_learn.memory import explain_memory
 from impress_learn.network.backbone import Backbone
@@ -88,7 +82,7 @@ def train_missing_masks(
         return
     backbone = rebuild_backbone(bank.backbone, bank.manifest.made_with).to(device)
     # Now: after hours of training is too late to find one missing.
-    calibration, recogniser = load_calibration(bank, device), load_recogniser(bank, device)
+    calibration, signer = load_calibration(bank, device), load_signer(bank, backbone, device)
     for index in missing:
         on_mask(index)
         batch = fit.batch_size if (fit := bank.manifest.masks[index].fit) else 1
@@ -96,7 +90,7 @@ def train_missing_masks(
             f"training mask {index} with batches of {batch:,} images", device,
             lambda _, batch=batch: f"try `batch_size` {max(1, batch // 4)}",  # type: ignore[misc]
         ):  # fmt: skip
-            _train_one(bank, index, backbone, calibration, recogniser, data_dir, device, on_step)
+            _train_one(bank, index, backbone, calibration, signer, data_dir, device, on_step)
 
 
 def keep_calibration_images(
@@ -216,7 +210,7 @@ def _train_one(
     index: int,
     backbone: Backbone,
     calibration: Tensor | None,
-    recogniser: Recogniser | None,
+    signer: Signer | None,
     data_dir: Path | None,
     device: torch.device,
     on_step: Callable[[], None],
@@ -252,7 +246,5 @@ def _train_one(
             raise TrainingDiverged(f"mask {index} ({plan.task}): {error}") from error
         effective = {name: weight * masks[name].to(device) for name, weight in backbone.weights.items()}
         measured = accuracy(backbone, effective, data.measured(holdout=plan.fit.holdout), calibration)
-        signature = None
-        if recogniser is not None:
-            signature = sign_task(recogniser, data.train.subset(signing_images(len(data.train))))
+        signature = None if signer is None else signer.sign(signer.chosen(data.train), None, plan.fit.seed)
     bank.write_mask(index, {name: mask.numpy() for name, mask in masks.items()}, measured, signature)

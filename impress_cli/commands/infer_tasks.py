@@ -56,6 +56,7 @@ def infer_and_print(
             watch=watch,
         )
     mean = sum(result.accuracy for result in results) / len(results)
+    both = sum(result.both for result in results) / len(results)
     known = sum(result.known for result in results) / len(results)
     right = sum(result.task_accuracy for result in results) / len(results)
     unknown = sum(result.unknown for result in results) / len(results)
@@ -66,6 +67,7 @@ def infer_and_print(
                 "name": result.name,
                 "accuracy": result.accuracy,
                 "known_accuracy": result.known,
+                "class_incremental_accuracy": result.both,
                 "task_accuracy": result.task_accuracy,
                 "none_of_these": result.unknown,
                 "samples": result.samples,
@@ -80,6 +82,7 @@ def infer_and_print(
                 "tasks": rows,
                 "mean_accuracy": mean,
                 "known_accuracy": known,
+                "class_incremental_accuracy": both,
                 "task_accuracy": right,
                 "none_of_these": unknown,
                 "images": results[0].images,
@@ -102,7 +105,8 @@ def infer_and_print(
             for result in results
         ],
         footer=f"mean accuracy {render.percent(mean)}, {render.percent(known)} with the task known; "
-        f"the right task for {render.percent(right)} of the groups"
+        f"the right task for {render.percent(right)} of the groups, task and class right for {render.percent(both)} "
+        "of the images"
         + (f"; {render.percent(unknown)} seemed to be of none of these" if unknown else "")
         + (", on held-out training images" if holdout else ""),
     )

@@ -15,10 +15,11 @@ from impress_format.bank import Bank
 from impress_format.errors import BankMismatch
 from impress_format.records import SIGNATURE_BYTES, alpha_columns
 from impress_format.task_groups import TaskGroup, task_groups
+from impress_format.task_parts import check_signatures
 from impress_format.task_store import as_people_count
 from impress_learn.basis import refine
-from impress_learn.identify.recogniser import Recogniser
-from impress_learn.identify.signature import Signatures, read_signatures
+from impress_learn.identify.evidence import Headed
+from impress_learn.identify.signing import Recognise, Signer
 from impress_learn.loaded import LoadedBank
 
 
@@ -74,6 +75,11 @@ class Found:
         return all(group.mixable for _, _, group in self.stored)
 
     @property
+    def headed(self) -> Headed:
+        """The heads of those that have one."""
+        return [(places, rows, group.heads) for places, rows, group in self.stored if group.heads is not None]
+
+    @property
     def unsigned(self) -> Candidate | None:
         """The first task that has no signature."""
         without = np.flatnonzero(~self.signatures.any(axis=1))
@@ -101,27 +107,32 @@ class Candidates:
             return self.loaded.mask_weights(candidate.mask)
         return self.loaded.task_weights(candidate.name)
 
+    @property
+    def signed(self) -> bool:
+        """Whether all of them have a signature."""
+        return self.loaded.signer is not None and self.found.unsigned is None
+
     @cached_property
-    def signatures(self) -> Signatures:
-        """Where all of them lie.
+    def recognise(self) -> Recognise:
+        """What compares images with all of them.
 
         Raises:
             BankMismatch: one has no signature.
         """
-        return read_signatures(self.check_signed(), self.found.signatures)
+        return self.check_signed().known(self.found.signatures, self.found.headed)
 
-    def check_signed(self) -> Recogniser:
+    def check_signed(self) -> Signer:
         """What the signatures of all of them were made with.
 
         Raises:
             BankMismatch: one has no signature.
         """
-        if (recogniser := self.loaded.recogniser) is None or (unsigned := self.found.unsigned) is not None:
-            which = "it has no recogniser" if recogniser is None else f"{unsigned.name} has none"  # type: ignore[union-attr]
+        if (signer := self.loaded.signer) is None or (unsigned := self.found.unsigned) is not None:
+            which = "it has no recogniser" if signer is None else f"{unsigned.name} has none"  # type: ignore[union-attr]
             raise BankMismatch(
                 f"{self.loaded.bank.path}: signatures of all tasks are needed, and {which}: try `method` exhaustive"
             )
-        return recogniser
+        return signer
 
     @cached_property
     def mixable(self) -> Mixable:
@@ -182,6 +193,7 @@ def find_candidates(bank: Bank) -> Found:
     for place, candidate in enumerate(found.values()):
         if candidate.mask is not None and (text := bank.read_mask_record(candidate.mask).signature) is not None:
             signatures[place] = np.frombuffer(bytes.fromhex(text), dtype=np.uint8)
+            check_signatures(bank.mask_path(candidate.mask), signatures[place, np.newaxis], bank.ties)
     return Found(tuple(found.values()), stored, signatures)
 
 

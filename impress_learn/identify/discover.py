@@ -24,7 +24,6 @@ from impress_learn.basis import refine
 from impress_learn.fits import TaskFit, task_fit
 from impress_learn.identify.candidates import Candidates, Mixable
 from impress_learn.identify.entropy import entropy_slopes
-from impress_learn.identify.signature import read_signatures, recognise, sign_task
 from impress_learn.loaded import LoadedBank
 from impress_learn.streams.images import Images, ImagesInMemory
 from impress_learn.streams.load import load_task
@@ -139,10 +138,8 @@ def discover(
 
 
 def _by_signature(candidates: Candidates, groups: Sequence[Group], images: Images) -> int | None:
-    recogniser = candidates.loaded.recogniser
-    assert recogniser is not None
     rows = np.frombuffer(b"".join(group.signature for group in groups), dtype=np.uint8).reshape(len(groups), -1)
-    found = recognise(recogniser, read_signatures(recogniser, rows), images.batch(slice(None))[0][None])
+    found = candidates.check_signed().known(rows, candidates.found.headed)(images.batch(slice(None))[0][None])
     return None if bool(found.unknown[0]) else int(found.scores[0].argmax())
 
 
@@ -163,8 +160,8 @@ def _learn_from(loaded: LoadedBank, group: Group, rule: Rule, fit: TaskFit) -> N
     """Make what tells an opened task's images from others, from all it has."""
     count = len(group.chunks)
     if rule == "signature" and count & (count - 1) == 0:  # twice as many say more, one more hardly
-        assert loaded.recogniser is not None
-        group.signature = sign_task(loaded.recogniser, group.images())
+        assert loaded.signer is not None
+        group.signature = loaded.signer.sign(group.images(), None, fit.seed)
     elif rule == "supsup" and count == 1:  # enough for slopes; the rest is learned at the end
         images = group.images()
         settled = task_fit(fit.record(len(images)))

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 from impress_format.bank import open_bank
 from impress_format.errors import TaskNotFound
 from impress_format.task_file import check_task_name
+from impress_learn.budget import HEAD_BITS
 from impress_learn.fits import TaskFit, check_fit, check_holdout, require, steps_per_epoch
 from impress_learn.held_out import check_basis_held_out, check_held_out, count_training
 from impress_learn.jobs import choose_device
-from impress_learn.plan import Parts, TaskRequest, check_fits_bank, choose_type
-from impress_learn.streams.reference import parse_reference, parse_references
+from impress_learn.plan import Parts, TaskRequest, check_fits_bank, choose_type, usual_head, whole_head
+from impress_learn.streams.reference import Reference, parse_reference, parse_references
 from impress_learn.watch import SILENT, Watch
 
 if TYPE_CHECKING:
@@ -184,9 +185,9 @@ def discover_tasks(
     check_task_name(f"{prefix}-1")
     bank = open_bank(path)
     parsed = [one for text in references for one in parse_references([text])]  # each may return
-    check_fits_bank(parsed, bank.backbone)
+    if not usual_head(bank):
+        check_fits_bank(parsed, bank.backbone)
     bank.complete_masks()
-    number_type = choose_type(bank, None)
 
     from impress_learn.evaluate import accuracy
     from impress_learn.identify.candidates import Candidates, find_candidates
@@ -214,7 +215,7 @@ def discover_tasks(
                 name=next(names),
                 reference=parse_reference(task),
                 fit=fit.record(len(train)),
-                parts=Parts(alpha_type=number_type, signed=bank.manifest.recogniser),
+                parts=_usual_parts(bank, parse_reference(task)),
             )
             watch.describe(f"learning {request.name} from {len(train):,} images")
             learned = learn_task(loaded, request, train, test, on_step=lambda: None)
@@ -235,6 +236,15 @@ def share_right(found: Sequence[Discovered]) -> float:
     main = {task: max(found, key=lambda one: one.taken.get(task, 0)) for one in found for task in one.taken}
     right = sum(one.taken[task] for task, one in main.items() if one.task == task)
     return right / sum(sum(one.taken.values()) for one in found)
+
+
+def _usual_parts(bank: Bank, reference: Reference) -> Parts:
+    """Those that `task add` gives a task unless asked otherwise."""
+    signed = bank.signs_by is not None
+    if not (head := usual_head(bank)):
+        return Parts(alpha_type=choose_type(bank, None), signed=signed)
+    parts = Parts(alpha_type=None, head=head, head_bits=HEAD_BITS, signed=signed)
+    return whole_head(parts, reference.data_set.classes)
 
 
 def _free_names(bank: Bank, prefix: str) -> Iterator[str]:

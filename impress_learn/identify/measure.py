@@ -11,7 +11,7 @@ from torch import Tensor
 
 from impress_format.errors import UsageError
 from impress_format.weights import permutation
-from impress_learn.evaluate import MeasuredOn, measured_on
+from impress_learn.evaluate import MeasuredOn, measured_on, right_answers
 from impress_learn.identify.candidates import Candidates
 from impress_learn.identify.methods import MethodName, infer_groups, settle_method
 from impress_learn.streams.images import Images
@@ -19,6 +19,8 @@ from impress_learn.streams.reference import parse_reference
 
 MOST_GROUPS = 100
 """Groups of one task that are asked about unless told otherwise."""
+_MOST_NUMBERS = 1 << 27
+"""Of images in memory at once, as floats: 512 MiB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +32,9 @@ class Inferred:
         method: how tasks were inferred.
         counts: the references of the tasks that were inferred, and for how many groups each.
         accuracy: share of images with the right label under the inferred task's weights.
-        known: the same under the task's own weights (GG), on the same images.
+        both: share of images whose task was found, and whose label is right: over all classes of all tasks at once
+            (class-incremental, where each image is asked alone).
+        known: the share of right labels under the task's own weights (GG), on the same images.
         unknown: share of groups that were found to be of none of the tasks (`counts` and `accuracy` have them as of the
             likeliest).
         samples: images asked.
@@ -42,6 +46,7 @@ class Inferred:
     method: str
     counts: dict[str, int]
     accuracy: float
+    both: float
     known: float
     unknown: float
     samples: int
@@ -76,37 +81,50 @@ def infer_tasks(
         data = candidates.loaded.task_data(parse_reference(candidate.task), data_dir=data_dir, holdout=holdout)
         images = data.measured(holdout=holdout)
         chosen = _groups(images, candidate.task, samples, groups)
-        inferred = infer_groups(candidates, settled, torch.stack([images.batch(group)[0] for group in chosen]))
-        found = inferred.scores.argmax(1).tolist()
-        counts = torch.bincount(torch.tensor(found), minlength=len(candidates)).tolist()
+        shown = images.subset(chosen.flatten())
+        found, unknown = _infer(candidates, settled, shown, samples)
+        known = _right(candidates, index, shown).view(-1, samples)
+        right = known.clone()
+        for other in found[found != index].unique().tolist():
+            taken = found == other
+            right[taken] = _right(candidates, other, images.subset(chosen[taken].flatten())).view(-1, samples)
+        counts = torch.bincount(found, minlength=len(candidates)).tolist()
         yield Inferred(
             task=candidate.task,
             name=candidate.name,
             method=settled,
             counts={one.task: count for one, count in zip(candidates.tasks, counts, strict=True) if count},
-            accuracy=_accuracy(candidates, images, chosen, found),
-            known=_accuracy(candidates, images, chosen, [index] * len(chosen)),
-            unknown=float(inferred.unknown.float().mean()),
-            samples=samples * len(chosen),
+            accuracy=int(right.sum()) / known.numel(),
+            both=int(known[found == index].sum()) / known.numel(),
+            known=int(known.sum()) / known.numel(),
+            unknown=float(unknown.float().mean()),
+            samples=known.numel(),
             images=measured_on(holdout),
         )
         on_task()
 
 
-def _groups(images: Images, task: str, samples: int, groups: int) -> Sequence[Tensor]:
-    """Disjoint groups of a task's images in a fixed random order: data sets are often sorted."""
+def _groups(images: Images, task: str, samples: int, groups: int) -> Tensor:
+    """Disjoint groups (g, samples) of a task's images in a fixed random order: data sets are often sorted."""
     if len(images) < samples:
         raise UsageError(f"`samples` {samples}: {task} has only {len(images)} images to measure on")
     order = torch.from_numpy(permutation(0, f"groups/{len(images)}", len(images))).to(images.device)
-    return list(order[: min(groups, len(images) // samples) * samples].view(-1, samples))
+    return order[: min(groups, len(images) // samples) * samples].view(-1, samples)
 
 
-def _accuracy(candidates: Candidates, images: Images, groups: Sequence[Tensor], found: Sequence[int]) -> float:
-    """Share of right labels when each group runs under the weights of the task found for it."""
-    right = asked = 0
-    for task in sorted(set(found)):
-        own = torch.cat([group for group, inferred in zip(groups, found, strict=True) if inferred == task])
-        batch, labels = images.batch(own)
-        right += int((candidates.loaded.logits(candidates.weights(task), batch).argmax(1) == labels).sum())
-        asked += len(own)
-    return right / asked
+def _infer(candidates: Candidates, method: MethodName, images: Images, samples: int) -> tuple[Tensor, Tensor]:
+    """Of groups of so many images, in their order: the likeliest candidate (g,), and whether they are of none, bool."""
+    first, _ = images.batch(slice(0, 1))
+    step = samples * max(1, _MOST_NUMBERS // (samples * first.numel()))
+    found, unknown = [], []
+    for start in range(0, len(images), step):
+        batch, _ = images.batch(slice(start, start + step))
+        inferred = infer_groups(candidates, method, batch.unflatten(0, (-1, samples)))
+        found.append(inferred.scores.argmax(1))
+        unknown.append(inferred.unknown)
+    return torch.cat(found), torch.cat(unknown)
+
+
+def _right(candidates: Candidates, task: int, images: Images) -> Tensor:
+    """Whether labels are right, bool (N,), under the weights of a candidate."""
+    return right_answers(candidates.loaded.backbone, candidates.weights(task), images)

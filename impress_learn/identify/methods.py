@@ -9,7 +9,7 @@ from torch import Tensor
 
 from impress_learn.identify import entropy
 from impress_learn.identify.candidates import Candidates
-from impress_learn.identify.signature import Recognised, recognise
+from impress_learn.identify.signature import Recognised
 
 MethodName = Literal["auto", "signature", "one-shot", "binary", "gradient", "exhaustive"]
 
@@ -25,9 +25,7 @@ def infer_groups(candidates: Candidates, method: MethodName, groups: Tensor) -> 
     """
     settled = settle_method(candidates, method)
     if settled == "signature":
-        places = candidates.signatures
-        assert candidates.loaded.recogniser is not None
-        return recognise(candidates.loaded.recogniser, places, groups)
+        return candidates.recognise(groups)
     if settled == "exhaustive" and not candidates.found.mixable:
         scores = entropy.one_by_one(candidates.loaded, map(candidates.weights, range(len(candidates))), groups)
     else:
@@ -39,5 +37,4 @@ def settle_method(candidates: Candidates, method: MethodName) -> Literal["signat
     """What `auto` stands for in this bank; any other method itself."""
     if method != "auto":
         return method
-    signed = candidates.loaded.recogniser is not None and candidates.found.unsigned is None
-    return "signature" if signed else "exhaustive"
+    return "signature" if candidates.signed else "exhaustive"

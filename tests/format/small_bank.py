@@ -103,7 +103,7 @@ def some_recogniser() -> StoredRecogniser:
 
 def signature(bank: Bank, fill: int = 7) -> bytes:
     """One that this bank's recogniser might have made."""
-    return bank.recogniser_tag + bytes([fill] * (SIGNATURE_BYTES - TAG_BYTES))
+    return bank.signature_tag + bytes([fill] * (SIGNATURE_BYTES - TAG_BYTES))
 
 
 def mask(seed: int) -> dict[str, np.ndarray]:

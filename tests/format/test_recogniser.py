@@ -125,7 +125,7 @@ def test_groups_of_tasks_have_their_signatures(bank: Bank, packed: bool) -> None
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_signature_made_with_another_recogniser_is_refused(bank: Bank, packed: bool) -> None:
-    foreign = bytes([bank.recogniser_tag[0] ^ 1]) + small_bank.signature(bank)[1:]
+    foreign = bytes([bank.signature_tag[0] ^ 1]) + small_bank.signature(bank)[1:]
     bank.write_task(small_bank.task_record(bank, "three", "rotated-digits/3"), small_bank.ALPHA, foreign)
     if packed:
         pack_tasks(bank)

@@ -118,7 +118,7 @@ class Target:
         elif self.kind == "recogniser":
             _, recogniser = bank.read_recogniser()
             assert len(recogniser.center) == 7
-            assert len(bank.recogniser_tag) == TAG_BYTES
+            assert len(bank.signature_tag) == TAG_BYTES
         elif self.kind == "calibration":
             _, pixels = bank.read_calibration()
             assert pixels.shape[1:] == bank.backbone.input_shape

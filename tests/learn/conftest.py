@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from hypothesis import settings
+from safetensors.torch import save_file
 
+from impress_format import open_bank
+from impress_format.bank import Bank
+from impress_learn.fits import MaskFit
+from impress_learn.jobs import create_bank
 from impress_learn.network.backbone import Backbone
 from impress_learn.network.build import build_backbone
 from impress_learn.network.lenet import LENET
@@ -40,3 +47,31 @@ def digits() -> tuple[Images, Images]:
     """Training and test images of the task rotated-digits/0."""
     data = load_task(parse_reference("rotated-digits/0"), data_dir=Path("nowhere"))
     return data.train, data.test
+
+
+@pytest.fixture(scope="session")
+def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a bank over a small network with weights as if others had trained them, without masks."""
+    folder = tmp_path_factory.mktemp("pretrained")
+    with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng():
+        patch.setenv("IMPRESS_WEIGHTS", str(folder / "kept"))
+        torch.manual_seed(0)
+        save_file(timm.create_model("test_resnet", pretrained=False).state_dict(), folder / "weights.safetensors")
+        create_bank(
+            folder / "a.impress",
+            ["rotated-digits/0", "rotated-digits/90"],
+            backbone="timm:test_resnet",
+            weights=str(folder / "weights.safetensors"),
+            image_size=32,
+            masks_per_task=0,
+            fit=MaskFit(holdout=0.1),
+        )
+    return folder
+
+
+@pytest.fixture
+def bank_for_heads(pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bank:
+    """A copy of that bank."""
+    monkeypatch.setenv("IMPRESS_WEIGHTS", str(pretrained / "kept"))
+    shutil.copytree(pretrained / "a.impress", tmp_path / "a.impress")
+    return open_bank(tmp_path / "a.impress")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ import numpy as np
 import pytest
 import timm
 import torch
-from safetensors.torch import save_file
 
 from impress_format import open_bank, verify_bank
 from impress_format.bank import Bank
@@ -38,31 +36,9 @@ CPU = torch.device("cpu")
 FIT = TaskFit(epochs=8)
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bank over a small network with weights as if others had trained them, without masks."""
-    folder = tmp_path_factory.mktemp("heads")
-    with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng():
-        patch.setenv("IMPRESS_WEIGHTS", str(folder / "kept"))
-        torch.manual_seed(0)
-        save_file(timm.create_model("test_resnet", pretrained=False).state_dict(), folder / "weights.safetensors")
-        create_bank(
-            folder / "a.impress",
-            ["rotated-digits/0", "rotated-digits/90"],
-            backbone="timm:test_resnet",
-            weights=str(folder / "weights.safetensors"),
-            image_size=32,
-            masks_per_task=0,
-            fit=MaskFit(holdout=0.1),
-        )
-    return folder
-
-
 @pytest.fixture
-def bank(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bank:
-    monkeypatch.setenv("IMPRESS_WEIGHTS", str(made / "kept"))
-    shutil.copytree(made / "a.impress", tmp_path / "a.impress")
-    return open_bank(tmp_path / "a.impress")
+def bank(bank_for_heads: Bank) -> Bank:
+    return bank_for_heads
 
 
 def some_projection(width: int = 6, dimensions: int = 4) -> Projection:
@@ -326,9 +302,9 @@ def test_classes_of_ones_own_photos_are_told_by_a_head(bank: Bank, tmp_path: Pat
     }
 
 
-def test_a_network_is_moved_towards_the_banks_tasks_for_heads_of_others(made: Path, tmp_path: Path) -> None:
+def test_a_network_is_moved_towards_the_banks_tasks_for_heads_of_others(pretrained: Path, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("IMPRESS_WEIGHTS", str(made / "kept"))
+        patch.setenv("IMPRESS_WEIGHTS", str(pretrained / "kept"))
         patch.setattr("impress_learn.head.adapt.RATE", 1e-3)  # this network is not trained: there is nothing to lose
 
         def create(path: Path, adapt: int, holdout: float = 0.1) -> Bank:
@@ -336,7 +312,7 @@ def test_a_network_is_moved_towards_the_banks_tasks_for_heads_of_others(made: Pa
                 path,
                 ["rotated-digits/0", "rotated-digits/45"],
                 backbone="timm:test_resnet",
-                weights=str(made / "weights.safetensors"),
+                weights=str(pretrained / "weights.safetensors"),
                 image_size=32,
                 masks_per_task=0,
                 adapt=adapt,

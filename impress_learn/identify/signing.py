@@ -1,0 +1,106 @@
+"""How a bank's tasks are signed and recognised: by features of a pretrained network, or else by pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from impress_format.bank import Bank
+from impress_format.head import StoredHead
+from impress_learn.head.adapt import adapted
+from impress_learn.head.features import AT_ONCE, features
+from impress_learn.head.placed import placed_of
+from impress_learn.head.projection import Projection, load_projection
+from impress_learn.identify import evidence, signature
+from impress_learn.identify.evidence import Headed
+from impress_learn.identify.recogniser import Recogniser, load_recogniser, signing_images
+from impress_learn.identify.signature import Recognised
+from impress_learn.network.backbone import Backbone
+from impress_learn.streams.images import Images
+
+Recognise = Callable[[Tensor], Recognised]
+"""Groups of normalised images (g, n, *input_shape), those of a group of one task -> what they are likely to be."""
+
+
+class Signer(Protocol):
+    """What makes signatures, 64 bytes each, and tells by them which task images are of."""
+
+    def chosen(self, images: Images) -> Images:
+        """Of a task's training images those that its signature is made of."""
+
+    def sign(self, images: Images, head: StoredHead | None, seed: int) -> bytes:
+        """The signature of a task of these images, and of this head if it has one."""
+
+    def known(self, signatures: npt.NDArray[np.uint8], headed: Headed) -> Recognise:
+        """What compares images with T tasks, by their signatures (T, 64)."""
+
+
+@dataclass(frozen=True)
+class ByPixels:
+    """A recogniser's."""
+
+    recogniser: Recogniser
+
+    def chosen(self, images: Images) -> Images:
+        return images.subset(signing_images(len(images)))
+
+    def sign(self, images: Images, head: StoredHead | None, seed: int) -> bytes:  # noqa: ARG002
+        return signature.sign_task(self.recogniser, images)
+
+    def known(self, signatures: npt.NDArray[np.uint8], headed: Headed) -> Recognise:  # noqa: ARG002
+        tasks = signature.read_signatures(self.recogniser, signatures)
+        return lambda groups: signature.recognise(self.recogniser, tasks, groups)
+
+
+@dataclass(frozen=True)
+class ByFeatures:
+    """Those of the network that heads stand on.
+
+    Attributes:
+        backbone: moved towards the bank's tasks, where it was.
+    """
+
+    backbone: Backbone
+    projection: Projection
+
+    def chosen(self, images: Images) -> Images:
+        return images
+
+    def sign(self, images: Images, head: StoredHead | None, seed: int) -> bytes:
+        return evidence.sign_placed(self.projection, placed_of(self.backbone, self.projection, images), head, seed)
+
+    def known(self, signatures: npt.NDArray[np.uint8], headed: Headed) -> Recognise:
+        tasks = evidence.known_tasks(self.projection, signatures, headed)
+
+        def recognise(groups: Tensor) -> Recognised:
+            with torch.no_grad():
+                placed = [
+                    self.projection.project(features(self.backbone, self.backbone.weights, part))
+                    for part in groups.flatten(0, 1).split(AT_ONCE)
+                ]
+            return tasks.recognise(torch.cat(placed).view(*groups.shape[:2], -1))
+
+        return recognise
+
+
+def load_signer(bank: Bank, backbone: Backbone, device: torch.device) -> Signer | None:
+    """What signs tasks of this bank; None if nothing does.
+
+    Args:
+        backbone: the bank's, on `device`.
+
+    Raises:
+        FormatError: a file is missing or damaged.
+    """
+    if bank.signs_by == "features":
+        projection = load_projection(bank, device)
+        moved = projection.moved
+        return ByFeatures(backbone if moved is None else backbone.with_weights(adapted(backbone, moved)), projection)
+    recogniser = load_recogniser(bank, device)
+    return None if recogniser is None else ByPixels(recogniser)
