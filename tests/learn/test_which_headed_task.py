@@ -96,7 +96,7 @@ def test_photos_are_told_apart_by_task_and_class(bank: Bank, tmp_path: Path) -> 
 def test_a_stream_opens_tasks_with_heads_and_knows_those_there_are(bank: Bank) -> None:
     found = discover_tasks(bank.path, [TASKS[1], "rotated-digits/130", TASKS[0]], chunk=64, images=192, fit=FIT)
     assert share_right(found) == 1.0
-    assert [one.new for one in found] == [False, True, False]
+    assert {one.task: one.new for one in found} == {TASKS[1]: False, "rotated-digits/130": True, TASKS[0]: False}
     stored = open_bank(bank.path).read_stored("discovered-1")
     assert stored.head is not None
     assert (stored.alpha_type, open_bank(bank.path).read_signature("discovered-1") is not None) == (None, True)
