@@ -97,7 +97,8 @@ class LayerSpec(_Record, frozen=True, omit_defaults=True):
 class PretrainedRecord(_Record, frozen=True, omit_defaults=True):
     """Weights that others trained, which the network stands on. The bank names them and does not hold them.
 
-    `tensors` has the SHA-256 of each in their file, those that the network has no use for (its classifier) too.
+    `tensors` has the SHA-256 of each in their file, those that the network has no use for (its classifier) too;
+    `origin` is where to get it, if the file says so.
     """
 
     source: Annotated[
@@ -105,6 +106,7 @@ class PretrainedRecord(_Record, frozen=True, omit_defaults=True):
     ]
     tensors: Annotated[dict[Text, FullDigest], Meta(min_length=1, max_length=MAX_LAYERS)]
     licence: Text | None = None
+    origin: Text | None = None
 
     @property
     def identity(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from impress_format.bank import Bank
 from impress_format.codec import entropy_bytes
@@ -34,12 +34,17 @@ class DiskBytes:
 
 @dataclass(frozen=True, kw_only=True)
 class Alternatives:
-    """One quantity for each way to store a task without a basis: SupSup's mask in three encodings, or a full model."""
+    """One quantity for each way to store a task without a basis: SupSup's mask in three encodings, or a full model.
+
+    `float_head` is for networks on weights that others trained, None for others: a last layer of float32 and its bias,
+    what is stored for a task of features.
+    """
 
     index16: float
     bitmap: float
     compressed: float
     full_model: float
+    float_head: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,9 +127,10 @@ def measure_storage(bank: Bank, total_tasks: int | None = None) -> Storage:
         bitmap=float(math.ceil(weights / 8)),
         compressed=sum(mask_sizes) / len(mask_sizes) if mask_sizes else entropy,
         full_model=float(_FLOAT * weights),
+        float_head=float(_FLOAT * (layers[-1].size + layers[-1].shape[0])) if bank.backbone.pretrained else None,
     )
     amortised = total / served if served else math.nan
-    ways = ("index16", "bitmap", "compressed", "full_model")
+    ways = {way: size for way, size in asdict(alternatives).items() if size is not None}
     fixed = disk.total - disk.tasks
     return Storage(
         pretrained=None if bank.backbone.pretrained is None else bank.backbone.pretrained.source,
@@ -140,10 +146,8 @@ def measure_storage(bank: Bank, total_tasks: int | None = None) -> Storage:
         amortised_bytes=amortised,
         entropy_bytes=entropy,
         alternatives=alternatives,
-        savings=Alternatives(**{way: getattr(alternatives, way) / amortised for way in ways}),
-        break_even_tasks={
-            way: _break_even(getattr(alternatives, way), fixed, mean_task, len(basis_tasks)) for way in ways
-        },
+        savings=Alternatives(**{way: size / amortised for way, size in ways.items()}),
+        break_even_tasks={way: _break_even(size, fixed, mean_task, len(basis_tasks)) for way, size in ways.items()},
     )
 
 

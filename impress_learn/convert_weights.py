@@ -31,12 +31,13 @@ def convert_weights(
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
     licence: str | None = None,
+    origin: str | None = None,
 ) -> Converted:
     """Write the tensors of `source` (torch's pickle, or safetensors) to `target`.
 
     Args:
         like: `timm:NAME`, whose names the tensors get if there are as many, in its order and shapes.
-        mean, std, licence: what the file is to say of itself.
+        mean, std, licence, origin: what the file is to say of itself.
 
     Raises:
         UsageError: the tensors are not those of `like`.
@@ -58,8 +59,7 @@ def convert_weights(
         for key, numbers in (("mean", mean), ("std", std))
         if numbers is not None
     }
-    if licence is not None:
-        said["licence"] = licence
+    said |= {key: text for key, text in (("licence", licence), ("origin", origin)) if text is not None}
     content = safetensors.torch.save({name: one.contiguous().clone() for name, one in tensors.items()}, metadata=said)
     try:
         write_atomically(target, content, replace=False)

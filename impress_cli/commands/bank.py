@@ -283,7 +283,7 @@ def _report(bank: Bank, started: float, *, json: bool) -> None:
             "layers": len(spec.masked_layers),
             "pretrained": None
             if (theirs := spec.pretrained) is None
-            else {"source": theirs.source, "licence": theirs.licence, "identity": theirs.identity},
+            else {name: getattr(theirs, name) for name in ("source", "licence", "origin", "identity")},
         }
         seconds = time.perf_counter() - started
         made = {

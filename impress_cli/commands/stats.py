@@ -18,6 +18,7 @@ _WAYS = (
     ("bitmap", "SupSup, bitmap"),
     ("compressed", "SupSup, compressed as here"),
     ("full_model", "one model each, float32"),
+    ("float_head", "a last layer each, float32"),
 )
 
 
@@ -42,6 +43,7 @@ def stats(
 
 def _document(storage: Storage) -> dict[str, object]:
     other, savings = asdict(storage.alternatives), asdict(storage.savings)
+    savings = {way: size for way, size in savings.items() if size is not None}
     return {
         "weights": storage.weights,
         "layers": storage.layers,
@@ -56,6 +58,7 @@ def _document(storage: Storage) -> dict[str, object]:
         "entropy_bytes": storage.entropy_bytes,
         "supsup": {way: other[way] for way in ("index16", "bitmap", "compressed")},
         "full_model_bytes": other["full_model"],
+        "float_head_bytes": other["float_head"],
         "savings": savings,
         "break_even_tasks": storage.break_even_tasks,
     }
@@ -95,6 +98,7 @@ def _show(path: str, storage: Storage, *, grown: bool) -> None:
             _tasks(storage.break_even_tasks[way]),
         )
         for way, label in _WAYS
+        if other[way] is not None
     ]
     own = "alpha, this bank" if storage.masks else "this bank"
     comparison.append((own, render.size(mean), "", render.size(storage.amortised_bytes * tasks), "", ""))

@@ -42,6 +42,10 @@ def convert(
     ] = None,
     std: Annotated[str | None, typer.Option("--std", metavar="R,G,B", help="Likewise.")] = None,
     licence: Annotated[str | None, typer.Option("--licence", help="Kept in the file, and in banks over it.")] = None,
+    origin: Annotated[
+        str | None,
+        typer.Option("--origin", metavar="TEXT", help="Where to get it, kept likewise; told to whoever lacks it."),
+    ] = None,
 ) -> None:
     """Make a pickled checkpoint a safetensors file. It is read without running what is in it (weights_only).
 
@@ -56,6 +60,7 @@ def convert(
         mean=_numbers(mean) if mean else None,
         std=_numbers(std) if std else None,
         licence=licence,
+        origin=origin,
     )
     if output.json:
         render.print_json({"file": str(target), **asdict(written)})

@@ -19,12 +19,12 @@ from impress_format.task_parts import StoredTask
 from impress_format.zoo.index import bank_digest
 
 LICENSE = "apache-2.0"
-_TAGS = ("impress", "supermask", "continual-learning", "random-network", "model-compression")
 _WAYS = (
     ("index16", "SupSup, 16-bit indices"),
     ("bitmap", "SupSup, bitmap"),
     ("compressed", "SupSup, compressed as here"),
     ("full_model", "one float32 model each"),
+    ("float_head", "one float32 last layer each"),
 )
 _FRONT_MATTER = re.compile(r"\A---\r?\n(.*?)\r?\n---\r?\n", re.DOTALL)
 
@@ -78,11 +78,12 @@ def model_card(
     sections = (
         f"# {_as_text(title or name)}",
         _as_text(description) if description else _summary(bank, tasks),
-        _use(name),
-        _masks(bank),
+        _use(bank, name),
+        *([_weights(bank)] if bank.backbone.pretrained else []),
+        *([_masks(bank)] if bank.manifest.masks else []),
         _accuracy(tasks),
         _savings(bank),
-        _LIMITS,
+        _limits(bank),
         _rebuild(bank, tasks, name, command),
         f"## Digest\n\n`{bank_digest(folder)}`, the SHA-256 over the lines `PATH SHA256` of its files; "
         "`impress zoo verify` checks it.",
@@ -91,19 +92,54 @@ def model_card(
 
 
 def _front_matter(bank: Bank, tasks: Sequence[TaskRecord], license_name: str, data_sets: Mapping[str, str]) -> str:
-    streams = _streams([plan.task for plan in bank.manifest.masks if plan.task] + [task.task for task in tasks])
+    streams = _all_streams(bank, tasks)
     datasets = sorted({data_sets[stream] for stream in streams if stream in data_sets})
+    pretrained = bank.backbone.pretrained
     arch = bank.backbone.arch.partition(":")[2] or bank.backbone.arch
     lines = ["---", "library_name: impress", f"license: {license_name}", "tags:"]
-    lines += [f"- {tag}" for tag in dict.fromkeys((*_TAGS, _slug(arch), *map(_slug, streams)))]
+    lines += [f"- {tag}" for tag in dict.fromkeys((*_kinds(bank), _slug(arch), *map(_slug, streams)))]
     if datasets:
         lines += ["datasets:", *(f"- {dataset}" for dataset in datasets)]
+    if pretrained and (model := _base_model(pretrained.source)):
+        lines.append(f"base_model: {model}")
     return "\n".join([*lines, "pipeline_tag: image-classification", "---", ""])
+
+
+def _kinds(bank: Bank) -> list[str]:
+    """Tags of what it is."""
+    pretrained = bank.backbone.pretrained is not None
+    return [
+        "impress",
+        *(["supermask"] if bank.manifest.masks else []),
+        "continual-learning",
+        "transfer-learning" if pretrained else "random-network",
+        "model-compression",
+    ]
+
+
+def _base_model(source: str) -> str | None:
+    """The repository of the Hub that weights are from, where their source says so."""
+    family, _, name = source.partition(":")
+    return {"hf-hub": name, "timm": f"timm/{name}"}.get(family)
+
+
+def _all_streams(bank: Bank, tasks: Sequence[TaskRecord]) -> list[str]:
+    return _streams([plan.task for plan in bank.manifest.masks if plan.task] + [task.task for task in tasks])
 
 
 def _summary(bank: Bank, tasks: Sequence[TaskRecord]) -> str:
     spec = bank.backbone
-    streams = _streams([plan.task for plan in bank.manifest.masks if plan.task] + [task.task for task in tasks])
+    streams = _all_streams(bank, tasks)
+    if spec.pretrained:
+        heads = [bank.read_stored(task.name).head for task in tasks]
+        classes = sum(len(head.weight) for head in heads if head is not None)
+        moved = bank.has_projection and bank.read_projection()[0].epochs
+        return (
+            f"{len(tasks)} tasks over a pretrained {spec.arch.partition(':')[2]}"
+            f"{', moved towards images like theirs' if moved else ''}"
+            f"{f': heads of {classes:,} classes' if classes else ''}. "
+            f"Data: {', '.join(map(_as_text, streams)) or 'none'}. The pretrained weights are not in the bank."
+        )
     return (
         f"A bank of {len(bank.manifest.masks)} binary supermasks over a frozen random {spec.arch} "
         f"({spec.weights:,} weights, drawn from seed {spec.seed}), with {len(tasks)} tasks stored as combinations of "
@@ -111,17 +147,44 @@ def _summary(bank: Bank, tasks: Sequence[TaskRecord]) -> str:
     )
 
 
-def _use(name: str) -> str:
+_OF_MASKS = """\
+As a basis for new tasks of the same input shape and class count: each is learned as a few coefficients over these
+masks."""
+_OF_HEADS = """\
+To tell the classes of its tasks in images of one's own, and as a basis for new tasks of images like theirs: each is
+learned as a small head, of any number of classes, over features that all tasks share."""
+
+
+def _use(bank: Bank, name: str) -> str:
+    heads = bank.has_projection
+    purpose, reference = (_OF_HEADS, "folder:PATH") if heads else (_OF_MASKS, "STREAM/KEY")
+    then = f"infer {name}.impress IMAGE..." if heads else f"eval {name}.impress"
     return f"""## Intended use
 
-As a basis for new tasks of the same input shape and class count: each is learned as a few coefficients over these
-masks. For study of continual learning and of model compression; not checked for any other purpose.
+{purpose} For study of continual learning and of model compression; not checked for any other purpose.
 
 ```
 impress zoo pull {name}
-impress task add {name}.impress STREAM/KEY
-impress eval {name}.impress
+impress task add {name}.impress {reference}
+impress {then}
 ```"""
+
+
+def _weights(bank: Bank) -> str:
+    theirs = bank.backbone.pretrained
+    assert theirs is not None
+    family, _, name = theirs.source.partition(":")
+    found = f"`{theirs.source}`, {len(theirs.tensors):,} tensors, id `{theirs.identity}`"
+    terms = f"Licence: {_as_text(theirs.licence)}." if theirs.licence else "Their licence is not recorded."
+    if family == "file":
+        where = f" It is had from {_as_text(theirs.origin)}." if theirs.origin else ""
+        get = f"{where} Give it once, as a safetensors file:\n\n```\nimpress weights add {shlex.quote(name)}\n```"
+    else:
+        get = " They are downloaded when they are needed, to the cache of huggingface_hub."
+    return (
+        f"## Weights\n\nThe network stands on weights that others trained: {found}. {terms} The bank holds the SHA-256 "
+        f"of every tensor and none of the weights.{get}"
+    )
 
 
 def _masks(bank: Bank) -> str:
@@ -156,6 +219,7 @@ def _savings(bank: Bank) -> str:
     rows = [
         (label, f"{other[way]:,.0f}", f"{savings[way]:.3g}", str(storage.break_even_tasks[way] or "—"))
         for way, label in _WAYS
+        if other[way] is not None
     ]
     per_task = "" if storage.per_task_bytes is None else f"; one more task takes {storage.per_task_bytes:,.0f} bytes"
     table = _table(("each task stored as", "bytes a task", "times this bank", "bank is smaller from tasks"), rows)
@@ -165,11 +229,18 @@ def _savings(bank: Bank) -> str:
     )
 
 
-_LIMITS = """## Limits
-
-- The task of an image has to be known, or inferred at some cost in accuracy.
-- Accuracy is that of a subnetwork of a random network: below a network trained on the one task.
-- Combinations are good for tasks like those the masks were trained on, and need not be for others."""
+def _limits(bank: Bank) -> str:
+    if bank.backbone.pretrained:
+        own = (
+            "- What the images that the pretrained weights are from lacked or had too much of shows in every task.\n"
+            "- Heads are good for images like those of the bank's first tasks, and need not be for others."
+        )
+    else:
+        own = (
+            "- Accuracy is that of a subnetwork of a random network: below a network trained on the one task.\n"
+            "- Combinations are good for tasks like those the masks were trained on, and need not be for others."
+        )
+    return f"## Limits\n\n- The task of an image has to be known, or inferred at some cost in accuracy.\n{own}"
 
 
 def _rebuild(bank: Bank, tasks: Sequence[TaskRecord], name: str, command: str | None) -> str:
@@ -193,26 +264,46 @@ def _create_lines(bank: Bank, name: str) -> list[str]:
             groups[-1].append(plan)
         else:
             groups.append([plan])
+    made_of = bank.read_projection()[0] if bank.has_projection else None
+    if not groups and made_of:
+        groups.append([])  # no mask, and yet a network and what heads stand on
     lines = []
     for number, plans in enumerate(groups):
         references = list(dict.fromkeys(plan.task for plan in plans if plan.task))
-        random = sum(plan.task is None for plan in plans)
-        first = plans[0]
+        if number == 0 and made_of:
+            references = list(made_of.tasks)
         words = ["impress", "bank", "extend" if number else "create", f"{name}.impress", *references]
-        if number == 0:
-            words += ["--backbone", spec.arch, "--init", spec.init, *_image_words(bank)]
-            words += ["--weights", spec.pretrained.source.removeprefix("file:")] if spec.pretrained else []
-        words += ["--density", f"{first.density:g}"]
-        repeats = (len(plans) - random) // max(len(references), 1)
-        words += ["--mask-type", first.type] if first.type != "binary" else []
-        words += ["--allocation", first.allocation] if first.allocation != "uniform" else []
-        words += ["--masks-per-task", str(repeats)] if repeats != 1 else []
-        words += ["--random-masks", str(random)] if random else []
-        if first.fit:
-            words += _fit_words(first.fit, "sgd" if spec.arch == "lenet-300-100" else "adam")
-            words += ["--holdout", f"{first.fit.holdout:g}"] if first.fit.holdout else []
+        words += [] if number else _backbone_words(bank)
+        words += _mask_words(plans, len(references), "sgd" if spec.arch == "lenet-300-100" else "adam")
+        holdout = plans[0].fit.holdout if plans and plans[0].fit else made_of.holdout if made_of else 0.0
+        words += ["--holdout", f"{holdout:g}"] if holdout else []
         lines.append(shlex.join([*words, "--seed", str(spec.seed)]))
     return lines
+
+
+def _mask_words(plans: Sequence[MaskPlan], references: int, usual_optimizer: str) -> list[str]:
+    """How masks of equal settings are made of so many tasks."""
+    random = sum(plan.task is None for plan in plans)
+    repeats = (len(plans) - random) // max(references, 1)
+    words = ["--density", f"{plans[0].density:g}"] if plans else []
+    words += ["--mask-type", plans[0].type] if plans and plans[0].type != "binary" else []
+    words += ["--allocation", plans[0].allocation] if plans and plans[0].allocation != "uniform" else []
+    words += ["--masks-per-task", str(repeats)] if repeats != 1 else []
+    words += ["--random-masks", str(random)] if random else []
+    if plans and (fit := plans[0].fit):
+        words += _fit_words(fit, usual_optimizer)
+    return words
+
+
+def _backbone_words(bank: Bank) -> list[str]:
+    """What network a bank stands on, and what images it takes."""
+    spec = bank.backbone
+    words = ["--backbone", spec.arch, "--init", spec.init, *_image_words(bank)]
+    if spec.pretrained:
+        words += ["--weights", spec.pretrained.source.removeprefix("file:")]
+    if bank.has_projection and (epochs := bank.read_projection()[0].epochs):
+        words += ["--adapt", str(epochs)]
+    return words
 
 
 def _image_words(bank: Bank) -> list[str]:

@@ -6,7 +6,7 @@ import hashlib
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -29,7 +29,7 @@ class Weights:
 
     Attributes:
         source: `file:NAME`, `timm:NAME.TAG` or `hf-hub:OWNER/NAME`.
-        licence: None where the source does not say.
+        licence, origin: terms, and where to get the file; None where the source does not say.
         mean, std: by which images were normalised, per channel; None where the source does not say.
     """
 
@@ -38,12 +38,14 @@ class Weights:
     tensors: Mapping[str, Tensor]
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    origin: str | None = None
 
     def record(self) -> PretrainedRecord:
         """What a bank keeps of them."""
         return PretrainedRecord(
             source=self.source,
             licence=self.licence,
+            origin=self.origin,
             tensors={name: tensor_digest(tensor) for name, tensor in self.tensors.items()},
         )
 
@@ -124,9 +126,11 @@ def find_weights(record: PretrainedRecord) -> Mapping[str, Tensor]:
         path = _from_hub(name) if family == "hf-hub" else _from_hub(_timm_repository(name))
     if not path.exists():
         licence = f", {record.licence}" if record.licence else ""
+        origin = f", from {record.origin}," if record.origin else ""
         raise DataError(
             f"the bank stands on weights that are not here: {record.source} ({len(record.tensors):,} tensors{licence}, "
-            f"id {record.identity[:16]}).\nGet that file and give it once: impress weights add FILE.safetensors"
+            f"id {record.identity[:16]}).\nGet that file{origin} and give it once: "
+            "impress weights add FILE.safetensors"
         )
     tensors = _read(path, record.source).tensors
     for tensor_name, digest in record.tensors.items():
@@ -193,7 +197,8 @@ def _read(path: Path, source: str) -> Weights:
     if bad := next((name for name, one in tensors.items() if not bool(torch.isfinite(one.float()).all())), None):
         raise DataError(f"{path}: tensor {bad} has values that are NaN or infinite")
     mean, std = (_numbers(path, said, key) for key in ("mean", "std"))
-    return Weights(source, said.get("licence") or said.get("license"), tensors, mean, std)
+    licence = said.get("licence") or said.get("license")
+    return Weights(source, licence, tensors, mean, std, said.get("origin"))
 
 
 def _numbers(path: Path, said: Mapping[str, str], key: str) -> tuple[float, ...] | None:
@@ -216,7 +221,7 @@ def _from_timm(arch: str, tag: str) -> Weights:
     read = _read(_from_hub(_timm_repository(full)), f"timm:{full}")
     assert config is not None
     licence = read.licence or getattr(config, "license", None)
-    return Weights(read.source, licence, read.tensors, tuple(config.mean), tuple(config.std))
+    return replace(read, licence=licence, mean=tuple(config.mean), std=tuple(config.std))
 
 
 def _timm_repository(full: str) -> str:

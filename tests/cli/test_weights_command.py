@@ -24,7 +24,7 @@ def test_from_a_checkpoint_to_a_task_and_on_another_machine(
     monkeypatch.setenv("IMPRESS_WEIGHTS", str(tmp_path / "here"))
     converted = impress(
         "weights", "convert", checkpoint.name, "theirs.safetensors", "--like", "timm:test_resnet",
-        "--mean", "0.5,0.5,0.5", "--licence", "mit", "--json",
+        "--mean", "0.5,0.5,0.5", "--licence", "mit", "--origin", "https://example.org/theirs", "--json",
     )  # fmt: skip
     identity = converted.json["identity"]
     made = impress(
@@ -34,6 +34,7 @@ def test_from_a_checkpoint_to_a_task_and_on_another_machine(
     assert made.json["backbone"]["pretrained"] == {
         "source": "file:theirs.safetensors",
         "licence": "mit",
+        "origin": "https://example.org/theirs",
         "identity": identity,
     }
     assert impress("task", "add", "a.impress", "rotated-digits/15", "--epochs", "1").code == 0
@@ -42,7 +43,9 @@ def test_from_a_checkpoint_to_a_task_and_on_another_machine(
     monkeypatch.setenv("IMPRESS_WEIGHTS", str(tmp_path / "elsewhere"))
     failed = impress("eval", "a.impress")
     assert failed.code == 1
-    assert "impress weights add FILE.safetensors" in failed.err
+    assert "from https://example.org/theirs, and give it once: impress weights add FILE.safetensors" in " ".join(
+        failed.err.split()
+    )
     assert identity in impress("weights", "add", "theirs.safetensors").out
     assert impress("eval", "a.impress").code == 0
 

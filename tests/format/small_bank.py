@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from impress_format.bank import Bank
 from impress_format.create import write_plan
+from impress_format.projection_file import StoredProjection
 from impress_format.recogniser_file import StoredRecogniser
 from impress_format.records import (
     SIGNATURE_BYTES,
@@ -19,6 +21,7 @@ from impress_format.records import (
     MaskFitRecord,
     MaskPlan,
     Preprocess,
+    PretrainedRecord,
     TaskFitRecord,
     TaskRecord,
 )
@@ -29,6 +32,7 @@ LAYERS = (LayerSpec(name="a.weight", shape=(5, 7)), LayerSpec(name="b.weight", s
 DENSITY = 0.2
 ONES = (7, 3)
 PIXELS = np.arange(28, dtype=np.uint8).reshape(4, 1, 1, 7)
+THEIRS = PretrainedRecord(source="file:some.safetensors", tensors={"a.weight": "0" * 64})
 ALPHA = np.array([[0.5, -1.25], [2.0, 0.125]], dtype=np.float32)
 
 
@@ -140,4 +144,29 @@ def make(path: Path, seed: int = 0, *, calibration: bool = False, recogniser: bo
             bank.write_mask(index, mask(index), 0.75 + index / 10, signed)
     bank.write_task(task_record(bank, "one", "rotated-digits/1"), ALPHA, signed)
     bank.write_task(task_record(bank, "two", "rotated-digits/2"), -ALPHA, signed)
+    return bank
+
+
+def some_projection(dimensions: int = 4, seed: int = 0) -> StoredProjection:
+    """Of the five features that the last layer sees."""
+    generator = np.random.default_rng(seed)
+    return StoredProjection(
+        mean=generator.normal(size=5).astype(np.float16),
+        directions=(np.rint(generator.uniform(-100, 100, (5, dimensions))) / 64).astype(np.float32),
+        within=np.eye(dimensions, dtype=np.float32),
+        between=(np.eye(dimensions) / 2).astype(np.float32),
+    )
+
+
+def over_weights(
+    path: Path,
+    pretrained: PretrainedRecord = THEIRS,
+    projection: StoredProjection | None = None,
+    plans: tuple[MaskPlan, ...] = (),
+) -> Bank:
+    """A bank over pretrained weights, without masks unless some are planned."""
+    planned = manifest(plans=plans)
+    backbone = msgspec.structs.replace(planned.backbone, pretrained=pretrained)
+    bank = write_plan(path, msgspec.structs.replace(planned, backbone=backbone))
+    bank.write_projection(projection or some_projection())
     return bank

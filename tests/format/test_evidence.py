@@ -39,7 +39,7 @@ HALVES = st.floats(-65504, 65504, width=16)
 @pytest.fixture
 def bank(tmp_path: Path) -> Bank:
     """A bank with a projection, a signed task with a head, and one without signature."""
-    bank = test_head.make(tmp_path / "a.impress")
+    bank = small_bank.over_weights(tmp_path / "a.impress")
     bank.write_task(test_head.record(bank), None, signature(bank), head=HEAD)
     bank.write_task(test_head.record(bank, "bare"), None, head=HEAD)
     return bank
@@ -148,9 +148,9 @@ def test_a_signature_made_with_another_projection_is_refused(bank: Bank, packed:
 
 def test_a_recogniser_that_the_bank_has_signs_instead(tmp_path: Path) -> None:
     """Banks made before signatures were of features go on as they were."""
-    like = test_head.make(tmp_path / "a.impress")
+    like = small_bank.over_weights(tmp_path / "a.impress")
     older = write_plan(tmp_path / "b.impress", msgspec.structs.replace(like.manifest, recogniser=True))
-    older.write_projection(test_head.some_projection())
+    older.write_projection(small_bank.some_projection())
     older.write_recogniser(small_bank.some_recogniser())
     assert (like.signs_by, older.signs_by) == ("features", "pixels")
     assert like.signature_tag == bytes.fromhex(like.projection_record.digest)[:2]

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from impress_format import open_bank, verify_bank
 from impress_format.adaptation import StoredAdaptation, restore_adaptation
 from impress_format.bank import Bank
-from impress_format.create import write_plan
 from impress_format.errors import FormatError, UsageError
 from impress_format.head import (
     check_heads,
@@ -28,7 +27,7 @@ from impress_format.head import (
 from impress_format.numbers import NumbersError
 from impress_format.pack_tasks import pack_tasks
 from impress_format.projection_file import StoredProjection
-from impress_format.records import LayerSpec, PretrainedRecord, TaskRecord
+from impress_format.records import LayerSpec, TaskRecord
 from impress_format.residual import store_residual
 from impress_format.stats import measure_storage
 from impress_format.task_exchange import export_task, import_tasks
@@ -43,26 +42,6 @@ BIASES = np.array([0.0, -1.5, 2.0], dtype=np.float16)
 WEIGHT = (2.0 * CODES - 3) * SCALES[:, np.newaxis].astype(np.float32)
 
 
-def some_projection(dimensions: int = 4, seed: int = 0) -> StoredProjection:
-    generator = np.random.default_rng(seed)
-    return StoredProjection(
-        mean=generator.normal(size=5).astype(np.float16),
-        directions=(np.rint(generator.uniform(-100, 100, (5, dimensions))) / 64).astype(np.float32),
-        within=np.eye(dimensions, dtype=np.float32),
-        between=(np.eye(dimensions) / 2).astype(np.float32),
-    )
-
-
-def make(path: Path) -> Bank:
-    """Over pretrained weights, without masks."""
-    manifest = small_bank.manifest(plans=())
-    pretrained = PretrainedRecord(source="file:some.safetensors", tensors={"a.weight": "0" * 64})
-    backbone = msgspec.structs.replace(manifest.backbone, pretrained=pretrained)
-    bank = write_plan(path, msgspec.structs.replace(manifest, backbone=backbone))
-    bank.write_projection(some_projection())
-    return bank
-
-
 def record(bank: Bank, name: str = "one", /, **changes: object) -> TaskRecord:
     task = small_bank.task_record(bank, name, f"rotated-digits/{len(name)}", masks=0)
     made = {"basis": bank.basis_digest(0, True), "head_bits": BITS, **changes}
@@ -72,7 +51,7 @@ def record(bank: Bank, name: str = "one", /, **changes: object) -> TaskRecord:
 @pytest.fixture
 def bank(tmp_path: Path) -> Bank:
     """A bank with a task of a head, and one of a head and a residual in the layer before it."""
-    bank = make(tmp_path / "a.impress")
+    bank = small_bank.over_weights(tmp_path / "a.impress")
     head = store_head(CODES, SCALES, BIASES, BITS)
     bank.write_task(record(bank), None, head=head)
     residual = store_residual(np.arange(8, dtype=np.uint8) % 2, np.array([0.5], dtype=np.float16), 1)
@@ -177,7 +156,9 @@ def test_a_task_names_its_own_classes(bank: Bank, packed: bool) -> None:
     assert [one.name for one in opened.outline_tasks()] == opened.task_names()
     assert verify_bank(bank.path).ok
     export_task(opened, "mine", bank.path.parent / "a.safetensors")
-    (renamed,) = import_tasks(make(bank.path.parent / "b.impress"), [bank.path.parent / "a.safetensors"], "other")
+    (renamed,) = import_tasks(
+        small_bank.over_weights(bank.path.parent / "b.impress"), [bank.path.parent / "a.safetensors"], "other"
+    )
     assert renamed.name == "other"
     assert open_bank(bank.path.parent / "b.impress").read_task_record("other").class_names == NAMES
 
@@ -263,14 +244,14 @@ def test_a_head_stands_beside_no_alpha_and_no_mask(bank: Bank) -> None:
 
 
 def test_a_head_over_another_projection_is_refused(bank: Bank, tmp_path: Path) -> None:
-    other = make(tmp_path / "b.impress")
+    other = small_bank.over_weights(tmp_path / "b.impress")
     other.projection_path.unlink()
-    other.write_projection(some_projection(seed=1))
+    other.write_projection(small_bank.some_projection(seed=1))
     file = tmp_path / "one.safetensors"
     export_task(bank, "one", file)
     with pytest.raises(FormatError, match="another basis"):
         import_tasks(open_bank(other.path), [file])
-    same = make(tmp_path / "c.impress")
+    same = small_bank.over_weights(tmp_path / "c.impress")
     assert [task.head for task in import_tasks(same, [file])] == [4]
 
 
@@ -283,14 +264,14 @@ def test_without_a_projection_heads_are_unchecked_and_named(bank: Bank) -> None:
 
 
 def test_a_projection_comes_back_and_is_kept(bank: Bank) -> None:
-    made = some_projection()
+    made = small_bank.some_projection()
     _, read = bank.read_projection()
     np.testing.assert_allclose(read.directions, made.directions, atol=0.01)
     assert np.array_equal(read.mean, made.mean)
     assert np.array_equal(read.within, made.within)
     assert np.array_equal(read.between, made.between)
     before = bank.projection_path.read_bytes()
-    bank.write_projection(some_projection(2))
+    bank.write_projection(small_bank.some_projection(2))
     assert bank.projection_path.read_bytes() == before
     assert measure_storage(bank).bytes.projection == len(before)
 
@@ -311,7 +292,7 @@ def test_a_bank_of_random_weights_has_no_projection(bank: Bank, tmp_path: Path) 
     ],
 )
 def test_what_is_no_projection_is_refused(bank: Bank, changes: dict[str, np.ndarray], words: str) -> None:
-    made = some_projection()
+    made = small_bank.some_projection()
     fields = {name: getattr(made, name) for name in ("mean", "directions", "within", "between")}
     bank.projection_path.unlink()
     bank.write_projection(StoredProjection(**{**fields, **changes}))
@@ -334,7 +315,8 @@ def moved(bits: int = 2, layers: int = 1) -> StoredAdaptation:
 def test_what_moved_the_network_comes_back_and_heads_belong_to_it(bank: Bank, bits: int) -> None:
     before = bank.basis_digest(0, True)
     bank.projection_path.unlink()
-    made = replace(some_projection(), adaptation=moved(bits), epochs=3, tasks=("rotated-digits/0",), holdout=0.25)
+    made = small_bank.some_projection()
+    made = replace(made, adaptation=moved(bits), epochs=3, tasks=("rotated-digits/0",), holdout=0.25)
     bank.write_projection(made)
     opened = open_bank(bank.path)
     record, read = opened.read_projection()
@@ -364,7 +346,7 @@ def test_what_moved_the_network_comes_back_and_heads_belong_to_it(bank: Bank, bi
 def test_what_cannot_have_moved_it_is_refused(bank: Bank, changes: dict[str, object], words: str) -> None:
     bank.projection_path.unlink()
     wrong = replace(moved(), **changes)  # type: ignore[arg-type]
-    bank.write_projection(replace(some_projection(), adaptation=wrong, epochs=3))
+    bank.write_projection(replace(small_bank.some_projection(), adaptation=wrong, epochs=3))
     assert [one.error for one in verify_bank(bank.path).problems if words in one.error]
 
 

@@ -104,3 +104,9 @@ def test_a_bank_without_any_trained_mask_has_nothing_to_count(tmp_path: Path) ->
     write_plan(tmp_path / "a.impress", small_bank.manifest())
     with pytest.raises(BankMismatch, match="no trained mask"):
         measure_storage(open_bank(tmp_path / "a.impress"))
+
+
+def test_over_pretrained_weights_a_task_is_also_set_beside_a_last_layer_of_its_own(tmp_path: Path) -> None:
+    storage = measure_storage(small_bank.over_weights(tmp_path / "a.impress"))
+    assert storage.alternatives.float_head == 4 * (3 * 5 + 3)
+    assert measure_storage(small_bank.make(tmp_path / "b.impress")).alternatives.float_head is None

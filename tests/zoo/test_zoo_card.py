@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -11,8 +12,10 @@ import pytest
 import small_bank
 from commandline import run
 
-from impress_format.bank import open_bank
+from impress_format.adaptation import StoredAdaptation
+from impress_format.bank import Bank, open_bank
 from impress_format.errors import UsageError
+from impress_format.head import store_head
 from impress_format.own_mask import store_own_mask
 from impress_format.stats import measure_storage
 from impress_format.zoo.card import model_card, read_card
@@ -81,6 +84,56 @@ def test_the_derived_commands_name_every_part_of_a_task(bank: Path) -> None:
     assert "rotated-digits/3" in warm
     assert "--hybrid" in warm
     assert lines.index(warm) > next(place for place, line in enumerate(lines) if "rotated-digits/1 " in line)
+
+
+HEAD = store_head(np.zeros((3, 4), dtype=np.uint8), np.ones(3, dtype=np.float16), np.zeros(3, dtype=np.float16), 2)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Bank:
+    """A bank over pretrained weights, moved towards two tasks in three epochs, with a task of a head."""
+    weights = msgspec.structs.replace(small_bank.THEIRS, licence="MIT", origin="https://example.org/<some>")
+    made = replace(small_bank.some_projection(), tasks=("rotated-digits/0", "rotated-digits/9"), holdout=0.25)
+    layer = small_bank.LAYERS[0]
+    moved = StoredAdaptation(
+        layers=1, bits=2, codes=np.zeros(layer.size, dtype=np.uint8), steps=np.ones(5, dtype=np.float16)
+    )
+    bank = small_bank.over_weights(tmp_path / "photos.impress", weights, replace(made, adaptation=moved, epochs=3))
+    record = small_bank.task_record(bank, "one", "rotated-digits/3", masks=0)
+    record = msgspec.structs.replace(record, basis=bank.basis_digest(0, True), head_bits=2)
+    bank.write_task(record, None, head=HEAD)
+    return bank
+
+
+def test_over_pretrained_weights_it_says_whose_they_are_and_how_to_get_them(photos: Bank) -> None:
+    card = model_card(photos.path, "photos")
+    assert re.findall(r"^## (.+)$", card, re.M)[:3] == ["Intended use", "Weights", "Accuracy"]
+    assert {"supermask", "random-network"}.isdisjoint(front_matter(card)["tags"])  # type: ignore[arg-type]
+    assert "Licence: MIT." in card
+    assert f"1 tensors, id `{small_bank.THEIRS.identity}`" in card
+    assert "from https://example.org/&lt;some>. Give it once" in card
+    assert "impress weights add some.safetensors" in card
+    assert "heads of 3 classes" in read_card(card).description
+    assert "| one float32 last layer each | 72 |" in card
+    assert "random network" not in card
+
+
+def test_the_derived_commands_make_network_projection_and_heads_again(photos: Bank) -> None:
+    lines = model_card(photos.path, "photos").splitlines()
+    (create,) = (line for line in lines if line.startswith("impress bank create"))
+    assert create.startswith("impress bank create photos.impress rotated-digits/0 rotated-digits/9 --backbone")
+    for words in ("--weights some.safetensors", "--adapt 3", "--masks-per-task 0", "--holdout 0.25"):
+        assert words in create
+    (add,) = (line for line in lines if line.startswith("impress task add photos.impress rotated-digits/3"))
+    assert "--head 4 --head-bits 2" in add
+
+
+@pytest.mark.parametrize(("source", "model"), [("timm:some_net.tag", "timm/some_net.tag"), ("hf-hub:a/b", "a/b")])
+def test_weights_of_the_hub_are_its_base_model(tmp_path: Path, source: str, model: str) -> None:
+    weights = msgspec.structs.replace(small_bank.THEIRS, source=source)
+    card = model_card(small_bank.over_weights(tmp_path / "a.impress", weights).path, "a")
+    assert front_matter(card)["base_model"] == model
+    assert "downloaded when they are needed" in card
 
 
 def test_texts_of_a_bank_cannot_break_out_of_the_card(bank: Path) -> None:
