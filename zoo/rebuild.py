@@ -18,6 +18,9 @@ from pathlib import Path
 
 from impress_format import open_bank
 from impress_format.bank import MANIFEST
+from impress_format.numbers import FloatArray
+from impress_format.records import BankManifest
+from impress_format.task_parts import StoredTask
 from impress_format.zoo.index import ZooBank, bank_files, find_bank, parse_index
 
 ZOO = Path(__file__).parent
@@ -32,13 +35,18 @@ def commands(card: str) -> list[list[str]]:
 
 
 def differing(bank: ZooBank, folder: Path) -> list[str]:
-    """Paths that are not in both, or are not equal; of the manifest only the backbone's digest and the masks count."""
+    """Paths that are not in both, or are not equal; what made it and its logits do not count in the manifest."""
     wanted = {file.path: file.sha256 for file in bank.files}
     found = {file.path: file.sha256 for file in bank_files(folder)}
     paths = sorted(path for path in wanted | found if wanted.get(path) != found.get(path))
     old, new = open_bank(ZOO / bank.folder).manifest, open_bank(folder).manifest
-    same = (old.backbone.digest, old.masks, old.calibration) == (new.backbone.digest, new.masks, new.calibration)
+    same = told_by(old) == told_by(new)
     return [path for path in paths if path != MANIFEST or not same]
+
+
+def told_by(manifest: BankManifest) -> tuple[object, ...]:
+    backbone = manifest.backbone
+    return backbone.digest, backbone.pretrained, manifest.masks, manifest.calibration, manifest.preprocess
 
 
 def describe(name: str, rebuilt: Path, path: str) -> str:
@@ -51,12 +59,29 @@ def describe(name: str, rebuilt: Path, path: str) -> str:
             same = sum(int((before[layer] == after[layer]).sum()) for layer in before)
             return f"{same:,} of {old.backbone.weights:,} bits equal, accuracy {was.accuracy} and {now.accuracy}"
         if path.startswith("tasks/"):
-            (task, alpha), (again, beta) = old.read_task(stem), new.read_task(stem)
-            apart = f"{abs(alpha - beta).max():.3g}" if alpha.shape == beta.shape else "of other shape"
-            return f"coefficients at most {apart} apart, accuracy {task.accuracy} and {again.accuracy}"
+            one, other = old.read_stored(stem), new.read_stored(stem)
+            parts = ", ".join(f"{part} {apart(*values)}" for part, values in numbers_of(one, other).items())
+            return f"{parts}; accuracy {one.record.accuracy} and {other.record.accuracy}"
+        if path == old.projection_path.name:
+            (_, one), (_, other) = old.read_projection(), new.read_projection()
+            if one.adaptation and other.adaptation:
+                same = (one.adaptation.codes == other.adaptation.codes).mean()
+                return f"{same:.1%} of the codes that moved the network equal"
     except Exception as error:
         return str(error)
     return "differs"
+
+
+def numbers_of(one: StoredTask, other: StoredTask) -> dict[str, tuple[FloatArray, FloatArray]]:
+    """The coefficients and the head that two tasks have, side by side."""
+    found = {"coefficients": (one.alpha, other.alpha)} if one.alpha.size and other.alpha.size else {}
+    if one.head is not None and other.head is not None:
+        found["head"] = (one.head.weight, other.head.weight)
+    return found
+
+
+def apart(one: FloatArray, other: FloatArray) -> str:
+    return f"at most {abs(one - other).max():.3g} apart" if one.shape == other.shape else "of other shape"
 
 
 def main(name: str) -> int:

@@ -21,7 +21,7 @@ Zoo = Annotated[
     typer.Option(
         "--zoo",
         metavar="ZOO",
-        help="A folder, https://…/ or hf://OWNER/NAME[@REVISION]. Default: $IMPRESS_ZOO, else zoo/ of this checkout.",
+        help="A folder, https://…/ or hf://OWNER/NAME\\[@REVISION]. Default: $IMPRESS_ZOO, else zoo/ of this checkout.",
         show_default=False,
     ),
 ]
@@ -155,7 +155,7 @@ def push(
     ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace another bank of the same name.")] = False,
 ) -> None:
-    """Put a bank into a zoo, a folder or hf://OWNER/NAME[@BRANCH], with a model card. On the Hub: in one commit.
+    """Put a bank into a zoo, a folder or hf://OWNER/NAME\\[@BRANCH], with a model card. On the Hub: in one commit.
 
     Example: impress zoo push digits.impress --zoo hf://OWNER/NAME
     """

@@ -68,3 +68,9 @@ def test_wrong_use_ends_with_2_and_one_message(
     assert done.code == 2, done.err
     assert words in " ".join(done.err.split())
     assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize(("command", "words"), [("push", "OWNER/NAME[@BRANCH]"), ("pull", "[@REVISION]")])
+def test_help_says_that_a_commit_can_be_named(command: str, words: str, tmp_path: Path) -> None:
+    """Brackets are markup unless they are escaped, and vanish."""
+    assert words in run("zoo", command, "--help", cwd=tmp_path).out
