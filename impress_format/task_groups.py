@@ -1,9 +1,10 @@
-"""All coefficients of a bank's tasks at once: 100,000 of them are read in a second (docs/format.md, Packs)."""
+"""All of a bank's tasks at once, in groups of alike ones: 100,000 are checked in a second (docs/format.md, Packs)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +19,8 @@ from impress_format.task_parts import (
     ALPHA,
     HEAD,
     MASK,
-    RESIDUAL,
     SIGNATURE,
+    OnlyPart,
     Said,
     check_basis,
     check_parts,
@@ -30,6 +31,12 @@ from impress_format.task_parts import (
 )
 from impress_format.task_store import outline_pack
 
+_ONLY: Final[Mapping[frozenset[str], OnlyPart]] = {
+    frozenset({ALPHA}): "alpha",
+    frozenset({HEAD}): "head",
+}
+AlphaOf = Callable[[npt.NDArray[np.intp]], FloatArray]
+"""Rows (n,) -> their coefficients, float32 (n, K, columns)."""
 HeadsOf = Callable[[npt.NDArray[np.intp]], StoredHead]
 """Rows (n,) -> their heads: weight (n, C, D), bias (n, C)."""
 
@@ -40,18 +47,18 @@ class TaskGroup:
 
     Attributes:
         outlines: N of them.
-        alpha: float32 (N, K, columns).
+        alpha: those of its rows, all of one shape, read when they are asked for; K is 0 where no mask is weighed.
         signatures: uint8 (N, 64), or None if these tasks have none.
-        heads: those of its rows, all of one shape, read when they are asked for; None if these tasks have none.
-        mixable: whether alpha is all they have: no residual, head or mask of their own.
+        heads: likewise; None if these tasks have none.
+        only: what is all that each has, beside a signature; None if it is more.
     """
 
     outlines: Sequence[TaskOutline]
-    alpha: FloatArray
+    alpha: AlphaOf
     granularity: int
     signatures: npt.NDArray[np.uint8] | None
     heads: HeadsOf | None
-    mixable: bool
+    only: OnlyPart | None
 
 
 def task_groups(bank: Bank) -> Iterator[TaskGroup]:
@@ -78,11 +85,11 @@ def task_groups(bank: Bank) -> Iterator[TaskGroup]:
             signed = stored.signature
             yield TaskGroup(
                 outlines=(bank.outline_task(name),),
-                alpha=stored.alpha[np.newaxis],
+                alpha=stored.alpha[np.newaxis].__getitem__,
                 granularity=stored.record.granularity,
                 signatures=None if signed is None else np.frombuffer(signed, dtype=np.uint8)[np.newaxis],
-                heads=None if stored.head is None else _only(stored.head),
-                mixable=stored.residual is None and stored.mask is None and stored.head is None,
+                heads=None if stored.head is None else _group_of_one(stored.head),
+                only=stored.only,
             )
 
 
@@ -94,14 +101,17 @@ def _group(
     check_parts(pack.path, pack.parts)
     check_said(pack.path, pack.parts, alike, bank.backbone.masked_layers)
     columns = count_columns(bank.manifest, alike.granularity, hybrid=MASK in pack.parts)
+
+    def alpha(some: npt.NDArray[np.intp]) -> FloatArray:
+        if ALPHA not in pack.parts:
+            return np.zeros((len(some), 0, columns), dtype=np.float32)
+        return restore_all(pack.parts[ALPHA][rows[some]], columns)
+
     try:
-        if ALPHA in pack.parts:
-            alpha = restore_all(pack.parts[ALPHA][rows], columns)
-        else:
-            alpha = np.zeros((len(rows), 0, columns), dtype=np.float32)
+        masks = alpha(np.arange(len(rows))).shape[1]  # read once, to know that all can be
     except NumbersError as error:
         raise FormatError(pack.path, f"alpha of the tasks of {COMMON}[{index}] {error}") from error
-    check_basis(pack.path, alike.basis, alpha.shape[1], HEAD in pack.parts, bank.manifest, bank.ties)
+    check_basis(pack.path, alike.basis, masks, HEAD in pack.parts, bank.manifest, bank.ties)
     signatures = None
     if (column := pack.parts.get(SIGNATURE)) is not None:
         check_signatures(pack.path, column, bank.ties)
@@ -112,11 +122,11 @@ def _group(
         granularity=alike.granularity,
         signatures=signatures,
         heads=_heads_of(bank, pack, alike, rows) if HEAD in pack.parts else None,
-        mixable=not {RESIDUAL, MASK, HEAD}.intersection(pack.parts),
+        only=_ONLY.get(frozenset(pack.parts) - {SIGNATURE}),
     )
 
 
-def _only(head: StoredHead) -> HeadsOf:
+def _group_of_one(head: StoredHead) -> HeadsOf:
     """The heads of a group of one."""
     return lambda rows: StoredHead(head.weight[np.newaxis][rows], head.bias[np.newaxis][rows])
 

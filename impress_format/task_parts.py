@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,9 @@ from impress_format.records import (
 
 ALPHA, HEAD, MASK, RESIDUAL, SIGNATURE = "alpha", "head", "mask", "residual", "signature"
 PARTS = frozenset({ALPHA, HEAD, MASK, RESIDUAL, SIGNATURE})
+
+OnlyPart = Literal["alpha", "head"]
+"""Parts that a task may consist of alone."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +51,13 @@ class StoredTask:
     mask: BoolArray | None
     head: StoredHead | None
     signature: bytes | None
+
+    @property
+    def only(self) -> OnlyPart | None:
+        """What is all that it has, beside a signature; None if it is more."""
+        if self.residual is not None or self.mask is not None or (self.head is not None and self.alpha.size):
+            return None
+        return "alpha" if self.head is None else "head"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

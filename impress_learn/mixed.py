@@ -2,6 +2,8 @@
 
     loaded = load_bank(open_bank("photos.impress"), torch.device("cpu"))
     logits = mixed(loaded, images, ["cats", "dogs", "cats"])       # images (3, *input_shape), normalised
+    kept = keep_tasks(loaded.bank)                                 # for batch after batch: kept.py
+    logits = mixed(loaded, images, ["cats", "dogs", "cats"], kept)
 
 - Heads without a residual share features: one forward of the network, and a product of a row for each image.
 - Tasks that weigh masks alone share the products: W_eff x = sum_k alpha_k (M_k * W) x, so that K products of each layer
@@ -15,99 +17,133 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.func import functional_call
 from torch.nn.functional import linear
 
 from impress_format.errors import UsageError
+from impress_format.head import StoredHead
+from impress_format.numbers import FloatArray
 from impress_format.records import alpha_columns
 from impress_format.task_parts import StoredTask
 from impress_learn.basis import refine
 from impress_learn.fits import require
 from impress_learn.head.features import features
 from impress_learn.identify.candidates import common_granularity
+from impress_learn.kept import KeptTasks, Lot
 from impress_learn.layer_masks import LayerMasks, group_of_channel
 from impress_learn.loaded import LoadedBank
 
+Rows = npt.NDArray[np.intp]
+"""Places in the batch."""
 
-def mixed(loaded: LoadedBank, images: Tensor, tasks: Sequence[str]) -> Tensor:
+
+def mixed(loaded: LoadedBank, images: Tensor, tasks: Sequence[str], kept: KeptTasks | None = None) -> Tensor:
     """Logits (batch, most classes) of normalised images (batch, *input_shape), each under the task named beside it.
 
     Equal within rounding to asking for each image alone; -inf for classes that a task does not have.
 
     Args:
         tasks: names of stored tasks, one for each image.
+        kept: of `keep_tasks`, for batch after batch: what is in it is not read from the bank again.
 
     Raises:
         UsageError: another number of tasks than of images, or none.
         TaskNotFound, FormatError: as Bank.read_stored.
     """
     require(len(tasks) == len(images) > 0, f"{len(images):,} images and {len(tasks):,} tasks: expected one for each")
-    stored = {name: loaded.bank.read_stored(name) for name in dict.fromkeys(tasks)}
-    rows: dict[str, list[int]] = {"head": [], "alpha": []}
-    alone: dict[str, list[int]] = {}
-    for row, name in enumerate(tasks):
-        kind = _kind(loaded, stored[name])
-        (alone.setdefault(name, []) if kind is None else rows[kind]).append(row)
-    parts: list[tuple[list[int], Tensor]] = []
+    lots, alone = _sorted(loaded, tasks, kept)
+    heads = [(rows, lot.heads(places)) for lot, rows, places in lots if lot.heads is not None]
+    alphas = [(rows, (lot.granularity, lot.alpha(places))) for lot, rows, places in lots if lot.heads is None]
+    parts: list[tuple[Rows, Tensor]] = []
     with torch.no_grad():
-        for kind, together in (("head", _by_heads), ("alpha", _by_products)):
-            if chosen := rows[kind]:
-                parts.append((chosen, together(loaded, images[chosen], [stored[tasks[row]] for row in chosen])))
-        parts += [
-            (chosen, loaded.logits(loaded.weights_of(stored[name]), images[chosen])) for name, chosen in alone.items()
-        ]
+        if heads:
+            rows = np.concatenate([rows for rows, _ in heads])
+            parts.append((rows, _by_heads(loaded, images[rows], [head for _, head in heads])))
+        if alphas:
+            rows = np.concatenate([rows for rows, _ in alphas])
+            parts.append((rows, _by_products(loaded, images[rows], [alpha for _, alpha in alphas])))
+        parts += [(rows, loaded.logits(loaded.weights_of(stored), images[rows])) for rows, stored in alone]
     classes = max(logits.shape[1] for _, logits in parts)
     result = images.new_full((len(images), classes), -torch.inf)
-    for chosen, logits in parts:
-        result[torch.tensor(chosen, device=images.device), : logits.shape[1]] = logits
+    for rows, logits in parts:
+        result[torch.from_numpy(rows).to(images.device), : logits.shape[1]] = logits
     return result
 
 
-def _kind(loaded: LoadedBank, stored: StoredTask) -> str | None:
-    """What shares work with others of its kind; None for a task that is built."""
-    if stored.residual is not None or stored.mask is not None:
-        return None
-    if stored.head is not None:
-        return "head"
-    return None if loaded.calibration is not None else "alpha"
+def _sorted(
+    loaded: LoadedBank, tasks: Sequence[str], kept: KeptTasks | None
+) -> tuple[list[tuple[Lot, Rows, Rows]], list[tuple[Rows, StoredTask]]]:
+    """The rows of a batch whose tasks share work with others, in lots, with their places there; and those of tasks that
+    are built, each alone.
+    """
+    shares_products = loaded.calibration is None  # statistics under a task's own weights take its weights
+    lots: list[tuple[Lot, Rows, Rows]] = []
+    alone: list[tuple[Rows, StoredTask]] = []
+    rest: dict[str, list[int]] = {}
+    known: list[int] = []
+    for row, name in enumerate(tasks):
+        if kept is not None and shares_products and name in kept:
+            known.append(row)
+        else:
+            rest.setdefault(name, []).append(row)
+    if kept is not None:
+        of_known = np.array(known, dtype=np.intp)
+        lots += [(lot, of_known[chosen], places) for lot, chosen, places in kept.find([tasks[row] for row in known])]
+    for name, of_name in rest.items():
+        stored, rows = loaded.bank.read_stored(name), np.array(of_name, dtype=np.intp)
+        if stored.only == "head" or (stored.only == "alpha" and shares_products):
+            lots.append((Lot.of_one(stored), rows, np.zeros(len(rows), dtype=np.intp)))
+        else:
+            alone.append((rows, stored))
+    return lots, alone
 
 
-def _by_heads(loaded: LoadedBank, images: Tensor, tasks: Sequence[StoredTask]) -> Tensor:
-    """Logits of tasks with a head and no residual."""
+def _by_heads(loaded: LoadedBank, images: Tensor, heads: Sequence[StoredHead]) -> Tensor:
+    """Logits of tasks with a head and no residual, lot after lot."""
     placed = loaded.projection.project(features(loaded.adapted, loaded.adapted.weights, images))
-    heads = [task.head for task in tasks if task.head is not None]
-    classes, dimensions = (max(head.weight.shape[axis] for head in heads) for axis in (0, 1))
-    weight = torch.zeros(len(heads), classes, dimensions)
-    bias = torch.full((len(heads), classes), -torch.inf)
-    for row, head in enumerate(heads):
-        weight[row, : head.weight.shape[0], : head.weight.shape[1]] = torch.from_numpy(head.weight)
-        bias[row, : len(head.bias)] = torch.from_numpy(head.bias)
+    classes, dimensions = (max(head.weight.shape[axis] for head in heads) for axis in (1, 2))
+    weight = torch.zeros(len(images), classes, dimensions)
+    bias = torch.full((len(images), classes), -torch.inf)
+    row = 0
+    for head in heads:
+        count, own, width = head.weight.shape
+        weight[row : row + count, :own, :width] = torch.from_numpy(head.weight)
+        bias[row : row + count, :own] = torch.from_numpy(head.bias)
+        row += count
     weight, bias = weight.to(images.device), bias.to(images.device)
     return torch.einsum("bcd,bd->bc", weight, placed[:, :dimensions]) + bias
 
 
-def _by_products(loaded: LoadedBank, images: Tensor, tasks: Sequence[StoredTask]) -> Tensor:
+def _by_products(loaded: LoadedBank, images: Tensor, lots: Sequence[tuple[int, FloatArray]]) -> Tensor:
     """Logits of tasks that weigh masks alone, by K products in each layer.
+
+    Args:
+        lots: one after the other granularity and coefficients (n, K, columns).
 
     Raises:
         UsageError: a layer does something else with its weight than a linear or a convolutional one.
     """
     layers = loaded.bank.backbone.masked_layers
     channels = [layer.shape[0] for layer in layers]
-    common = common_granularity({task.record.granularity for task in tasks}, channels)
-    masks, columns = max(len(task.alpha) for task in tasks), alpha_columns(layers, common)
-    alpha = torch.zeros(len(tasks), masks, sum(columns))
-    for row, task in enumerate(tasks):
-        own = refine(torch.from_numpy(task.alpha), channels, task.record.granularity, common)
-        alpha[row, : len(own)] = own
+    common = common_granularity({granularity for granularity, _ in lots}, channels)
+    masks, columns = max(values.shape[1] for _, values in lots), alpha_columns(layers, common)
+    alpha = torch.zeros(len(images), masks, sum(columns))
+    row = 0
+    for granularity, values in lots:
+        own = refine(torch.from_numpy(values), channels, granularity, common)
+        alpha[row : row + len(own), : own.shape[1]] = own
+        row += len(own)
     weights: dict[str, Tensor] = {}
     of_layers = alpha.to(images.device).split(columns, dim=2)
-    for coefficients, (name, own_masks) in zip(of_layers, loaded.basis.layers.items(), strict=True):
+    for of_groups, (name, own_masks) in zip(of_layers, loaded.basis.layers.items(), strict=True):
         shape = loaded.basis.shapes[name]
-        groups = group_of_channel(shape[0], coefficients.shape[2], images.device)
-        weights[name] = _Mixture.of(coefficients[:, :, groups], own_masks, shape)
+        count = of_groups.shape[2]
+        coefficients = of_groups if count == 1 else of_groups[:, :, group_of_channel(shape[0], count, images.device)]
+        weights[name] = _Mixture.of(coefficients, own_masks, shape)
     logits: Tensor = functional_call(loaded.backbone.module, weights, (images,))
     if bool(logits.isnan().any()):
         raise UsageError(
@@ -129,7 +165,7 @@ class _Mixture(torch.Tensor):
 
     @staticmethod
     def of(coefficients: Tensor, masks: LayerMasks, shape: torch.Size) -> _Mixture:
-        """Of coefficients (B, K, output channels)."""
+        """Of coefficients (B, K, output channels), or (B, K, 1) where all channels have the same."""
         values = torch.full((1,), torch.nan, device=coefficients.device).expand(shape)
         made: _Mixture = values.as_subclass(_Mixture)
         made.coefficients, made.masks, made.kernel = coefficients, masks, shape
@@ -159,12 +195,12 @@ class _Mixture(torch.Tensor):
         """What the layer gives for inputs (B, ...): the K products, each weighed for each image."""
         channel = inputs.ndim - 1 if func is linear else 1
         shape = [1] * inputs.ndim
-        shape[0], shape[channel] = len(inputs), self.kernel[0]
+        shape[0], shape[channel] = len(inputs), self.coefficients.shape[2]
         total: Tensor | None = None
         for k in range(self.coefficients.shape[1]):
-            weight = self.masks.one(k).reshape(self.kernel)
-            part = func(inputs, weight, None, *settings, **named) * self.coefficients[:, k].reshape(shape)
-            total = part if total is None else total + part
+            part = func(inputs, self.masks.one(k).reshape(self.kernel), None, *settings, **named)
+            coefficients = self.coefficients[:, k].reshape(shape)
+            total = part.mul_(coefficients) if total is None else total.addcmul_(part, coefficients)
         assert total is not None
         if bias is None:
             return total

@@ -72,7 +72,7 @@ class Found:
     @property
     def mixable(self) -> bool:
         """Whether alpha is all that each has."""
-        return all(group.mixable for _, _, group in self.stored)
+        return all(group.only == "alpha" for _, _, group in self.stored)
 
     @property
     def headed(self) -> Headed:
@@ -151,7 +151,7 @@ class Candidates:
         common = common_granularity({group.granularity for _, _, group in self.found.stored}, channels)
         alpha = torch.zeros(len(self), len(basis), sum(alpha_columns(layers, common)))
         for places, rows, group in self.found.stored:
-            chosen = torch.from_numpy(group.alpha[list(rows)])
+            chosen = torch.from_numpy(group.alpha(np.asarray(rows, dtype=np.intp)))
             alpha[list(places), : chosen.shape[1]] = refine(chosen, channels, group.granularity, common)
         for place, candidate in enumerate(self.tasks):
             if candidate.mask is not None:

@@ -4,7 +4,7 @@
 
 TASKS (100,000) tasks of ten random masks of LeNet-300-100, synthetic coefficients; with --photos as many synthetic
 heads of 5 classes, 128 dimensions, 2 bits, in a copy of a bank over pretrained weights (docs/images.md). Each time is
-the median of five, side by side; reading the tasks from the bank is part of it.
+the median of five, side by side; reading the tasks from the bank is part of it, but where they are kept.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from impress_format.records import ResidualBits, TaskFitRecord, TaskRecord
 from impress_format.task_file import seal_parts
 from impress_format.task_store import PACKS
 from impress_format.task_text import write_text
+from impress_learn.kept import keep_tasks
 from impress_learn.loaded import LoadedBank, load_bank
 from impress_learn.mixed import mixed
 
@@ -68,11 +69,21 @@ def took(call: Callable[[], object]) -> float:
     return statistics.median(times)
 
 
+def resident() -> float:
+    """Megabytes of this process that are in memory and no file's."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1e3
+
+
 def measure(what: str, loaded: LoadedBank, names: list[str]) -> None:
     images = torch.randn(IMAGES, *loaded.bank.backbone.input_shape, generator=torch.Generator().manual_seed(0))
     weights = loaded.task_weights(names[0])
     one = took(lambda: loaded.logits(weights, images))
     together = took(lambda: mixed(loaded, images, names))
+    before, started = resident(), time.perf_counter()
+    kept = keep_tasks(loaded.bank)
+    keeping, held = time.perf_counter() - started, resident() - before
+    at_hand = took(lambda: mixed(loaded, images, names, kept))
     few = names[:16]
     alone = took(lambda: [loaded.logits(loaded.task_weights(name), image[None]) for name, image in zip(few, images)])  # noqa: B905
     alone *= IMAGES / len(few)
@@ -80,8 +91,9 @@ def measure(what: str, loaded: LoadedBank, names: list[str]) -> None:
     expected = torch.cat([loaded.logits(loaded.task_weights(name), images[i : i + 1]) for i, name in enumerate(few)])
     off = (found - expected).abs().max() / expected.abs().max()
     print(
-        f"{what}: one network {1e3 * one:.0f} ms, mixed {1e3 * together:.0f} ms = {together / one:.2f} x, one by one "
-        f"{1e3 * alone:.0f} ms = {alone / together:.1f} x mixed; logits differ by {off:.0e}",
+        f"{what}: one network {1e3 * one:.1f} ms, mixed {1e3 * together:.0f} ms = {together / one:.2f} x, one by one "
+        f"{1e3 * alone:.0f} ms = {alone / together:.1f} x mixed; kept {1e3 * at_hand:.1f} ms = {at_hand / one:.2f} x, "
+        f"keeping took {keeping:.1f} s and {held:.0f} MB; logits differ by {off:.0e}",
         flush=True,
     )
 

@@ -101,7 +101,7 @@ def test_it_is_read_from_a_file_of_its_own_and_from_a_pack(bank: Bank, packed: b
     assert both.residual.tolist() == [-0.5, 0.5] * 4  # all of the one layer before the last
     assert [(task.head, task.residual, task.coefficients) for task in opened.outline_tasks()] == [(4, 8, 0), (4, 0, 0)]
     assert opened.outline_task("one").head == 4
-    assert not any(group.mixable for group in task_groups(opened))
+    assert not any(group.only == "alpha" for group in task_groups(opened))
     assert verify_bank(bank.path).ok
 
 

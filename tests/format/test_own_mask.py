@@ -53,7 +53,7 @@ def test_it_is_read_from_a_file_of_its_own_and_from_a_pack(bank: Bank, packed: b
     assert np.array_equal(stored.alpha, small_bank.ALPHA[:, :1])
     assert opened.outline_task("own").coefficients == 2
     assert {one.name: one.coefficients for one in opened.outline_tasks()} == {"one": 4, "own": 2, "two": 4}
-    assert sorted((group.outlines[0].name, group.mixable) for group in task_groups(opened))[:2] == [
+    assert sorted((group.outlines[0].name, group.only == "alpha") for group in task_groups(opened))[:2] == [
         ("one", True),
         ("own", False),
     ]

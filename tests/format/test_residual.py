@@ -129,7 +129,7 @@ def test_residuals_are_read_from_files_of_their_own_and_from_packs(bank: Bank, p
             assert (stored.alpha_type is None) == (masks == 0)
             assert (outlines[name].residual, outlines[name].coefficients) == (16, 2 * masks)
             assert opened.tasks.read(name)[1] == before[name]  # type: ignore[index]
-    groups = {outline.name: not group.mixable for group in task_groups(opened) for outline in group.outlines}
+    groups = {outline.name: group.only is None for group in task_groups(opened) for outline in group.outlines}
     assert groups == {name: name not in ("one", "two") for name in before}
 
 

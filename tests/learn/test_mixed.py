@@ -19,6 +19,7 @@ from impress_format.pack_tasks import pack_tasks
 from impress_format.records import TaskFitRecord, TaskRecord
 from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.jobs import add_tasks, create_bank
+from impress_learn.kept import keep_tasks
 from impress_learn.loaded import LoadedBank, load_bank
 from impress_learn.mixed import mixed
 
@@ -72,6 +73,30 @@ def test_tasks_of_every_kind_answer_as_alone(lenet: Bank) -> None:
     found = mixed(loaded, images, names)
     torch.testing.assert_close(found, one_by_one(loaded, images, names), rtol=1e-4, atol=1e-4)
     assert not torch.allclose(found[0], found[7])  # other images
+
+
+def test_kept_tasks_answer_as_those_that_are_read(lenet: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packed ones, loose ones, and beside them those that are not kept, as their residual has to be built."""
+    store_random(lenet, "loose", granularity=2, seed=7)
+    bank = open_bank(lenet.path)
+    loaded, kept = load_bank(bank, CPU), keep_tasks(bank)
+    assert set(kept.places) == {"t0", "t1", "t2", "t3", "t4", "few", "loose"}
+    names = ["t3", "residual", "loose", "t0", "few", "t1", "t0", "hybrid", "t4", "t2"]
+    images = torch.randn(len(names), *bank.backbone.input_shape, generator=torch.Generator().manual_seed(0))
+    expected = mixed(loaded, images, names)
+    assert torch.equal(mixed(loaded, images, names, kept), expected)
+    rest = [row for row, name in enumerate(names) if name in kept]
+    monkeypatch.setattr(Bank, "read_stored", lambda *_: pytest.fail("read again"))
+    assert torch.equal(mixed(loaded, images[rest], [names[row] for row in rest], kept), expected[rest])
+
+
+def test_a_task_that_is_stored_after_others_were_kept_is_read(lenet: Bank) -> None:
+    bank = open_bank(lenet.path)
+    loaded, kept = load_bank(bank, CPU), keep_tasks(bank)
+    store_random(bank, "late", seed=11)
+    images = torch.randn(2, *bank.backbone.input_shape)
+    found = mixed(loaded, images, ["late", "t0"], kept)
+    torch.testing.assert_close(found, one_by_one(loaded, images, ["late", "t0"]), rtol=1e-4, atol=1e-4)
 
 
 def test_no_weights_of_a_task_that_weighs_masks_are_built(lenet: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,6 +156,12 @@ def test_heads_of_other_numbers_of_classes_share_one_forward(tmp_path: Path, mon
     found = mixed(loaded, images, names)
     torch.testing.assert_close(found, one_by_one(loaded, images, names), rtol=1e-3, atol=1e-3)
     assert found.shape == (6, 10)
+    for packed in (False, True):
+        if packed:
+            pack_tasks(bank)
+        kept = keep_tasks(open_bank(path))
+        assert {"head", "three", "small", "alpha"} == set(kept.places)
+        torch.testing.assert_close(mixed(loaded, images, names, kept), found)
     assert found[1, 3:].isneginf().all()
 
 

@@ -1,0 +1,85 @@
+"""Tasks kept at hand for `mixed`: of very many, each found by its name without a file being opened or checked again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from impress_format.bank import Bank
+from impress_format.head import StoredHead
+from impress_format.task_groups import AlphaOf, HeadsOf, task_groups
+from impress_format.task_parts import StoredTask
+
+
+@dataclass(frozen=True, eq=False)
+class Lot:
+    """Tasks alike: rows of alpha of one granularity, or of heads of one shape."""
+
+    alpha: AlphaOf
+    granularity: int
+    heads: HeadsOf | None
+
+    @staticmethod
+    def of_one(stored: StoredTask) -> Lot:
+        """Of a task that was read: its row is 0."""
+        head = stored.head
+        return Lot(
+            stored.alpha[np.newaxis].__getitem__,
+            stored.record.granularity,
+            None
+            if head is None
+            else lambda rows: StoredHead(head.weight[np.newaxis][rows], head.bias[np.newaxis][rows]),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class KeptTasks:
+    """All tasks of a bank that have coefficients alone or a head alone, as they were when they were kept.
+
+    Packs stay where they are, mapped into memory; what is held of a task is its name and where it is.
+
+    Attributes:
+        places: name -> number, counted through all lots.
+        starts: int (lots,), the number of the first task of each.
+    """
+
+    lots: Sequence[Lot]
+    starts: npt.NDArray[np.intp]
+    places: Mapping[str, int]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.places
+
+    def find(self, names: Sequence[str]) -> Iterator[tuple[Lot, npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
+        """The lots that hold these tasks: which of `names` are in it, and their rows there."""
+        numbers = np.fromiter((self.places[name] for name in names), dtype=np.intp, count=len(names))
+        found = np.searchsorted(self.starts, numbers, side="right") - 1
+        for index in np.unique(found):
+            chosen = np.flatnonzero(found == index)
+            yield self.lots[index], chosen, numbers[chosen] - self.starts[index]
+
+
+def keep_tasks(bank: Bank) -> KeptTasks:
+    """Find and check all tasks once, a second for 100,000; tasks that are stored or changed later are not among them.
+
+    Raises:
+        FormatError: a file is damaged.
+        StorageError: a folder may not be read.
+    """
+    lots: list[Lot] = []
+    starts: list[int] = []
+    places: dict[str, int] = {}
+    number = 0
+    for group in task_groups(bank):
+        if group.only is not None:
+            lots.append(Lot(group.alpha, group.granularity, group.heads))
+            starts.append(number)
+            places.update((outline.name, number + row) for row, outline in enumerate(group.outlines))
+        number += len(group.outlines)
+    return KeptTasks(lots, np.array(starts, dtype=np.intp), places)
