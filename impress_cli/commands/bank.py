@@ -290,6 +290,7 @@ def _report(bank: Bank, started: float, *, json: bool) -> None:
             name: to_builtins(getattr(bank.manifest, name))
             for name in ("format_version", "made_with", "preprocess", "class_names")
         }
+        made["projection"] = _projection_of(bank)
         render.print_json({"bank": str(bank.path), "backbone": backbone, "masks": masks, "seconds": seconds, **made})
         return
     rows = [
@@ -308,11 +309,43 @@ def _report(bank: Bank, started: float, *, json: bool) -> None:
         licence = f", {spec.pretrained.licence}" if spec.pretrained.licence else ""
         frozen = f"{frozen}, on {spec.pretrained.source} (id {spec.pretrained.identity[:12]}{licence})"
     held_out = any(plan.fit and plan.fit.holdout for plan in bank.manifest.masks)
-    render.print_table(
-        f"{bank.path}: {spec.arch}, {frozen}, digest {spec.digest[:12]}",
-        ("mask", "trained on", "kind", "density", "on disk", "accuracy"),
-        rows,
-        text_columns=3,
-        footer=f"{render.count(len(bank.task_names()), 'task')} stored over these masks"
-        + ("; accuracy of masks with --holdout is on held-out training images" if held_out else ""),
+    title = f"{bank.path}: {spec.arch}, {frozen}, digest {spec.digest[:12]}"
+    stored = f"{render.count(len(bank.task_names()), 'task')} stored"
+    if rows:
+        render.print_table(
+            title,
+            ("mask", "trained on", "kind", "density", "on disk", "accuracy"),
+            rows,
+            text_columns=3,
+            footer=f"{stored} over these masks"
+            + ("; accuracy of masks with --holdout is on held-out training images" if held_out else ""),
+        )
+    else:
+        render.print_line(title)
+    if bank.has_projection:
+        render.print_line(_about_projection(bank))
+    if not rows:
+        render.print_line(stored)
+
+
+def _projection_of(bank: Bank) -> dict[str, object] | None:
+    """What heads stand on; None if the bank has none."""
+    from impress_format.files import file_size
+
+    if not bank.has_projection:
+        return None
+    record, projection = bank.read_projection()
+    made = {name: getattr(record, name) for name in ("tasks", "holdout", "epochs", "layers", "bits")}
+    return {"directions": projection.dimensions, "bytes": file_size(bank.projection_path), **made}
+
+
+def _about_projection(bank: Bank) -> str:
+    from impress_format.files import file_size
+
+    record, projection = bank.read_projection()
+    tasks = ", ".join(record.tasks[:2]) + (f" and {len(record.tasks) - 2:,} more" if len(record.tasks) > 2 else "")
+    moved = f"; the network was moved towards them in {render.count(record.epochs, 'epoch')}" if record.epochs else ""
+    return (
+        f"Heads read {projection.dimensions} directions of its features, made of {tasks}{moved}: "
+        f"{render.size(file_size(bank.projection_path))}"
     )

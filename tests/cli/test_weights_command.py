@@ -55,3 +55,20 @@ def test_numbers_that_are_none_are_refused(impress: Impress, checkpoint: Path, n
     failed = impress("weights", "convert", checkpoint.name, "out.safetensors", "--mean", numbers)
     assert failed.code == 2
     assert "expected" in failed.err
+
+
+def test_a_bank_for_heads_alone_shows_what_they_read(
+    impress: Impress, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IMPRESS_WEIGHTS", str(tmp_path / "here"))
+    impress("weights", "convert", checkpoint.name, "theirs.safetensors", "--like", "timm:test_resnet")
+    made = impress(
+        "bank", "create", "a.impress", "rotated-digits/0:270:90", "--backbone", "timm:test_resnet", "--weights",
+        "theirs.safetensors", "--image-size", "32", "--masks-per-task", "0", "--json",
+    )  # fmt: skip
+    size = (tmp_path / "a.impress" / "projection.safetensors").stat().st_size
+    assert made.json["projection"]["bytes"] == size
+    assert made.json["projection"]["tasks"] == ["rotated-digits/0", "rotated-digits/90", "rotated-digits/180"]
+    shown = impress("bank", "show", "a.impress")
+    assert "made of rotated-digits/0, rotated-digits/90 and 1 more:" in " ".join(shown.out.split())
+    assert "mask" not in shown.out
