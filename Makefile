@@ -47,8 +47,8 @@ zoo-verify: .venv/installed
 # Linux only: atheris has wheels for nothing else. RUNS inputs in all, a seventh for each kind of file.
 fuzz: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
-	for kind in manifest mask task calibration recogniser pack frame; do \
-		$(BIN)/python tests/fuzz/fuzz.py $$kind -runs=$$(($(RUNS) / 7)) || exit 1; \
+	for kind in manifest mask task calibration recogniser projection pack frame; do \
+		$(BIN)/python tests/fuzz/fuzz.py $$kind -runs=$$(($(RUNS) / 8)) || exit 1; \
 	done
 
 check: .venv/installed

@@ -2,6 +2,8 @@
 
     python docs/read_bank.py BANK TASK INPUT.npy     logits of float32 (N, inputs), for backbone lenet-300-100
 
+Of a task with a head, inputs are the features of its network, whatever that is: `adapted` gives the network's weights.
+
 A check on the format's description, and a start for readers in other languages. It leaves out what protects against
 hostile files; `impress_format` has that.
 """
@@ -102,11 +104,16 @@ def weighed(ones: np.ndarray, values: np.ndarray, kind: str) -> np.ndarray:
     return each
 
 
+def levels(stored: np.ndarray, bits: int, count: int) -> np.ndarray:
+    """What codes of so many bits stand for, before their scale: -3 -1 1 3 for two."""
+    stream = np.unpackbits(stored, bitorder="little")[: count * bits].reshape(count, bits)
+    return 2 * (stream.astype(int) @ 2 ** np.arange(bits)) - (2**bits - 1)
+
+
 def residual(stored: np.ndarray, bits: int, seed: int, layers: list[dict]) -> dict[str, np.ndarray]:
     """What a residual adds to the combination of masks, for each layer."""
     count = (len(stored) - 2 * len(layers)) * 8 // bits
-    stream = np.unpackbits(stored[: count * bits // 8], bitorder="little").reshape(count, bits)
-    codes = stream.astype(int) @ 2 ** np.arange(bits)
+    each = levels(stored[: count * bits // 8], bits, count)
     scales = stored[count * bits // 8 :].view("<f2").astype(np.float32)
     sizes = [math.prod(layer["shape"]) for layer in layers]
     shares = [math.isqrt(math.isqrt(size**3)) for size in sizes]
@@ -120,10 +127,42 @@ def residual(stored: np.ndarray, bits: int, seed: int, layers: list[dict]) -> di
         key = hashlib.sha256(f"impress/{seed}/residual/{layer['name']}".encode()).digest()[:16]
         words = np.random.Philox(key=np.frombuffer(key, "<u8")).random_raw(-(-size // 2)).astype("<u8").view("<u4")
         places = (words[:size].astype(np.uint64) * np.uint64(part)) >> np.uint64(32)
-        values = (2 * codes[start : start + part] - (2**bits - 1)) * scale
+        values = each[start : start + part] * scale
         added[layer["name"]] = values[places.astype(int)].reshape(layer["shape"])
         start += part
     return added
+
+
+def head(stored: np.ndarray, bits: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Weight (classes, d) and bias of a head, d the most that its bytes hold."""
+    end = len(stored) - 4 * classes
+    d = end * 8 // (bits * classes)
+    scales, biases = stored[end:].view("<f2").astype(np.float32).reshape(2, classes)
+    return levels(stored[:end], bits, classes * d).reshape(classes, d) * scales[:, None], biases
+
+
+def projected(bank: Path, features: np.ndarray) -> np.ndarray:
+    """Where features of images (N, F) lie."""
+    tensors = sealed((bank / "projection.safetensors").read_bytes())[1]
+    mean, stored = tensors["mean"].astype(np.float32), tensors["directions"]
+    return (features - mean) @ numbers(stored, len(stored) // (len(mean) + 2))
+
+
+def adapted(bank: Path, weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The weights that heads of tasks stand on, of those of all masked layers in order."""
+    record, tensors = sealed((bank / "projection.safetensors").read_bytes())
+    if not record["layers"]:
+        return weights
+    names = [name for name in list(weights)[-1 - record["layers"] : -1] if weights[name].shape[1] > 1]
+    moved, first, channel = {}, 0, 0
+    by = levels(tensors["codes"], record["bits"], sum(weights[name].size for name in names))
+    for name in names:
+        shape = weights[name].shape
+        steps = tensors["steps"][channel : channel + shape[0]].astype(np.float32).reshape(-1, *[1] * (len(shape) - 1))
+        size = math.prod(shape)
+        moved[name] = weights[name] + by[first : first + size].reshape(shape).astype(np.float32) * steps
+        first, channel = first + size, channel + shape[0]
+    return {**weights, **moved}
 
 
 def logits(bank: Path, name: str, x: np.ndarray) -> np.ndarray:
@@ -133,6 +172,10 @@ def logits(bank: Path, name: str, x: np.ndarray) -> np.ndarray:
     assert manifest["format_version"] in (1, 2)
     assert backbone["init"] == "signed-constant"
     record, parts = task(bank, name)
+    if "head" in parts:
+        said = [*record, *[1, 0, 0, 0, 0][len(record) - 8 :]]  # with the defaults of granularity to classes
+        weight, bias = head(parts["head"], said[10], said[12] or backbone["classes"])
+        return projected(bank, x)[:, : weight.shape[1]] @ weight.T + bias
     granularity = record.get("granularity", 1) if isinstance(record, dict) else [*record, 1][8]
     bits = 0 if isinstance(record, dict) else ([*record, 0] if len(record) == 9 else [*record, 1, 0])[9]
     own = parts.get("mask")

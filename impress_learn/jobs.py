@@ -147,7 +147,8 @@ def create_bank(
         weights=pretrained,
     )
     there = open_bank(path) if is_there(path / MANIFEST) else None
-    if there is None or _needs_data(there):
+    heads = pretrained is not None and classifier_name(network) is not None
+    if there is None or _needs_data(there, heads=heads):
         check_data(tasks, data_dir=data_dir, view=view, watch=watch)
     if (
         tasks[0].data_set.input_shape is None and pretrained is None
@@ -167,7 +168,7 @@ def create_bank(
             seed=fit.seed,
             calibration=network.has_batch_norm,
             # Features tell photos apart, pixels do not (docs/results.md, Which task).
-            recogniser=pretrained is None or classifier_name(network) is None,
+            recogniser=not heads,
         )
         bank = write_plan(path, planned)
         keep_calibration_images(bank, tasks, data_dir=data_dir, holdout=fit.holdout)
@@ -418,8 +419,13 @@ def evaluate(
     return measure(loaded, items, weights_of, holdout=holdout, data_dir=data_dir, on_item=watch.step)
 
 
-def _needs_data(bank: Bank) -> bool:
-    return bool(bank.missing_masks()) or (bank.manifest.recogniser and not is_there(bank.recogniser_path))
+def _needs_data(bank: Bank, *, heads: bool) -> bool:
+    """Whether images are wanted still: for masks, or for what signatures or heads stand on."""
+    return bool(
+        bank.missing_masks()
+        or (bank.manifest.recogniser and not is_there(bank.recogniser_path))
+        or (heads and not bank.has_projection)
+    )
 
 
 def _train(bank: Bank, data_dir: Path | None, device: torch.device, watch: Watch) -> None:

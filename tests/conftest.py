@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -29,6 +32,19 @@ def cifar100_dir() -> Path:
     if not (REAL_DATA / "cifar100" / "task-19.tar.gz").exists():
         pytest.skip(f"real CIFAR-100 is not in {REAL_DATA} (set IMPRESS_TEST_DATA)")
     return REAL_DATA
+
+
+@pytest.fixture(scope="session")
+def reader() -> ModuleType:
+    """docs/read_bank.py, which knows nothing of this project's packages."""
+    source = Path(__file__).parents[1] / "docs" / "read_bank.py"
+    assert "impress_" not in re.sub(r'""".*?"""', "", source.read_text(), count=1, flags=re.DOTALL)
+    spec = importlib.util.spec_from_file_location("read_bank", source)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
+from impress_format.adaptation import StoredAdaptation
 from impress_format.bank import Bank
 from impress_format.create import write_plan
 from impress_format.projection_file import StoredProjection
@@ -156,6 +158,15 @@ def some_projection(dimensions: int = 4, seed: int = 0) -> StoredProjection:
         within=np.eye(dimensions, dtype=np.float32),
         between=(np.eye(dimensions) / 2).astype(np.float32),
     )
+
+
+def moved_projection() -> StoredProjection:
+    """One of a network that was moved first: two bits for each weight of its first layer."""
+    codes = np.arange(LAYERS[0].size, dtype=np.uint8) % 4
+    steps = np.array([0.5, 0.25, 0.0, 1.0, 2.0], dtype=np.float16)
+    moved = StoredAdaptation(layers=1, bits=2, codes=codes, steps=steps)
+    return replace(some_projection(), tasks=("rotated-digits/0", "rotated-digits/9"), holdout=0.25, adaptation=moved,
+                   epochs=3)  # fmt: skip
 
 
 def over_weights(

@@ -12,7 +12,6 @@ which touches the folder of the current version only; that is right before that 
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shutil
@@ -32,19 +31,6 @@ from impress_format.weights import layer_weights, random_words
 GOLDEN = Path(__file__).parents[1] / "golden"
 DOCS = Path(__file__).parents[2] / "docs"
 VERSIONS = [f"v{version}" for version in range(1, FORMAT_VERSION + 1)]
-
-
-@pytest.fixture(scope="module")
-def reader() -> ModuleType:
-    """docs/read_bank.py, which knows nothing of this project's packages."""
-    source = DOCS / "read_bank.py"
-    assert "impress_" not in re.sub(r'""".*?"""', "", source.read_text(), count=1, flags=re.DOTALL)
-    spec = importlib.util.spec_from_file_location("read_bank", source)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_regenerate(request: pytest.FixtureRequest, tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ FILES = {
     "calibration": "calibration.safetensors",
     "recogniser": "recogniser.safetensors",
     "pack": "packs/*.safetensors",
+    "projection": "projection.safetensors",
 }
 KINDS = (*FILES, "frame")
 _TEXT = rb'{"__metadata__":{"impress":"[\"'
@@ -119,6 +120,11 @@ class Target:
             _, recogniser = bank.read_recogniser()
             assert len(recogniser.center) == 7
             assert len(bank.signature_tag) == TAG_BYTES
+        elif self.kind == "projection":
+            _, projection = bank.read_projection()
+            assert projection.directions.shape == (5, projection.dimensions)
+            assert np.isfinite(projection.directions).all()
+            assert len(bank.signature_tag) == TAG_BYTES
         elif self.kind == "calibration":
             _, pixels = bank.read_calibration()
             assert pixels.shape[1:] == bank.backbone.input_shape
@@ -130,6 +136,9 @@ class Target:
 
 def make(folder: Path, kind: str) -> Target:
     """A bank in `folder` whose file of `kind` inputs will replace."""
+    if kind == "projection":
+        bank = small_bank.over_weights(folder, projection=small_bank.moved_projection())
+        return Target(folder, kind, bank.projection_path.read_bytes())
     bank = small_bank.make(folder, calibration=True, recogniser=True)
     if kind == "pack":
         pack_tasks(bank)

@@ -2,7 +2,7 @@
 
     python tests/fuzz/fuzz.py KIND [libFuzzer options]
 
-KIND: manifest, mask, task, calibration, recogniser, pack, frame
+KIND: manifest, mask, task, calibration, recogniser, projection, pack, frame
 
 Anything but this project's own errors, more than 5 s for an input or more than 256 MiB in all ends the run, and the
 input is left in build/fuzz/.
@@ -25,6 +25,7 @@ WORDS = (
     "digest", "format_version", "made_with", "preprocess",
     "class_names", "backbone", "layers", "masked", "masks", "density", "ones", "plan", "fit",
     "granularity", "U32", "own.text", "own.end", "common.text", "common.end", "common.of", "tasks", "named",
+    "mean", "directions", "within", "between", "codes", "steps", "epochs", "bits", "holdout",
 )  # fmt: skip
 
 

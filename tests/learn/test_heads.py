@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -302,7 +303,9 @@ def test_classes_of_ones_own_photos_are_told_by_a_head(bank: Bank, tmp_path: Pat
     }
 
 
-def test_a_network_is_moved_towards_the_banks_tasks_for_heads_of_others(pretrained: Path, tmp_path: Path) -> None:
+def test_a_network_is_moved_towards_the_banks_tasks_for_heads_of_others(
+    pretrained: Path, tmp_path: Path, reader: ModuleType
+) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("IMPRESS_WEIGHTS", str(pretrained / "kept"))
         patch.setattr("impress_learn.head.adapt.RATE", 1e-3)  # this network is not trained: there is nothing to lose
@@ -331,6 +334,14 @@ def test_a_network_is_moved_towards_the_banks_tasks_for_heads_of_others(pretrain
         (measured,) = evaluate(bank.path)
         assert measured.accuracy == pytest.approx(moved.accuracy, abs=1.5 / 500)
         loaded = load_bank(bank, CPU)
+        originals = {layer.name: loaded.backbone.weights[layer.name].numpy() for layer in bank.backbone.masked_layers}
+        for name, weight in reader.adapted(bank.path, originals).items():  # docs/read_bank.py
+            np.testing.assert_allclose(weight, loaded.adapted.weights[name].numpy(), rtol=1e-6)
+        images = torch.randn(5, *bank.backbone.input_shape, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            seen = features(loaded.adapted, loaded.adapted.weights, images).numpy()
+        expected = loaded.logits(loaded.task_weights(moved.name), images).numpy()
+        np.testing.assert_allclose(reader.logits(bank.path, moved.name, seen), expected, rtol=1e-3, atol=1e-3)
         changed = [
             name
             for name, weight in loaded.adapted.weights.items()

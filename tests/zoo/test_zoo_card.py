@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -12,7 +11,6 @@ import pytest
 import small_bank
 from commandline import run
 
-from impress_format.adaptation import StoredAdaptation
 from impress_format.bank import Bank, open_bank
 from impress_format.errors import UsageError
 from impress_format.head import store_head
@@ -93,12 +91,7 @@ HEAD = store_head(np.zeros((3, 4), dtype=np.uint8), np.ones(3, dtype=np.float16)
 def photos(tmp_path: Path) -> Bank:
     """A bank over pretrained weights, moved towards two tasks in three epochs, with a task of a head."""
     weights = msgspec.structs.replace(small_bank.THEIRS, licence="MIT", origin="https://example.org/<some>")
-    made = replace(small_bank.some_projection(), tasks=("rotated-digits/0", "rotated-digits/9"), holdout=0.25)
-    layer = small_bank.LAYERS[0]
-    moved = StoredAdaptation(
-        layers=1, bits=2, codes=np.zeros(layer.size, dtype=np.uint8), steps=np.ones(5, dtype=np.float16)
-    )
-    bank = small_bank.over_weights(tmp_path / "photos.impress", weights, replace(made, adaptation=moved, epochs=3))
+    bank = small_bank.over_weights(tmp_path / "photos.impress", weights, small_bank.moved_projection())
     record = small_bank.task_record(bank, "one", "rotated-digits/3", masks=0)
     record = msgspec.structs.replace(record, basis=bank.basis_digest(0, True), head_bits=2)
     bank.write_task(record, None, head=HEAD)
