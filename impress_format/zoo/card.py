@@ -8,15 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import msgspec
-
 from impress_format.bank import Bank, open_bank
 from impress_format.errors import UsageError
 from impress_format.files import file_size
-from impress_format.records import MaskFitRecord, MaskPlan, TaskFitRecord, TaskRecord
+from impress_format.records import TaskRecord
 from impress_format.stats import measure_storage
-from impress_format.task_parts import StoredTask
 from impress_format.zoo.index import bank_digest
+from impress_format.zoo.rebuilding import rebuilding_commands
 
 LICENSE = "apache-2.0"
 _WAYS = (
@@ -247,137 +245,12 @@ def _rebuild(bank: Bank, tasks: Sequence[TaskRecord], name: str, command: str | 
     if command:
         lines, how = [command.strip()], "As recorded when it was pushed."
     else:
-        lines = [*_create_lines(bank, name), *_task_lines(bank, tasks, name)]
+        lines = rebuilding_commands(bank, tasks, name)
         how = (
             "Derived from what the bank records of its masks and tasks. The seed given is that of the backbone; "
             "the bank records derived seeds of masks, not the option they came from."
         )
     return "## Rebuild\n\n```\n" + "\n".join(lines) + f"\n```\n\n{how}"
-
-
-def _create_lines(bank: Bank, name: str) -> list[str]:
-    """`bank create` for the first masks of equal settings, `bank extend` for each later group."""
-    spec = bank.backbone
-    groups: list[list[MaskPlan]] = []
-    for plan in bank.manifest.masks:
-        if groups and (plan.fit is None or _settings(plan) == _settings(groups[-1][0])):
-            groups[-1].append(plan)
-        else:
-            groups.append([plan])
-    made_of = bank.read_projection()[0] if bank.has_projection else None
-    if not groups and made_of:
-        groups.append([])  # no mask, and yet a network and what heads stand on
-    lines = []
-    for number, plans in enumerate(groups):
-        references = list(dict.fromkeys(plan.task for plan in plans if plan.task))
-        if number == 0 and made_of:
-            references = list(made_of.tasks)
-        words = ["impress", "bank", "extend" if number else "create", f"{name}.impress", *references]
-        words += [] if number else _backbone_words(bank)
-        words += _mask_words(plans, len(references), "sgd" if spec.arch == "lenet-300-100" else "adam")
-        holdout = plans[0].fit.holdout if plans and plans[0].fit else made_of.holdout if made_of else 0.0
-        words += ["--holdout", f"{holdout:g}"] if holdout else []
-        lines.append(shlex.join([*words, "--seed", str(spec.seed)]))
-    return lines
-
-
-def _mask_words(plans: Sequence[MaskPlan], references: int, usual_optimizer: str) -> list[str]:
-    """How masks of equal settings are made of so many tasks."""
-    random = sum(plan.task is None for plan in plans)
-    repeats = (len(plans) - random) // max(references, 1)
-    words = ["--density", f"{plans[0].density:g}"] if plans else []
-    words += ["--mask-type", plans[0].type] if plans and plans[0].type != "binary" else []
-    words += ["--allocation", plans[0].allocation] if plans and plans[0].allocation != "uniform" else []
-    words += ["--masks-per-task", str(repeats)] if repeats != 1 else []
-    words += ["--random-masks", str(random)] if random else []
-    if plans and (fit := plans[0].fit):
-        words += _fit_words(fit, usual_optimizer)
-    return words
-
-
-def _backbone_words(bank: Bank) -> list[str]:
-    """What network a bank stands on, and what images it takes."""
-    spec = bank.backbone
-    words = ["--backbone", spec.arch, "--init", spec.init, *_image_words(bank)]
-    if spec.pretrained:
-        words += ["--weights", spec.pretrained.source.removeprefix("file:")]
-    if bank.has_projection and (epochs := bank.read_projection()[0].epochs):
-        words += ["--adapt", str(epochs)]
-    return words
-
-
-def _image_words(bank: Bank) -> list[str]:
-    """How images are made, but where they are as MNIST's are by nature."""
-    view = bank.manifest.preprocess
-    if view is None or (view.mode, view.size, view.crop) == ("L", (28, 28), None):
-        return []
-    return ["--image-size", str(view.size[0]), "--image-mode", view.mode]
-
-
-def _settings(plan: MaskPlan) -> tuple[object, ...]:
-    fit = plan.fit and msgspec.structs.replace(plan.fit, seed=0)
-    return plan.kind, plan.type, plan.density, plan.allocation, fit
-
-
-def _fit_words(fit: MaskFitRecord | TaskFitRecord, usual_optimizer: str) -> list[str]:
-    words = ["--epochs", str(fit.epochs), "--batch-size", str(fit.batch_size), "--lr", f"{fit.lr:g}"]
-    words += ["--optimizer", fit.optimizer] if fit.optimizer != usual_optimizer else []
-    words += ["--weight-decay", f"{fit.weight_decay:g}"] if fit.weight_decay else []
-    words += ["--warmup", str(fit.warmup)] if fit.warmup else []
-    return words
-
-
-def _task_lines(bank: Bank, tasks: Sequence[TaskRecord], name: str) -> list[str]:
-    """One `task add` for the tasks of equal settings; one for each that has a name of its own.
-
-    How a task was learned first is lost when it is updated; a comment says so.
-    """
-    names = {task.digest: task.name for task in tasks}
-    updated = [
-        f"# {task.name} went on from an earlier alpha (task update)"
-        for task in tasks
-        if task.fit.start and task.fit.start not in names
-    ]
-    usual = "float32" if bank.manifest.format_version == 1 else "int8"
-    groups: dict[tuple[str, ...], list[str]] = {}
-    for task in sorted(tasks, key=lambda task: task.fit.start is not None):  # what others begin from comes first
-        fit = task.fit
-        if fit.start and fit.start not in names:
-            continue
-        words = _fit_words(fit, "adam")
-        words += ["--l1", f"{fit.l1:g}"] if fit.l1 else []
-        stored = bank.read_stored(task.name)
-        words += ["--granularity", str(task.granularity)] if task.granularity != 1 else []
-        if bank.has_projection:
-            words += _head_words(stored)
-        else:
-            words += ["--no-alpha"] if stored.alpha_type is None else []
-        words += ["--alpha-dtype", stored.alpha_type] if stored.alpha_type not in (None, usual) else []
-        if stored.residual is not None:
-            words += ["--residual", str(len(stored.residual) * task.residual_bits)]
-            words += ["--residual-bits", str(task.residual_bits)] if task.residual_bits != 1 else []
-            words += ["--residual-layers", str(task.residual_layers)] if task.residual_layers else []
-        words += ["--hybrid"] if stored.mask is not None else []
-        words += ["--warm-start", names[fit.start]] if fit.start else []
-        words += ["--no-signature"] if bank.signs_by and stored.signature is None else []
-        words += ["--shots", str(fit.shots)] if fit.shots is not None else []
-        words += ["--holdout", f"{fit.holdout:g}"] if fit.holdout else []
-        words += ["--seed", str(fit.seed)] if fit.seed else []
-        words += ["--name", task.name] if task.name != task.task.replace("/", "-") else []
-        groups.setdefault(tuple(words), []).append(task.task)
-    added = [
-        shlex.join(["impress", "task", "add", f"{name}.impress", *references, *words])
-        for words, references in groups.items()
-    ]
-    return added + updated
-
-
-def _head_words(stored: StoredTask) -> list[str]:
-    """Where a task has a head unless asked otherwise."""
-    if stored.head is None:
-        return ["--head", "0", *(["--alpha"] if stored.alpha_type is not None else [])]
-    dimensions = str(stored.head.weight.shape[1])
-    return ["--head", dimensions, "--head-bits", str(stored.record.head_bits)]
 
 
 def _tags(front_matter: str) -> tuple[str, ...]:
