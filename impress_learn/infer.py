@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from impress_format.records import TaskRecord
     from impress_learn.identify.candidates import Candidates
     from impress_learn.identify.methods import MethodName
+    from impress_learn.identify.signature import Recognised
     from impress_learn.loaded import LoadedBank
 
 STANDARD_INPUT = "-"
@@ -40,6 +41,8 @@ class Answer:
         path: the file, or `-` for standard input.
         task: the reference of the task, given or inferred; None if the image is of none of the bank's tasks.
         nearest: the task of the bank that it is likeliest to be of, whose label this is.
+        task_probability: how likely that is the right one, if it is one of the bank's; None where the task was given,
+            or inferred by a method that does not say.
         label: the class, by name where the bank names its classes, else its number.
         probability: softmax of the class's logit under the task.
     """
@@ -47,6 +50,7 @@ class Answer:
     path: str
     task: str | None
     nearest: str
+    task_probability: float | None
     label: str
     probability: float
 
@@ -122,24 +126,41 @@ def infer(
     answers = []
     if read:
         stack = torch.stack(pixels)
-        tasks = _tasks(candidates, stack, method, one_task=one_task) if candidates else [(0, False)] * len(read)
+        tasks = _tasks(candidates, stack, method, one_task=one_task) if candidates else [_GIVEN] * len(read)
         answers = _answer(bank, loaded, candidates, name, stack, tasks, read)
     return Answers(answers=tuple(answers), unreadable=tuple(unreadable))
 
 
-def _tasks(candidates: Candidates, pixels: Tensor, method: MethodName, *, one_task: bool) -> list[tuple[int, bool]]:
-    """For each image the likeliest candidate, and whether it is of none of them."""
+@dataclass(frozen=True)
+class _Task:
+    """The candidate that an image is likeliest to be of, whether it is of none, and how likely that candidate is."""
+
+    index: int
+    unknown: bool
+    probability: float | None
+
+
+_GIVEN = _Task(0, False, None)
+
+
+def _tasks(candidates: Candidates, pixels: Tensor, method: MethodName, *, one_task: bool) -> list[_Task]:
+    """What each image is likely to be of."""
     from impress_learn.identify.methods import infer_groups
 
     loaded = candidates.loaded
     if one_task:
-        inferred = infer_groups(candidates, method, _normalised(loaded, pixels)[None])
-        return [(int(inferred.scores.argmax()), bool(inferred.unknown))] * len(pixels)
-    found: list[tuple[int, bool]] = []
+        return _read_tasks(infer_groups(candidates, method, _normalised(loaded, pixels)[None])) * len(pixels)
+    found: list[_Task] = []
     for part in pixels.split(_AT_ONCE):
-        inferred = infer_groups(candidates, method, _normalised(loaded, part)[:, None])
-        found += zip(inferred.scores.argmax(1).tolist(), inferred.unknown.tolist(), strict=True)
+        found += _read_tasks(infer_groups(candidates, method, _normalised(loaded, part)[:, None]))
     return found
+
+
+def _read_tasks(inferred: Recognised) -> list[_Task]:
+    """Of each group."""
+    shares = inferred.probability
+    found, unknown = inferred.scores.argmax(1).tolist(), inferred.unknown.tolist()
+    return list(map(_Task, found, unknown, [None] * len(found) if shares is None else shares.tolist()))
 
 
 def _answer(
@@ -148,12 +169,12 @@ def _answer(
     candidates: Candidates | None,
     name: str | None,
     pixels: Tensor,
-    tasks: Sequence[tuple[int, bool]],
+    tasks: Sequence[_Task],
     paths: Sequence[str],
 ) -> list[Answer]:
     """Classes of the images, each under the weights of its task."""
     answers: dict[int, Answer] = {}
-    for index in sorted({of for of, _ in tasks}):
+    for index in sorted({of.index for of in tasks}):
         record: TaskRecord | None
         if candidates is None:
             assert name is not None
@@ -164,15 +185,16 @@ def _answer(
             weights, task = candidates.weights(index), candidate.task
             record = None if candidate.mask is not None else bank.read_task_record(candidate.name)
         names = class_names_of(bank, task, record)
-        rows = [row for row, (of, _) in enumerate(tasks) if of == index]
+        rows = [row for row, of in enumerate(tasks) if of.index == index]
         for start in range(0, len(rows), _AT_ONCE):
             chosen = rows[start : start + _AT_ONCE]
             shares, labels = loaded.logits(weights, _normalised(loaded, pixels[chosen])).softmax(1).max(1)
             for row, share, label in zip(chosen, shares.tolist(), labels.tolist(), strict=True):
                 answers[row] = Answer(
                     path=paths[row],
-                    task=None if tasks[row][1] else task,
+                    task=None if tasks[row].unknown else task,
                     nearest=task,
+                    task_probability=tasks[row].probability,
                     label=str(label) if names is None or label >= len(names) else names[label],
                     probability=share,
                 )

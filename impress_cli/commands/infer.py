@@ -57,19 +57,21 @@ def infer(
     if output.json:
         render.print_json({"images": [asdict(answer) for answer in found.answers], "unreadable": found.unreadable})
     elif found.answers:
+        told = any(answer.task_probability is not None for answer in found.answers)
         render.print_table(
             f"{path}: {render.count(len(found.answers), 'image')}",
-            ("image", "task", "class", "probability"),
+            ("image", "task", *(["probability"] if told else []), "class", "probability"),
             [
                 (
                     answer.path,
                     answer.task or f"none of these (nearest: {answer.nearest})",
+                    *([render.percent(answer.task_probability)] if told else []),
                     answer.label,
                     render.percent(answer.probability),
                 )
                 for answer in found.answers
             ],
-            text_columns=3,
+            text_columns=4 if told else 3,
         )
     if found.unreadable:
         raise typer.Exit(1)

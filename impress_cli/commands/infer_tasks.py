@@ -60,6 +60,8 @@ def infer_and_print(
     known = sum(result.known for result in results) / len(results)
     right = sum(result.task_accuracy for result in results) / len(results)
     unknown = sum(result.unknown for result in results) / len(results)
+    sure = [result.probability for result in results if result.probability is not None]
+    expected = sum(sure) / len(sure) if sure else None
     if output.json:
         rows = [
             {
@@ -69,6 +71,7 @@ def infer_and_print(
                 "known_accuracy": result.known,
                 "class_incremental_accuracy": result.both,
                 "task_accuracy": result.task_accuracy,
+                "task_probability": result.probability,
                 "none_of_these": result.unknown,
                 "samples": result.samples,
                 "inferred": result.counts,
@@ -84,6 +87,7 @@ def infer_and_print(
                 "known_accuracy": known,
                 "class_incremental_accuracy": both,
                 "task_accuracy": right,
+                "task_probability": expected,
                 "none_of_these": unknown,
                 "images": results[0].images,
                 "samples": sum(result.samples for result in results),
@@ -105,7 +109,9 @@ def infer_and_print(
             for result in results
         ],
         footer=f"mean accuracy {render.percent(mean)}, {render.percent(known)} with the task known; "
-        f"the right task for {render.percent(right)} of the groups, task and class right for {render.percent(both)} "
+        f"the right task for {render.percent(right)} of the groups"
+        + ("" if expected is None else f" ({render.percent(expected)} expected)")
+        + f", task and class right for {render.percent(both)} "
         "of the images"
         + (f"; {render.percent(unknown)} seemed to be of none of these" if unknown else "")
         + (", on held-out training images" if holdout else ""),

@@ -35,6 +35,8 @@ class Inferred:
         both: share of images whose task was found, and whose label is right: over all classes of all tasks at once
             (class-incremental, where each image is asked alone).
         known: the share of right labels under the task's own weights (GG), on the same images.
+        probability: of the task that was inferred, as the scores say, mean over the groups: to be set beside
+            `task_accuracy`. None of a method whose scores are no likelihoods.
         unknown: share of groups that were found to be of none of the tasks (`counts` and `accuracy` have them as of the
             likeliest).
         samples: images asked.
@@ -48,6 +50,7 @@ class Inferred:
     accuracy: float
     both: float
     known: float
+    probability: float | None
     unknown: float
     samples: int
     images: MeasuredOn
@@ -82,7 +85,7 @@ def infer_tasks(
         images = data.measured(holdout=holdout)
         chosen = _groups(images, candidate.task, samples, groups)
         shown = images.subset(chosen.flatten())
-        found, unknown = _infer(candidates, settled, shown, samples)
+        found, unknown, probability = _infer(candidates, settled, shown, samples)
         known = _right(candidates, index, shown).view(-1, samples)
         right = known.clone()
         for other in found[found != index].unique().tolist():
@@ -97,6 +100,7 @@ def infer_tasks(
             accuracy=int(right.sum()) / known.numel(),
             both=int(known[found == index].sum()) / known.numel(),
             known=int(known.sum()) / known.numel(),
+            probability=None if probability is None else float(probability.mean()),
             unknown=float(unknown.float().mean()),
             samples=known.numel(),
             images=measured_on(holdout),
@@ -112,17 +116,23 @@ def _groups(images: Images, task: str, samples: int, groups: int) -> Tensor:
     return order[: min(groups, len(images) // samples) * samples].view(-1, samples)
 
 
-def _infer(candidates: Candidates, method: MethodName, images: Images, samples: int) -> tuple[Tensor, Tensor]:
-    """Of groups of so many images, in their order: the likeliest candidate (g,), and whether they are of none, bool."""
+def _infer(
+    candidates: Candidates, method: MethodName, images: Images, samples: int
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Of groups of so many images: the likeliest candidate (g,), whether they are of none of them, bool, and how
+    probable that candidate is.
+    """
     first, _ = images.batch(slice(0, 1))
     step = samples * max(1, _MOST_NUMBERS // (samples * first.numel()))
-    found, unknown = [], []
+    found, unknown, probability = [], [], []
     for start in range(0, len(images), step):
         batch, _ = images.batch(slice(start, start + step))
         inferred = infer_groups(candidates, method, batch.unflatten(0, (-1, samples)))
         found.append(inferred.scores.argmax(1))
         unknown.append(inferred.unknown)
-    return torch.cat(found), torch.cat(unknown)
+        if (share := inferred.probability) is not None:
+            probability.append(share)
+    return torch.cat(found), torch.cat(unknown), torch.cat(probability) if probability else None
 
 
 def _right(candidates: Candidates, task: int, images: Images) -> Tensor:

@@ -30,7 +30,8 @@ def infer_groups(candidates: Candidates, method: MethodName, groups: Tensor) -> 
         scores = entropy.one_by_one(candidates.loaded, map(candidates.weights, range(len(candidates))), groups)
     else:
         scores = entropy.METHODS[settled](candidates.loaded, candidates.mixable, groups)
-    return Recognised(scores, torch.zeros(len(scores), dtype=torch.bool, device=scores.device))
+    unknown = torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
+    return Recognised(scores, unknown, likelihoods=False)
 
 
 def settle_method(candidates: Candidates, method: MethodName) -> Literal["signature"] | entropy.MethodName:

@@ -100,10 +100,17 @@ class Recognised:
         scores: (g, T), log-likelihood of each task; the largest for the likeliest. Among very many tasks, minus
             infinity for those that are not near.
         unknown: bool (g,), whether the images lie further from that task than its own do: none of these.
+        likelihoods: whether scores are what they should be: entropies are not.
     """
 
     scores: Tensor
     unknown: Tensor
+    likelihoods: bool = True
+
+    @property
+    def probability(self) -> Tensor | None:
+        """(g,), how likely the likeliest task is the right one, if it is one of these, all as frequent; else None."""
+        return self.scores.softmax(1).max(1).values if self.likelihoods else None
 
 
 def sign_task(recogniser: Recogniser, images: Images) -> bytes:

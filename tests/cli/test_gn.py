@@ -19,7 +19,7 @@ def test_gn_gives_accuracy_tasks_and_what_was_taken_for_what(impress: Impress, b
         assert row["samples"] == 100
         assert sum(row["inferred"].values()) == 2
         assert row["task_accuracy"] == row["inferred"].get(row["task"], 0) / 2
-    for key in ("accuracy", "known_accuracy", "class_incremental_accuracy", "task_accuracy"):
+    for key in ("accuracy", "known_accuracy", "class_incremental_accuracy", "task_accuracy", "task_probability"):
         mean = sum(row[key] for row in found["tasks"]) / len(found["tasks"])
         assert found["mean_accuracy" if key == "accuracy" else key] == pytest.approx(mean)
 

@@ -17,7 +17,8 @@ def picture(tmp_path: Path) -> Path:
 
 def test_json_and_table_say_the_same(impress: Impress, bank: Path, picture: Path) -> None:
     (found,) = impress("infer", bank, picture, "--task", "rotated-digits/60", "--json").json["images"]
-    assert set(found) == {"path", "task", "nearest", "label", "probability"}
+    assert set(found) == {"path", "task", "nearest", "task_probability", "label", "probability"}
+    assert found["task_probability"] is None  # it was given
     assert (found["path"], found["task"]) == (str(picture), "rotated-digits/60")
     assert found["label"] in "0123456789"
     printed = impress("infer", bank, picture, "--task", "rotated-digits/60").out
@@ -37,9 +38,11 @@ def test_an_image_of_none_of_the_tasks_is_called_so(impress: Impress, bank: Path
     (found,) = impress("infer", bank, picture, "--json").json["images"]
     assert found["task"] is None
     assert found["nearest"].startswith("rotated-digits/")
+    assert f"{100 * found['task_probability']:.1f} %" in impress("infer", bank, picture).out
     assert f"none of these (nearest: {found['nearest']})" in impress("infer", bank, picture).out
     (guessed,) = impress("infer", bank, picture, "--method", "exhaustive", "--json").json["images"]
     assert guessed["task"] == guessed["nearest"]
+    assert guessed["task_probability"] is None
 
 
 def test_an_image_that_cannot_be_read_makes_the_status_1_at_the_end(

@@ -69,6 +69,9 @@ def test_one_image_says_which_task_and_class_and_a_few_say_it_surely(bank: Bank)
     assert {result.method for result in one} == {"signature"}
     assert np.mean([result.task_accuracy for result in one]) > 0.8  # by chance 0.25
     assert np.mean([result.task_accuracy for result in four]) > 0.95
+    for results in (one, four):
+        said = np.mean([result.probability for result in results if result.probability is not None])
+        assert abs(said - np.mean([result.task_accuracy for result in results])) < 0.12
     for result in one:
         assert result.both <= min(result.accuracy, result.known, result.task_accuracy) + 1e-9
         assert result.both > result.known - 0.2  # of forty classes, where chance is 0.025
