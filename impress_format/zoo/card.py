@@ -77,7 +77,7 @@ def model_card(
         f"# {_as_text(title or name)}",
         _as_text(description) if description else _summary(bank, tasks),
         _use(bank, name),
-        *([_weights(bank)] if bank.backbone.pretrained else []),
+        *([_weights(bank, command)] if bank.backbone.pretrained else []),
         *([_masks(bank)] if bank.manifest.masks else []),
         _accuracy(tasks),
         _savings(bank),
@@ -168,15 +168,16 @@ impress {then}
 ```"""
 
 
-def _weights(bank: Bank) -> str:
+def _weights(bank: Bank, command: str | None) -> str:
     theirs = bank.backbone.pretrained
     assert theirs is not None
     family, _, name = theirs.source.partition(":")
     found = f"`{theirs.source}`, {len(theirs.tensors):,} tensors, id `{theirs.identity}`"
     terms = f"Licence: {_as_text(theirs.licence)}." if theirs.licence else "Their licence is not recorded."
     if family == "file":
-        where = f" It is had from {_as_text(theirs.origin)}." if theirs.origin else ""
-        get = f"{where} Give it once, as a safetensors file:\n\n```\nimpress weights add {shlex.quote(name)}\n```"
+        where = f" They are had from {_as_text(theirs.origin)}." if theirs.origin else ""
+        how = " Rebuild, below, begins with how their file is made." if "weights convert" in (command or "") else ""
+        get = f"{where}{how} Give that file once:\n\n```\nimpress weights add {shlex.quote(name)}\n```"
     else:
         get = " They are downloaded when they are needed, to the cache of huggingface_hub."
     return (

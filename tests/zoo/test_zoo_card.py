@@ -104,11 +104,14 @@ def test_over_pretrained_weights_it_says_whose_they_are_and_how_to_get_them(phot
     assert {"supermask", "random-network"}.isdisjoint(front_matter(card)["tags"])  # type: ignore[arg-type]
     assert "Licence: MIT." in card
     assert f"1 tensors, id `{small_bank.THEIRS.identity}`" in card
-    assert "from https://example.org/&lt;some>. Give it once" in card
+    assert "had from https://example.org/&lt;some>. Give that file once" in card
     assert "impress weights add some.safetensors" in card
     assert "heads of 3 classes" in read_card(card).description
     assert "| one float32 last layer each | 72 |" in card
     assert "random network" not in card
+    assert "begins with how their file is made" not in card
+    made = "impress weights convert a.pth some.safetensors\nimpress bank create photos.impress rotated-digits/0"
+    assert "begins with how their file is made" in model_card(photos.path, "photos", command=made)
 
 
 def test_the_derived_commands_make_network_projection_and_heads_again(photos: Bank) -> None:
