@@ -44,7 +44,7 @@ zoo-verify: .venv/installed
 	$(IMPRESS) zoo verify --zoo zoo
 	$(BIN)/python zoo/rebuild.py digits-rotated
 
-# Linux only: atheris has wheels for nothing else. RUNS inputs in all, a seventh for each kind of file.
+# Linux only: atheris has wheels for nothing else. RUNS inputs in all, an eighth for each kind of file.
 fuzz: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
 	for kind in manifest mask task calibration recogniser projection pack frame; do \

@@ -170,12 +170,13 @@ def logits(bank: Path, name: str, x: np.ndarray) -> np.ndarray:
     manifest = json.loads(checked(content, content.rfind(b'"digest": "') + 11))
     backbone = manifest["backbone"]
     assert manifest["format_version"] in (1, 2)
-    assert backbone["init"] == "signed-constant"
     record, parts = task(bank, name)
     if "head" in parts:
+        assert "residual" not in parts, "this reader leaves out residuals beside a head"
         said = [*record, *[1, 0, 0, 0, 0][len(record) - 8 :]]  # with the defaults of granularity to classes
         weight, bias = head(parts["head"], said[10], said[12] or backbone["classes"])
         return projected(bank, x)[:, : weight.shape[1]] @ weight.T + bias
+    assert backbone["init"] == "signed-constant"
     granularity = record.get("granularity", 1) if isinstance(record, dict) else [*record, 1][8]
     bits = 0 if isinstance(record, dict) else ([*record, 0] if len(record) == 9 else [*record, 1, 0])[9]
     own = parts.get("mask")

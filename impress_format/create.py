@@ -38,7 +38,7 @@ def write_plan(path: Path | str, planned: BankManifest) -> Bank:
         remove_abandoned(path)
         bank = open_bank(path)
         if _is_empty(bank) and bank.manifest != msgspec.structs.replace(planned, digest=bank.manifest.digest):
-            for made_for_it in (bank.calibration_path, bank.recogniser_path, bank.projection_path):
+            for made_for_it in (bank.calibration_path, bank.recogniser_path):
                 made_for_it.unlink(missing_ok=True)  # of the plan that gives way
             write_atomically(path / MANIFEST, seal_manifest(planned), replace=True)
         else:
@@ -61,8 +61,9 @@ def check_can_create(path: Path) -> None:
 
 
 def _is_empty(bank: Bank) -> bool:
-    """Whether a run was stopped before it stored anything: its plan binds nobody."""
-    return len(bank.missing_masks()) == len(bank.manifest.masks) and not bank.task_names()
+    """Whether a run was stopped before it trained anything: its plan binds nobody. A projection may be hours of it."""
+    no_mask = len(bank.missing_masks()) == len(bank.manifest.masks)
+    return no_mask and not bank.has_projection and not bank.task_names()
 
 
 def extend_plan(bank: Bank, masks: Sequence[MaskPlan]) -> Bank:

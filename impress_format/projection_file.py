@@ -39,7 +39,7 @@ class StoredProjection:
     directions: FloatArray
     within: FloatArray
     between: FloatArray
-    tasks: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()  # at least one where it is stored
     holdout: float = 0.0
     adaptation: StoredAdaptation | None = None
     epochs: int = 0

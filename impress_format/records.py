@@ -315,7 +315,7 @@ class ProjectionRecord(_Record, frozen=True):
 
     format_version: Literal[2]
     backbone: FullDigest
-    tasks: Annotated[tuple[Text, ...], Meta(max_length=MAX_MASKS)]
+    tasks: Annotated[tuple[Text, ...], Meta(min_length=1, max_length=MAX_MASKS)]
     holdout: Holdout
     epochs: NumberOf
     layers: NumberOf

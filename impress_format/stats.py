@@ -53,10 +53,10 @@ class Storage:
 
     Attributes:
         per_task_bytes: mean size of a task, in a file of its own or in a pack; before any is stored, None.
-        amortised_bytes: everything on disk, divided by the tasks served.
+        amortised_bytes: everything on disk, divided by the tasks served; None where there is none yet.
         entropy_bytes: H(density) * n, what one mask of independent bits would take.
         alternatives: bytes for one task, stored the other way.
-        savings: how many times less this bank takes than the other way, for the same tasks.
+        savings: how many times less this bank takes than the other way, for the same tasks; None likewise.
         task_parts: of the bytes of tasks, how many each part takes; the rest, `record`, is names and checksums.
         break_even_tasks: from how many tasks on the bank is smaller than the other way; None if never.
         pretrained: where weights come from that others trained, and that no byte here counts; None without.
@@ -71,10 +71,10 @@ class Storage:
     bytes: DiskBytes
     per_task_bytes: float | None
     task_parts: dict[str, int]
-    amortised_bytes: float
+    amortised_bytes: float | None
     entropy_bytes: float
     alternatives: Alternatives
-    savings: Alternatives
+    savings: Alternatives | None
     break_even_tasks: dict[str, int | None]
     pretrained: str | None = None
 
@@ -129,7 +129,7 @@ def measure_storage(bank: Bank, total_tasks: int | None = None) -> Storage:
         full_model=float(_FLOAT * weights),
         float_head=float(_FLOAT * (layers[-1].size + layers[-1].shape[0])) if bank.backbone.pretrained else None,
     )
-    amortised = total / served if served else math.nan
+    amortised = total / served if served else None
     ways = {way: size for way, size in asdict(alternatives).items() if size is not None}
     fixed = disk.total - disk.tasks
     return Storage(
@@ -146,7 +146,7 @@ def measure_storage(bank: Bank, total_tasks: int | None = None) -> Storage:
         amortised_bytes=amortised,
         entropy_bytes=entropy,
         alternatives=alternatives,
-        savings=Alternatives(**{way: size / amortised for way, size in ways.items()}),
+        savings=None if amortised is None else Alternatives(**{way: size / amortised for way, size in ways.items()}),
         break_even_tasks={way: _break_even(size, fixed, mean_task, len(basis_tasks)) for way, size in ways.items()},
     )
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from impress_format.bank import Bank
 from impress_format.errors import FormatError
-from impress_format.head import StoredHead, restore_heads
+from impress_format.head import StoredHead, check_heads, restore_heads
 from impress_format.numbers import FloatArray, NumbersError, restore_all
 from impress_format.pack_file import COMMON, COMMON_END, COMMON_OF, Pack, check_seal
 from impress_format.task_file import TaskOutline
@@ -88,7 +88,7 @@ def task_groups(bank: Bank) -> Iterator[TaskGroup]:
                 alpha=stored.alpha[np.newaxis].__getitem__,
                 granularity=stored.record.granularity,
                 signatures=None if signed is None else np.frombuffer(signed, dtype=np.uint8)[np.newaxis],
-                heads=None if stored.head is None else _group_of_one(stored.head),
+                heads=None if stored.head is None else head_of_one(stored.head),
                 only=stored.only,
             )
 
@@ -126,19 +126,20 @@ def _group(
     )
 
 
-def _group_of_one(head: StoredHead) -> HeadsOf:
-    """The heads of a group of one."""
+def head_of_one(head: StoredHead) -> HeadsOf:
+    """What gives the head of a task alone: its row is 0."""
     return lambda rows: StoredHead(head.weight[np.newaxis][rows], head.bias[np.newaxis][rows])
 
 
 def _heads_of(bank: Bank, pack: Pack, alike: Said, rows: npt.NDArray[np.intp]) -> HeadsOf:
     """Those of tasks in these rows of a pack."""
     classes, most = count_classes(bank.manifest, alike), bank.directions
+    try:
+        check_heads(pack.parts[HEAD][rows], alike.head_bits, classes, most)
+    except NumbersError as error:
+        raise FormatError(pack.path, f"head of some of its tasks {error}") from error
 
     def heads(some: npt.NDArray[np.intp]) -> StoredHead:
-        try:
-            return restore_heads(pack.parts[HEAD][rows[some]], alike.head_bits, classes, most)
-        except NumbersError as error:
-            raise FormatError(pack.path, f"head of some of its tasks {error}") from error
+        return restore_heads(pack.parts[HEAD][rows[some]], alike.head_bits, classes, most)
 
     return heads

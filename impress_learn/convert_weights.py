@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 from impress_format.errors import DataError, UsageError
 from impress_format.files import is_there, refuse_taken, write_atomically
+from impress_format.records import TEXT
+from impress_learn.fits import require
 
 _WRAPPED = ("state_dict", "model", "model_state_dict", "state_dict_ema")
 """Under which a checkpoint keeps its tensors, beside what else it has."""
@@ -40,7 +43,7 @@ def convert_weights(
         mean, std, licence, origin: what the file is to say of itself.
 
     Raises:
-        UsageError: the tensors are not those of `like`.
+        UsageError: the tensors are not those of `like`, or a text is none that a bank could keep.
         DataError: it cannot be read, or holds more than tensors.
         StorageError: there is a file at `target` already, or it cannot be written.
     """
@@ -59,7 +62,10 @@ def convert_weights(
         for key, numbers in (("mean", mean), ("std", std))
         if numbers is not None
     }
-    said |= {key: text for key, text in (("licence", licence), ("origin", origin)) if text is not None}
+    for key, text in (("licence", licence), ("origin", origin)):
+        if text is not None:
+            require(re.search(TEXT, text) is not None, f"`{key}` {text!r}: expected one line that people can read")
+            said[key] = text
     content = safetensors.torch.save({name: one.contiguous().clone() for name, one in tensors.items()}, metadata=said)
     try:
         write_atomically(target, content, replace=False)

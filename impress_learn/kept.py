@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from impress_format.bank import Bank
-from impress_format.head import StoredHead
-from impress_format.task_groups import AlphaOf, HeadsOf, task_groups
+from impress_format.task_groups import AlphaOf, HeadsOf, head_of_one, task_groups
 from impress_format.task_parts import StoredTask
 
 
@@ -25,27 +25,23 @@ class Lot:
     @staticmethod
     def of_one(stored: StoredTask) -> Lot:
         """Of a task that was read: its row is 0."""
-        head = stored.head
-        return Lot(
-            stored.alpha[np.newaxis].__getitem__,
-            stored.record.granularity,
-            None
-            if head is None
-            else lambda rows: StoredHead(head.weight[np.newaxis][rows], head.bias[np.newaxis][rows]),
-        )
+        heads = None if stored.head is None else head_of_one(stored.head)
+        return Lot(stored.alpha[np.newaxis].__getitem__, stored.record.granularity, heads)
 
 
 @dataclass(frozen=True, eq=False)
 class KeptTasks:
     """All tasks of a bank that have coefficients alone or a head alone, as they were when they were kept.
 
-    Packs stay where they are, mapped into memory; what is held of a task is its name and where it is.
+    Packs stay where they are, mapped into memory; what is held of a packed task is its name and where it is.
 
     Attributes:
+        bank: its folder.
         places: name -> number, counted through all lots.
         starts: int (lots,), the number of the first task of each.
     """
 
+    bank: Path
     lots: Sequence[Lot]
     starts: npt.NDArray[np.intp]
     places: Mapping[str, int]
@@ -66,7 +62,9 @@ class KeptTasks:
 
 
 def keep_tasks(bank: Bank) -> KeptTasks:
-    """Find and check all tasks once, a second for 100,000; tasks that are stored or changed later are not among them.
+    """Find and check all tasks once, a second for some 300,000 small ones.
+
+    A task that is changed or removed later goes on as it was, one that is stored later is not among them: keep again.
 
     Raises:
         FormatError: a file is damaged.
@@ -82,4 +80,4 @@ def keep_tasks(bank: Bank) -> KeptTasks:
             starts.append(number)
             places.update((outline.name, number + row) for row, outline in enumerate(group.outlines))
         number += len(group.outlines)
-    return KeptTasks(lots, np.array(starts, dtype=np.intp), places)
+    return KeptTasks(bank.path, lots, np.array(starts, dtype=np.intp), places)

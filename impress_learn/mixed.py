@@ -51,10 +51,12 @@ def mixed(loaded: LoadedBank, images: Tensor, tasks: Sequence[str], kept: KeptTa
         kept: of `keep_tasks`, for batch after batch: what is in it is not read from the bank again.
 
     Raises:
-        UsageError: another number of tasks than of images, or none.
+        UsageError: another number of tasks than of images, or none; tasks kept of another bank.
         TaskNotFound, FormatError: as Bank.read_stored.
     """
     require(len(tasks) == len(images) > 0, f"{len(images):,} images and {len(tasks):,} tasks: expected one for each")
+    if kept is not None:
+        require(kept.bank == loaded.bank.path, f"these tasks are kept of {kept.bank}, the bank is {loaded.bank.path}")
     lots, alone = _sorted(loaded, tasks, kept)
     heads = [(rows, lot.heads(places)) for lot, rows, places in lots if lot.heads is not None]
     alphas = [(rows, (lot.granularity, lot.alpha(places))) for lot, rows, places in lots if lot.heads is None]

@@ -173,7 +173,7 @@ def extend(
 @app.command()
 @command
 def show(path: options.BankPath, output: Output) -> None:
-    """What a bank is: its backbone and its masks."""
+    """What a bank is: its backbone, its masks, and what heads of tasks read."""
     started = time.perf_counter()
     from impress_format.bank import open_bank
 

@@ -60,12 +60,12 @@ def infer(
         told = any(answer.task_probability is not None for answer in found.answers)
         render.print_table(
             f"{path}: {render.count(len(found.answers), 'image')}",
-            ("image", "task", *(["probability"] if told else []), "class", "probability"),
+            ("image", "task", *(["sure of it"] if told else []), "class", "probability"),
             [
                 (
                     answer.path,
                     answer.task or f"none of these (nearest: {answer.nearest})",
-                    *([render.percent(answer.task_probability)] if told else []),
+                    *([render.percent(answer.task_probability if answer.task else None)] if told else []),
                     answer.label,
                     render.percent(answer.probability),
                 )

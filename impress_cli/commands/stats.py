@@ -42,8 +42,8 @@ def stats(
 
 
 def _document(storage: Storage) -> dict[str, object]:
-    other, savings = asdict(storage.alternatives), asdict(storage.savings)
-    savings = {way: size for way, size in savings.items() if size is not None}
+    other = asdict(storage.alternatives)
+    savings = storage.savings and {way: size for way, size in asdict(storage.savings).items() if size is not None}
     return {
         "weights": storage.weights,
         "layers": storage.layers,
@@ -83,7 +83,7 @@ def _show(path: str, storage: Storage, *, grown: bool) -> None:
     ]
     render.print_table(f"{path}: on disk", ("part", "what", "bytes"), rows, text_columns=2)
 
-    if not storage.tasks_served:
+    if storage.amortised_bytes is None or storage.savings is None:
         return  # nothing to compare
     other, savings = asdict(storage.alternatives), asdict(storage.savings)
     tasks = storage.tasks_served

@@ -116,9 +116,9 @@ def _kinds(bank: Bank) -> list[str]:
 
 
 def _base_model(source: str) -> str | None:
-    """The repository of the Hub that weights are from, where their source says so."""
+    """The repository of the Hub that weights are from, where their source says so: timm's tags may be of any."""
     family, _, name = source.partition(":")
-    return {"hf-hub": name, "timm": f"timm/{name}"}.get(family)
+    return name if family == "hf-hub" else None
 
 
 def _all_streams(bank: Bank, tasks: Sequence[TaskRecord]) -> list[str]:
@@ -177,7 +177,7 @@ def _weights(bank: Bank, command: str | None) -> str:
     if family == "file":
         where = f" They are had from {_as_text(theirs.origin)}." if theirs.origin else ""
         how = " Rebuild, below, begins with how their file is made." if "weights convert" in (command or "") else ""
-        get = f"{where}{how} Give that file once:\n\n```\nimpress weights add {shlex.quote(name)}\n```"
+        get = f"{where}{how} Give that file once:\n\n```\nimpress weights add {shlex.quote(_as_path(name))}\n```"
     else:
         get = " They are downloaded when they are needed, to the cache of huggingface_hub."
     return (
@@ -214,9 +214,14 @@ def _accuracy(tasks: Sequence[TaskRecord]) -> str:
 
 def _savings(bank: Bank) -> str:
     storage = measure_storage(bank)
-    other, savings = asdict(storage.alternatives), asdict(storage.savings)
+    other, savings = asdict(storage.alternatives), asdict(storage.savings) if storage.savings else {}
     rows = [
-        (label, f"{other[way]:,.0f}", f"{savings[way]:.3g}", str(storage.break_even_tasks[way] or "—"))
+        (
+            label,
+            f"{other[way]:,.0f}",
+            f"{savings[way]:.3g}" if savings else "—",
+            str(storage.break_even_tasks[way] or "—"),
+        )
         for way, label in _WAYS
         if other[way] is not None
     ]
@@ -272,8 +277,13 @@ def _slug(text: str) -> str:
 
 
 def _as_text(text: str) -> str:
-    """A text of the bank inside Markdown: one line, no table or tag of its own."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+    """A text of the bank inside Markdown: one line, no table, tag, link, image or code of its own."""
+    return re.sub(r"[|\[\]`]", r"\\\g<0>", " ".join(text.split()).replace("<", "&lt;"))
+
+
+def _as_path(name: str) -> str:
+    """A file here that no command takes for an option."""
+    return f"./{name}" if name.startswith("-") else name
 
 
 def _percent(share: float | None) -> str:

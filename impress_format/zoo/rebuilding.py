@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from impress_format.bank import Bank
-from impress_format.records import MaskFitRecord, MaskPlan, TaskFitRecord, TaskRecord
+from impress_format.records import MaskFitRecord, MaskPlan, ProjectionRecord, TaskFitRecord, TaskRecord
 from impress_format.task_parts import StoredTask
 
 
@@ -27,8 +27,8 @@ def _create_lines(bank: Bank, name: str) -> list[str]:
         else:
             groups.append([plan])
     made_of = bank.read_projection()[0] if bank.has_projection else None
-    if not groups and made_of:
-        groups.append([])  # no mask, and yet a network and what heads stand on
+    if made_of and not _made_together(groups, made_of):
+        groups.insert(0, [])  # no mask, and yet a network and what heads stand on
     lines = []
     for number, plans in enumerate(groups):
         references = list(dict.fromkeys(plan.task for plan in plans if plan.task))
@@ -41,6 +41,17 @@ def _create_lines(bank: Bank, name: str) -> list[str]:
         words += ["--holdout", f"{holdout:g}"] if holdout else []
         lines.append(shlex.join([*words, "--seed", str(spec.seed)]))
     return lines
+
+
+def _made_together(groups: Sequence[Sequence[MaskPlan]], made_of: ProjectionRecord) -> bool:
+    """Whether one command made the first masks and the projection: of the same tasks, with the same images held out."""
+    first = groups[0] if groups else ()
+    tasks = tuple(dict.fromkeys(plan.task for plan in first if plan.task))
+    return (
+        bool(first)
+        and tasks in ((), made_of.tasks)
+        and all(plan.fit is None or plan.fit.holdout == made_of.holdout for plan in first)
+    )
 
 
 def _mask_words(plans: Sequence[MaskPlan], references: int, usual_optimizer: str) -> list[str]:
@@ -137,6 +148,6 @@ def _task_lines(bank: Bank, tasks: Sequence[TaskRecord], name: str) -> list[str]
 def _head_words(stored: StoredTask) -> list[str]:
     """Where a task has a head unless asked otherwise."""
     if stored.head is None:
-        return ["--head", "0", *(["--alpha"] if stored.alpha_type is not None else [])]
+        return ["--head", "0", "--no-alpha" if stored.alpha_type is None else "--alpha"]
     dimensions = str(stored.head.weight.shape[1])
     return ["--head", dimensions, "--head-bits", str(stored.record.head_bits)]

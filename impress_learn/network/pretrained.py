@@ -198,7 +198,7 @@ def _read(path: Path, source: str) -> Weights:
         raise DataError(f"{path}: tensor {bad} has values that are NaN or infinite")
     mean, std = (_numbers(path, said, key) for key in ("mean", "std"))
     licence = said.get("licence") or said.get("license")
-    return Weights(source, licence, tensors, mean, std, said.get("origin"))
+    return Weights(source, licence or None, tensors, mean, std, said.get("origin") or None)
 
 
 def _numbers(path: Path, said: Mapping[str, str], key: str) -> tuple[float, ...] | None:

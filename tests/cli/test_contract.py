@@ -93,7 +93,8 @@ def test_stats_has_every_key_and_counts_bytes_on_disk(impress: Impress, bank: Pa
     assert stats["supsup"] == {"index16": 2 * ones, "bitmap": 33_275, "compressed": on_disk["masks"] / 3}
     assert stats["full_model_bytes"] == 4 * 266_200
     assert stats["savings"]["full_model"] == pytest.approx(4 * 266_200 / stats["amortised_bytes"])
-    assert set(stats["savings"]) == {"index16", "bitmap", "compressed", "full_model"}
+    assert set(stats["savings"]) == set(stats["break_even_tasks"]) == {"index16", "bitmap", "compressed", "full_model"}
+    assert stats["float_head_bytes"] is None
 
 
 def test_stats_can_look_ahead_to_more_tasks(impress: Impress, bank: Path) -> None:

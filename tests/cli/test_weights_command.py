@@ -50,6 +50,14 @@ def test_from_a_checkpoint_to_a_task_and_on_another_machine(
     assert impress("eval", "a.impress").code == 0
 
 
+@pytest.mark.parametrize("text", ["", "two\nlines"])
+def test_a_text_that_no_bank_could_keep_is_refused(impress: Impress, checkpoint: Path, text: str) -> None:
+    failed = impress("weights", "convert", checkpoint.name, "out.safetensors", "--origin", text)
+    assert failed.code == 2
+    assert "--origin" in failed.err
+    assert not (checkpoint.parent / "out.safetensors").exists()
+
+
 @pytest.mark.parametrize("numbers", ["0.5", "a,b,c", "1,2,3,4"])
 def test_numbers_that_are_none_are_refused(impress: Impress, checkpoint: Path, numbers: str) -> None:
     failed = impress("weights", "convert", checkpoint.name, "out.safetensors", "--mean", numbers)
@@ -72,3 +80,8 @@ def test_a_bank_for_heads_alone_shows_what_they_read(
     shown = impress("bank", "show", "a.impress")
     assert "made of rotated-digits/0, rotated-digits/90 and 1 more:" in " ".join(shown.out.split())
     assert "mask" not in shown.out
+    empty = impress("stats", "a.impress", "--json").json  # nothing to divide by
+    assert (empty["amortised_bytes"], empty["savings"], empty["float_head_bytes"] > 0) == (None, None, True)
+    assert impress("task", "add", "a.impress", "rotated-digits/15", "--epochs", "1").code == 0
+    assert "a last layer each, float32" in impress("stats", "a.impress").out
+    assert "float_head" in impress("stats", "a.impress", "--json").json["savings"]

@@ -157,6 +157,7 @@ def some_projection(dimensions: int = 4, seed: int = 0) -> StoredProjection:
         directions=(np.rint(generator.uniform(-100, 100, (5, dimensions))) / 64).astype(np.float32),
         within=np.eye(dimensions, dtype=np.float32),
         between=(np.eye(dimensions) / 2).astype(np.float32),
+        tasks=("rotated-digits/0",),
     )
 
 

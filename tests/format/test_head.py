@@ -26,7 +26,6 @@ from impress_format.head import (
 )
 from impress_format.numbers import NumbersError
 from impress_format.pack_tasks import pack_tasks
-from impress_format.projection_file import StoredProjection
 from impress_format.records import LayerSpec, TaskRecord
 from impress_format.residual import store_residual
 from impress_format.stats import measure_storage
@@ -292,10 +291,8 @@ def test_a_bank_of_random_weights_has_no_projection(bank: Bank, tmp_path: Path) 
     ],
 )
 def test_what_is_no_projection_is_refused(bank: Bank, changes: dict[str, np.ndarray], words: str) -> None:
-    made = small_bank.some_projection()
-    fields = {name: getattr(made, name) for name in ("mean", "directions", "within", "between")}
     bank.projection_path.unlink()
-    bank.write_projection(StoredProjection(**{**fields, **changes}))
+    bank.write_projection(replace(small_bank.some_projection(), **changes))  # type: ignore[arg-type]
     with pytest.raises(FormatError, match=words):
         open_bank(bank.path).read_projection()
 

@@ -67,6 +67,7 @@ def test_savings_divide_the_same_tasks_stored_the_other_way_by_everything_here(t
     bank = small_bank.make(tmp_path / "a.impress")
     storage = measure_storage(bank)
     assert storage.amortised_bytes == sizes(bank.path) / 4
+    assert storage.savings is not None
     assert storage.savings.full_model == pytest.approx(4 * (4 * WEIGHTS) / sizes(bank.path))
     assert storage.savings.index16 == pytest.approx(4 * (2 * ONES) / sizes(bank.path))
 
@@ -109,4 +110,5 @@ def test_a_bank_without_any_trained_mask_has_nothing_to_count(tmp_path: Path) ->
 def test_over_pretrained_weights_a_task_is_also_set_beside_a_last_layer_of_its_own(tmp_path: Path) -> None:
     storage = measure_storage(small_bank.over_weights(tmp_path / "a.impress"))
     assert storage.alternatives.float_head == 4 * (3 * 5 + 3)
+    assert (storage.tasks_served, storage.amortised_bytes, storage.savings) == (0, None, None)
     assert measure_storage(small_bank.make(tmp_path / "b.impress")).alternatives.float_head is None

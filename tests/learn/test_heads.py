@@ -17,6 +17,7 @@ from impress_format.bank import Bank
 from impress_format.errors import BankMismatch, TaskExists, UsageError
 from impress_format.head import restore_head, whole_dimensions
 from impress_format.pack_tasks import pack_tasks
+from impress_learn.convert_weights import convert_weights
 from impress_learn.evaluate import accuracy
 from impress_learn.export import export_weights
 from impress_learn.fits import MaskFit, TaskFit
@@ -360,6 +361,28 @@ def test_a_network_is_moved_towards_the_banks_tasks_for_heads_of_others(
             create(bank.path, 3)
         with pytest.raises(UsageError, match="give `weights`"):
             create_bank(tmp_path / "d.impress", ["rotated-digits/0"], adapt=3)
+
+
+def test_what_heads_stand_on_does_not_give_way_to_other_settings(bank: Bank, pretrained: Path, tmp_path: Path) -> None:
+    before = bank.projection_path.read_bytes()
+    settings: dict[str, Any] = {
+        "backbone": "timm:test_resnet",
+        "weights": str(pretrained / "weights.safetensors"),
+        "masks_per_task": 0,
+        "fit": MaskFit(holdout=0.1),
+    }
+    with pytest.raises(BankMismatch, match="input_shape"):
+        create_bank(bank.path, ["rotated-digits/0", "rotated-digits/90"], image_size=40, **settings)
+    with pytest.raises(UsageError, match="exists with other settings: heads of its tasks"):
+        create_bank(bank.path, ["rotated-digits/0", "rotated-digits/45"], image_size=32, **settings)
+    assert bank.projection_path.read_bytes() == before
+    # Given again, with weights that say more of themselves, it is the same bank.
+    said = tmp_path / "again.safetensors"
+    convert_weights(pretrained / "weights.safetensors", said, origin="https://example.org")
+    create_bank(
+        bank.path, ["rotated-digits/0", "rotated-digits/90"], image_size=32, **{**settings, "weights": str(said)}
+    )
+    assert bank.projection_path.read_bytes() == before
 
 
 def test_held_out_images_are_held_out_from_what_moved_the_network_too(bank: Bank) -> None:

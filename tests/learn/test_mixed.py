@@ -90,6 +90,12 @@ def test_kept_tasks_answer_as_those_that_are_read(lenet: Bank, monkeypatch: pyte
     assert torch.equal(mixed(loaded, images[rest], [names[row] for row in rest], kept), expected[rest])
 
 
+def test_tasks_that_were_kept_of_another_bank_are_refused(lenet: Bank, tmp_path: Path) -> None:
+    other = create_bank(tmp_path / "b.impress", ["rotated-digits/0"], masks_per_task=0, random_masks=1)
+    with pytest.raises(UsageError, match="are kept of"):
+        mixed(load_bank(lenet, CPU), torch.zeros(1, *lenet.backbone.input_shape), ["t0"], keep_tasks(other))
+
+
 def test_a_task_that_is_stored_after_others_were_kept_is_read(lenet: Bank) -> None:
     bank = open_bank(lenet.path)
     loaded, kept = load_bank(bank, CPU), keep_tasks(bank)
@@ -126,6 +132,8 @@ def test_networks_of_other_layers(tmp_path: Path, arch: str) -> None:
     images = torch.randn(3, *bank.backbone.input_shape, generator=torch.Generator().manual_seed(0))
     found, expected = (ask(loaded, images, ["t0", "t1", "t0"]) for ask in (mixed, one_by_one))
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3 * expected.abs().max().item())
+    kept = mixed(loaded, images, ["t0", "t1", "t0"], keep_tasks(bank))
+    torch.testing.assert_close(kept, expected, rtol=1e-3, atol=1e-3 * expected.abs().max().item())
 
 
 def test_heads_of_other_numbers_of_classes_share_one_forward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

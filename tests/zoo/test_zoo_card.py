@@ -12,9 +12,11 @@ import small_bank
 from commandline import run
 
 from impress_format.bank import Bank, open_bank
+from impress_format.create import extend_plan
 from impress_format.errors import UsageError
 from impress_format.head import store_head
 from impress_format.own_mask import store_own_mask
+from impress_format.residual import store_residual
 from impress_format.stats import measure_storage
 from impress_format.zoo.card import model_card, read_card
 from impress_format.zoo.index import bank_digest
@@ -124,12 +126,38 @@ def test_the_derived_commands_make_network_projection_and_heads_again(photos: Ba
     assert "--head 4 --head-bits 2" in add
 
 
-@pytest.mark.parametrize(("source", "model"), [("timm:some_net.tag", "timm/some_net.tag"), ("hf-hub:a/b", "a/b")])
-def test_weights_of_the_hub_are_its_base_model(tmp_path: Path, source: str, model: str) -> None:
-    weights = msgspec.structs.replace(small_bank.THEIRS, source=source)
+def test_masks_that_were_added_later_are_added_later_again(tmp_path: Path) -> None:
+    """Of a bank that was made for heads of some tasks, and extended by masks of another."""
+    bank = small_bank.over_weights(tmp_path / "a.impress", projection=small_bank.moved_projection())
+    extend_plan(bank, [small_bank.plan("rotated-digits/100", 5)])
+    bank = open_bank(bank.path)
+    bank.write_mask(0, small_bank.mask(1), 0.5)
+    record = small_bank.task_record(bank, "alone", "rotated-digits/3", masks=0)
+    residual = store_residual(np.zeros(8, dtype=np.uint8), np.ones(2, dtype=np.float16), 1)
+    bank.write_task(msgspec.structs.replace(record, residual_bits=1), None, residual=residual)
+    rebuild = model_card(bank.path, "a").partition("## Rebuild")[2]
+    create, extend, add = (line for line in rebuild.splitlines() if line.startswith("impress "))
+    assert "create a.impress rotated-digits/0 rotated-digits/9 " in create
+    assert "--masks-per-task 0 --holdout 0.25" in create
+    assert extend.startswith("impress bank extend a.impress rotated-digits/100 ")
+    assert "--masks-per-task" not in extend
+    assert "--head 0 --no-alpha --residual 8" in add
+
+
+def test_weights_of_the_hub_are_its_base_model(tmp_path: Path) -> None:
+    weights = msgspec.structs.replace(small_bank.THEIRS, source="hf-hub:a/b")
     card = model_card(small_bank.over_weights(tmp_path / "a.impress", weights).path, "a")
-    assert front_matter(card)["base_model"] == model
+    assert front_matter(card)["base_model"] == "a/b"
     assert "downloaded when they are needed" in card
+
+
+def test_what_a_file_of_weights_says_of_itself_is_no_markup(tmp_path: Path) -> None:
+    weights = msgspec.structs.replace(
+        small_bank.THEIRS, source="file:-rf.safetensors", origin="![x](https://example.org/x.png) `code"
+    )
+    card = model_card(small_bank.over_weights(tmp_path / "a.impress", weights).path, "a")
+    assert r"!\[x\](https://example.org/x.png) \`code" in card
+    assert "impress weights add ./-rf.safetensors" in card
 
 
 def test_texts_of_a_bank_cannot_break_out_of_the_card(bank: Path) -> None:
