@@ -105,6 +105,7 @@ def pull(
 
     Example: impress zoo pull digits-rotated digits.impress
     """
+    from impress_format.bank import open_bank
     from impress_format.zoo.index import find_bank
     from impress_format.zoo.pull import pull_bank
     from impress_format.zoo.sources import open_source, read_index
@@ -130,6 +131,11 @@ def pull(
             f"{target}: {len(bank.files)} files{resumed}, {render.size(bank.bytes)}, all checked; "
             f"`impress stats {target}` shows what it holds"
         )
+        if (theirs := open_bank(target).backbone.pretrained) is not None:
+            render.print_line(
+                f"It stands on weights that it does not hold, {theirs.source}: `impress zoo show {bank.name}` says how "
+                "they are had"
+            )
 
 
 @app.command()

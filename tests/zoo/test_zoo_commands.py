@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import small_bank
 from commandline import contents, run
 
 BANK_KEYS = {"name", "title", "description", "tags", "backbone", "masks", "tasks", "bytes", "digest", "files"}
@@ -68,6 +69,15 @@ def test_wrong_use_ends_with_2_and_one_message(
     assert done.code == 2, done.err
     assert words in " ".join(done.err.split())
     assert "Traceback" not in done.err
+
+
+def test_a_pull_says_that_weights_are_wanted_beside_the_bank(zoo: Path, tmp_path: Path) -> None:
+    over = small_bank.over_weights(tmp_path / "over.impress").path
+    here: Any = {"cwd": tmp_path, "env": {"IMPRESS_ZOO": str(zoo)}}
+    assert run("zoo", "push", over, **here).code == 0
+    said = " ".join(run("zoo", "pull", "over", "mine.impress", **here).out.split())
+    assert "weights that it does not hold, file:some.safetensors: `impress zoo show over` says" in said
+    assert "weights" not in run("zoo", "pull", "tiny", **here).out
 
 
 @pytest.mark.parametrize(("command", "words"), [("push", "OWNER/NAME[@BRANCH]"), ("pull", "[@REVISION]")])
