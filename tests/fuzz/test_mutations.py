@@ -30,7 +30,7 @@ def test_undamaged_files_are_read(targets: dict[str, damaged.Target], kind: str)
 
 
 @pytest.mark.parametrize("kind", damaged.KINDS)
-@settings(max_examples=800, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=700, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_mutated_file_gives_only_errors_of_this_project(
     targets: dict[str, damaged.Target], kind: str, data: st.DataObject
@@ -46,7 +46,7 @@ def test_a_mutated_file_gives_only_errors_of_this_project(
 
 
 @pytest.mark.parametrize("kind", damaged.KINDS)
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=175, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=300))
 def test_any_bytes_give_only_errors_of_this_project(
     targets: dict[str, damaged.Target], kind: str, content: bytes
