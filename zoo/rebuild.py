@@ -60,8 +60,8 @@ def describe(name: str, rebuilt: Path, path: str) -> str:
             return f"{same:,} of {old.backbone.weights:,} bits equal, accuracy {was.accuracy} and {now.accuracy}"
         if path.startswith("tasks/"):
             one, other = old.read_stored(stem), new.read_stored(stem)
-            parts = ", ".join(f"{part} {apart(*values)}" for part, values in numbers_of(one, other).items())
-            return f"{parts}; accuracy {one.record.accuracy} and {other.record.accuracy}"
+            parts = "".join(f"{part} {apart(*values)}, " for part, values in numbers_of(one, other).items())
+            return f"{parts}accuracy {one.record.accuracy} and {other.record.accuracy}"
         if path == old.projection_path.name:
             (_, one), (_, other) = old.read_projection(), new.read_projection()
             if one.adaptation and other.adaptation:

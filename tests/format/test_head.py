@@ -85,6 +85,15 @@ def test_five_classes_of_128_values_of_two_bits_take_180_bytes() -> None:
 
 
 @pytest.mark.parametrize("packed", [False, True])
+def test_one_that_no_writer_stores_is_found_before_any_of_its_group_is_asked_for(bank: Bank, packed: bool) -> None:
+    bank.write_task(record(bank, "bad"), None, head=store_head(CODES, np.full(3, np.nan, np.float16), BIASES, BITS))
+    if packed:
+        pack_tasks(bank)
+    with pytest.raises(FormatError, match="NaN or infinite"):
+        list(task_groups(open_bank(bank.path)))
+
+
+@pytest.mark.parametrize("packed", [False, True])
 def test_it_is_read_from_a_file_of_its_own_and_from_a_pack(bank: Bank, packed: bool) -> None:
     if packed:
         pack_tasks(bank)
