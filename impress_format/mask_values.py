@@ -85,7 +85,6 @@ def round_values(mask: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def _step_of(values: npt.NDArray[np.generic]) -> np.float16:
-    """The least float16 of which 127 reach the largest value."""
-    least = np.float32(np.abs(values).max()) / _LEVELS
-    step = np.float16(least)
-    return step if np.float32(step) >= least else np.nextafter(step, np.float16(np.inf))
+    """The float16 of which 127 are nearest to the largest value: of what was rounded with it, it is found again."""
+    nearest = np.float16(np.float32(np.abs(values).max()) / _LEVELS)
+    return max(nearest, np.nextafter(np.float16(0), np.float16(1)))

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 import small_bank
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from impress_format import open_bank, verify_bank
@@ -51,6 +51,7 @@ def test_signs_come_back_from_a_bit_a_one(signs: list[int]) -> None:
         st.floats(-100, 100, width=32).filter(lambda x: x == 0 or abs(x) > 1e-3), min_size=1, max_size=40
     ).filter(any)
 )
+@example([0.0010000000474974513])  # its step has few bits in float16: 126 steps were 127 of another
 def test_numbers_come_back_to_half_a_step_and_none_becomes_zero(values: list[float]) -> None:
     mask = np.array(values, dtype=np.float32)
     rounded = round_values(mask)
@@ -61,6 +62,14 @@ def test_numbers_come_back_to_half_a_step_and_none_becomes_zero(values: list[flo
     stored = store_values(rounded, "real")
     assert np.array_equal(restore_values(rounded != 0, stored, "real"), rounded)
     assert len(stored) == values_bytes("real", int(np.count_nonzero(mask)))
+
+
+@settings(max_examples=80, deadline=None)
+@given(values=st.lists(st.floats(-6e4, 6e4, width=32), min_size=1, max_size=40).filter(any))
+def test_what_was_rounded_comes_back_however_small_it_is(values: list[float]) -> None:
+    rounded = round_values(np.array(values, dtype=np.float32))
+    stored = store_values(rounded, "real")
+    assert np.array_equal(restore_values(rounded != 0, stored, "real"), rounded)
 
 
 @pytest.mark.parametrize("mask_type", ["signed", "real"])
