@@ -163,7 +163,7 @@ def keep_projection(
     distinct = list(dict.fromkeys(references))
     tasks = tuple(map(str, distinct))
     if bank.has_projection:
-        record, _ = bank.read_projection()
+        record = bank.projection_record
         asked, there = (tasks, holdout, epochs), (record.tasks, record.holdout, record.epochs)
         if asked != there:
             raise UsageError(

@@ -39,7 +39,18 @@ def reader() -> ModuleType:
     """docs/read_bank.py, which knows nothing of this project's packages."""
     source = Path(__file__).parents[1] / "docs" / "read_bank.py"
     assert "impress_" not in re.sub(r'""".*?"""', "", source.read_text(), count=1, flags=re.DOTALL)
-    spec = importlib.util.spec_from_file_location("read_bank", source)
+    return _module_at(source)
+
+
+@pytest.fixture(scope="session")
+def rebuild() -> ModuleType:
+    """zoo/rebuild.py, which makes banks of the zoo by the commands of their cards."""
+    return _module_at(Path(__file__).parents[1] / "zoo" / "rebuild.py")
+
+
+def _module_at(path: Path) -> ModuleType:
+    """A script that belongs to no package."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

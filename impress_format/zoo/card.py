@@ -131,7 +131,7 @@ def _summary(bank: Bank, tasks: Sequence[TaskRecord]) -> str:
     if spec.pretrained:
         heads = [bank.read_stored(task.name).head for task in tasks]
         classes = sum(len(head.weight) for head in heads if head is not None)
-        moved = bank.has_projection and bank.read_projection()[0].epochs
+        moved = bank.has_projection and bank.projection_record.epochs
         return (
             f"{len(tasks)} tasks over a pretrained {spec.arch.partition(':')[2]}"
             f"{', moved towards images like theirs' if moved else ''}"

