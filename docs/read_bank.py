@@ -171,9 +171,10 @@ def logits(bank: Path, name: str, x: np.ndarray) -> np.ndarray:
     backbone = manifest["backbone"]
     assert manifest["format_version"] in (1, 2)
     record, parts = task(bank, name)
+    said = [0] * 13 if isinstance(record, dict) else [*record, *[1, 0, 0, 0, 0][len(record) - 8 :]]
+    # With the defaults of granularity to classes. Of a record of version 1 only the number of classes is asked: all.
     if "head" in parts:
         assert "residual" not in parts, "this reader leaves out residuals beside a head"
-        said = [*record, *[1, 0, 0, 0, 0][len(record) - 8 :]]  # with the defaults of granularity to classes
         weight, bias = head(parts["head"], said[10], said[12] or backbone["classes"])
         return projected(bank, x)[:, : weight.shape[1]] @ weight.T + bias
     assert backbone["init"] == "signed-constant"
@@ -204,7 +205,7 @@ def logits(bank: Path, name: str, x: np.ndarray) -> np.ndarray:
         column += groups
         if layer is not backbone["layers"][-1]:
             x = np.maximum(x, 0)
-    return x
+    return x[:, : said[12] or backbone["classes"]]
 
 
 if __name__ == "__main__":

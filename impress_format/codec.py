@@ -57,7 +57,7 @@ def decode_mask(frame: bytes, shape: tuple[int, ...], ones: int, values: int = 0
     size, height = math.prod(shape), shape[0]
     width = size // height
     end = height + width + -(-size // 8)
-    content = _decompress(frame, end + values)
+    content = decompress(frame, end + values)
     classes = np.frombuffer(content, dtype=np.int8, count=height + width)
     if classes.min() < -MAX_CLASS or classes.max() > MAX_CLASS:
         raise CodecError(f"a class of rows or columns is outside -{MAX_CLASS} to {MAX_CLASS}")
@@ -161,7 +161,12 @@ def _compress(blocks: list[bytes]) -> bytes:
     return frame + stream.compress(blocks[-1]) + stream.flush()
 
 
-def _decompress(frame: bytes, expected: int) -> bytes:
+def decompress(frame: bytes, expected: int) -> bytes:
+    """The content of one zstd frame of `expected` bytes; nothing larger is ever allocated.
+
+    Raises:
+        CodecError: not exactly one such frame.
+    """
     try:
         declared = zstandard.frame_content_size(frame)  # -1 where a frame does not say
         if declared != expected:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from impress_format.bank import MANIFEST, MASKS, Bank, open_bank
+from impress_format.class_names import differing_names
 from impress_format.errors import BankMismatch, BankNotFound
 from impress_format.files import is_there, list_folder, make_folder, remove_abandoned, write_atomically
 from impress_format.manifest import check_manifest, seal_manifest
@@ -66,16 +67,33 @@ def _is_empty(bank: Bank) -> bool:
     return no_mask and not bank.has_projection and not bank.task_names()
 
 
-def extend_plan(bank: Bank, masks: Sequence[MaskPlan]) -> Bank:
+def extend_plan(
+    bank: Bank, masks: Sequence[MaskPlan], mask_classes: Mapping[str, tuple[str, ...]] | None = None
+) -> Bank:
     """Plan more masks after those there are; every alpha stays valid. Masks planned already are not planned twice.
 
     Equal training gives equal bits whatever the kind says: one mask of a task may later be the first of several.
+
+    Args:
+        mask_classes: class names of these masks' tasks by reference, where the reference does not tell.
+
+    Raises:
+        BankMismatch: the bank has a mask of one of these tasks, trained on other classes.
     """
     known = set(map(_training, bank.manifest.masks))
     added = tuple(plan for plan in masks if _training(plan) not in known)
     if not added:
         return bank
-    manifest = msgspec.structs.replace(bank.manifest, masks=bank.manifest.masks + added)
+    own, shared = dict(bank.manifest.mask_classes or {}), bank.manifest.class_names or ()
+    learned = {plan.task for plan in bank.manifest.masks}
+    for task, names in (mask_classes or {}).items():
+        if task in learned and (there := own.get(task, shared)) != names:
+            raise _other_classes(bank, task, there, names)
+        if names != shared:
+            own[task] = names
+    manifest = msgspec.structs.replace(
+        bank.manifest, masks=bank.manifest.masks + added, mask_classes=own or msgspec.UNSET
+    )
     check_manifest(bank.manifest_path, manifest)
     write_atomically(bank.manifest_path, seal_manifest(manifest), replace=True)
     return open_bank(bank.path)
@@ -94,11 +112,28 @@ def _require_same(bank: Bank, planned: BankManifest) -> None:
             differences.append(f"backbone {name} {there} there, {asked} asked")
     if not differences and found.masks != planned.masks:
         differences.append(_first_difference(found.masks, planned.masks))
+    if not differences:
+        there, asked = _all_class_names(found), _all_class_names(planned)
+        for task in sorted(there.keys() | asked.keys()):
+            if there.get(task) != asked.get(task):
+                raise _other_classes(bank, task, there.get(task, ()), asked.get(task, ()))
     if differences:
         raise BankMismatch(
             f"{bank.path} exists with other settings ({differences[0]}): give the same command to resume it, "
             "`impress bank extend` to add masks, or another path"
         )
+
+
+def _all_class_names(manifest: BankManifest) -> dict[str, tuple[str, ...]]:
+    shared = {} if manifest.class_names is None else {"its tasks": manifest.class_names}
+    return {**shared, **(manifest.mask_classes or {})}
+
+
+def _other_classes(bank: Bank, task: str, there: Sequence[str], asked: Sequence[str]) -> BankMismatch:
+    return BankMismatch(
+        f"{bank.path}: {task} had other classes when the bank was made ({differing_names(there, asked)}): give the "
+        "folder its classes back, or create another bank"
+    )
 
 
 def _first_difference(there: tuple[MaskPlan, ...], asked: tuple[MaskPlan, ...]) -> str:

@@ -35,6 +35,8 @@ MAX_JSON_MARKS = {b"{": 210_000, b"[": 10_000, b",": 1_250_000, b'"': 3_000_000,
 MAX_TEXT = 1_024
 """Characters of a name or a reference."""
 MAX_CLASS_NAMES = 4 * MAX_TEXT
-"""Bytes of the names that a task gives to its classes, all together."""
+"""Bytes of the names that a task's record gives to its classes, all together; longer ones are a part of the task."""
+MAX_STORED_NAMES = 16 * MIB
+"""Bytes of the names that a part of a task gives to its classes."""
 MAX_INTEGER = (1 << 53) - 1
 """Exact in every JSON reader."""

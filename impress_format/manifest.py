@@ -5,6 +5,8 @@ from __future__ import annotations
 from math import prod
 from pathlib import Path
 
+import msgspec
+
 from impress_format.container import seal_json, unseal_json
 from impress_format.errors import FormatError
 from impress_format.files import read_limited
@@ -122,5 +124,18 @@ def _check_making(path: Path, manifest: BankManifest) -> None:
         )
     if not len(preprocess.mean) == len(preprocess.std) == channels:
         raise FormatError(path, f"preprocess has {len(preprocess.mean)} means and {len(preprocess.std)} deviations")
-    if manifest.class_names is not None and len(manifest.class_names) != backbone.classes:
-        raise FormatError(path, f"names {len(manifest.class_names)} classes, the backbone has {backbone.classes}")
+    _check_class_names(path, manifest)
+
+
+def _check_class_names(path: Path, manifest: BankManifest) -> None:
+    classes = manifest.backbone.classes
+    if manifest.class_names is not None and len(manifest.class_names) != classes:
+        raise FormatError(path, f"names {len(manifest.class_names)} classes, the backbone has {classes}")
+    if isinstance(manifest.mask_classes, msgspec.UnsetType):
+        return
+    learned = {plan.task for plan in manifest.masks}
+    for task, names in manifest.mask_classes.items():
+        if task not in learned:
+            raise FormatError(path, f"names classes of {task}, which no mask was trained for")
+        if len(names) > classes:
+            raise FormatError(path, f"names {len(names)} classes of {task}, the backbone has {classes}")

@@ -225,7 +225,9 @@ class BankManifest(_Record, frozen=True):
     """`bank.json`: what the bank is, and which masks it has or will have.
 
     `seed` is that of the command that created it. A bank of version 1 does not say it, nor how it was made; one that
-    was upgraded from it has no `made_with`.
+    was upgraded from it has no `made_with`. `class_names` are those of all its tasks, null where these have classes of
+    their own. `mask_classes` has by reference the class names of tasks that masks were trained for, where neither
+    `class_names` nor the reference tells them.
     """
 
     max_bytes: ClassVar[int] = MAX_MANIFEST_BYTES
@@ -239,7 +241,14 @@ class BankManifest(_Record, frozen=True):
     masks: Annotated[tuple[MaskPlan, ...], Meta(max_length=MAX_MASKS)]
     calibration: bool = False
     recogniser: bool = False
+    mask_classes: (
+        dict[Text, Annotated[tuple[Text, ...], Meta(min_length=2, max_length=MAX_CLASSES)]] | msgspec.UnsetType
+    ) = msgspec.UNSET
     digest: Digest = ""
+
+    def classes_of_mask(self, task: str) -> tuple[str, ...]:
+        """What the classes of a mask's task are called, by its reference; empty where the manifest does not say."""
+        return () if isinstance(self.mask_classes, msgspec.UnsetType) else self.mask_classes.get(task, ())
 
 
 class ManifestV1(_Record, frozen=True):
@@ -359,8 +368,10 @@ class TaskRecord(_Record, frozen=True, omit_defaults=True):
     valid when masks are added, and is refused beside other masks. Version 2 stores its first half, and a record read
     from it has zeros for the rest. `granularity` is G of method.md. `residual_bits` and `head_bits` are what a value of
     the residual and of the head take, 0 for a task without one. Beside a head, the residual is of the last
-    `residual_layers` layers before the classifier; `classes` is how many the head has, 0 for as many as the backbone.
-    `class_names` are those of its own classes, none where its reference or the bank tells them.
+    `residual_layers` layers before the classifier. `classes` is how many the task tells apart, 0 for as many as the
+    backbone has outputs: a head has as many rows, and without a head the first `classes` outputs answer.
+    `class_names` are those of its own classes in the order of the outputs, none where its reference or the bank tells
+    them.
     """
 
     max_bytes: ClassVar[int] = MAX_TASK_BYTES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Literal
@@ -11,10 +12,11 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from impress_format.class_names import fit_in_record, restore_class_names, store_class_names
 from impress_format.container import record_of_task, seal_tensors, seal_text
 from impress_format.errors import FormatError, UsageError
 from impress_format.head import count_dimensions, restore_head
-from impress_format.header import in_file_order, parse_header, read_tensors
+from impress_format.header import Header, in_file_order, parse_header, read_tensors
 from impress_format.limits import MAX_HEADER_BYTES, MAX_TASK_BYTES
 from impress_format.manifest import check_file_version
 from impress_format.numbers import NumbersError, restore, rows_of, type_of
@@ -23,6 +25,7 @@ from impress_format.records import BankManifest, TaskRecord, is_task_name
 from impress_format.residual import count_values, restore_residual
 from impress_format.task_parts import (
     ALPHA,
+    CLASSES,
     HEAD,
     MASK,
     RESIDUAL,
@@ -31,6 +34,7 @@ from impress_format.task_parts import (
     TaskParts,
     Ties,
     check_basis,
+    check_class_names,
     check_parts,
     check_said,
     check_signatures,
@@ -70,7 +74,7 @@ def read_task(path: Path, content: bytes, name: str, manifest: BankManifest, tie
         FormatError: the file is damaged, or belongs to another basis.
     """
     header = parse_header(path, content)
-    record = _record(path, content, header.record, manifest)
+    record = _record(path, content, header, manifest)
     if record.name != name:
         raise FormatError(path, f"holds task {record.name!r}, its file name says {name!r}")
     tensors = read_tensors(content, header)
@@ -80,7 +84,7 @@ def read_task(path: Path, content: bytes, name: str, manifest: BankManifest, tie
     if stored is not None and stored.dtype == np.uint8 and manifest.format_version == 1:
         raise FormatError(path, "alpha is uint8, expected float32 or float16")
     layers = manifest.backbone.masked_layers
-    check_said(path, tensors, record, layers)
+    check_said(path, tensors, record, manifest.backbone)
     residual = mask = head = None
     part = ALPHA
     try:
@@ -112,7 +116,7 @@ def read_task(path: Path, content: bytes, name: str, manifest: BankManifest, tie
 
 def read_task_record(path: Path, content: bytes, manifest: BankManifest) -> TaskRecord:
     """Only the record of a task's file (its checksum is checked)."""
-    return _record(path, content, parse_header(path, content).record, manifest)
+    return _record(path, content, parse_header(path, content), manifest)
 
 
 def outline_task(path: Path, content: bytes, manifest: BankManifest, size: int) -> TaskOutline:
@@ -122,11 +126,11 @@ def outline_task(path: Path, content: bytes, manifest: BankManifest, size: int) 
         FormatError: the file is damaged.
     """
     header = parse_header(path, content)
-    record = _record(path, content, header.record, manifest)
+    record = _record(path, content, header, manifest)
     columns = count_columns(manifest, record.granularity, hybrid=MASK in header.tensors)
     check_parts(path, header.tensors, header.record.startswith(START))
     alpha, residual, head = (header.tensors.get(part) for part in (ALPHA, RESIDUAL, HEAD))
-    check_said(path, header.tensors, record, manifest.backbone.masked_layers)
+    check_said(path, header.tensors, record, manifest.backbone)
     layers = len(manifest.backbone.residual_layers(record.residual_layers))
     classes = count_classes(manifest, record)
     try:
@@ -177,8 +181,8 @@ def seal_task(record: TaskRecord, parts: TaskParts, manifest: BankManifest) -> b
     Raises:
         UsageError: a value out of its range, a part or a type that this version does not have, or no part.
     """
-    tensors, layers = parts.tensors(), manifest.backbone.masked_layers
     if manifest.format_version == 1:
+        tensors = parts.tensors()
         if parts.alpha is None or parts.alpha.dtype == np.uint8 or len(tensors) > 1:
             raise UsageError(
                 "a bank of format version 1 stores alpha alone, and none as int8: run `impress bank upgrade` first"
@@ -186,14 +190,20 @@ def seal_task(record: TaskRecord, parts: TaskParts, manifest: BankManifest) -> b
         if not record.fit.is_of_version_1:
             raise UsageError("a bank of format version 1 stores tasks learned by plain Adam alone")
         return seal_tensors(record, tensors)
+    path, written = Path(record.name), record
+    if not fit_in_record(record.class_names):
+        written = msgspec.structs.replace(record, class_names=())
+        parts = replace(parts, classes=store_class_names(record.class_names))
+    tensors = parts.tensors()
     try:
-        check_parts(Path(record.name), tensors)
-        check_said(Path(record.name), tensors, record, layers)
+        check_parts(path, tensors)
+        check_said(path, tensors, record, manifest.backbone)
+        check_class_names(path, len(record.class_names), HEAD in tensors, record, manifest)
     except FormatError as error:
         raise UsageError(f"a task cannot be stored: it {error.problem}") from error
-    content = seal_parts(write_text(record), tensors)
+    content = seal_parts(write_text(written), tensors)
     try:
-        record_of_task(Path(record.name), content, parse_header(Path(record.name), content).record)
+        _record(path, content, parse_header(path, content), manifest)
     except FormatError as error:
         raise UsageError(f"TaskRecord cannot be stored: {error.problem}") from error
     return content
@@ -233,6 +243,18 @@ def most_bytes(manifest: BankManifest) -> int:
     return min(MAX_TASK_BYTES, MAX_HEADER_BYTES + 4 * channels * len(manifest.masks))
 
 
-def _record(path: Path, content: bytes, text: bytes, manifest: BankManifest) -> TaskRecord:
+def _record(path: Path, content: bytes, header: Header, manifest: BankManifest) -> TaskRecord:
+    """The record, with the names of classes that a part of the file has for it."""
+    text = header.record
     check_file_version(path, 2 if text.startswith(START) else 1, manifest)
-    return record_of_task(path, content, text)
+    record = record_of_task(path, content, text)
+    if CLASSES in header.tensors:
+        if record.class_names:
+            raise FormatError(path, "names its classes twice: in its record and in a part")
+        try:
+            names = restore_class_names(read_tensors(content, header)[CLASSES])
+        except NumbersError as error:
+            raise FormatError(path, f"{CLASSES} {error}") from error
+        record = msgspec.structs.replace(record, class_names=names)
+    check_class_names(path, len(record.class_names), HEAD in header.tensors, record, manifest)
+    return record

@@ -17,6 +17,7 @@ from impress_format.pack_file import COMMON, COMMON_END, COMMON_OF, Pack, check_
 from impress_format.task_file import TaskOutline
 from impress_format.task_parts import (
     ALPHA,
+    CLASSES,
     HEAD,
     MASK,
     SIGNATURE,
@@ -51,6 +52,7 @@ class TaskGroup:
         signatures: uint8 (N, 64), or None if these tasks have none.
         heads: likewise; None if these tasks have none.
         only: what is all that each has, beside a signature; None if it is more.
+        classes: that each tells apart.
     """
 
     outlines: Sequence[TaskOutline]
@@ -59,6 +61,7 @@ class TaskGroup:
     signatures: npt.NDArray[np.uint8] | None
     heads: HeadsOf | None
     only: OnlyPart | None
+    classes: int
 
 
 def task_groups(bank: Bank) -> Iterator[TaskGroup]:
@@ -90,6 +93,7 @@ def task_groups(bank: Bank) -> Iterator[TaskGroup]:
                 signatures=None if signed is None else np.frombuffer(signed, dtype=np.uint8)[np.newaxis],
                 heads=None if stored.head is None else head_of_one(stored.head),
                 only=stored.only,
+                classes=count_classes(bank.manifest, stored.record),
             )
 
 
@@ -99,7 +103,7 @@ def _group(
     """The tasks in these rows, which have the same common text."""
     alike = pack.alike(index)
     check_parts(pack.path, pack.parts)
-    check_said(pack.path, pack.parts, alike, bank.backbone.masked_layers)
+    check_said(pack.path, pack.parts, alike, bank.backbone)
     columns = count_columns(bank.manifest, alike.granularity, hybrid=MASK in pack.parts)
 
     def alpha(some: npt.NDArray[np.intp]) -> FloatArray:
@@ -122,7 +126,8 @@ def _group(
         granularity=alike.granularity,
         signatures=signatures,
         heads=_heads_of(bank, pack, alike, rows) if HEAD in pack.parts else None,
-        only=_ONLY.get(frozenset(pack.parts) - {SIGNATURE}),
+        only=_ONLY.get(frozenset(pack.parts) - {CLASSES, SIGNATURE}),
+        classes=count_classes(bank.manifest, alike),
     )
 
 

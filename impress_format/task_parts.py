@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -17,15 +17,15 @@ from impress_format.head import StoredHead
 from impress_format.numbers import FloatArray, NumbersError, NumberType, StoredArray
 from impress_format.records import (
     SIGNATURE_BYTES,
+    BackboneSpec,
     BankManifest,
-    LayerSpec,
     ResidualBits,
     TaskRecord,
     alpha_columns,
 )
 
-ALPHA, HEAD, MASK, RESIDUAL, SIGNATURE = "alpha", "head", "mask", "residual", "signature"
-PARTS = frozenset({ALPHA, HEAD, MASK, RESIDUAL, SIGNATURE})
+ALPHA, CLASSES, HEAD, MASK, RESIDUAL, SIGNATURE = "alpha", "classes", "head", "mask", "residual", "signature"
+PARTS = frozenset({ALPHA, CLASSES, HEAD, MASK, RESIDUAL, SIGNATURE})
 
 OnlyPart = Literal["alpha", "head"]
 """Parts that a task may consist of alone."""
@@ -70,6 +70,7 @@ class TaskParts:
         mask: as own_mask.store_own_mask gives it.
         head: as head.store_head gives it.
         signature: 64 bytes.
+        classes: as class_names.store_class_names gives them, where the record has no room for them.
     """
 
     alpha: StoredArray | None = None
@@ -77,13 +78,19 @@ class TaskParts:
     mask: npt.NDArray[np.uint8] | None = None
     head: npt.NDArray[np.uint8] | None = None
     signature: bytes | None = None
+    classes: npt.NDArray[np.uint8] | None = None
 
     def tensors(self) -> dict[str, npt.NDArray[np.generic]]:
         """The tensors of the file."""
         tensors: dict[str, npt.NDArray[np.generic]] = {}
         if self.alpha is not None:
             tensors[ALPHA] = np.ascontiguousarray(self.alpha)
-        for name, part in ((RESIDUAL, self.residual), (MASK, self.mask), (HEAD, self.head)):
+        for name, part in (
+            (RESIDUAL, self.residual),
+            (MASK, self.mask),
+            (HEAD, self.head),
+            (CLASSES, self.classes),
+        ):
             if part is not None:
                 tensors[name] = part
         if self.signature is not None:
@@ -135,17 +142,20 @@ def check_parts(path: Path, parts: Collection[str], newest: bool = True) -> None
         if set(parts) != {ALPHA}:
             raise FormatError(path, f"holds {sorted(parts)}, expected one tensor, alpha")
     elif not PARTS.issuperset(parts) or not {ALPHA, RESIDUAL, HEAD}.intersection(parts):
-        raise FormatError(path, f"holds {sorted(parts)}, expected alpha, residual or head, perhaps mask and signature")
+        raise FormatError(
+            path, f"holds {sorted(parts)}, expected alpha, residual or head, perhaps mask, signature and classes"
+        )
     elif HEAD in parts and {ALPHA, MASK}.intersection(parts):
         raise FormatError(path, f"holds {sorted(parts)}: beside a head there is no alpha and no mask")
 
 
-def check_said(path: Path, parts: Collection[str], said: Said, layers: Sequence[LayerSpec]) -> None:
+def check_said(path: Path, parts: Collection[str], said: Said, backbone: BackboneSpec) -> None:
     """Refuse parts of which the record says otherwise.
 
     Raises:
-        FormatError: it is so.
+        FormatError: naming the part.
     """
+    layers = backbone.masked_layers
     for part, bits in ((RESIDUAL, said.residual_bits), (HEAD, said.head_bits)):
         if (part in parts) != bool(bits):
             raise FormatError(path, f"says that a value of its {part} takes {bits} bits, and has "
@@ -155,13 +165,32 @@ def check_said(path: Path, parts: Collection[str], said: Said, layers: Sequence[
         expected = f"1 to {len(layers) - 1:,}" if some else "none but of a residual beside a head"
         raise FormatError(path, f"says that its residual is of the last {said.residual_layers:,} layers, expected "
             + expected)  # fmt: skip
-    if said.classes and HEAD not in parts:
-        raise FormatError(path, f"has {said.classes:,} classes of its own and no head to tell them apart")
+    if HEAD not in parts and said.classes >= max(backbone.classes, 1):
+        raise FormatError(
+            path, f"has {said.classes:,} classes of its own, expected fewer than the network's {backbone.classes:,} "
+            "outputs, or a head to tell them apart"
+        )  # fmt: skip
 
 
 def count_classes(manifest: BankManifest, said: Said) -> int:
-    """Classes of a task's head: its own number, or that of the backbone."""
+    """Classes that a task tells apart: its own number, or that of the backbone."""
     return said.classes or manifest.backbone.classes
+
+
+def check_class_names(path: Path, named: int, head: bool, said: Said, manifest: BankManifest) -> None:
+    """Refuse names of other classes than a task has.
+
+    Args:
+        named: how many classes it names.
+        head: whether it has one.
+
+    Raises:
+        FormatError: too few, or too many. A task without a head that does not say how many it has may name fewer.
+    """
+    classes = count_classes(manifest, said)
+    exact = head or said.classes > 0
+    if named and (named != classes if exact else named > classes):
+        raise FormatError(path, f"names {named:,} classes, and has {classes:,}")
 
 
 def check_signatures(path: Path, signatures: npt.NDArray[np.generic], ties: Ties) -> None:

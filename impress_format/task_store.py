@@ -317,7 +317,7 @@ def _shared(pack: Pack, index: int, manifest: BankManifest) -> tuple[int, int, i
     """
     alpha, residual, head = (pack.parts.get(part) for part in (ALPHA, RESIDUAL, HEAD))
     alike = pack.alike(index)
-    check_said(pack.path, pack.parts, alike, manifest.backbone.masked_layers)
+    check_said(pack.path, pack.parts, alike, manifest.backbone)
     columns = count_columns(manifest, alike.granularity, hybrid=MASK in pack.parts)
     layers, classes = len(manifest.backbone.residual_layers(alike.residual_layers)), count_classes(manifest, alike)
     try:

@@ -181,6 +181,18 @@ def read_own(own: bytes) -> tuple[str, str, float, float]:
     return _named(given, task)[0], task, accuracy, train_accuracy
 
 
+def read_own_classes(own: bytes) -> tuple[str, ...]:
+    """The names of the task's classes, of the half that a task has to itself; none where it gives none.
+
+    Raises:
+        msgspec.MsgspecError, UnicodeError: it is none.
+    """
+    if not own.endswith(b"]"):
+        return ()
+    task, _, _, given = _OWN.decode(b"[%s]" % own)
+    return _named(given, task)[1]
+
+
 def read_owns(owns: Sequence[bytes]) -> list[tuple[str, str, float, float]]:
     """As read_own, of many halves at once: several times as fast.
 

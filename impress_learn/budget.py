@@ -15,9 +15,9 @@ from impress_format.records import SIGNATURE_BYTES, ResidualBits, TaskRecord
 from impress_format.residual import store_residual
 from impress_format.task_file import seal_task
 from impress_format.task_parts import TaskParts, count_columns
-from impress_learn.class_names import class_names_to_store
+from impress_learn.classes import count_to_store, names_to_store
 from impress_learn.held_out import count_training
-from impress_learn.plan import HEAD_DIMENSIONS, Parts, TaskRequest, choose_layers, own_classes
+from impress_learn.plan import HEAD_DIMENSIONS, Parts, TaskRequest, choose_layers
 
 LEAST_RESIDUAL = 16
 """Bytes of a residual below which it is left out beside alpha, and beside a head."""
@@ -81,7 +81,7 @@ def task_bytes(bank: Bank, request: TaskRequest, parts: Parts) -> int:
     if parts.residual:
         scales = np.zeros(len(layers), dtype=np.float16)
         residual = store_residual(np.zeros(parts.residual, dtype=np.uint8), scales, parts.residual_bits)
-    head, classes = None, request.reference.data_set.classes
+    head, classes = None, request.classes.count
     if parts.head:
         rows = np.zeros(classes, dtype=np.float16)
         head = store_head(np.zeros((classes, parts.head), dtype=np.uint8), rows, rows, parts.head_bits)
@@ -96,8 +96,8 @@ def task_bytes(bank: Bank, request: TaskRequest, parts: Parts) -> int:
         residual_bits=parts.residual_bits,
         head_bits=parts.head_bits,
         residual_layers=parts.residual_layers,
-        classes=own_classes(bank, request.reference) if parts.head else 0,
-        class_names=class_names_to_store(bank, request.reference),
+        classes=count_to_store(bank, request.classes),
+        class_names=names_to_store(bank, request.reference, request.classes),
     )
     signature = bytes(SIGNATURE_BYTES) if parts.signed else None
     stored = TaskParts(alpha=alpha, residual=residual, head=head, signature=signature)
@@ -110,7 +110,7 @@ def _head_within(bank: Bank, request: TaskRequest, bare: Parts, size: int) -> Pa
     Raises:
         UsageError: not even the smallest head fits.
     """
-    classes, most = request.reference.data_set.classes, bank.directions
+    classes, most = request.classes.count, bank.directions
 
     def of(dimensions: int) -> Parts:
         return replace(bare, head=whole_dimensions(classes, dimensions, HEAD_BITS), head_bits=HEAD_BITS)

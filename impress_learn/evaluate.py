@@ -11,30 +11,33 @@ import torch
 from torch import Tensor
 
 from impress_format.bank import Bank
-from impress_format.errors import BankMismatch, OutOfMemory
+from impress_format.errors import BankMismatch, DataError, OutOfMemory
+from impress_learn.classes import TaskClasses, stored_classes, uneven_remark
 from impress_learn.loaded import LoadedBank
 from impress_learn.memory import explain_memory
 from impress_learn.network.backbone import Backbone
 from impress_learn.network.norm_statistics import with_statistics
 from impress_learn.streams.images import Images
-from impress_learn.streams.reference import parse_reference
+from impress_learn.watch import Watch
 
 _BATCH = 1000
 _MOST_WRONG_MASKS = 10
 
 MeasuredOn = Literal["test", "held-out"]
+_WORDS: dict[MeasuredOn, str] = {"test": "test images", "held-out": "held-out images"}
 
 
 @dataclass(frozen=True)
 class Item:
     """What is measured: a stored task, or a mask (its index) on the task that it was trained for.
 
-    `holdout` is the share of training images that it was not trained on.
+    `holdout` is the share of training images that it was not trained on, `classes` what it was learned to tell apart.
     """
 
     name: str
     task: str
     holdout: float
+    classes: TaskClasses
     mask: int | None = None
 
 
@@ -43,10 +46,30 @@ WeightsOf = Callable[[Item], Iterable[Mapping[str, Tensor]]]
 
 
 @dataclass(frozen=True)
+class ClassAccuracy:
+    """One class: what it is called, how many images were of it, share of right answers (None without an image)."""
+
+    label: str
+    images: int
+    accuracy: float | None
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """How many images of class `label` were taken for class `answer`."""
+
+    label: str
+    answer: str
+    images: int
+
+
+@dataclass(frozen=True)
 class Accuracy:
     """Accuracy of one item: its reference, its name in the bank, share of right answers, images asked.
 
-    `images` says which: the test images, or training images that were held out.
+    `images` says which: the test images, or training images that were held out. `balanced_accuracy` is the mean over
+    the classes that have images. `confusion` has what was taken for another class, the most frequent first; under
+    several weights (the control) it counts an image once for each.
     """
 
     task: str
@@ -54,6 +77,9 @@ class Accuracy:
     accuracy: float
     samples: int
     images: MeasuredOn
+    classes: tuple[ClassAccuracy, ...]
+    balanced_accuracy: float
+    confusion: tuple[Confusion, ...]
 
 
 def measure(
@@ -63,9 +89,9 @@ def measure(
     *,
     holdout: float,
     data_dir: Path | None,
-    on_item: Callable[[], None],
+    watch: Watch,
 ) -> list[Accuracy]:
-    """Each item on the images of its own task.
+    """Each item on the images of its own task. Classes go by name; what differs, or is uneven, is told.
 
     Args:
         weights_of: `own_weights` with the task known (GG), `wrong_weights` for the control.
@@ -76,13 +102,52 @@ def measure(
     """
     results = []
     for item in items:
-        data = loaded.task_data(parse_reference(item.task), data_dir=data_dir, holdout=holdout)
+        data = loaded.stored_data(
+            item.task, item.name, item.classes, data_dir=data_dir, holdout=holdout, remark=watch.remark
+        )
         images = data.measured(holdout=holdout)
-        shares = [accuracy(loaded.backbone, weights, images, None) for weights in weights_of(item)]
-        share = sum(shares) / len(shares)
-        results.append(Accuracy(item.task, item.name, share, len(images), measured_on(holdout)))
-        on_item()
+        if not len(images):
+            raise DataError(f"{item.name}: there is no {_WORDS[measured_on(holdout)][:-1]} of a class that it knows")
+        backbone = loaded.backbone.answering(item.classes.count)
+        answers = torch.stack([predictions(backbone, weights, images) for weights in weights_of(item)])
+        results.append(_judged(item, answers, images, measured_on(holdout)))
+        if uneven := uneven_remark(item.name, item.classes, _count(images, item.classes), _WORDS[measured_on(holdout)]):
+            watch.remark(uneven)
+        watch.step()
     return results
+
+
+def _judged(item: Item, answers: Tensor, images: Images, measured: MeasuredOn) -> Accuracy:
+    """What answers (weights, N) for N images come to: means over the weights."""
+    classes, labels = item.classes, images.labels.expand_as(answers)
+    right = labels[answers == labels].bincount(minlength=classes.count).tolist()
+    counts = _count(images, classes)
+    shares = [hits / (len(answers) * count) if count else None for hits, count in zip(right, counts, strict=True)]
+    known = [share for share in shares if share is not None]
+    wrong = answers != labels
+    pairs, numbers = torch.stack([labels[wrong], answers[wrong]]).unique(dim=1, return_counts=True)
+    confused = sorted(zip(numbers.tolist(), *pairs.tolist(), strict=True), key=lambda one: (-one[0], *one[1:]))
+    return Accuracy(
+        task=item.task,
+        name=item.name,
+        accuracy=sum(right) / answers.numel(),
+        samples=len(images),
+        images=measured,
+        classes=tuple(
+            ClassAccuracy(classes.label(number), count, share)
+            for number, (count, share) in enumerate(zip(counts, shares, strict=True))
+        ),
+        balanced_accuracy=sum(known) / len(known),
+        confusion=tuple(
+            Confusion(classes.label(label), classes.label(answer), number) for number, label, answer in confused
+        ),
+    )
+
+
+def _count(images: Images, classes: TaskClasses) -> list[int]:
+    """How many images there are of each class."""
+    found: list[int] = images.labels.bincount(minlength=classes.count).tolist()
+    return found
 
 
 def own_weights(loaded: LoadedBank) -> WeightsOf:
@@ -98,7 +163,10 @@ def wrong_weights(loaded: LoadedBank) -> WeightsOf:
 def task_items(bank: Bank, names: Sequence[str]) -> list[Item]:
     """Stored tasks, to be measured."""
     records = [bank.read_task_record(name) for name in names]
-    return [Item(record.name, record.task, record.fit.holdout) for record in records]
+    return [
+        Item(record.name, record.task, record.fit.holdout, stored_classes(bank, record.task, record))
+        for record in records
+    ]
 
 
 def mask_items(bank: Bank) -> list[Item]:
@@ -108,7 +176,7 @@ def mask_items(bank: Bank) -> list[Item]:
         BankMismatch: the bank has random masks only.
     """
     items = [
-        Item(f"mask {index} ({plan.task})", plan.task, plan.fit.holdout, index)
+        Item(f"mask {index} ({plan.task})", plan.task, plan.fit.holdout, stored_classes(bank, plan.task, None), index)
         for index, plan in enumerate(bank.manifest.masks)
         if plan.task is not None and plan.fit is not None
     ]
@@ -131,21 +199,26 @@ def wrong_masks(bank: Bank, task: str) -> list[int]:
 
 
 def accuracy(backbone: Backbone, effective: Mapping[str, Tensor], images: Images, calibration: Tensor | None) -> float:
-    """Share of images whose largest logit is that of their label."""
-    right = right_answers(backbone, with_statistics(backbone, effective, calibration), images)
-    return int(right.sum()) / len(images)
-
-
-def right_answers(backbone: Backbone, effective: Mapping[str, Tensor], images: Images) -> Tensor:
-    """Whether the largest logit is that of the label, bool (N,).
+    """Share of images whose largest logit is that of their label.
 
     Args:
+        backbone: `answering` for the classes of the task.
+    """
+    answers = predictions(backbone, with_statistics(backbone, effective, calibration), images)
+    return int((answers == images.labels).sum()) / len(images)
+
+
+def predictions(backbone: Backbone, effective: Mapping[str, Tensor], images: Images) -> Tensor:
+    """The class with the largest logit, int64 (N,).
+
+    Args:
+        backbone: `answering` for the classes of the task.
         effective: norm statistics included.
 
     Raises:
         OutOfMemory: for a single image.
     """
-    right = torch.zeros(len(images), dtype=torch.bool, device=images.device)
+    answers = torch.zeros(len(images), dtype=torch.int64, device=images.device)
     size = min(_BATCH, len(images))
     start = 0
     while start < len(images):
@@ -158,15 +231,15 @@ def right_answers(backbone: Backbone, effective: Mapping[str, Tensor], images: I
                 ),
                 torch.no_grad(),
             ):
-                batch, labels = images.batch(slice(start, start + size))
-                right[start : start + size] = backbone(effective, batch).argmax(1) == labels
+                batch, _ = images.batch(slice(start, start + size))
+                answers[start : start + size] = backbone(effective, batch).argmax(1)
         except OutOfMemory:
             if size == 1:
                 raise
             size = -(-size // 4)  # each image is judged alone, so that smaller batches give the same answers
         else:
             start += size
-    return right
+    return answers
 
 
 def measured_on(holdout: float) -> MeasuredOn:

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Literal
 
 from impress_format.bank import open_bank
 from impress_format.files import is_there, refuse_taken, write_atomically
-from impress_format.task_parts import count_classes
-from impress_learn.class_names import class_names_of
+from impress_learn.classes import stored_classes
 from impress_learn.fits import require
 from impress_learn.network.small_resnet import filters_of, small_resnet_lines
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from impress_learn.network.backbone import Backbone
 
@@ -86,17 +85,19 @@ def export_weights(
     loaded = load_bank(bank, choose_device(device))
     state = {**loaded.backbone.module.state_dict(), **loaded.task_weights(name)}
     record, spec = bank.read_task_record(name), bank.backbone
-    classes = count_classes(bank.manifest, record)
+    own = stored_classes(bank, record.task, record)
+    classes = own.count
     described = {
         "arch": spec.arch,
         "input_shape": spec.input_shape,
         "classes": classes,
-        "class_names": class_names_of(bank, record.task, record),
+        "class_names": own.names,
         "preprocess": to_builtins(bank.manifest.preprocess),
         "task": record.task,
         "name": name,
     }
     described_as = {METADATA: json.dumps(described)}
+    state = _of_classes(loaded.backbone, classes, state)
     state = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in state.items()}
     if file_format == "onnx":
         content = _onnx_graph(loaded.backbone, classes, state, described_as)
@@ -114,14 +115,35 @@ def export_weights(
     return Exported(task=record.task, name=name, bytes=len(content), tensors=len(state), load=load, format=file_format)
 
 
-def _onnx_graph(backbone: Backbone, classes: int, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+def _of_classes(backbone: Backbone, classes: int, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state of the network with an output for each of a task's own classes, the first of all it has."""
+    if classes == backbone.spec.classes:
+        return dict(state)
+    shapes = {name: tensor.shape for name, tensor in _with_outputs(backbone, classes).state_dict().items()}
+    return {name: tensor if tensor.shape == shapes[name] else tensor[:classes] for name, tensor in state.items()}
+
+
+def _with_outputs(backbone: Backbone, classes: int) -> nn.Module:
+    """The structure of the network with so many outputs."""
     import copy
 
+    from torch import nn
+
+    module: nn.Module = copy.deepcopy(backbone.module).cpu()
+    if classes == backbone.spec.classes:
+        return module
+    if (reset := getattr(module, "reset_classifier", None)) is not None:  # of timm
+        reset(classes)
+        return module
+    last, kept = list(backbone.weights)[-1], backbone.weights[list(backbone.weights)[-1]][:classes]
+    module.get_submodule(last.rpartition(".")[0]).weight = nn.Parameter(kept.cpu().clone())
+    return module
+
+
+def _onnx_graph(backbone: Backbone, classes: int, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
     import torch
 
-    module = copy.deepcopy(backbone.module).cpu()
-    if classes != backbone.spec.classes:
-        module.reset_classifier(classes)  # type: ignore[operator]  # of timm: tasks with a head alone have classes of their own
+    module = _with_outputs(backbone, classes)
     module.load_state_dict(state)
     program = torch.onnx.export(
         module.eval(),
@@ -160,6 +182,7 @@ def loading_lines(backbone: Backbone, classes: int, file: Path) -> str:
         made = small_resnet_lines(filters, spec.input_shape[0], classes)
         return "\n".join((*made, first, f"net.load_state_dict(load_file({path}))", "net.eval()"))
     shapes = [layer.shape for layer in spec.masked_layers]
+    shapes[-1] = (classes, *shapes[-1][1:])
     linear = [f"nn.Linear({fan_in}, {out}, bias=False)" for out, fan_in in shapes]
     return "\n".join(
         (

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from impress_format.bank import Bank, open_bank
 from impress_format.errors import BankMismatch, DataError, UsageError
-from impress_learn.class_names import class_names_of
+from impress_learn.classes import stored_classes
 from impress_learn.jobs import choose_device
 from impress_learn.watch import SILENT, Watch
 
@@ -43,7 +43,7 @@ class Answer:
         nearest: the task of the bank that it is likeliest to be of, whose label this is.
         task_probability: how likely that is the right one, if it is one of the bank's; None where the task was given,
             or inferred by a method that does not say.
-        label: the class, by name where the bank names its classes, else its number.
+        label: one of the task's classes, by the name that is stored, or its number where none is.
         probability: softmax of the class's logit under the task.
     """
 
@@ -184,18 +184,19 @@ def _answer(
             candidate = candidates.tasks[index]
             weights, task = candidates.weights(index), candidate.task
             record = None if candidate.mask is not None else bank.read_task_record(candidate.name)
-        names = class_names_of(bank, task, record)
+        classes = stored_classes(bank, task, record)
         rows = [row for row, of in enumerate(tasks) if of.index == index]
         for start in range(0, len(rows), _AT_ONCE):
             chosen = rows[start : start + _AT_ONCE]
-            shares, labels = loaded.logits(weights, _normalised(loaded, pixels[chosen])).softmax(1).max(1)
+            logits = loaded.logits(weights, _normalised(loaded, pixels[chosen]), classes.count)
+            shares, labels = logits.softmax(1).max(1)
             for row, share, label in zip(chosen, shares.tolist(), labels.tolist(), strict=True):
                 answers[row] = Answer(
                     path=paths[row],
                     task=None if tasks[row].unknown else task,
                     nearest=task,
                     task_probability=tasks[row].probability,
-                    label=str(label) if names is None or label >= len(names) else names[label],
+                    label=classes.label(label),
                     probability=share,
                 )
     return [answers[row] for row in range(len(paths))]

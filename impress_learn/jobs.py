@@ -18,15 +18,16 @@ from impress_format.files import check_writable, is_there, make_folder, remove_a
 from impress_format.locks import hold
 from impress_format.records import Allocation, Init, MaskType, ResidualBits, alpha_columns
 from impress_format.task_store import TASKS
+from impress_learn.classes import check_sayable, mask_classes
 from impress_learn.fits import UPDATE_FIT, MaskFit, TaskFit, check_holdout, require
 from impress_learn.held_out import check_basis_held_out, check_held_out
 from impress_learn.plan import (
     Parts,
     TaskRequest,
-    check_classes,
     check_fit_is_kept,
     check_fits_bank,
     check_parts,
+    check_same_classes,
     check_start,
     choose_layers,
     choose_type,
@@ -164,7 +165,8 @@ def create_bank(
             network.spec,
             plans,
             view,
-            shared_class_names(tasks),
+            shared_class_names(tasks, data_dir),
+            mask_classes(tasks, data_dir),
             seed=fit.seed,
             calibration=network.has_batch_norm,
             # Features tell photos apart, pixels do not (docs/results.md, Which task).
@@ -226,7 +228,7 @@ def extend_bank(
     check_data(tasks, data_dir=data_dir, view=bank.manifest.preprocess, watch=watch)
     with sole_trainer(bank.path):
         check_writable(bank.path, max(mask_bytes(bank.backbone, plan.type) for plan in plans) if plans else 0)
-        bank = extend_plan(open_bank(path), plans)
+        bank = extend_plan(open_bank(path), plans, mask_classes(tasks, data_dir))
         _train(bank, data_dir, where, watch)
     return bank
 
@@ -309,11 +311,12 @@ def add_tasks(
     if bytes is None:
         check_parts(bank, parts)
     start = None if warm_start is None else bank.read_stored(bank.find_task(warm_start))
-    requests = request_tasks(tasks, fit, name=name, parts=parts, start=start)
+    requests = request_tasks(tasks, fit, name=name, parts=parts, data_dir=data_dir, start=start)
     masks = bank.complete_masks()
     for request in requests:
         check_fit_is_kept(bank, request.fit)
     for task in tasks:
+        check_sayable(bank, task)
         check_basis_held_out(bank, str(task), fit.holdout)
     if bytes is not None:
         from impress_learn.budget import parts_within
@@ -356,7 +359,7 @@ def update_task(
     check_fit_is_kept(bank, asked)
     bank.complete_masks()
     name = bank.find_task(task)
-    check_classes(bank, bank.read_task_record(name), data)
+    check_same_classes(bank, bank.read_task_record(name), data, data_dir)
     # Two updates at once would both begin from the same alpha, and the second would undo the first.
     lock = bank.path / TASKS / f".{name}.lock"
     with hold(lock, wait=False, busy=f"another process is updating task {name}: wait for it to end", remove=True):
@@ -416,7 +419,7 @@ def evaluate(
     loaded = load_bank(bank, choose_device(device))
     weights_of = wrong_weights(loaded) if wrong_mask else own_weights(loaded)
     watch.begin(len(items))
-    return measure(loaded, items, weights_of, holdout=holdout, data_dir=data_dir, on_item=watch.step)
+    return measure(loaded, items, weights_of, holdout=holdout, data_dir=data_dir, watch=watch)
 
 
 def _needs_data(bank: Bank, *, heads: bool) -> bool:
@@ -446,6 +449,7 @@ def _train(bank: Bank, data_dir: Path | None, device: torch.device, watch: Watch
         device=device,
         on_mask=lambda index: watch.describe(f"mask {index + 1} of {planned}: {bank.manifest.masks[index].label}"),
         on_step=watch.step,
+        remark=watch.remark,
     )
 
 
@@ -480,7 +484,7 @@ def _learn(
             device,
             lambda _, batch=batch: f"try `batch_size` {max(1, batch // 4)}",  # type: ignore[misc]
         ):
-            learned[request.name] = add_task(loaded, request, data_dir=data_dir, on_step=watch.step)
+            learned[request.name] = add_task(loaded, request, data_dir=data_dir, watch=watch)
     return learned
 
 

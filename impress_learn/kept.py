@@ -16,17 +16,18 @@ from impress_format.task_parts import StoredTask
 
 @dataclass(frozen=True, eq=False)
 class Lot:
-    """Tasks alike: rows of alpha of one granularity, or of heads of one shape."""
+    """Tasks alike: rows of alpha of one granularity, or of heads of one shape; how many classes each has."""
 
     alpha: AlphaOf
     granularity: int
     heads: HeadsOf | None
+    classes: int
 
     @staticmethod
-    def of_one(stored: StoredTask) -> Lot:
-        """Of a task that was read: its row is 0."""
+    def of_one(stored: StoredTask, classes: int) -> Lot:
+        """A task that was read: its row is 0."""
         heads = None if stored.head is None else head_of_one(stored.head)
-        return Lot(stored.alpha[np.newaxis].__getitem__, stored.record.granularity, heads)
+        return Lot(stored.alpha[np.newaxis].__getitem__, stored.record.granularity, heads, classes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +77,7 @@ def keep_tasks(bank: Bank) -> KeptTasks:
     number = 0
     for group in task_groups(bank):
         if group.only is not None:
-            lots.append(Lot(group.alpha, group.granularity, group.heads))
+            lots.append(Lot(group.alpha, group.granularity, group.heads, group.classes))
             starts.append(number)
             places.update((outline.name, number + row) for row, outline in enumerate(group.outlines))
         number += len(group.outlines)

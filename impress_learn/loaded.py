@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from impress_format.numbers import FloatArray
 from impress_format.records import ResidualBits, TaskRecord
 from impress_format.task_parts import StoredTask
 from impress_learn.basis import Basis, basis_is_packed, effective_weights, make_basis
+from impress_learn.classes import TaskClasses, classes_of_data, match_classes
 from impress_learn.head.adapt import adapted
 from impress_learn.head.features import require_classifier
 from impress_learn.head.projection import Projection, load_projection
@@ -29,7 +30,7 @@ from impress_learn.network.norm_statistics import with_statistics
 from impress_learn.residual import make_residual
 from impress_learn.streams.images import normalise
 from impress_learn.streams.load import TaskData, load_task
-from impress_learn.streams.reference import Reference
+from impress_learn.streams.reference import Reference, parse_reference
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class LoadedBank:
         return self.backbone if moved is None else self.backbone.with_weights(adapted(self.backbone, moved))
 
     def task_data(self, reference: Reference, *, data_dir: Path | None, holdout: float = 0.0) -> TaskData:
-        """A task's images as this bank wants them, on its device.
+        """A task's images as this bank wants them, on its device; labels are numbers of the classes that they have.
 
         Raises:
             DataError: as load_task.
@@ -86,14 +87,40 @@ class LoadedBank:
             device=self.basis.device,
         )
 
-    def logits(self, effective: Mapping[str, Tensor], images: Tensor) -> Tensor:
+    def stored_data(
+        self,
+        task: str,
+        name: str,
+        classes: TaskClasses,
+        *,
+        data_dir: Path | None,
+        holdout: float = 0.0,
+        remark: Callable[[str], None],
+    ) -> TaskData:
+        """As task_data, of a task of this bank: labels are numbers of the classes that it was learned with, by name.
+
+        Args:
+            task: its reference.
+            name: what it is called, for people.
+            classes: of `stored_classes`.
+            remark: told which classes differ; their images are left out.
+
+        Raises:
+            DataError: as load_task, or no class is the same.
+        """
+        reference = parse_reference(task)
+        numbers = match_classes(name, classes, classes_of_data(reference, data_dir), remark)
+        return replace(self.task_data(reference, data_dir=data_dir, holdout=holdout), numbers=numbers)
+
+    def logits(self, effective: Mapping[str, Tensor], images: Tensor, classes: int | None = None) -> Tensor:
         """Logits (batch, classes) of normalised images; an image's do not depend on the others beside it.
 
         Args:
             effective: of `task_weights` or `mask_weights`, norm statistics included.
+            classes: how many the task has, whose logits come first; None for all outputs of the network.
         """
         with torch.no_grad():
-            return self.backbone(effective, images)
+            return self.backbone.answering(classes)(effective, images)
 
     def mask_weights(self, index: int) -> Mapping[str, Tensor]:
         """Effective weights under one mask alone, and the norm statistics under them."""

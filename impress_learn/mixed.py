@@ -28,7 +28,7 @@ from impress_format.errors import UsageError
 from impress_format.head import StoredHead
 from impress_format.numbers import FloatArray
 from impress_format.records import alpha_columns
-from impress_format.task_parts import StoredTask
+from impress_format.task_parts import StoredTask, count_classes
 from impress_learn.basis import refine
 from impress_learn.fits import require
 from impress_learn.head.features import features
@@ -60,6 +60,7 @@ def mixed(loaded: LoadedBank, images: Tensor, tasks: Sequence[str], kept: KeptTa
     lots, alone = _sorted(loaded, tasks, kept)
     heads = [(rows, lot.heads(places)) for lot, rows, places in lots if lot.heads is not None]
     alphas = [(rows, (lot.granularity, lot.alpha(places))) for lot, rows, places in lots if lot.heads is None]
+    counts = [(rows, lot.classes) for lot, rows, _ in lots]
     parts: list[tuple[Rows, Tensor]] = []
     with torch.no_grad():
         if heads:
@@ -69,10 +70,14 @@ def mixed(loaded: LoadedBank, images: Tensor, tasks: Sequence[str], kept: KeptTa
             rows = np.concatenate([rows for rows, _ in alphas])
             parts.append((rows, _by_products(loaded, images[rows], [alpha for _, alpha in alphas])))
         parts += [(rows, loaded.logits(loaded.weights_of(stored), images[rows])) for rows, stored in alone]
+    counts += [(rows, count_classes(loaded.bank.manifest, stored.record)) for rows, stored in alone]
     classes = max(logits.shape[1] for _, logits in parts)
     result = images.new_full((len(images), classes), -torch.inf)
     for rows, logits in parts:
         result[torch.from_numpy(rows).to(images.device), : logits.shape[1]] = logits
+    for rows, count in counts:
+        if count < classes:
+            result[torch.from_numpy(rows).to(images.device), count:] = -torch.inf
     return result
 
 
@@ -98,7 +103,8 @@ def _sorted(
     for name, of_name in rest.items():
         stored, rows = loaded.bank.read_stored(name), np.array(of_name, dtype=np.intp)
         if stored.only == "head" or (stored.only == "alpha" and shares_products):
-            lots.append((Lot.of_one(stored), rows, np.zeros(len(rows), dtype=np.intp)))
+            lot = Lot.of_one(stored, count_classes(loaded.bank.manifest, stored.record))
+            lots.append((lot, rows, np.zeros(len(rows), dtype=np.intp)))
         else:
             alone.append((rows, stored))
     return lots, alone

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
+from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from impress_format import __version__, task_parts
+from impress_format import __version__
 from impress_format.bank import Bank, task_exists
-from impress_format.errors import BankMismatch
+from impress_format.class_names import differing_names
+from impress_format.errors import BankMismatch, TaskExists
 from impress_format.files import remove_abandoned
 from impress_format.head import whole_dimensions
 from impress_format.limits import MAX_PIXELS
@@ -34,6 +36,7 @@ from impress_format.task_parts import StoredTask
 from impress_format.task_store import TASKS
 from impress_format.versions import FORMAT_VERSION
 from impress_format.weights import substream_seed
+from impress_learn.classes import TaskClasses, classes_of_data, stored_classes
 from impress_learn.fits import MaskFit, TaskFit, check_fit, require, steps_per_epoch
 from impress_learn.held_out import count_training
 from impress_learn.streams.reference import Reference, parse_reference
@@ -105,6 +108,7 @@ def plan_bank(
     masks: tuple[MaskPlan, ...],
     view: Preprocess,
     class_names: tuple[str, ...] | None,
+    mask_classes: Mapping[str, tuple[str, ...]],
     *,
     seed: int,
     calibration: bool,
@@ -115,7 +119,10 @@ def plan_bank(
     Args:
         view: how its images are made.
         class_names: of all its tasks, or None where they differ.
+        mask_classes: of its tasks by reference, where the reference does not tell.
     """
+    learned = {mask.task for mask in masks}
+    own = {task: names for task, names in mask_classes.items() if task in learned and names != class_names}
     return BankManifest(
         format_version=FORMAT_VERSION,
         made_with=MadeWith(
@@ -128,6 +135,7 @@ def plan_bank(
         masks=masks,
         calibration=calibration,
         recogniser=recogniser,
+        mask_classes=own or msgspec.UNSET,
     )
 
 
@@ -162,11 +170,13 @@ class Parts:
 class TaskRequest:
     """One task to be learned, and how: from 1/K, or from what `start` has, the task that it replaces if `replaces`.
 
-    `instead` is the same task of other parts, which it has if a trial on held-out images says so.
+    `classes` are those of its data, or those of the task that it replaces. `instead` is the same task of other parts,
+    which it has if a trial on held-out images says so.
     """
 
     name: str
     reference: Reference
+    classes: TaskClasses
     fit: TaskFitRecord
     parts: Parts
     start: StoredTask | None = None
@@ -180,6 +190,7 @@ def request_tasks(
     *,
     name: str | None,
     parts: Parts,
+    data_dir: Path | None,
     start: StoredTask | None = None,
 ) -> list[TaskRequest]:
     """Check settings and fill in what depends on the stream.
@@ -189,6 +200,7 @@ def request_tasks(
 
     Raises:
         UsageError: a number out of range, or one name for several tasks.
+        DataError: a data set whose classes its folders name is not there.
     """
     if name is not None:
         check_task_name(name)
@@ -200,6 +212,7 @@ def request_tasks(
         TaskRequest(
             name=name or reference.default_name,
             reference=reference,
+            classes=classes_of_data(reference, data_dir),
             fit=settle_fit(reference, fit, residual=parts.residual, start=start),
             parts=whole_head(parts, reference.data_set.classes),
             start=start,
@@ -220,12 +233,6 @@ def usual_head(bank: Bank) -> int:
         FormatError: the projection is damaged.
     """
     return min(HEAD_DIMENSIONS, bank.directions) if bank.has_projection else 0
-
-
-def own_classes(bank: Bank, reference: Reference) -> int:
-    """What the record of a task with a head says of its classes: their number, 0 for that of the network."""
-    classes = reference.data_set.classes
-    return 0 if classes == bank.backbone.classes else classes
 
 
 def check_parts(bank: Bank, parts: Parts) -> Parts:
@@ -358,6 +365,7 @@ def request_update(bank: Bank, name: str, reference: Reference, asked: TaskFitRe
     return TaskRequest(
         name=name,
         reference=reference,
+        classes=stored_classes(bank, record.task, record),
         fit=msgspec.structs.replace(asked, start=record.digest),
         parts=_parts_of(stored),
         start=stored,
@@ -365,20 +373,26 @@ def request_update(bank: Bank, name: str, reference: Reference, asked: TaskFitRe
     )
 
 
-def check_classes(bank: Bank, record: TaskRecord, data: Reference) -> None:
-    """Refuse data of other classes than a stored task tells apart.
+def check_same_classes(bank: Bank, record: TaskRecord, data: Reference, data_dir: Path | None) -> None:
+    """Refuse data of other classes than a stored task tells apart; in which order they are does not matter.
 
     Raises:
-        UsageError: they are too many; or, of a task with a head, not as many.
+        UsageError: naming those that differ.
+        DataError: a data set whose classes its folders name is not there.
     """
-    if not record.head_bits:
-        check_fits_bank([data], bank.backbone)
-        return
-    classes = task_parts.count_classes(bank.manifest, record)
+    stored, found = stored_classes(bank, record.task, record), classes_of_data(data, data_dir)
     require(
-        data.data_set.classes == classes,
-        f"{record.name} has a head for {classes:,} classes, {data} has {data.data_set.classes:,}: add another task",
+        found.count == stored.count,
+        f"{record.name} has {stored.count:,} classes, {data} has {found.count:,}"
+        + (f" ({differing_names(stored.names, found.names)})" if stored.names and found.names else "")
+        + ": add another task",
     )
+    if stored.names is not None and found.names is not None:
+        require(
+            set(stored.names) == set(found.names),
+            f"{data} has other classes than {record.name} ({differing_names(stored.names, found.names)}): add another "
+            "task",
+        )
 
 
 def check_start(start: StoredTask, request: TaskRequest) -> None:
@@ -388,11 +402,11 @@ def check_start(start: StoredTask, request: TaskRequest) -> None:
         UsageError: it is so.
     """
     name, own, parts = start.record.name, _parts_of(start), request.parts
-    same_head = start.head is not None and start.head.weight.shape == (request.reference.data_set.classes, parts.head)
+    classes = request.classes.count
+    same_head = start.head is not None and start.head.weight.shape == (classes, parts.head)
     require(
         parts.head == 0 or same_head,
-        f"`warm_start` {name} has no head of {parts.head:,} dimensions for {request.reference.data_set.classes:,} "
-        "classes, as this task has",
+        f"`warm_start` {name} has no head of {parts.head:,} dimensions for {classes:,} classes, as this task has",
     )
     require(
         same_head or has_same_residual(start, parts) or (own.alpha_type is not None and parts.alpha_type is not None),
@@ -454,9 +468,13 @@ def count_classes(references: Sequence[Reference]) -> int:
     return max(reference.data_set.classes for reference in references)
 
 
-def shared_class_names(references: Sequence[Reference]) -> tuple[str, ...] | None:
-    """What the classes of all these tasks are called, if it is the same for all."""
-    first, *others = dict.fromkeys(reference.data_set.class_names for reference in references)
+def shared_class_names(references: Sequence[Reference], data_dir: Path | None) -> tuple[str, ...] | None:
+    """What the classes of all these tasks are called, if it is the same for all.
+
+    Raises:
+        DataError: a data set whose classes its folders name is not there.
+    """
+    first, *others = dict.fromkeys(classes_of_data(reference, data_dir).names for reference in references)
     return None if others else first
 
 
@@ -521,6 +539,13 @@ def _is_stored(bank: Bank, request: TaskRequest) -> bool:
     stored = bank.read_stored(request.name)
     asked = (str(request.reference), request.fit, request.parts)
     if (stored.record.task, stored.record.fit, _parts_of(stored)) == asked:
+        classes = stored_classes(bank, stored.record.task, stored.record)
+        if classes.names is not None and request.classes.names not in (None, classes.names):
+            raise TaskExists(
+                f"{bank.path} has {request.name}, learned with other classes than {request.reference} has now "
+                f"({differing_names(classes.names, request.classes.names or ())}): remove it first (`impress task "
+                "remove`), or choose another `name`"
+            )
         return True
     return request.instead is not None and _is_stored(bank, request.instead)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,15 +23,23 @@ from impress_format.task_parts import StoredTask, TaskParts, count_columns
 from impress_format.weights import permutation, substream_seed
 from impress_learn.alpha import Learned, Shape, Start, fit_parts
 from impress_learn.basis import Basis, refine
-from impress_learn.class_names import class_names_to_store
+from impress_learn.classes import (
+    TaskClasses,
+    count_to_store,
+    names_to_store,
+    renumbered,
+    stored_classes,
+    uneven_remark,
+)
 from impress_learn.evaluate import MeasuredOn, accuracy, measured_on
 from impress_learn.fits import task_fit
 from impress_learn.head.learn import learn_head
 from impress_learn.loaded import LoadedBank
-from impress_learn.plan import Parts, TaskRequest, has_same_residual, own_classes
+from impress_learn.plan import Parts, TaskRequest, has_same_residual
 from impress_learn.residual import HashedResidual, make_residual
 from impress_learn.streams.images import Images
 from impress_learn.streams.load import training_images
+from impress_learn.watch import Watch
 
 _HELD_OUT = 0.2
 """Of the images, what a trial of parts is judged on."""
@@ -55,26 +64,45 @@ class AddedTask:
     """What `accuracy` was measured on."""
 
 
-def add_task(
-    loaded: LoadedBank, request: TaskRequest, *, data_dir: Path | None, on_step: Callable[[], None]
-) -> AddedTask:
+def add_task(loaded: LoadedBank, request: TaskRequest, *, data_dir: Path | None, watch: Watch) -> AddedTask:
     """Learn alpha for one task from the data of its reference, and store it.
 
     Raises:
         As learn_task. DataError.
     """
     fit = request.fit
-    data = loaded.task_data(request.reference, data_dir=data_dir, holdout=fit.holdout)
-    train = training_images(data, fit.shots, fit.seed)
+    data = loaded.stored_data(
+        str(request.reference),
+        request.name,
+        request.classes,
+        data_dir=data_dir,
+        holdout=fit.holdout,
+        remark=watch.remark,
+    )
+    train, measured = training_images(data, fit.shots, fit.seed), data.measured(holdout=fit.holdout)
+    _remark_uneven(request, train, measured, watch)
     if request.instead is not None:
-        request = _better(loaded, request, request.instead, train, on_step)
-    return learn_task(loaded, request, train, data.measured(holdout=fit.holdout), on_step=on_step)
+        request = _better(loaded, request, request.instead, train, watch.step)
+    return learn_task(loaded, request, train, measured, on_step=watch.step)
+
+
+def _remark_uneven(request: TaskRequest, train: Images, measured: Images, watch: Watch) -> None:
+    """Say where one class has most of the images, or a class so few that nobody can tell."""
+    told = {"training images": train, f"{measured_on(request.fit.holdout)} images": measured}
+    for what, images in told.items():
+        counts = images.labels.bincount(minlength=request.classes.count).tolist()
+        remark = uneven_remark(request.name, request.classes, counts, what, few=images is measured)
+        if remark is not None:
+            watch.remark(remark)
 
 
 def learn_task(
     loaded: LoadedBank, request: TaskRequest, train: Images, measured: Images, *, on_step: Callable[[], None]
 ) -> AddedTask:
     """Learn alpha from these images and store it; accuracy is that of alpha as it is stored, on `measured`.
+
+    Args:
+        train, measured: their labels are numbers of `request.classes`.
 
     Raises:
         TrainingDiverged, StorageError, TaskExists: nothing is stored for this task.
@@ -89,8 +117,9 @@ def learn_task(
     else:
         learned, residual = _fit(loaded, request, train, on_step)
         stored, effective = _as_stored(loaded, request, residual, learned)
-        share = accuracy(loaded.backbone, effective, measured, loaded.calibration)
-        train_share = accuracy(loaded.backbone, effective, train, loaded.calibration)
+        backbone = loaded.backbone.answering(request.classes.count)
+        share = accuracy(backbone, effective, measured, loaded.calibration)
+        train_share = accuracy(backbone, effective, train, loaded.calibration)
     record = TaskRecord(
         name=request.name,
         task=str(request.reference),
@@ -102,8 +131,8 @@ def learn_task(
         residual_bits=parts.residual_bits,
         head_bits=parts.head_bits,
         residual_layers=parts.residual_layers,
-        classes=own_classes(loaded.bank, request.reference) if parts.head else 0,
-        class_names=class_names_to_store(loaded.bank, request.reference),
+        classes=count_to_store(loaded.bank, request.classes),
+        class_names=names_to_store(loaded.bank, request.reference, request.classes),
     )
     if request.replaces and loaded.bank.read_task_record(request.name).digest != fit.start:
         raise BankMismatch(f"task {request.name} was changed by another process meanwhile: give the command again")
@@ -133,13 +162,15 @@ def _restored_head(loaded: LoadedBank, stored: TaskParts, request: TaskRequest) 
     """The head as it will be read."""
     if stored.head is None:
         return None
-    return restore_head(
-        stored.head, request.parts.head_bits, request.reference.data_set.classes, loaded.projection.dimensions
-    )
+    return restore_head(stored.head, request.parts.head_bits, request.classes.count, loaded.projection.dimensions)
 
 
 def _learn_head(
-    loaded: LoadedBank, request: TaskRequest, train: Images, measured: Images, on_step: Callable[[], None]
+    loaded: LoadedBank,
+    request: TaskRequest,
+    train: Images,
+    measured: Images,
+    on_step: Callable[[], None],
 ) -> tuple[TaskParts, float, float]:
     """As learn_head.
 
@@ -154,16 +185,31 @@ def _learn_head(
             fit,
             train,
             measured,
-            classes=request.reference.data_set.classes,
-            start=request.start,
+            classes=request.classes.count,
+            start=None if request.start is None else _in_order(loaded.bank, request.start, request.classes),
             on_step=on_step,
         )
     except TrainingDiverged as error:
         raise TrainingDiverged(f"task {request.name}: {error}") from error
 
 
+def _in_order(bank: Bank, start: StoredTask, classes: TaskClasses) -> StoredTask:
+    """A stored task with a head whose rows stand for these classes, by name; rows of classes that it lacks are 0."""
+    there = stored_classes(bank, start.record.task, start.record)
+    if start.head is None or there.names is None or classes.names is None or there.names == classes.names:
+        return start
+    table = np.array(renumbered(classes.names, there.names))
+    weight, bias = start.head.weight[table], start.head.bias[table]
+    weight[table < 0], bias[table < 0] = 0, bias[table >= 0].mean() if (table >= 0).any() else 0
+    return replace(start, head=StoredHead(weight, bias))
+
+
 def _better(
-    loaded: LoadedBank, request: TaskRequest, other: TaskRequest, train: Images, on_step: Callable[[], None]
+    loaded: LoadedBank,
+    request: TaskRequest,
+    other: TaskRequest,
+    train: Images,
+    on_step: Callable[[], None],
 ) -> TaskRequest:
     """The other request if it is better on a fifth of the images, held out from both, by more than chance: more than a
     standard error of a share of so many images.
@@ -177,7 +223,8 @@ def _better(
 
     def share(one: TaskRequest) -> float:
         learned, residual = _fit(loaded, one, rest, on_step)
-        return accuracy(loaded.backbone, _as_stored(loaded, one, residual, learned)[1], apart, loaded.calibration)
+        backbone = loaded.backbone.answering(request.classes.count)
+        return accuracy(backbone, _as_stored(loaded, one, residual, learned)[1], apart, loaded.calibration)
 
     gain = share(other) - share(request)
     return other if gain > 0.5 / math.sqrt(held) else replace(request, instead=None)
@@ -208,7 +255,7 @@ def _fit(
     )
     try:
         learned = fit_parts(
-            loaded.backbone,
+            loaded.backbone.answering(request.classes.count),
             basis,
             train,
             replace(task_fit(fit), seed=substream_seed(fit.seed, f"alpha/{request.reference}")),

@@ -16,6 +16,7 @@ from impress_format.files import remove_abandoned
 from impress_format.locks import exclusive
 from impress_format.mask_values import values_bytes
 from impress_format.records import BackboneSpec, MaskType
+from impress_learn.classes import classes_of_data, match_classes, stored_classes
 from impress_learn.evaluate import accuracy
 from impress_learn.fits import TaskFit, mask_fit, steps_per_epoch
 from impress_learn.head.adapt import adapt, adapted
@@ -63,6 +64,7 @@ def train_missing_masks(
     device: torch.device,
     on_mask: Callable[[int], None],
     on_step: Callable[[], None],
+    remark: Callable[[str], None] = lambda _: None,
     among: Sequence[int] | None = None,
 ) -> None:
     """Train and store every planned mask that has no file yet.
@@ -73,6 +75,7 @@ def train_missing_masks(
     Args:
         among: indices of masks, of which those missing are trained; None for all.
         on_mask: called with the index of each mask before it is trained.
+        remark: told which classes of a task differ from those that the bank names.
 
     Raises:
         TrainingDiverged, DataError, StorageError: masks finished before stay stored.
@@ -90,7 +93,7 @@ def train_missing_masks(
             f"training mask {index} with batches of {batch:,} images", device,
             lambda _, batch=batch: f"try `batch_size` {max(1, batch // 4)}",  # type: ignore[misc]
         ):  # fmt: skip
-            _train_one(bank, index, backbone, calibration, signer, data_dir, device, on_step)
+            _train_one(bank, index, backbone, calibration, signer, data_dir, device, on_step, remark)
 
 
 def keep_calibration_images(
@@ -214,6 +217,7 @@ def _train_one(
     data_dir: Path | None,
     device: torch.device,
     on_step: Callable[[], None],
+    remark: Callable[[str], None],
 ) -> None:
     plan = bank.manifest.masks[index]
     if plan.fit is None or plan.task is None:
@@ -226,10 +230,16 @@ def _train_one(
         )
         measured = signature = None
     else:
-        reference = parse_reference(plan.task)
+        reference, classes = parse_reference(plan.task), stored_classes(bank, plan.task, None)
         data = load_task(
-            reference, data_dir=data_dir, view=bank.manifest.preprocess, holdout=plan.fit.holdout, device=device
+            reference,
+            data_dir=data_dir,
+            view=bank.manifest.preprocess,
+            holdout=plan.fit.holdout,
+            device=device,
+            numbers=match_classes(plan.task, classes, classes_of_data(reference, data_dir), remark),
         )
+        backbone = backbone.answering(classes.count)
         try:
             masks = train_supermask(
                 backbone,

@@ -13,6 +13,7 @@ from impress_format.locks import exclusive
 from impress_format.records import BankManifest
 from impress_format.upgrade import upgrade_files
 from impress_format.versions import FORMAT_VERSION
+from impress_learn.classes import fixed_data_set
 from impress_learn.streams.reference import parse_reference
 from impress_learn.streams.stream import DataSet
 from impress_learn.streams.view import default_view
@@ -55,8 +56,17 @@ def _current_manifest(bank: Bank, data_set: DataSet) -> BankManifest:
         backbone=msgspec.structs.replace(bank.backbone, logits=logits),
         seed=bank.backbone.seed,
         preprocess=default_view(data_set),
-        class_names=data_set.class_names,
+        class_names=_fixed_names(bank),
     )
+
+
+def _fixed_names(bank: Bank) -> tuple[str, ...] | None:
+    """Class names that all tasks of the bank share; None where a folder names them: it may have others by now."""
+    references = [plan.task for plan in bank.manifest.masks if plan.task is not None]
+    references += [outline.task for outline in bank.outline_tasks()]
+    fixed = [fixed_data_set(task) for task in dict.fromkeys(references)]
+    first, *others = dict.fromkeys(None if data_set is None else data_set.class_names for data_set in fixed)
+    return None if others or first is None or len(first) != bank.backbone.classes else first
 
 
 def _source_of(bank: Bank) -> DataSet:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +13,12 @@ from impress_cli.commands.infer_tasks import MethodChoice, fit_and_print, infer_
 from impress_cli.shared import Compute, Data, Output, command
 from impress_format.errors import UsageError
 from impress_learn.fits import TaskFit
+
+if TYPE_CHECKING:
+    from impress_learn.evaluate import Accuracy, Confusion
+
+_MOST_ANSWERS = 5
+"""Classes that one was taken for, in a table that is printed; JSON has all."""
 
 
 @command
@@ -41,6 +49,9 @@ def evaluate(
     wrong_mask: Annotated[
         bool, typer.Option("--wrong-mask", help="Control: each task under masks trained for other tasks.")
     ] = False,
+    confusion: Annotated[
+        bool, typer.Option("--confusion", help="Also print which classes were taken for which.")
+    ] = False,
     basis: Annotated[
         bool, typer.Option("--basis", help="Evaluate the bank's masks on the tasks they were trained for instead.")
     ] = False,
@@ -67,6 +78,8 @@ def evaluate(
     """
     if sum((gg, gn, basis_gn, wrong_mask)) > 1:
         raise UsageError("--gg, --gn, --basis-gn and --wrong-mask exclude each other")
+    if confusion and (gn or basis_gn or wrong_mask):
+        raise UsageError("--confusion is of tasks under their own weights: leave out --gn, --basis-gn, --wrong-mask")
     if epochs is not None and not basis_gn:
         raise UsageError("--epochs belongs to --basis-gn: nothing else is trained here")
     group = 128 if samples is None else samples
@@ -111,7 +124,7 @@ def evaluate(
     mean = sum(result.accuracy for result in results) / len(results)
     setting = "wrong-mask" if wrong_mask else "gg"
     if output.json:
-        rows = [{"task": r.task, "name": r.name, "accuracy": r.accuracy, "samples": r.samples} for r in results]
+        rows = [_row(result, confusion=confusion) for result in results]
         render.print_json(
             {
                 "setting": setting,
@@ -130,3 +143,43 @@ def evaluate(
         [(result.name, f"{result.samples:,}", render.percent(result.accuracy)) for result in results],
         footer=f"mean accuracy {render.percent(mean)}" + (" on held-out training images" if holdout else ""),
     )
+    if confusion:
+        for result in results:
+            _print_confusion(result)
+
+
+def _row(result: Accuracy, *, confusion: bool) -> dict[str, object]:
+    """What JSON has of one task."""
+    row: dict[str, object] = {
+        "task": result.task,
+        "name": result.name,
+        "accuracy": result.accuracy,
+        "balanced_accuracy": result.balanced_accuracy,
+        "samples": result.samples,
+        "classes": [asdict(one) for one in result.classes],
+    }
+    return {**row, "confusion": [asdict(one) for one in result.confusion]} if confusion else row
+
+
+def _print_confusion(result: Accuracy) -> None:
+    """A table of classes: what their images were taken for, how many there were, and how many were right."""
+    render.print_table(
+        f"{result.name}: classes",
+        ("class", "taken for (images)", "images", "accuracy"),
+        [
+            (
+                one.label,
+                _listed([confused for confused in result.confusion if confused.label == one.label]),
+                f"{one.images:,}",
+                render.percent(one.accuracy),
+            )
+            for one in result.classes
+        ],
+        text_columns=2,
+        footer=f"balanced accuracy {render.percent(result.balanced_accuracy)}",
+    )
+
+
+def _listed(confused: Sequence[Confusion]) -> str:
+    shown = ", ".join(f"{one.answer} ({one.images:,})" for one in confused[:_MOST_ANSWERS])
+    return shown + (f", and {len(confused) - _MOST_ANSWERS} more" if len(confused) > _MOST_ANSWERS else "")

@@ -21,10 +21,12 @@ from impress_learn.fits import TaskFit, task_fit
 from impress_learn.identify.candidates import Candidates
 from impress_learn.identify.measure import MOST_GROUPS, Inferred, infer_tasks
 from impress_learn.loaded import LoadedBank
+from impress_learn.network.backbone import Backbone
 from impress_learn.plan import settle_fit
 from impress_learn.streams.images import Images
 from impress_learn.streams.load import training_images
 from impress_learn.streams.reference import parse_reference
+from impress_learn.watch import SILENT, Watch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +67,7 @@ def fit_basis_tasks(
     l1: float,
     samples: int,
     data_dir: Path | None,
-    on_step: Callable[[], None],
+    watch: Watch,
 ) -> list[BasisGN]:
     """Fit the task of each mask twice: with weight 0 and with weight `l1` of the L1 term.
 
@@ -83,20 +85,24 @@ def fit_basis_tasks(
     for item in items:
         assert item.mask is not None
         reference = parse_reference(item.task)
-        data = loaded.task_data(reference, data_dir=data_dir, holdout=fit.holdout)
+        data = loaded.stored_data(
+            item.task, item.name, item.classes, data_dir=data_dir, holdout=fit.holdout, remark=watch.remark
+        )
+        backbone = loaded.backbone.answering(item.classes.count)
         train = training_images(data, fit.shots, fit.seed)
         measured = data.measured(holdout=fit.holdout)
-        (inferred,) = infer([known.index(item.task)], data_dir=data_dir, on_task=lambda: None)
+        (inferred,) = infer([known.index(item.task)], data_dir=data_dir, watch=SILENT)
         settled = task_fit(settle_fit(reference, fit))
         settled = replace(settled, seed=substream_seed(fit.seed, f"alpha/{reference}"))
         plain, with_l1 = (
-            _fit(loaded, item.mask, train, measured, replace(settled, l1=weight), on_step) for weight in (0.0, l1)
+            _fit(loaded, backbone, item.mask, train, measured, replace(settled, l1=weight), watch.step)
+            for weight in (0.0, l1)
         )
         results.append(
             BasisGN(
                 task=item.task,
                 name=item.name,
-                dedicated=accuracy(loaded.backbone, loaded.mask_weights(item.mask), measured, None),
+                dedicated=accuracy(backbone, loaded.mask_weights(item.mask), measured, None),
                 inferred=inferred,
                 plain=plain,
                 with_l1=with_l1,
@@ -108,10 +114,16 @@ def fit_basis_tasks(
 
 
 def _fit(
-    loaded: LoadedBank, mask: int, train: Images, measured: Images, fit: TaskFit, on_step: Callable[[], None]
+    loaded: LoadedBank,
+    backbone: Backbone,
+    mask: int,
+    train: Images,
+    measured: Images,
+    fit: TaskFit,
+    on_step: Callable[[], None],
 ) -> Fitted:
     alpha: Tensor = fit_alpha(
-        loaded.backbone,
+        backbone,
         loaded.basis,
         train,
         fit,
@@ -121,6 +133,6 @@ def _fit(
     )
     effective = effective_weights(loaded.basis, alpha.to(loaded.basis.device))
     return Fitted(
-        accuracy=accuracy(loaded.backbone, effective, measured, loaded.calibration),
+        accuracy=accuracy(backbone, effective, measured, loaded.calibration),
         right=int(alpha.abs().mean(1).argmax()) == mask,
     )

@@ -18,6 +18,7 @@ from impress_format.task_groups import TaskGroup, task_groups
 from impress_format.task_parts import check_signatures
 from impress_format.task_store import as_people_count
 from impress_learn.basis import refine
+from impress_learn.classes import TaskClasses, stored_classes
 from impress_learn.identify.evidence import Headed
 from impress_learn.identify.signing import Recognise, Signer
 from impress_learn.loaded import LoadedBank
@@ -39,17 +40,19 @@ class Mixable:
     Attributes:
         alpha: float32 (T, K, columns); that of a mask's own task is 1 where the mask is, else 0.
         granularity: what the columns mean (effective_weights): the finest that is needed.
+        classes: int (T,), how many each tells apart.
     """
 
     alpha: Tensor
     granularity: int
+    classes: Tensor
 
     def __len__(self) -> int:
         return len(self.alpha)
 
     def some(self, indices: Tensor) -> Mixable:
         """Those of some tasks."""
-        return Mixable(self.alpha[indices], self.granularity)
+        return Mixable(self.alpha[indices], self.granularity, self.classes[indices])
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +110,23 @@ class Candidates:
             return self.loaded.mask_weights(candidate.mask)
         return self.loaded.task_weights(candidate.name)
 
+    def classes(self, index: int) -> TaskClasses:
+        """The classes that one task tells apart."""
+        candidate, bank = self.tasks[index], self.loaded.bank
+        record = None if candidate.mask is not None else bank.read_task_record(candidate.name)
+        return stored_classes(bank, candidate.task, record)
+
+    @cached_property
+    def counts(self) -> list[int]:
+        """How many classes each task tells apart."""
+        counts = [
+            0 if candidate.mask is None else self.classes(place).count for place, candidate in enumerate(self.tasks)
+        ]
+        for places, _, group in self.found.stored:
+            for place in places:
+                counts[place] = group.classes
+        return counts
+
     @property
     def signed(self) -> bool:
         """Whether all of them have a signature."""
@@ -156,7 +176,7 @@ class Candidates:
         for place, candidate in enumerate(self.tasks):
             if candidate.mask is not None:
                 alpha[place, candidate.mask] = 1.0
-        return Mixable(alpha.to(basis.device), common)
+        return Mixable(alpha.to(basis.device), common, torch.tensor(self.counts, device=basis.device))
 
 
 def find_candidates(bank: Bank) -> Found:

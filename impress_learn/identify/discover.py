@@ -21,6 +21,7 @@ from impress_format.records import Preprocess
 from impress_format.weights import permutation
 from impress_learn.alpha import fit_alpha
 from impress_learn.basis import refine
+from impress_learn.classes import TaskClasses, classes_of_data, renumbered
 from impress_learn.fits import TaskFit, task_fit
 from impress_learn.identify.candidates import Candidates, Mixable
 from impress_learn.identify.entropy import entropy_slopes
@@ -41,10 +42,18 @@ class Chunk:
 
     Attributes:
         source: the reference they are of, which no decision looks at.
+        classes: what their labels are numbers of.
     """
 
     source: Reference
+    classes: TaskClasses
     images: Images
+
+    def labelled(self, classes: TaskClasses | None) -> Images:
+        """The images whose class is one of these, by name, with labels that number these."""
+        if classes is None or classes == self.classes or classes.names is None or self.classes.names is None:
+            return self.images
+        return self.images.renumbered(renumbered(self.classes.names, classes.names))
 
 
 @dataclass(eq=False)
@@ -65,12 +74,18 @@ class Group:
     chunks: list[Chunk] = field(default_factory=list)
     taken: Counter[str] = field(default_factory=Counter)
 
-    def images(self) -> ImagesInMemory:
-        """The images of all its chunks."""
+    def images(self, classes: TaskClasses | None = None) -> ImagesInMemory:
+        """The images of all its chunks.
+
+        Args:
+            classes: what their labels are to be numbers of; images of other classes are left out. None for all images,
+                with labels that chunks need not share.
+        """
         first = self.chunks[0].images
+        parts = [chunk.labelled(classes) for chunk in self.chunks]
         return ImagesInMemory(
-            torch.cat([chunk.images.pixels_of(slice(None)) for chunk in self.chunks]),
-            torch.cat([chunk.images.labels for chunk in self.chunks]),
+            torch.cat([part.pixels_of(slice(None)) for part in parts]),
+            torch.cat([part.labels for part in parts]),
             first.mean,
             first.std,
             first.augment,
@@ -97,11 +112,12 @@ def chunks_of(
         train = load_task(reference, data_dir=data_dir, view=view, device=device).train
         share = len(train) // named[reference]
         order = torch.from_numpy(permutation(seed, f"discover/{reference}", len(train)))
+        classes = classes_of_data(reference, data_dir)
         part = order[seen[reference] * share :][: min(share, images or share) // size * size]
         seen[reference] += 1
         for rows in part.split(size):
             if len(rows):
-                yield Chunk(reference, train.subset(rows.to(train.device)))
+                yield Chunk(reference, classes, train.subset(rows.to(train.device)))
 
 
 def count_chunks(references: Sequence[Reference], *, size: int, images: int | None) -> int:
@@ -149,7 +165,9 @@ def _by_entropy(candidates: Candidates, groups: Sequence[Group], images: Images)
     channels = [layer.shape[0] for layer in loaded.bank.backbone.masked_layers]
     opened = [refine(group.alpha, channels, 1, mixable.granularity) for group in groups if group.alpha is not None]
     tasks = Mixable(
-        torch.cat([mixable.alpha, *(alpha.to(mixable.alpha.device)[None] for alpha in opened)]), mixable.granularity
+        torch.cat([mixable.alpha, *(alpha.to(mixable.alpha.device)[None] for alpha in opened)]),
+        mixable.granularity,
+        torch.cat([mixable.classes, mixable.classes.new_full((len(opened),), loaded.bank.backbone.classes)]),
     )
     mixture = torch.full((len(tasks),), 1.0 / len(tasks), device=tasks.alpha.device)
     share = torch.softmax(-entropy_slopes(loaded, tasks, images.batch(slice(None))[0], mixture), dim=0)
@@ -166,7 +184,7 @@ def _learn_from(loaded: LoadedBank, group: Group, rule: Rule, fit: TaskFit) -> N
         images = group.images()
         settled = task_fit(fit.record(len(images)))
         group.alpha = fit_alpha(
-            loaded.backbone,
+            loaded.backbone.answering(group.chunks[0].classes.count),
             loaded.basis,
             images,
             settled,

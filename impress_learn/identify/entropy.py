@@ -7,7 +7,7 @@ whatever the number of tasks is, and no weights of a task are ever built.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -52,15 +52,29 @@ def gradient(loaded: LoadedBank, tasks: Mixable, groups: Tensor) -> Tensor:
 
 def exhaustive(loaded: LoadedBank, tasks: Mixable, groups: Tensor) -> Tensor:
     """The task under whose own weights the outputs' mean entropy is least: T forward passes, many in one."""
-    each = [_entropy(task_logits(loaded, tasks, images)) for images in groups.flatten(0, 1).split(_BATCH)]
-    return -torch.cat(each, dim=1).reshape(len(tasks), *groups.shape[:2]).mean(2).T
+    each = [
+        _entropy(task_logits(loaded, tasks, images), tasks.classes[:, None])
+        for images in groups.flatten(0, 1).split(_BATCH)
+    ]
+    means = torch.cat(each, dim=1).reshape(len(tasks), *groups.shape[:2]).mean(2)
+    return -_comparable(means, tasks.classes).T
 
 
-def one_by_one(loaded: LoadedBank, weights: Iterable[Mapping[str, Tensor]], groups: Tensor) -> Tensor:
-    """As exhaustive, for tasks that are more than coefficients: under one task's weights after the other."""
+def one_by_one(
+    loaded: LoadedBank, weights: Iterable[Mapping[str, Tensor]], classes: Sequence[int], groups: Tensor
+) -> Tensor:
+    """As exhaustive, for tasks that are more than coefficients: under one task's weights after the other.
+
+    Args:
+        classes: how many each task tells apart.
+    """
     images = groups.flatten(0, 1).split(_BATCH)
-    each = [torch.cat([_entropy(loaded.logits(own, part)) for part in images]) for own in weights]
-    return -torch.stack(each).reshape(-1, *groups.shape[:2]).mean(2).T
+    each = [
+        torch.cat([_entropy(loaded.logits(own, part), torch.tensor(count, device=part.device)) for part in images])
+        for own, count in zip(weights, classes, strict=True)
+    ]
+    means = torch.stack(each).reshape(-1, *groups.shape[:2]).mean(2)
+    return -_comparable(means, torch.tensor(classes, device=groups.device)).T
 
 
 METHODS: dict[MethodName, Method] = {
@@ -129,7 +143,21 @@ def _descend(loaded: LoadedBank, tasks: Mixable, images: Tensor) -> Tensor:
     return mixture
 
 
-def _entropy(logits: Tensor) -> Tensor:
-    """Entropy in nats over the last axis."""
+def _entropy(logits: Tensor, classes: Tensor | None = None) -> Tensor:
+    """Entropy in nats over the last axis, of which with `classes` the first so many count.
+
+    Args:
+        classes: int, of a shape that goes with all axes but the last.
+    """
+    if classes is not None and bool((classes < logits.shape[-1]).any()):
+        beyond = torch.arange(logits.shape[-1], device=logits.device) >= classes[..., None]
+        logits = logits.masked_fill(beyond, torch.finfo(logits.dtype).min)
     log_probability = torch.log_softmax(logits, dim=-1)
     return -(log_probability.exp() * log_probability).sum(-1)
+
+
+def _comparable(entropy: Tensor, classes: Tensor) -> Tensor:
+    """Entropies (T, ...) of tasks with so many classes (T,): where these differ, each as a share of its largest."""
+    if len(classes.unique()) == 1:
+        return entropy
+    return entropy / classes.clamp(min=2).log().reshape(-1, *[1] * (entropy.ndim - 1))

@@ -88,7 +88,7 @@ def evaluate_gn(
             groups=groups,
             holdout=holdout,
             data_dir=data_dir,
-            on_task=watch.step,
+            watch=watch,
         )
     )
 
@@ -129,7 +129,7 @@ def evaluate_basis_gn(
     found = find_candidates(bank)
     candidates = Candidates(load_bank(bank, choose_device(device)), found)
     watch.begin(2 * sum(_steps(item.task, fit) for item in items))
-    return fit_basis_tasks(candidates, items, fit, l1=l1, samples=samples, data_dir=data_dir, on_step=watch.step)
+    return fit_basis_tasks(candidates, items, fit, l1=l1, samples=samples, data_dir=data_dir, watch=watch)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,6 +189,7 @@ def discover_tasks(
         check_fits_bank(parsed, bank.backbone)
     bank.complete_masks()
 
+    from impress_learn.classes import classes_of_data, share_classes
     from impress_learn.evaluate import accuracy
     from impress_learn.identify.candidates import Candidates, find_candidates
     from impress_learn.identify.discover import chunks_of, count_chunks, discover
@@ -208,12 +209,14 @@ def discover_tasks(
     results = []
     for group in groups:
         ((task, _),) = group.taken.most_common(1)
-        test = loaded.task_data(parse_reference(task), data_dir=data_dir).test
         if group.place is None:
-            train = group.images()
+            classes = classes_of_data(parse_reference(task), data_dir)
+            test = loaded.task_data(parse_reference(task), data_dir=data_dir).test
+            train = group.images(classes)
             request = TaskRequest(
                 name=next(names),
                 reference=parse_reference(task),
+                classes=classes,
                 fit=fit.record(len(train)),
                 parts=_usual_parts(bank, parse_reference(task)),
             )
@@ -221,8 +224,12 @@ def discover_tasks(
             learned = learn_task(loaded, request, train, test, on_step=lambda: None)
             name, measured = learned.name, learned.accuracy
         else:
-            name = candidates.tasks[group.place].name
-            measured = accuracy(loaded.backbone, candidates.weights(group.place), test, None)
+            name, classes = candidates.tasks[group.place].name, candidates.classes(group.place)
+            measured = 0.0  # where no class has the same name, no answer is right
+            if share_classes(classes, classes_of_data(parse_reference(task), data_dir)):
+                test = loaded.stored_data(task, name, classes, data_dir=data_dir, remark=watch.remark).test
+                backbone = loaded.backbone.answering(classes.count)
+                measured = accuracy(backbone, candidates.weights(group.place), test, None)
         results.append(
             Discovered(task=task, name=name, new=group.place is None, taken=dict(group.taken), accuracy=measured)
         )

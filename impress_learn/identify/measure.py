@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +11,12 @@ from torch import Tensor
 
 from impress_format.errors import UsageError
 from impress_format.weights import permutation
-from impress_learn.evaluate import MeasuredOn, measured_on, right_answers
+from impress_learn.classes import TaskClasses, renumbered
+from impress_learn.evaluate import MeasuredOn, measured_on, predictions
 from impress_learn.identify.candidates import Candidates
 from impress_learn.identify.methods import MethodName, infer_groups, settle_method
 from impress_learn.streams.images import Images
-from impress_learn.streams.reference import parse_reference
+from impress_learn.watch import Watch
 
 MOST_GROUPS = 100
 """Groups of one task that are asked about unless told otherwise."""
@@ -31,7 +32,8 @@ class Inferred:
         task, name: its reference, and what it is called among the candidates.
         method: how tasks were inferred.
         counts: the references of the tasks that were inferred, and for how many groups each.
-        accuracy: share of images with the right label under the inferred task's weights.
+        accuracy: share of images of which the inferred task gives the right class, by name: a class of another name is
+            wrong, however it is numbered.
         both: share of images whose task was found, and whose label is right: over all classes of all tasks at once
             (class-incremental, where each image is asked alone).
         known: the share of right labels under the task's own weights (GG), on the same images.
@@ -70,7 +72,7 @@ def infer_tasks(
     groups: int,
     holdout: float,
     data_dir: Path | None,
-    on_task: Callable[[], None],
+    watch: Watch,
 ) -> Iterator[Inferred]:
     """Infer the task of up to `groups` groups of `samples` images of each candidate in `asked`, among all of them.
 
@@ -81,16 +83,19 @@ def infer_tasks(
     settled = settle_method(candidates, method)
     for index in asked:
         candidate = candidates.tasks[index]
-        data = candidates.loaded.task_data(parse_reference(candidate.task), data_dir=data_dir, holdout=holdout)
+        classes = candidates.classes(index)
+        data = candidates.loaded.stored_data(
+            candidate.task, candidate.name, classes, data_dir=data_dir, holdout=holdout, remark=watch.remark
+        )
         images = data.measured(holdout=holdout)
         chosen = _groups(images, candidate.task, samples, groups)
         shown = images.subset(chosen.flatten())
         found, unknown, probability = _infer(candidates, settled, shown, samples)
-        known = _right(candidates, index, shown).view(-1, samples)
+        known = _right(candidates, index, shown, classes).view(-1, samples)
         right = known.clone()
         for other in found[found != index].unique().tolist():
             taken = found == other
-            right[taken] = _right(candidates, other, images.subset(chosen[taken].flatten())).view(-1, samples)
+            right[taken] = _right(candidates, other, images.subset(chosen[taken].flatten()), classes).view(-1, samples)
         counts = torch.bincount(found, minlength=len(candidates)).tolist()
         yield Inferred(
             task=candidate.task,
@@ -105,7 +110,7 @@ def infer_tasks(
             samples=known.numel(),
             images=measured_on(holdout),
         )
-        on_task()
+        watch.step()
 
 
 def _groups(images: Images, task: str, samples: int, groups: int) -> Tensor:
@@ -135,6 +140,11 @@ def _infer(
     return torch.cat(found), torch.cat(unknown), torch.cat(probability) if probability else None
 
 
-def _right(candidates: Candidates, task: int, images: Images) -> Tensor:
-    """Whether labels are right, bool (N,), under the weights of a candidate."""
-    return right_answers(candidates.loaded.backbone, candidates.weights(task), images)
+def _right(candidates: Candidates, task: int, images: Images, classes: TaskClasses) -> Tensor:
+    """Whether a candidate gives images of these classes the right one, bool (N,)."""
+    own = candidates.classes(task)
+    answers = predictions(candidates.loaded.backbone.answering(own.count), candidates.weights(task), images)
+    if own.names is None or classes.names is None:
+        return answers == images.labels
+    numbers = torch.tensor(renumbered(classes.names, own.names), device=answers.device)
+    return answers == numbers[images.labels]

@@ -27,7 +27,8 @@ def infer_groups(candidates: Candidates, method: MethodName, groups: Tensor) -> 
     if settled == "signature":
         return candidates.recognise(groups)
     if settled == "exhaustive" and not candidates.found.mixable:
-        scores = entropy.one_by_one(candidates.loaded, map(candidates.weights, range(len(candidates))), groups)
+        weights = map(candidates.weights, range(len(candidates)))
+        scores = entropy.one_by_one(candidates.loaded, weights, candidates.counts, groups)
     else:
         scores = entropy.METHODS[settled](candidates.loaded, candidates.mixable, groups)
     unknown = torch.zeros(len(scores), dtype=torch.bool, device=scores.device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -24,11 +24,13 @@ class Backbone:
         spec: what rebuilds it.
         module: the structure; parameters hold the random weights and never change.
         weights: the maskable weights by name, in module order, float32.
+        answers: how many of the outputs, the first, are those of a task with fewer classes; None for all.
     """
 
     spec: BackboneSpec
     module: nn.Module
     weights: dict[str, Tensor]
+    answers: int | None = None
 
     def __call__(self, effective: Mapping[str, Tensor], images: Tensor) -> Tensor:
         """Logits (batch, classes) of normalised images (batch, *input_shape) under effective weights.
@@ -42,7 +44,11 @@ class Backbone:
         if images.is_cuda and images.ndim == 4:
             images = images.contiguous(memory_format=torch.channels_last)  # what its convolutions are fastest on
         logits: Tensor = functional_call(self.module, dict(effective), (images,))
-        return logits
+        return logits if self.answers is None else logits[:, : self.answers]
+
+    def answering(self, classes: int | None) -> Backbone:
+        """The same network, whose logits are those of a task of so many classes alone; None for all outputs."""
+        return self if classes is None or classes == self.spec.classes else replace(self, answers=classes)
 
     @cached_property
     def norms(self) -> tuple[str, ...]:
@@ -61,13 +67,13 @@ class Backbone:
         parameters = dict(module.named_parameters())
         for name, weight in weights.items():
             parameters[name].data = weight
-        return bind(self.spec, module)
+        return replace(bind(self.spec, module), answers=self.answers)
 
     def to(self, device: torch.device) -> Backbone:
         """The same network on `device`; this one stays where it is."""
         if all(weight.device == device for weight in self.weights.values()):
             return self
-        return bind(self.spec, copy.deepcopy(self.module).to(device))
+        return replace(bind(self.spec, copy.deepcopy(self.module).to(device)), answers=self.answers)
 
 
 def bind(spec: BackboneSpec, module: nn.Module) -> Backbone:

@@ -40,6 +40,7 @@ FOLDER = Stream(
     data_set=folder_data,
     input_shape=None,
     classes=None,
+    names_by_data=True,
     needs="a folder of images",
     augment=shift,
     jitter=jitter,

@@ -33,11 +33,25 @@ def imagenet_task(key: Key) -> DataSet:
         mean=PHOTO_MEAN,
         std=PHOTO_STD,
         class_names=None,
+        find_names=lambda data_dir: _find(data_dir, int(key))[1],
     )
 
 
 def _load(data_dir: Path | None, key: int, view: Preprocess, watch: Watch) -> tuple[MappedImages, MappedImages]:
-    """Raises DataError: the folder is not there, or has too few classes."""
+    """Raises DataError: as _find, or an image of a class is missing."""
+    folder, names = _find(data_dir, key)
+    listing = list_pictures(folder, names)
+    for remark in listing.remarks:
+        watch.remark(remark)
+    return load_files(listing.train, listing.test, view, f"split-imagenet/{key}", watch)
+
+
+def _find(data_dir: Path | None, key: int) -> tuple[Path, tuple[str, ...]]:
+    """The folder of the data set, and the names of the task's classes.
+
+    Raises:
+        DataError: the folder is not there, or has too few classes.
+    """
     folder = default_data_dir() if data_dir is None else data_dir
     for name in _FOLDERS:
         train = next((folder / name / part for part in TRAIN if (folder / name / part).is_dir()), None)
@@ -49,10 +63,7 @@ def _load(data_dir: Path | None, key: int, view: Preprocess, watch: Watch) -> tu
                 f"{train} has {len(classes):,} classes: split-imagenet/{key} takes those from {key * CLASSES:,} to "
                 f"{(key + 1) * CLASSES - 1:,}"
             )
-        listing = list_pictures(folder / name, classes[key * CLASSES : (key + 1) * CLASSES])
-        for remark in listing.remarks:
-            watch.remark(remark)
-        return load_files(listing.train, listing.test, view, f"split-imagenet/{key}", watch)
+        return folder / name, tuple(classes[key * CLASSES : (key + 1) * CLASSES])
     raise DataError(
         f"ImageNet is not in {folder}: expected imagenet/train/<class>/*.JPEG and imagenet/val/<class>/*.JPEG there, "
         "as torchvision unpacks it; name another folder with `data_dir` or $IMPRESS_DATA"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -44,6 +44,9 @@ class Images(Protocol):
 
     def subset(self, indices: Tensor) -> Images: ...
 
+    def renumbered(self, numbers: Sequence[int]) -> Images:
+        """Those whose label has another number, with that as their label: `numbers` has one a label, -1 for none."""
+
     def varied(self, augment: Augment) -> Images:
         """The same images, augmented otherwise."""
 
@@ -83,6 +86,10 @@ class ImagesInMemory:
 
     def subset(self, indices: Tensor) -> ImagesInMemory:
         return replace(self, pixels=self.pixels[indices], labels=self.labels[indices])
+
+    def renumbered(self, numbers: Sequence[int]) -> ImagesInMemory:
+        rows, labels = _renumbered(self.labels, numbers)
+        return replace(self.subset(rows), labels=labels)
 
     def varied(self, augment: Augment) -> ImagesInMemory:
         return replace(self, augment=augment)
@@ -130,6 +137,10 @@ class MappedImages:
     def subset(self, indices: Tensor) -> MappedImages:
         return replace(self, rows=self.rows[indices.cpu()], labels=self.labels[indices])
 
+    def renumbered(self, numbers: Sequence[int]) -> MappedImages:
+        rows, labels = _renumbered(self.labels, numbers)
+        return replace(self.subset(rows), labels=labels)
+
     def varied(self, augment: Augment) -> MappedImages:
         return replace(self, augment=augment)
 
@@ -153,6 +164,13 @@ def transformed(images: Images, transform: Callable[[Tensor], Tensor], augment: 
         return replace(images, transform=transform, augment=augment)
     chunks = [transform(images.pixels_of(slice(start, start + _CHUNK))) for start in range(0, len(images), _CHUNK)]
     return ImagesInMemory(torch.cat(chunks), images.labels, images.mean, images.std, augment)
+
+
+def _renumbered(labels: Tensor, numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """The rows whose labels have another number, and these numbers."""
+    changed = torch.tensor(numbers, device=labels.device)[labels]
+    (rows,) = torch.nonzero(changed >= 0, as_tuple=True)
+    return rows, changed[rows]
 
 
 def normalise(pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:

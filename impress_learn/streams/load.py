@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +29,8 @@ class TaskData:
     Attributes:
         view: how the images are wanted.
         source_train, source_validation, source_test: the images before that, and before the task's transform.
+        numbers: for each class of the data its number in the task, -1 for none, whose images are left out; None where
+            they are the same.
     """
 
     reference: Reference
@@ -37,6 +39,7 @@ class TaskData:
     source_validation: Images
     source_test: Images
     device: torch.device
+    numbers: Sequence[int] | None = None
 
     @cached_property
     def train(self) -> Images:
@@ -56,6 +59,8 @@ class TaskData:
 
     def _made(self, images: Images, *, training: bool = False) -> Images:
         stream, key, view = self.reference.stream, self.reference.key, self.view
+        if self.numbers is not None:
+            images = images.renumbered(self.numbers)
         made = transformed(
             images.normalised(view.mean, view.std),
             lambda pixels: stream.transform(fitted(pixels, view), key),
@@ -105,12 +110,14 @@ def load_task(
     view: Preprocess | None = None,
     holdout: float = 0.0,
     device: torch.device | None = None,
+    numbers: Sequence[int] | None = None,
 ) -> TaskData:
     """The task's images on `device` (default CPU); `holdout` of the training images set apart as validation.
 
     Args:
         data_dir: where data sets are; None for the default.
         view: how the bank's network wants its images; None for as they are by nature.
+        numbers: as TaskData has them (classes.match_classes).
 
     Raises:
         DataError: the data set is missing, damaged, or cannot be downloaded.
@@ -126,6 +133,7 @@ def load_task(
         source_validation=held,
         source_test=test,
         device=device or torch.device("cpu"),
+        numbers=numbers,
     )
 
 

@@ -31,7 +31,8 @@ class DataSet:
         input_shape: channels, height, width by nature; None where images are of any size.
         train_images, test_images: how many, about where only a look into the images can tell.
         mean, std: of the training images, per channel, in units of pixel / 255.
-        class_names: None where only the data can tell.
+        class_names: None where only the data can tell: by `find_names`.
+        find_names: folder of data sets -> class names; raises DataError.
         remarks: what was found amiss, for people.
     """
 
@@ -44,7 +45,16 @@ class DataSet:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     class_names: tuple[str, ...] | None
+    find_names: Callable[[Path | None], tuple[str, ...]] | None = None
     remarks: tuple[str, ...] = ()
+
+    def names(self, data_dir: Path | None) -> tuple[str, ...] | None:
+        """What its classes are called; None where nothing tells.
+
+        Raises:
+            DataError: only the data can tell, and they are not there.
+        """
+        return self.class_names if self.find_names is None else self.find_names(data_dir)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +66,7 @@ class Stream:
         data_set: key -> the images it is made from.
         shared: the name of the data set that all tasks are made from; None if each has images of its own.
         input_shape, classes: of every task, where all are alike.
+        names_by_data: whether the data say what the classes of a task are, so that other data may have others.
         needs: what a user must have, in words.
         hub: the data set's entry on the Hugging Face Hub, if it has one.
         transform: uint8 images (N, C, H, W), key -> images of that task.
@@ -70,6 +81,7 @@ class Stream:
     shared: str | None = None
     input_shape: tuple[int, int, int] | None
     classes: int | None
+    names_by_data: bool = False
     needs: str
     hub: str | None = None
     transform: Callable[[Tensor, Key], Tensor] = lambda pixels, _: pixels

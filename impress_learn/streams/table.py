@@ -67,6 +67,7 @@ _SPLIT_IMAGENET = Stream(
     data_set=imagenet.imagenet_task,
     input_shape=None,
     classes=imagenet.CLASSES,
+    names_by_data=True,
     needs="ImageNet in the data folder, as torchvision unpacks it",
     hub="ILSVRC/imagenet-1k",
     augment=crop_and_flip,

@@ -73,7 +73,8 @@ def main() -> None:
         images = torch.randn(1, IMAGES, 1, 28, 28, generator=generator)
         print(f"{'tasks':>10}{'one-shot':>12}{'binary':>12}{'exhaustive':>12}{'plain loop':>12}{'signature':>12}   ms")
         for count in TASKS:
-            tasks = Mixable(torch.randn(count, MASKS, 3, generator=generator) / MASKS, 1)
+            alpha = torch.randn(count, MASKS, 3, generator=generator) / MASKS
+            tasks = Mixable(alpha, 1, torch.full((count,), 10))
             row = [milliseconds(lambda: method(loaded, tasks, images)) for method in (one_shot, binary)]  # noqa: B023
             if count <= 1_000:
                 row += [milliseconds(lambda: method(loaded, tasks, images)) for method in (exhaustive, plain_loop)]  # noqa: B023

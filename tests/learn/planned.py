@@ -20,6 +20,7 @@ def planned_bank(path: Path, backbone: Backbone, plans: tuple[MaskPlan, ...]) ->
         plans,
         default_view(DIGITS),
         DIGITS.class_names,
+        {},
         seed=0,
         calibration=backbone.has_batch_norm,
         recogniser=False,

@@ -38,6 +38,7 @@ from impress_learn.streams.images import Images
 from impress_learn.streams.load import TaskData, load_task
 from impress_learn.streams.reference import Reference, parse_reference, parse_references
 from impress_learn.train_masks import keep_calibration_images, train_missing_masks
+from impress_learn.watch import SILENT
 
 CPU = torch.device("cpu")
 NOWHERE = Path("nowhere")
@@ -162,7 +163,7 @@ def test_bank_of_one_task_has_no_wrong_mask(lenet: Backbone, tmp_path: Path) -> 
 
 def measured(loaded: LoadedBank, items: Sequence[Item], *, wrong: bool = False) -> list[Accuracy]:
     weights_of = wrong_weights(loaded) if wrong else own_weights(loaded)
-    return measure(loaded, items, weights_of, holdout=0.0, data_dir=NOWHERE, on_item=lambda: None)
+    return measure(loaded, items, weights_of, holdout=0.0, data_dir=NOWHERE, watch=SILENT)
 
 
 def test_wrong_mask_accuracy_is_the_mean_over_wrong_masks(loaded: LoadedBank, digits: tuple[Images, Images]) -> None:

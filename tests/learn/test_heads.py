@@ -259,7 +259,7 @@ def test_a_head_goes_on_from_one_of_its_shape_alone(bank: Bank) -> None:
     assert warm.accuracy > cold.accuracy
     with pytest.raises(UsageError, match="no head of 8 dimensions for 10 classes"):
         add_tasks(bank.path, ["rotated-digits/50"], head=8, warm_start="from")
-    with pytest.raises(UsageError, match="head for 10 classes, split-cifar100/0 has 5"):
+    with pytest.raises(UsageError, match="from has 10 classes, split-cifar100/0 has 5"):
         update_task(bank.path, "from", "split-cifar100/0")
 
 

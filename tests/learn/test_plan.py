@@ -214,8 +214,8 @@ def test_an_image_size_that_cannot_be_meant_is_refused(size: int) -> None:
 def test_a_network_has_as_many_outputs_as_the_task_with_most_classes() -> None:
     references = parse_references(["split-cifar100/0", "rotated-mnist/0"])
     assert count_classes(references) == 10
-    assert shared_class_names(references) is None
-    assert shared_class_names(parse_references(["rotated-mnist/0:3"])) == tuple("0123456789")
+    assert shared_class_names(references, None) is None
+    assert shared_class_names(parse_references(["rotated-mnist/0:3"]), None) == tuple("0123456789")
 
 
 def test_a_task_with_more_classes_than_the_network_has_outputs_is_refused_by_name() -> None:

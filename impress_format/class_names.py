@@ -1,0 +1,88 @@
+"""What a task calls its classes, where that is too long for its record: a zstd frame (docs/format.md, Class names)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import zstandard
+
+from impress_format.codec import CodecError, decompress
+from impress_format.limits import MAX_CLASS_NAMES, MAX_CLASSES, MAX_STORED_NAMES
+from impress_format.numbers import NumbersError
+from impress_format.records import TEXT
+
+_LEVEL = 19
+_MOST_NAMED = 5
+_VALID = re.compile(TEXT).fullmatch
+
+
+def fit_in_record(names: Sequence[str]) -> bool:
+    """Whether a task's record holds these names; a record has room for a few hundred short ones."""
+    return sum(len(name.encode()) for name in names) <= MAX_CLASS_NAMES
+
+
+def unstorable(names: Sequence[str]) -> str | None:
+    """The first name that no bank stores: empty, too long, no Unicode, or with invisible characters. None if all are
+    storable.
+    """
+    return next((name for name in names if not _VALID(name) or not _is_unicode(name)), None)
+
+
+def differing_names(before: Sequence[str], now: Sequence[str]) -> str:
+    """How two lists of classes differ, for people: names that are gone, names that are new, or their order."""
+    gone, new = ([name for name in one if name not in set(other)] for one, other in ((before, now), (now, before)))
+    words = [*([f"no longer {listed(gone)}"] if gone else []), *([f"now also {listed(new)}"] if new else [])]
+    return ", ".join(words) or "in another order"
+
+
+def listed(names: Sequence[str]) -> str:
+    """A few names, for people."""
+    shown = ", ".join(names[:_MOST_NAMED])
+    return shown if len(names) <= _MOST_NAMED else f"{shown} and {len(names) - _MOST_NAMED:,} more"
+
+
+def store_class_names(names: Sequence[str]) -> npt.NDArray[np.uint8]:
+    """The bytes of a zstd frame of the names, a line break between two, UTF-8."""
+    compressor = zstandard.ZstdCompressor(level=_LEVEL, write_content_size=True)
+    return np.frombuffer(compressor.compress("\n".join(names).encode()), dtype=np.uint8)
+
+
+def restore_class_names(stored: npt.NDArray[np.generic]) -> tuple[str, ...]:
+    """The names.
+
+    Args:
+        stored: uint8 (bytes,), as store_class_names gives them.
+
+    Raises:
+        NumbersError: no whole frame, too large, fewer than two names, or one that no class may have.
+    """
+    if stored.dtype != np.uint8 or stored.ndim != 1:
+        raise NumbersError(f"is {stored.dtype} {stored.shape}, expected a row of bytes")
+    frame = stored.tobytes()
+    try:
+        size = zstandard.frame_content_size(frame)
+    except zstandard.ZstdError as error:
+        raise NumbersError(f"is no zstd frame ({error})") from error
+    if not 0 < size <= MAX_STORED_NAMES:
+        raise NumbersError(f"declares {size:,} bytes of names, expected 1 to {MAX_STORED_NAMES:,}")
+    try:
+        names = tuple(decompress(frame, size).decode().split("\n"))
+    except (CodecError, UnicodeError) as error:
+        raise NumbersError(f"holds no names ({error})") from error
+    if not 2 <= len(names) <= MAX_CLASSES:
+        raise NumbersError(f"names {len(names):,} classes, expected 2 to {MAX_CLASSES:,}")
+    if (wrong := unstorable(names)) is not None:
+        raise NumbersError(f"gives a class the name {wrong!r}, which none may have")
+    return names
+
+
+def _is_unicode(name: str) -> bool:
+    """Whether the name has no lone surrogate, as the name of a file that is no UTF-8 has."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
