@@ -1,8 +1,10 @@
 """Image files decoded once, into a file that is mapped into memory from then on.
 
 An entry is two files in the cache folder, KEY.u8 with the pixels and KEY.json with which images could be read. KEY is
-the digest of all that decides about them: name, size and date of each file, and how the images are wanted. So an image
-that is changed is decoded anew, and an entry is never wrong; to make room, the folder may be deleted at any time.
+the digest of all that decides about them: name and state of each file, and how the images are wanted. Two files may
+have one size and one date (images without compression, copied with their dates), and whoever switches a link from one
+to the other changes neither. So the state has the inode, too, and the time of its last change, which nobody can put
+back. A file that was only renamed or linked is decoded once more; to make room, the folder may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ from impress_learn.watch import Watch
 
 _LAYOUT = 1
 """To be raised when the pixels of the same files come out otherwise."""
+_STATE = "device inode size changed status"
+"""What of each file decides. Entries of earlier releases, named by sizes and dates alone, are not found."""
 _CHUNK = 256
 _MOST_NAMED = 3
 
@@ -99,10 +103,10 @@ def cache_folder() -> Path:
 
 
 def _key(files: Sequence[PictureFile], view: Preprocess) -> str:
-    wanted = msgspec.json.encode((_LAYOUT, view.mode, view.size, view.interpolation, view.crop))
+    wanted = msgspec.json.encode((_LAYOUT, _STATE, view.mode, view.size, view.interpolation, view.crop))
     digest = hashlib.sha256(wanted)
     for file in files:
-        digest.update(os.fsencode(f"\0{file.path.absolute()}\0{file.size}\0{file.time}"))
+        digest.update(os.fsencode(f"\0{file.path.absolute()}\0{file.state}"))
     return digest.hexdigest()[:32]
 
 

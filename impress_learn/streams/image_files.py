@@ -26,14 +26,14 @@ class PictureFile:
 
     Attributes:
         name: relative to the folder of the task, with slashes.
-        size, time: bytes, and nanoseconds of its last change: what tells that it is still the same.
+        state: device, inode, bytes, and nanoseconds when the content and when anything of it last changed, of the file
+            that a link leads to: what tells that it is still the same.
     """
 
     name: str
     path: Path
     label: int
-    size: int
-    time: int
+    state: tuple[int, int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -166,10 +166,14 @@ def _split(found: _ByClass) -> tuple[_ByClass, _ByClass]:
 
 def _labelled(found: _ByClass) -> tuple[PictureFile, ...]:
     return tuple(
-        PictureFile(file.name, file.path, label, file.status.st_size, file.status.st_mtime_ns)
+        PictureFile(file.name, file.path, label, _state(file.status))
         for label, files in enumerate(found.values())
         for file in files
     )
+
+
+def _state(status: os.stat_result) -> tuple[int, int, int, int, int]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _split_folder(path: Path, names: Sequence[str]) -> Path | None:

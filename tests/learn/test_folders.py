@@ -338,6 +338,45 @@ def test_an_image_that_changed_is_decoded_anew(tmp_path: Path, monkeypatch: pyte
     assert (after["train"] | after["test"]) - (before["train"] | before["test"]) == {(200, 0)}
 
 
+def customers(folder: Path) -> tuple[Path, Path]:
+    """Two folders alike in every name, size and date, in whose images no pixel is the same."""
+    found = []
+    for name, first in (("first", 0), ("second", 100)):
+        for number in range(10):
+            path = folder / name / ("cat", "dog")[number // 5] / f"{number:03}.bmp"
+            paint(path, first + number)
+            os.utime(path, ns=(1, 1))
+        found.append(folder / name)
+    return found[0], found[1]
+
+
+def test_a_link_that_leads_to_other_images_is_decoded_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = customers(tmp_path)
+    link = tmp_path / "customer"
+    link.symlink_to(first)
+    before = shades(folder(link))
+    link.unlink()
+    link.symlink_to(second)
+    after = shades(folder(link))
+    assert {name: {(shade + 100, label) for shade, label in part} for name, part in before.items()} == after
+    assert decoded(folder(link), monkeypatch) == 0
+
+
+def test_images_put_in_the_place_of_others_are_decoded_anew(tmp_path: Path) -> None:
+    """By renaming, and by writing into the same files, with the dates put back."""
+    first, second = customers(tmp_path)
+    before = shades(folder(first))
+    first.rename(tmp_path / "kept")
+    second.rename(first)
+    after = shades(folder(first))
+    assert after["train"] == {(shade + 100, label) for shade, label in before["train"]}
+    for path in first.rglob("*.bmp"):
+        dates = path.stat()
+        path.write_bytes((tmp_path / "kept" / path.relative_to(first)).read_bytes())
+        os.utime(path, ns=(dates.st_atime_ns, dates.st_mtime_ns))
+    assert shades(folder(first)) == before
+
+
 @pytest.mark.parametrize("suffix", [".u8", ".json"])
 @pytest.mark.parametrize("spoil", [b"", b"{", b"x" * 1000, None])
 def test_a_damaged_cache_is_made_anew(
