@@ -47,14 +47,39 @@ def prepare_streams() -> None:
 
 def print_json(document: Mapping[str, object]) -> None:
     """One JSON document on stdout: a line a field, and a line an element of a list (of values or of records)."""
-    fields = []
+    sys.stdout.write("{\n" + ",\n".join(_fields(document)) + "\n}\n")
+    sys.stdout.flush()
+
+
+def _fields(document: Mapping[str, object]) -> Iterator[str]:
     for name, value in document.items():
         if isinstance(value, list | tuple) and value:
             text = "[\n    " + ",\n    ".join(_elements(value)) + "\n  ]"
         else:
             text = json.dumps(value, allow_nan=False)
-        fields.append(f"  {json.dumps(name)}: {text}")
-    sys.stdout.write("{\n" + ",\n".join(fields) + "\n}\n")
+        yield f"  {json.dumps(name)}: {text}"
+
+
+def print_long_json(name: str, parts: Iterable[Sequence[object]], rest: Callable[[], Mapping[str, object]]) -> None:
+    """The document that print_json prints of a list, given some elements at a time, and of fields known after it.
+
+    Nothing is printed before the first part is there, so that what fails at once leaves stdout empty.
+
+    Args:
+        name: of the list.
+        rest: gives the other fields, asked when there is no further part.
+    """
+    some = False
+    for part in parts:
+        if part:
+            start = "," if some else f"{{\n  {json.dumps(name)}: ["
+            sys.stdout.write(start + "\n    " + ",\n    ".join(_elements(part)))
+            sys.stdout.flush()
+            some = True
+    if not some:
+        print_json({name: [], **rest()})
+        return
+    sys.stdout.write("\n  ]" + "".join(f",\n{field}" for field in _fields(rest())) + "\n}\n")
     sys.stdout.flush()
 
 
@@ -74,27 +99,53 @@ def print_table(
     On a terminal text folds to its width and numbers never do; elsewhere a table is as wide as it needs. (The tables
     of Rich cut numbers where names are long, and take ten seconds for 20,000 rows.)
     """
+    print_long_table(title, columns, [rows], text_columns=text_columns)
+    if footer:
+        print_line(footer)
+
+
+def print_long_table(
+    title: str, columns: Sequence[str], parts: Iterable[Sequence[Sequence[str]]], *, text_columns: int = 1
+) -> None:
+    """As print_table, of rows that come some at a time; nothing where there is no part.
+
+    Columns are as wide as the first part needs, and wider from a part on that needs more.
+    """
     width = _width()
-    by_column = [_plain_all(column) for column in zip(*rows, strict=True)] or [[] for _ in columns]
-    widths = _column_widths(columns, by_column, text_columns, width)
-    _print_title(title)
-    out = [""]
-    out += _lines([_fold(head, size) for head, size in zip(columns, widths, strict=True)], widths, text_columns)
-    out.append(" " + "─" * (sum(widths) + len(_GAP) * (len(widths) - 1)))
+    widths: Sequence[int] = [0] * len(columns)
+    some = False
+    for rows in parts:
+        by_column = [_plain_all(column) for column in zip(*rows, strict=True)] or [[] for _ in columns]
+        widths = _column_widths(columns, by_column, text_columns, width, widths)
+        out: list[str] = []
+        if not some:
+            _print_title(title)
+            out += [
+                "",
+                *_lines([_fold(head, size) for head, size in zip(columns, widths, strict=True)], widths, text_columns),
+            ]
+            out.append(" " + "─" * (sum(widths) + len(_GAP) * (len(widths) - 1)))
+        some = True
+        out += _rows(by_column, widths, text_columns)
+        sys.stdout.write("\n".join([*out, ""]))  # its cells are plain: a million rows are not looked at again
+        sys.stdout.flush()
+    if some:
+        sys.stdout.write("\n")
+        sys.stdout.flush()
+
+
+def _rows(by_column: Sequence[Sequence[str]], widths: Sequence[int], text_columns: int) -> Iterator[str]:
+    """The lines of rows that are given by column."""
     sides = "<" * text_columns + ">" * len(widths)
     line = " " + _GAP.join(f"{{:{side}{size}}}" for side, size in zip(sides, widths, strict=False))
     if all(_fits(column, size) for column, size in zip(by_column, widths, strict=True)):
-        out += map(str.rstrip, map(line.format, *by_column))
-    else:
-        for row in zip(*by_column, strict=True):
-            if all(_fits([cell], size) for cell, size in zip(row, widths, strict=True)):
-                out.append(line.format(*row).rstrip())
-            else:
-                out += _lines([_fold(cell, size) for cell, size in zip(row, widths, strict=True)], widths, text_columns)
-    sys.stdout.write("\n".join([*out, "\n"]))  # its cells are plain: a million rows are not looked at again
-    sys.stdout.flush()
-    if footer:
-        print_line(footer)
+        yield from map(str.rstrip, map(line.format, *by_column))
+        return
+    for row in zip(*by_column, strict=True):
+        if all(_fits([cell], size) for cell, size in zip(row, widths, strict=True)):
+            yield line.format(*row).rstrip()
+        else:
+            yield from _lines([_fold(cell, size) for cell, size in zip(row, widths, strict=True)], widths, text_columns)
 
 
 def _plain_all(cells: Sequence[str]) -> Sequence[str]:
@@ -135,7 +186,10 @@ def progress(total: int, unit: str, *, quiet: bool) -> Iterator[tuple[Callable[[
 
 @contextmanager
 def watch(unit: str, *, quiet: bool) -> Iterator[Watch]:
-    """What a job tells, shown on stderr: remarks as lines, and from its `begin` on a bar, drawn only on a terminal."""
+    """What a job tells, shown on stderr: remarks as lines, and from its `begin` on a bar, drawn only on a terminal.
+
+    `begin` of 0 steps takes the bar away, to make room for results.
+    """
     from impress_learn.watch import Watch
 
     with ExitStack() as stack:
@@ -143,10 +197,10 @@ def watch(unit: str, *, quiet: bool) -> Iterator[Watch]:
 
         def begin(total: int) -> None:
             console = _console(stderr=True)
-            if quiet or not console.is_terminal:
-                return
             while bars:  # one at a time: the job goes on to something else
                 bars.pop()[0].stop()
+            if quiet or not total or not console.is_terminal:
+                return
             bar = stack.enter_context(_bar(unit, console))
             bars.append((bar, bar.add_task("", total=total)))
 
@@ -220,12 +274,18 @@ def _width() -> int | None:
 
 
 def _column_widths(
-    columns: Sequence[str], by_column: Sequence[Sequence[str]], text_columns: int, width: int | None
+    columns: Sequence[str],
+    by_column: Sequence[Sequence[str]],
+    text_columns: int,
+    width: int | None,
+    least: Sequence[int],
 ) -> list[int]:
-    """As wide as the widest cell; where that is more than `width`, columns of text give way, the widest first."""
+    """As wide as the widest cell and as `least`; where that is more than `width`, columns of text give way, the widest
+    first.
+    """
     widths = []
     for number, (head, cells) in enumerate(zip(columns, by_column, strict=True)):
-        longest = max(map(_cells, cells), default=0)
+        longest = max(max(map(_cells, cells), default=0), least[number])
         # A head of numbers may fold at its spaces.
         head_width = _cells(head) if number < text_columns else max(map(_cells, head.split()), default=0)
         widths.append(max(longest, _cells(head) if width is None else head_width, 1))

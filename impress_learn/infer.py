@@ -7,13 +7,14 @@ for answer in infer("digits.impress", ["seven.png"]).answers:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from impress_format.bank import Bank, open_bank
-from impress_format.errors import BankMismatch, DataError, UsageError
+from impress_format.errors import BankMismatch, UsageError
 from impress_learn.classes import stored_classes
 from impress_learn.jobs import choose_device
 from impress_learn.watch import SILENT, Watch
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from impress_learn.identify.methods import MethodName
     from impress_learn.identify.signature import Recognised
     from impress_learn.loaded import LoadedBank
+    from impress_learn.picture_parts import PartReader
 
-STANDARD_INPUT = "-"
 _AT_ONCE = 256
 """Images that are inferred together."""
 
@@ -63,6 +64,19 @@ class Answers:
     unreadable: tuple[str, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Inference:
+    """Answers that are still to be made.
+
+    Attributes:
+        images: how many there are to be read.
+        parts: answers for some images at a time, in order; what is asked for next is decoded then, and no more is held.
+    """
+
+    images: int
+    parts: Iterator[Answers]
+
+
 def infer(
     path: Path | str,
     images: Sequence[Path | str],
@@ -88,6 +102,39 @@ def infer(
         DataError: a folder without images.
         FormatError, BackboneMismatch, OutOfMemory.
     """
+    begun = begin_inference(
+        path, images, task=task, one_task=one_task, method=method, stdin=stdin, device=device, watch=watch
+    )
+    parts = list(begun.parts)
+    return Answers(
+        answers=tuple(answer for part in parts for answer in part.answers),
+        unreadable=tuple(message for part in parts for message in part.unreadable),
+    )
+
+
+def begin_inference(
+    path: Path | str,
+    images: Sequence[Path | str],
+    *,
+    task: str | None = None,
+    one_task: bool = False,
+    method: MethodName = "auto",
+    stdin: Callable[[], bytes] | None = None,
+    device: Callable[[], torch.device] | None = None,
+    watch: Watch = SILENT,
+) -> Inference:
+    """As `infer`, for any number of images: the answers come part by part, and memory does not grow with them.
+
+    With `one_task` the images are decoded twice, where they are more than a part: once to find the task, and once to
+    answer.
+
+    Args:
+        As infer.
+
+    Raises:
+        As infer: what does not fit is found now. The parts raise BankMismatch where `method` does not fit the bank's
+        tasks, FormatError, and OutOfMemory.
+    """
     if not images:
         raise UsageError("no image is named")
     if task is not None and one_task:
@@ -101,11 +148,10 @@ def infer(
     name = None if task is None else bank.find_task(task)
     bank.complete_masks()
 
-    import torch
-
     from impress_learn.identify.candidates import Candidates, find_candidates
     from impress_learn.loaded import load_bank
-    from impress_learn.pictures import find_pictures, read_picture
+    from impress_learn.picture_parts import STANDARD_INPUT, PartReader
+    from impress_learn.pictures import find_pictures
 
     sources: list[str | Path] = []
     for image in images:
@@ -113,22 +159,22 @@ def infer(
     found = find_candidates(bank) if name is None else None
     loaded = load_bank(bank, choose_device(device))
     candidates = None if found is None else Candidates(loaded, found)
-    pixels, read, unreadable = [], [], []
-    watch.begin(len(sources))
-    for source in sources:
-        try:
-            content = stdin() if source == STANDARD_INPUT and stdin is not None else Path(source)
-            pixels.append(read_picture(content, preprocess))
-            read.append(str(source))
-        except DataError as error:
-            unreadable.append(str(error))
-        watch.step()
-    answers = []
-    if read:
-        stack = torch.stack(pixels)
-        tasks = _tasks(candidates, stack, method, one_task=one_task) if candidates else [_GIVEN] * len(read)
-        answers = _answer(bank, loaded, candidates, name, stack, tasks, read)
-    return Answers(answers=tuple(answers), unreadable=tuple(unreadable))
+    reader = PartReader(preprocess, sources, again=one_task, stdin=stdin, on_image=watch.step)
+
+    def parts() -> Iterator[Answers]:
+        common = _common_task(candidates, method, reader) if candidates and one_task else None
+        for pixels, read, unreadable in reader.parts():
+            answers: list[Answer] = []
+            if pixels is not None:
+                if candidates is None or common is not None:
+                    tasks = [common or _GIVEN] * len(read)
+                else:
+                    tasks = _tasks(candidates, pixels, method)
+                answers = _answer(bank, loaded, candidates, name, pixels, tasks, read)
+            yield Answers(answers=tuple(answers), unreadable=tuple(unreadable))
+
+    watch.begin(reader.steps)
+    return Inference(images=len(sources), parts=parts())
 
 
 @dataclass(frozen=True)
@@ -143,16 +189,25 @@ class _Task:
 _GIVEN = _Task(0, False, None)
 
 
-def _tasks(candidates: Candidates, pixels: Tensor, method: MethodName, *, one_task: bool) -> list[_Task]:
+def _common_task(candidates: Candidates, method: MethodName, reader: PartReader) -> _Task | None:
+    """What all of the images are likely to be of; None if none can be read."""
+    from impress_learn.identify.methods import infer_one_group
+
+    parts = (part for pixels, _, _ in reader.parts() if pixels is not None for part in pixels.split(_AT_ONCE))
+    first = next(parts, None)
+    if first is None:
+        return None
+    normalised = (_normalised(candidates.loaded, part) for part in chain([first], parts))
+    return _read_tasks(infer_one_group(candidates, method, normalised))[0]
+
+
+def _tasks(candidates: Candidates, pixels: Tensor, method: MethodName) -> list[_Task]:
     """What each image is likely to be of."""
     from impress_learn.identify.methods import infer_groups
 
-    loaded = candidates.loaded
-    if one_task:
-        return _read_tasks(infer_groups(candidates, method, _normalised(loaded, pixels)[None])) * len(pixels)
     found: list[_Task] = []
     for part in pixels.split(_AT_ONCE):
-        found += _read_tasks(infer_groups(candidates, method, _normalised(loaded, part)[:, None]))
+        found += _read_tasks(infer_groups(candidates, method, _normalised(candidates.loaded, part)[:, None]))
     return found
 
 

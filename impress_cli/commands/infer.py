@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from typing import Annotated
+from itertools import chain
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from impress_cli import options, render
 from impress_cli.commands.infer_tasks import MethodChoice
 from impress_cli.shared import Compute, Output, command
+
+if TYPE_CHECKING:
+    from impress_learn.infer import Answer, Inference
+    from impress_learn.watch import Watch
 
 
 @command
@@ -35,14 +41,16 @@ def infer(
 ) -> None:
     """Task and class of your own images, which are converted and resized as the bank says.
 
-    Images that cannot be read are named, and the exit status is then 1. Digits as in MNIST are light on dark.
+    Images that cannot be read are named, and the exit status is then 1. Digits as in MNIST are light on dark. Answers
+    are printed as they are made, for any number of images.
 
     Example: impress infer digits.impress seven.png --task rotated-digits-15
     """
-    from impress_learn.infer import infer as run
+    from impress_learn.infer import begin_inference
 
+    unreadable: list[str] = []
     with render.watch("images", quiet=output.quiet) as watch:
-        found = run(
+        begun = begin_inference(
             path,
             images,
             task=task,
@@ -52,15 +60,42 @@ def infer(
             device=compute.choose_device,
             watch=watch,
         )
-    for message in found.unreadable:
-        render.print_error(message)
-    if output.json:
-        render.print_json({"images": [asdict(answer) for answer in found.answers], "unreadable": found.unreadable})
-    elif found.answers:
-        told = any(answer.task_probability is not None for answer in found.answers)
-        render.print_table(
-            f"{path}: {render.count(len(found.answers), 'image')}",
-            ("image", "task", *(["sure of it"] if told else []), "class", "probability"),
+        answers = _shown(begun, unreadable, watch)
+        if output.json:
+            documents = ([asdict(answer) for answer in part] for part in answers)
+            render.print_long_json("images", documents, lambda: {"unreadable": unreadable})
+        else:
+            _print_table(f"{path}: {render.count(begun.images, 'image')}", answers)
+    if unreadable:
+        raise typer.Exit(1)
+
+
+def _shown(begun: Inference, unreadable: list[str], watch: Watch) -> Iterator[Sequence[Answer]]:
+    """Answers as they come, none of them empty; what cannot be read is told, and added to `unreadable`.
+
+    While a part is printed there is no bar.
+    """
+    left = begun.images
+    for part in begun.parts:
+        watch.begin(0)
+        for message in part.unreadable:
+            render.print_error(message)
+        unreadable += part.unreadable
+        if part.answers:
+            yield part.answers
+        left -= len(part.answers) + len(part.unreadable)
+        watch.begin(left)
+
+
+def _print_table(title: str, answers: Iterator[Sequence[Answer]]) -> None:
+    first = next(answers, None)
+    if first is None:
+        return
+    told = first[0].task_probability is not None  # of all, or of none: the method says
+    render.print_long_table(
+        title,
+        ("image", "task", *(["sure of it"] if told else []), "class", "probability"),
+        (
             [
                 (
                     answer.path,
@@ -69,9 +104,9 @@ def infer(
                     answer.label,
                     render.percent(answer.probability),
                 )
-                for answer in found.answers
-            ],
-            text_columns=4 if told else 3,
-        )
-    if found.unreadable:
-        raise typer.Exit(1)
+                for answer in part
+            ]
+            for part in chain([first], answers)
+        ),
+        text_columns=4 if told else 3,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 import torch
@@ -33,6 +34,27 @@ def infer_groups(candidates: Candidates, method: MethodName, groups: Tensor) -> 
         scores = entropy.METHODS[settled](candidates.loaded, candidates.mixable, groups)
     unknown = torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
     return Recognised(scores, unknown, likelihoods=False)
+
+
+def infer_one_group(candidates: Candidates, method: MethodName, parts: Iterable[Tensor]) -> Recognised:
+    """As infer_groups, of one group whose images come part by part, each (n, *input_shape); one part is held at a time.
+
+    Kept of each image are the few hundred numbers that are compared, or nothing: an entropy's mean, and its slopes, are
+    those of the parts, weighed. `binary` and `gradient` look at all images time and again, and hold them.
+
+    Raises:
+        BankMismatch: as infer_groups.
+    """
+    settled = settle_method(candidates, method)
+    if settled == "signature":
+        return candidates.recognise.compare(torch.cat([candidates.recognise.place(part) for part in parts])[None])
+    if settled in ("binary", "gradient"):
+        return infer_groups(candidates, settled, torch.cat(list(parts))[None])
+    total, images = torch.zeros(()), 0
+    for part in parts:
+        scores = infer_groups(candidates, settled, part[None]).scores
+        total, images = total.to(scores.device) + len(part) * scores, images + len(part)
+    return Recognised(total / images, torch.zeros(1, dtype=torch.bool, device=total.device), likelihoods=False)
 
 
 def settle_method(candidates: Candidates, method: MethodName) -> Literal["signature"] | entropy.MethodName:

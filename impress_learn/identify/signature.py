@@ -163,10 +163,18 @@ def recognise(recogniser: Recogniser, tasks: Signatures, groups: Tensor) -> Reco
     Args:
         groups: normalised (g, n, *input_shape), the n images of a group of one task.
     """
-    count, images = groups.shape[:2]
-    placed = [recogniser.place(part) for part in groups.flatten(0, 1).split(_AT_ONCE)]
-    positions = torch.cat([one for one, _ in placed]).reshape(count, images, -1)
-    projections = torch.cat([one for _, one in placed]).reshape(count, images, -1)
+    return compare(recogniser, tasks, place(recogniser, groups.flatten(0, 1)).reshape(*groups.shape[:2], -1))
+
+
+def place(recogniser: Recogniser, images: Tensor) -> Tensor:
+    """Where normalised images (n, *input_shape) lie, (n, m + signs): positions, then projections."""
+    return torch.cat([torch.cat(recogniser.place(part), dim=1) for part in images.split(_AT_ONCE)])
+
+
+def compare(recogniser: Recogniser, tasks: Signatures, placed: Tensor) -> Recognised:
+    """As `recognise`, of groups whose images are placed: (g, n, m + signs)."""
+    count, images = placed.shape[:2]
+    positions, projections = placed.split([len(recogniser.between), recogniser.directions.shape[1]], dim=2)
     points = positions.mean(1), projections.mean(1)
     if len(tasks) <= _MOST_WHOLE:
         scores = _log_likelihoods(recogniser, tasks, *points, images)

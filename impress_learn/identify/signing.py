@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -24,8 +25,23 @@ from impress_learn.identify.signature import Recognised
 from impress_learn.network.backbone import Backbone
 from impress_learn.streams.images import Images
 
-Recognise = Callable[[Tensor], Recognised]
-"""Groups of normalised images (g, n, *input_shape), those of a group of one task -> what they are likely to be."""
+
+@dataclass(frozen=True, eq=False)
+class Recognise:
+    """What tells which of T tasks images are of, in two steps: of images that share a task the first can be taken part
+    by part, and holds a few hundred numbers an image.
+
+    Attributes:
+        place: normalised images (n, *input_shape) -> what is compared of them (n, F).
+        compare: that of groups (g, n, F), the images of a group of one task -> what they are likely to be.
+    """
+
+    place: Callable[[Tensor], Tensor]
+    compare: Callable[[Tensor], Recognised]
+
+    def __call__(self, groups: Tensor) -> Recognised:
+        """What groups of normalised images (g, n, *input_shape), those of a group of one task, are likely to be."""
+        return self.compare(self.place(groups.flatten(0, 1)).view(*groups.shape[:2], -1))
 
 
 class Signer(Protocol):
@@ -55,7 +71,7 @@ class ByPixels:
 
     def known(self, signatures: npt.NDArray[np.uint8], headed: Headed) -> Recognise:  # noqa: ARG002
         tasks = signature.read_signatures(self.recogniser, signatures)
-        return lambda groups: signature.recognise(self.recogniser, tasks, groups)
+        return Recognise(partial(signature.place, self.recogniser), partial(signature.compare, self.recogniser, tasks))
 
 
 @dataclass(frozen=True)
@@ -76,17 +92,15 @@ class ByFeatures:
         return evidence.sign_placed(self.projection, placed_of(self.backbone, self.projection, images), head, seed)
 
     def known(self, signatures: npt.NDArray[np.uint8], headed: Headed) -> Recognise:
-        tasks = evidence.known_tasks(self.projection, signatures, headed)
+        return Recognise(self._place, evidence.known_tasks(self.projection, signatures, headed).recognise)
 
-        def recognise(groups: Tensor) -> Recognised:
-            with torch.no_grad():
-                placed = [
-                    self.projection.project(features(self.backbone, self.backbone.weights, part))
-                    for part in groups.flatten(0, 1).split(AT_ONCE)
-                ]
-            return tasks.recognise(torch.cat(placed).view(*groups.shape[:2], -1))
-
-        return recognise
+    def _place(self, images: Tensor) -> Tensor:
+        with torch.no_grad():
+            placed = [
+                self.projection.project(features(self.backbone, self.backbone.weights, part))
+                for part in images.split(AT_ONCE)
+            ]
+        return torch.cat(placed)
 
 
 def load_signer(bank: Bank, backbone: Backbone, device: torch.device) -> Signer | None:

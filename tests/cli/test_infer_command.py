@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from commandline import Impress
 from PIL import Image
+
+from impress_cli import render
 
 
 @pytest.fixture
@@ -57,6 +60,44 @@ def test_an_image_that_cannot_be_read_makes_the_status_1_at_the_end(
     assert len(done.json["unreadable"]) == 1
     done = impress("infer", bank, tmp_path / "text.png")
     assert (done.code, done.out) == (1, "")
+
+
+ROWS = [("a", "1 %"), ("a much longer name", "100 %"), ("b\n", "3 %"), ("ü", "4 %")]
+
+
+@pytest.mark.parametrize("parts", [[4], [2, 2], [1, 1, 2]])
+def test_what_is_printed_part_by_part_is_one_document_and_one_table(
+    parts: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    starts = [sum(parts[:number]) for number in range(len(parts))]
+    pieces = [ROWS[start : start + size] for start, size in zip(starts, parts, strict=True)]
+    documents = [[{"name": name, "share": share} for name, share in piece] for piece in pieces]
+    render.print_json({"rows": [row for piece in documents for row in piece], "others": ["x"], "more": 2})
+    expected = capsys.readouterr().out
+    render.print_long_json("rows", documents, lambda: {"others": ["x"], "more": 2})
+    assert capsys.readouterr().out == expected
+    render.print_table("title", ("image", "sure"), ROWS)
+    table = capsys.readouterr().out.splitlines()
+    render.print_long_table("title", ("image", "sure"), pieces)
+    found = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in found if "─" not in line] == [line.split() for line in table if "─" not in line]
+
+
+def test_no_parts_are_an_empty_list_and_no_table(capsys: pytest.CaptureFixture[str]) -> None:
+    render.print_long_json("rows", [[], []], lambda: {"others": []})
+    assert json.loads(capsys.readouterr().out) == {"rows": [], "others": []}
+    render.print_long_table("title", ("image", "sure"), [])
+    assert capsys.readouterr().out == ""
+
+
+def test_what_fails_before_the_first_answer_prints_nothing(impress: Impress, bank: Path, picture: Path) -> None:
+    task = impress("task", "list", bank, "--json").json["tasks"][0]["name"]
+    done = impress("task", "add", bank, "rotated-digits/77", "--no-signature", "--epochs", "1")
+    assert done.code == 0, done.err
+    for words in ((), ("--json",)):
+        refused = impress("infer", bank, picture, "--method", "signature", *words)
+        assert (refused.code, refused.out) == (2, "")
+    assert impress("infer", bank, picture, "--task", task).code == 0
 
 
 @pytest.mark.parametrize(

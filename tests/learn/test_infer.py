@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import shutil
+import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,8 +19,9 @@ from PIL import Image
 from impress_format import Bank, open_bank
 from impress_format.errors import BankMismatch, DataError, TaskNotFound, UsageError
 from impress_format.records import Preprocess
+from impress_learn import picture_parts
 from impress_learn.fits import MaskFit, TaskFit
-from impress_learn.infer import infer
+from impress_learn.infer import begin_inference, infer
 from impress_learn.jobs import add_tasks, create_bank
 from impress_learn.loaded import load_bank
 from impress_learn.pictures import read_picture
@@ -90,6 +94,71 @@ def test_the_lines_of_the_python_page_run(bank: Bank, pictures: Path, monkeypatc
     shutil.copytree(bank.path, bank.path.parent / "build" / "demo.impress", dirs_exist_ok=True)
     monkeypatch.chdir(bank.path.parent)
     exec(compile(code, "python.md", "exec"), {})
+
+
+@pytest.fixture
+def few_at_once(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Parts of ten images; the images that were decoded so far."""
+    decoded: list[Path] = []
+
+    def counted(source: Path, preprocess: Preprocess) -> torch.Tensor:
+        decoded.append(source)
+        return read_picture(source, preprocess)
+
+    monkeypatch.setattr(picture_parts, "LEAST_PART", 10)
+    monkeypatch.setattr(picture_parts, "_PART_BYTES", 0)
+    monkeypatch.setattr(picture_parts, "read_picture", counted)
+    return decoded
+
+
+def test_answers_come_before_the_next_images_are_decoded(
+    bank: Bank, pictures: Path, few_at_once: list[Path], tmp_path: Path
+) -> None:
+    (tmp_path / "none.png").write_text("no image")
+    begun = begin_inference(bank.path, [pictures / "20", tmp_path / "none.png"], task="rotated-digits/20")
+    assert begun.images == 41
+    assert few_at_once == []
+    for number, part in enumerate(begun.parts, start=1):
+        assert len(few_at_once) == min(10 * number, 41)
+        assert (len(part.answers), len(part.unreadable)) == ((10, 0) if number < 5 else (0, 1))
+    assert number == 5
+
+
+@pytest.mark.parametrize("method", ["signature", "one-shot", "exhaustive", "binary", "gradient"])
+@pytest.mark.parametrize("one_task", [True, False])
+def test_in_parts_or_not_the_answers_are_the_same(
+    bank: Bank, pictures: Path, few_at_once: list[Path], monkeypatch: pytest.MonkeyPatch, method: Any, *, one_task: bool
+) -> None:
+    images = [pictures / "180" / f"{number:02}.png" for number in range(24)]
+    found = infer(bank.path, images, one_task=one_task, method=method)
+    assert len(few_at_once) == (48 if one_task else 24)
+    monkeypatch.setattr(picture_parts, "LEAST_PART", 24)
+    whole = infer(bank.path, images, one_task=one_task, method=method)
+    assert len(few_at_once) == (72 if one_task else 48)  # one part is decoded once
+    assert [(one.path, one.task, one.nearest, one.label) for one in found.answers] == [
+        (one.path, one.task, one.nearest, one.label) for one in whole.answers
+    ]
+    for one, other in zip(found.answers, whole.answers, strict=True):
+        assert one.probability == pytest.approx(other.probability, abs=1e-5)
+        assert one.task_probability == pytest.approx(other.task_probability, abs=1e-5)
+
+
+def test_what_can_be_read_only_once_is_read_once(
+    bank: Bank, pictures: Path, few_at_once: list[Path], tmp_path: Path
+) -> None:
+    """Standard input and a pipe, among images that are decoded twice."""
+    content = (pictures / "180" / "05.png").read_bytes()
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=(content,))
+    writer.start()
+    given = iter([content])
+    found = infer(bank.path, ["-", pipe, pictures / "180"], one_task=True, stdin=lambda: next(given))
+    writer.join()
+    assert found.unreadable == ()
+    assert len(few_at_once) == 84
+    labels = [answer.label for answer in found.answers]
+    assert labels[0] == labels[1] == labels[2 + 5]
 
 
 @pytest.mark.parametrize("suffix", ["png", "bmp", "tiff", "pgm", "gif"])
