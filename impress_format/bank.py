@@ -411,9 +411,9 @@ class Bank:
 
     def _task_there(self, name: str) -> tuple[Path, bytes, int]:
         """The file a task is in, the bytes of its own file and what they take on disk; or TaskNotFound."""
-        if (stored := self.tasks.read(name)) is None:
-            self.find_task(name)  # says what there is
-            raise TaskNotFound(f"{self.path} has no task {name!r} any more")
+        while (stored := self.tasks.read(name)) is None:
+            if self.find_task(name) != name:  # which says what there is, or finds it put there meanwhile
+                raise TaskNotFound(f"{self.path} has no task {name!r}")
         return stored
 
 

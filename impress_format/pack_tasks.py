@@ -64,16 +64,16 @@ def pack_tasks(bank: Bank) -> Packed:
     with store.changing():
         make_folder(bank.path / PACKS)
         remove_abandoned(bank.path / PACKS)
-        loose, removed = store.loose()
-        old = store.packs()
+        there = store.snapshot()
+        old, loose = there.packs, there.loose
         before = store.bytes_on_disk()
         groups: dict[_Shape, _Rows] = {}
-        _add_packed(groups, old, hidden={*loose, *removed})
+        _add_packed(groups, old, hidden=set(there.hidden))
         packable = _add_loose(groups, bank, loose)
         new = [_write(bank.path / PACKS, *pack) for rows in groups.values() for pack in _seal(rows)]
         # In this order (task_store.py): at every moment each task is found, and what was removed is not.
         _delete(pack.path for pack in old if pack.path not in new)
-        _delete(store.removed_path(name) for name in removed)
+        _delete(store.removed_path(name) for name in there.removed)
         _delete(store.loose_path(name) for name in packable)
         return Packed(
             tasks=sum(len(rows.names) for rows in groups.values()),
@@ -109,7 +109,7 @@ def _add_loose(groups: dict[_Shape, _Rows], bank: Bank, names: Sequence[str]) ->
     for name in names:
         stored = bank.tasks.read(name)
         if stored is None:
-            continue  # removed by a release that knows no lock
+            continue  # removed by a release that held no lock
         path, content, _ = stored
         if (apart := take_apart(path, content)) is None:
             continue

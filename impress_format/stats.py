@@ -95,8 +95,8 @@ def measure_storage(bank: Bank, total_tasks: int | None = None) -> Storage:
         raise BankMismatch(f"{bank.path} has no trained mask yet: run `impress bank create` again")
     records = [bank.read_mask_record(index) for index in trained]
     mask_sizes = [file_size(bank.mask_path(index)) for index in trained]
-    outlines = bank.outline_tasks()
-    task_bytes = bank.tasks.bytes_on_disk()
+    stored = bank.tasks.measure()
+    outlines, task_bytes = stored.outlines, stored.bytes
     mean_task = task_bytes / len(outlines) if outlines else None
 
     basis_tasks = {record.plan.task for record in records if record.plan.task is not None}
@@ -142,7 +142,7 @@ def measure_storage(bank: Bank, total_tasks: int | None = None) -> Storage:
         tasks_served=served,
         bytes=disk,
         per_task_bytes=mean_task,
-        task_parts={**(parts := bank.tasks.part_bytes()), "record": task_bytes - sum(parts.values())},
+        task_parts={**stored.part_bytes, "record": task_bytes - sum(stored.part_bytes.values())},
         amortised_bytes=amortised,
         entropy_bytes=entropy,
         alternatives=alternatives,

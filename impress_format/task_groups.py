@@ -14,7 +14,7 @@ from impress_format.errors import FormatError
 from impress_format.head import StoredHead, check_heads, restore_heads
 from impress_format.numbers import FloatArray, NumbersError, restore_all
 from impress_format.pack_file import COMMON, COMMON_END, COMMON_OF, Pack, check_seal
-from impress_format.task_file import TaskOutline
+from impress_format.task_file import TaskOutline, outline_task, read_task
 from impress_format.task_parts import (
     ALPHA,
     CLASSES,
@@ -71,9 +71,9 @@ def task_groups(bank: Bank) -> Iterator[TaskGroup]:
         FormatError: a file is damaged, or belongs to another basis.
         StorageError: a folder may not be read.
     """
-    loose, removed = bank.tasks.loose()
-    hidden = {*loose, *removed}
-    for pack in bank.tasks.packs():
+    there = bank.tasks.snapshot()
+    hidden = set(there.hidden)
+    for pack in there.packs:
         check_seal(pack)
         outlines = outline_pack(pack, bank.manifest)
         kept = np.array([one.name not in hidden for one in outlines])
@@ -82,12 +82,13 @@ def task_groups(bank: Bank) -> Iterator[TaskGroup]:
             (rows,) = np.nonzero(kept & (pack.columns[COMMON_OF] == index))
             if len(rows):
                 yield _group(bank, pack, index, rows, outlines)
-    for name in loose:
-        if bank.tasks.has(name):
-            stored = bank.read_stored(name)
+    for name in there.loose:
+        if (file := bank.tasks.read(name)) is not None:  # else removed meanwhile
+            path, content, size = file
+            stored = read_task(path, content, name, bank.manifest, bank.ties)
             signed = stored.signature
             yield TaskGroup(
-                outlines=(bank.outline_task(name),),
+                outlines=(outline_task(path, content, bank.manifest, size),),
                 alpha=stored.alpha[np.newaxis].__getitem__,
                 granularity=stored.record.granularity,
                 signatures=None if signed is None else np.frombuffer(signed, dtype=np.uint8)[np.newaxis],

@@ -8,16 +8,22 @@ A loose task stands before one of its name in a pack, whether or not that was re
 file first, then for the mark of removal, then into the packs, anew each time: `pack_tasks` puts new packs into place
 before it deletes old packs, then marks, then loose files, so that at every moment every task is found, and what was
 removed is not.
+
+Who wants more than one task takes a `Snapshot` and asks that: nothing in it changes, whatever other threads and
+processes do. The store itself keeps one thing, a tuple of the packs that were open last, which is replaced whole; so
+threads share it without a lock.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import prod
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -33,7 +39,7 @@ from impress_format.files import (
 )
 from impress_format.head import count_dimensions
 from impress_format.header import parse_header
-from impress_format.locks import exclusive
+from impress_format.locks import hold
 from impress_format.numbers import NumbersError, rows_of
 from impress_format.pack_file import COMMON, COMMON_END, COMMON_OF, OWN, OWN_END, Pack, open_pack
 from impress_format.records import BankManifest, is_task_name
@@ -61,18 +67,87 @@ TASKS = "tasks"
 PACKS = "packs"
 SUFFIX = ".safetensors"
 REMOVED = ".removed"
-_TRIES = 5
-"""Of opening what a folder listed: a pack may be replaced by another in between, not five times."""
+_GONE = (FileNotFoundError, NotADirectoryError)
 _DIGITS = re.compile(r"\d+")
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """The tasks as they lay on disk at one moment; packs are open, and stay readable when their files are deleted.
+
+    Attributes:
+        loose: names of the loose tasks; a file of one may be gone since, into a pack or for good.
+        removed: names that are marked as removed from the packs.
+    """
+
+    loose: tuple[str, ...]
+    removed: frozenset[str]
+    packs: tuple[Pack, ...]
+
+    @cached_property
+    def hidden(self) -> frozenset[str]:
+        """Names that rows of packs do not count for."""
+        return self.removed.union(self.loose)
+
+    def names(self) -> list[str]:
+        """Names of all tasks, sorted as people count: task-9 before task-10.
+
+        Raises:
+            FormatError: a pack is damaged.
+        """
+        hidden, names = set(self.hidden), list(self.loose)
+        for pack in self.packs:
+            names += [own[0] for own in pack.owns() if own[0] not in hidden]
+            if len(self.packs) > 1:  # an interrupted `pack_tasks` leaves one task in two packs
+                hidden.update(names)
+        return sorted(names, key=as_people_count)
+
+    def outlines(self, manifest: BankManifest) -> list[TaskOutline]:
+        """What a list shows of every packed task.
+
+        Raises:
+            FormatError: a pack is damaged.
+        """
+        hidden, found = set(self.hidden), list[TaskOutline]()
+        for pack in self.packs:
+            found += [one for one in outline_pack(pack, manifest) if one.name not in hidden]
+            if len(self.packs) > 1:
+                hidden.update(one.name for one in found)
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What a list shows of every task, bytes of all files that tasks are in, and bytes that each part takes in them."""
+
+    outlines: list[TaskOutline]
+    bytes: int
+    part_bytes: dict[str, int]
+
+
+@dataclass
+class _Opened:
+    """The packs that were open last. The tuple is replaced, never changed: two threads that do so at once each go on
+    with their own, and whichever is kept is right or is looked at anew.
+    """
+
+    packs: tuple[Pack, ...] = ()
+
+
+class _GoneMeanwhile(Exception):
+    """A file of a snapshot is not there any more."""
 
 
 @dataclass(frozen=True)
 class TaskStore:
-    """The tasks in a bank's folder. Packs that were opened stay open."""
+    """The tasks in a bank's folder. Packs that were opened stay open. Many threads may use one store."""
 
     folder: Path
     manifest: BankManifest
-    _open: dict[str, Pack] = field(default_factory=dict, repr=False, compare=False)
+    _opened: _Opened = field(default_factory=_Opened, repr=False, compare=False)
 
     def loose_path(self, name: str) -> Path:
         return self.folder / TASKS / f"{check_task_name(name)}{SUFFIX}"
@@ -81,31 +156,54 @@ class TaskStore:
         return self.folder / TASKS / f"{check_task_name(name)}{REMOVED}"
 
     def changing(self) -> AbstractContextManager[None]:
-        """Held while a task is replaced or removed, and while tasks are packed."""
+        """Held while a task is stored, replaced or removed, and while tasks are packed."""
         make_folder(self.folder / TASKS)
-        return exclusive(self.folder / TASKS, wait=True)
+        return hold(self.folder / TASKS / ".lock", wait=True, busy="", remove=True)
 
-    def packs(self) -> list[Pack]:
-        """The packs there are now.
+    def snapshot(self) -> Snapshot:
+        """The tasks there are now. Loose ones are looked for first: what is packed meanwhile is found in the packs.
+
+        Raises:
+            FormatError: a pack is damaged.
+            StorageError: a folder may not be read.
+        """
+        loose, removed = self.listed()
+        return Snapshot(tuple(loose), frozenset(removed), self.packs())
+
+    def listed(self) -> tuple[list[str], list[str]]:
+        """Names of the loose tasks, and those that are marked as removed.
+
+        Raises:
+            StorageError: the folder may not be read.
+        """
+        files = list_folder(self.folder / TASKS)
+        return _stems(files, SUFFIX), _stems(files, REMOVED) if self.manifest.format_version > 1 else []
+
+    def packs(self) -> tuple[Pack, ...]:
+        """The packs there are now: as many as one look at the folder showed and the next one shows again.
+
+        A listing beside `pack_tasks` may have missed the new pack and the old one too. So whatever it gave, or failed
+        over, counts only if nothing changed; each time that something did, another process finished packing.
 
         Raises:
             FormatError: one is damaged.
             StorageError: the folder may not be read.
         """
-        for tries in range(1, _TRIES + 1):
-            names = [path.name for path in self.pack_paths()]
-            for gone in set(self._open) - set(names):
-                del self._open[gone]
+        paths = self.pack_paths()
+        while True:
+            there = {pack.path: pack for pack in self._opened.packs}
+            failed, packs = None, tuple[Pack, ...]()
             try:
-                for name in names:
-                    if name not in self._open:
-                        self._open[name] = open_pack(self.folder / PACKS / name)
-            except FormatError:
-                if tries == _TRIES or is_there(self.folder / PACKS / name):
-                    raise
-            else:
-                return [self._open[name] for name in names]
-        raise AssertionError("unreachable")
+                packs = tuple(there.get(path) or open_pack(path) for path in paths)
+            except FormatError as error:
+                failed = error
+            before, paths = paths, self.pack_paths()
+            if paths != before or (failed is not None and isinstance(failed.__cause__, _GONE)):
+                continue
+            if failed is not None:
+                raise failed
+            self._opened.packs = packs
+            return packs
 
     def pack_paths(self) -> list[Path]:
         """The files that are named as packs are; a bank of version 1 has none.
@@ -114,7 +212,16 @@ class TaskStore:
             StorageError: the folder may not be read.
         """
         names = list_folder(self.folder / PACKS) if self.manifest.format_version > 1 else []
-        return [self.folder / PACKS / name for name in sorted(names) if name.endswith(SUFFIX) and name[0] != "."]
+        return [self.folder / PACKS / name for name in sorted(names) if _is_pack(name)]
+
+    def knows(self, path: Path) -> bool:
+        """Whether a file of this path is one that tasks are in, or are marked as removed by, as its name says."""
+        if self.manifest.format_version > 1:
+            if path.parent == self.folder / PACKS:
+                return _is_pack(path.name)
+            if path.parent == self.folder / TASKS and _stems([path.name], REMOVED):
+                return True
+        return path.parent == self.folder / TASKS and bool(_stems([path.name], SUFFIX))
 
     def packed(self, name: str) -> tuple[Pack, int] | None:
         """Where in the packs a task is that was not removed from them."""
@@ -136,12 +243,8 @@ class TaskStore:
             FormatError: the file cannot be read.
         """
         path = self.loose_path(name)
-        try:
-            content = read_limited(path, most_bytes(self.manifest))
+        if (content := self._read_loose(path)) is not None:
             return path, content, len(content)
-        except FormatError:
-            if is_there(path):
-                raise
         if (found := self.packed(name)) is None:
             return None
         pack, number = found
@@ -155,14 +258,7 @@ class TaskStore:
             StorageError: a folder may not be read.
             FormatError: a pack is damaged.
         """
-        loose, removed = self.loose()
-        hidden = {*loose, *removed}
-        names = list(loose)
-        for pack in self.packs():
-            names += [own[0] for own in pack.owns() if own[0] not in hidden]
-            if len(self._open) > 1:  # an interrupted `pack_tasks` leaves one task in two packs
-                hidden.update(names)
-        return sorted(names, key=as_people_count)
+        return self.snapshot().names()
 
     def learned_from(self, reference: str) -> list[str]:
         """Names of the tasks that were learned from this reference, in the order of `names`.
@@ -170,11 +266,10 @@ class TaskStore:
         Raises:
             StorageError, FormatError: as names, and for a damaged loose task.
         """
-        loose, removed = self.loose()
-        hidden = {*loose, *removed}
-        found = {name for pack in self.packs() for name in pack.find_task(reference) if name not in hidden}
-        for name in loose:
-            if (stored := self.read(name)) is not None:
+        there = self.snapshot()
+        found = {name for pack in there.packs for name in pack.find_task(reference) if name not in there.hidden}
+        for name in there.loose:
+            if (stored := self.read(name)) is not None:  # else removed meanwhile
                 path, content, _ = stored
                 if read_task_record(path, content, self.manifest).task == reference:
                     found.add(name)
@@ -186,50 +281,35 @@ class TaskStore:
         Raises:
             StorageError, FormatError: as names, and for a damaged task.
         """
-        loose, removed = self.loose()
-        hidden = {*loose, *removed}
-        found = []
-        for pack in self.packs():
-            found += [one for one in outline_pack(pack, self.manifest) if one.name not in hidden]
-            if len(self._open) > 1:  # an interrupted `pack_tasks` leaves one task in two packs
-                hidden.update(one.name for one in found)
-        for name in loose:
+        there = self.snapshot()
+        found = there.outlines(self.manifest)
+        for name in there.loose:
             if (stored := self.read(name)) is not None:  # else removed meanwhile
                 path, content, size = stored
                 found.append(outline_task(path, content, self.manifest, size))
         return sorted(found, key=lambda one: as_people_count(one.name))
 
-    def loose(self) -> tuple[list[str], set[str]]:
-        """Names of the loose tasks, and those that are marked as removed."""
-        files = list_folder(self.folder / TASKS)
-        return _stems(files, SUFFIX), set(_stems(files, REMOVED) if self.manifest.format_version > 1 else [])
+    def measure(self) -> Measured:
+        """What a list shows of every task, and what all of them take on disk, of one moment.
+
+        Raises:
+            StorageError, FormatError: as outlines.
+        """
+        return self._at_once(self._measure)
 
     def files(self) -> list[Path]:
         """All files that tasks are in, or are marked as removed by."""
-        loose, removed = self.loose()
-        paths = [*map(self.loose_path, loose), *map(self.removed_path, removed)]
-        return [*paths, *(pack.path for pack in self.packs())]
+        there = self.snapshot()
+        paths = [*map(self.loose_path, there.loose), *map(self.removed_path, there.removed)]
+        return [*paths, *(pack.path for pack in there.packs)]
 
     def bytes_on_disk(self) -> int:
-        """Bytes of all files that tasks are in."""
-        return sum(map(file_size, self.files()))
-
-    def part_bytes(self) -> dict[str, int]:
-        """Bytes that each part takes in all tasks together, loose and packed.
+        """Bytes of all files that tasks are in.
 
         Raises:
-            StorageError, FormatError: as names, and for a damaged loose task.
+            StorageError, FormatError: as names.
         """
-        total = dict.fromkeys(sorted(PARTS), 0)
-        for pack in self.packs():
-            for part, column in pack.parts.items():
-                total[part] += column.nbytes
-        for name in self.loose()[0]:
-            if (stored := self.read(name)) is not None:
-                path, content, _ = stored
-                for part, tensor in parse_header(path, content).tensors.items():
-                    total[part] += tensor.size
-        return total
+        return self._at_once(self._bytes_on_disk)
 
     def write(self, name: str, content: bytes, *, replace: bool) -> None:
         """Store a task's file.
@@ -241,13 +321,10 @@ class TaskStore:
         path = self.loose_path(name)
         make_folder(path.parent)
         remove_abandoned(path.parent)
-        if replace:
-            with self.changing():
-                write_atomically(path, content, replace=True)
-            return
-        if self.packed(name) is not None:
-            raise FileExistsError(name)
-        write_atomically(path, content, replace=False)
+        with self.changing():  # else another process might store and pack one of this name, and this one would hide it
+            if not replace and self.packed(name) is not None:
+                raise FileExistsError(name)
+            write_atomically(path, content, replace=replace)
 
     def remove(self, name: str) -> None:
         """Remove a task, wherever it is.
@@ -263,6 +340,53 @@ class TaskStore:
                 path.unlink(missing_ok=True)
             except OSError as error:
                 raise StorageError(f"cannot remove {path}: {error.strerror or error}") from error
+
+    def _read_loose(self, path: Path) -> bytes | None:
+        """The bytes of a loose file; None where there is none."""
+        try:
+            return read_limited(path, most_bytes(self.manifest))
+        except FormatError as error:
+            if isinstance(error.__cause__, _GONE):  # not looked for again: it may have come meanwhile
+                return None
+            raise
+
+    def _at_once(self, ask: Callable[[Snapshot], T]) -> T:
+        """What `ask` says of a snapshot of which no file went while it was asked; each time that one did, another
+        process removed or packed it.
+        """
+        while True:
+            try:
+                return ask(self.snapshot())
+            except _GoneMeanwhile:
+                continue
+
+    def _measure(self, there: Snapshot) -> Measured:
+        outlines = there.outlines(self.manifest)
+        total, parts = sum(len(pack.mapped) for pack in there.packs), dict.fromkeys(sorted(PARTS), 0)
+        for pack in there.packs:
+            for part, column in pack.parts.items():
+                parts[part] += column.nbytes
+        for name in there.loose:
+            path = self.loose_path(name)
+            if (content := self._read_loose(path)) is None:
+                raise _GoneMeanwhile
+            outlines.append(outline_task(path, content, self.manifest, len(content)))
+            total += len(content)
+            for part, tensor in parse_header(path, content).tensors.items():
+                parts[part] += tensor.size
+        outlines.sort(key=lambda one: as_people_count(one.name))
+        return Measured(outlines=outlines, bytes=total, part_bytes=parts)
+
+    def _bytes_on_disk(self, there: Snapshot) -> int:
+        total = sum(len(pack.mapped) for pack in there.packs)
+        for name in there.loose:
+            try:
+                total += file_size(self.loose_path(name))
+            except FormatError as error:
+                if isinstance(error.__cause__, _GONE):
+                    raise _GoneMeanwhile from error
+                raise
+        return total
 
 
 def outline_pack(pack: Pack, manifest: BankManifest) -> list[TaskOutline]:
@@ -305,6 +429,10 @@ def outline_pack(pack: Pack, manifest: BankManifest) -> list[TaskOutline]:
 def as_people_count(name: str) -> str:
     """A key that sorts task-9 before task-10."""
     return f"{_DIGITS.sub(_padded, name)} {name}"
+
+
+def _is_pack(name: str) -> bool:
+    return name.endswith(SUFFIX) and name[0] != "."
 
 
 def _padded(digits: re.Match[str]) -> str:

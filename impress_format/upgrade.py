@@ -56,8 +56,7 @@ def upgrade_files(bank: Bank, manifest: BankManifest) -> int:
 def _upgrade_tasks(bank: Bank) -> int:
     written = 0
     with bank.tasks.changing():
-        loose, _ = bank.tasks.loose()
-        for name in loose:
+        for name in bank.tasks.snapshot().loose:
             stored = bank.tasks.read(name)
             if stored is None or is_of_version(*stored[:2], FORMAT_VERSION):
                 continue

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from impress_format.bank import MASKS, Bank, open_bank
-from impress_format.errors import FormatError, ImpressError
-from impress_format.files import list_folder, read_limited
+from impress_format.errors import FormatError, ImpressError, StorageError
+from impress_format.files import is_there, list_folder, read_limited
 from impress_format.pack_check import check_pack
 from impress_format.pack_file import open_pack
-from impress_format.task_store import PACKS, SUFFIX, TASKS, as_people_count
+from impress_format.task_store import PACKS, TASKS, as_people_count
 from impress_format.weights import backbone_digest
 
 
@@ -60,54 +60,74 @@ def verify_bank(path: Path | str) -> Verification:
         bank = open_bank(path)
     except FormatError as error:
         return Verification(checked=1, problems=(Problem(error.path.name, error.problem),))
+    while True:
+        try:
+            return _verify(bank)
+        except _GoneMeanwhile:  # another process packed or removed a task: what there is now is checked
+            continue
+
+
+class _GoneMeanwhile(Exception):
+    """A file that tasks were in, or marked as removed by, is not there any more."""
+
+
+def _verify(bank: Bank) -> Verification:
     problems: list[Problem] = []
     unchecked: list[Unchecked] = []
     checked = 0
-    for file, check in _checks(bank):
+    for path, check in _checks(bank):
         checked += 1
+        file = _relative(bank, path)
         try:
             check()
-        except FormatError as error:
-            culprit = _relative(bank, error.path)
+        except ImpressError as error:
+            if bank.tasks.knows(path) and not _may_be_there(path):
+                raise _GoneMeanwhile from error
+            culprit = _relative(bank, error.path) if isinstance(error, FormatError) else file
             if culprit != file and any(problem.file == culprit for problem in problems):
                 unchecked.append(Unchecked(file, culprit))
             else:
-                problems.append(Problem(file, error.problem))
-        except ImpressError as error:
-            problems.append(Problem(file, str(error)))
+                problems.append(Problem(file, error.problem if isinstance(error, FormatError) else str(error)))
     return Verification(checked=checked, problems=tuple(problems), unchecked=tuple(unchecked))
 
 
-def _checks(bank: Bank) -> Iterator[tuple[str, Callable[[], object]]]:
+def _may_be_there(path: Path) -> bool:
+    try:
+        return is_there(path)
+    except StorageError:
+        return True
+
+
+def _checks(bank: Bank) -> Iterator[tuple[Path, Callable[[], object]]]:
     """Each file of the bank with the call that raises if it is not as it should be; masks before what weighs them."""
-    yield bank.manifest_path.name, lambda: _check_backbone(bank)
+    yield bank.manifest_path, lambda: _check_backbone(bank)
     folders = (MASKS, TASKS) if bank.manifest.format_version == 1 else (MASKS, TASKS, PACKS)
     for folder in folders:
         try:
             list_folder(bank.path / folder)
         except ImpressError as error:
-            yield folder, lambda error=error: _raise(error)  # type: ignore[misc]
+            yield bank.path / folder, lambda error=error: _raise(error)  # type: ignore[misc]
             return
     if bank.manifest.recogniser:
-        yield bank.recogniser_path.name, bank.read_recogniser
+        yield bank.recogniser_path, bank.read_recogniser
     if bank.has_projection:
-        yield bank.projection_path.name, bank.read_projection
+        yield bank.projection_path, bank.read_projection
     for index in range(len(bank.manifest.masks)):
-        yield _relative(bank, bank.mask_path(index)), lambda index=index: bank.read_mask(index)  # type: ignore[misc]
-    loose, removed = bank.tasks.loose()
+        yield bank.mask_path(index), lambda index=index: bank.read_mask(index)  # type: ignore[misc]
+    loose, removed = bank.tasks.listed()
     for name in sorted(loose, key=as_people_count):
-        yield f"{TASKS}/{name}{SUFFIX}", lambda name=name: bank.read_task(name)  # type: ignore[misc]
+        yield bank.task_path(name), lambda name=name: bank.read_task(name)  # type: ignore[misc]
     seen: dict[str, bytes] = {}
     hidden = {*loose, *removed}
     for path in bank.tasks.pack_paths():
-        yield _relative(bank, path), lambda path=path: _check_pack(bank, path, seen, hidden)  # type: ignore[misc]
+        yield path, lambda path=path: _check_pack(bank, path, seen, hidden)  # type: ignore[misc]
     for name in sorted(removed):
         path = bank.tasks.removed_path(name)
-        yield _relative(bank, path), lambda path=path: read_limited(path, 0)  # type: ignore[misc]
+        yield path, lambda path=path: read_limited(path, 0)  # type: ignore[misc]
     if bank.manifest.calibration:
-        yield bank.calibration_path.name, bank.read_calibration
+        yield bank.calibration_path, bank.read_calibration
     for stray in _strays(bank):
-        yield _relative(bank, stray), lambda stray=stray: _refuse(stray)  # type: ignore[misc]
+        yield stray, lambda stray=stray: _refuse(stray)  # type: ignore[misc]
 
 
 def _check_backbone(bank: Bank) -> None:
@@ -128,16 +148,9 @@ def _strays(bank: Bank) -> Iterator[Path]:
 
     A folder that does not belong is one stray, whatever is in it: it may be deeper than paths can be long.
     """
-    loose, removed = bank.tasks.loose()
-    known = {
-        bank.manifest_path,
-        *(bank.mask_path(index) for index in range(len(bank.manifest.masks))),
-        *bank.tasks.pack_paths(),
-    }
-    known |= {bank.task_path(name) for name in loose}
+    known = {bank.manifest_path, *(bank.mask_path(index) for index in range(len(bank.manifest.masks)))}
     folders = [bank.path / MASKS, bank.path / TASKS]
     if bank.manifest.format_version > 1:
-        known |= {bank.tasks.removed_path(name) for name in removed}
         folders.append(bank.path / PACKS)
     if bank.manifest.calibration:
         known.add(bank.calibration_path)
@@ -148,7 +161,9 @@ def _strays(bank: Bank) -> Iterator[Path]:
     for folder in (bank.path, *filter(_is_folder, folders)):
         for name in sorted(list_folder(folder)):
             path = folder / name
-            if not (path in known or name.startswith(".") or (path in folders and _is_folder(path))):
+            if path in known or name.startswith(".") or bank.tasks.knows(path):
+                continue
+            if not (path in folders and _is_folder(path)):
                 yield path
 
 

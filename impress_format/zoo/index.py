@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 
 from impress_format.bank import open_bank
-from impress_format.errors import FormatError, UsageError, ZooError
+from impress_format.errors import FormatError, StorageError, UsageError, ZooError
 from impress_format.files import unreadable
 from impress_format.limits import (
     MAX_CALIBRATION_BYTES,
@@ -197,7 +197,10 @@ def make_entry(folder: Path, name: str, *, title: str, description: str, tags: S
         StorageError: a file may not be read.
     """
     bank = open_bank(folder)
-    files = bank_files(folder)
+    while True:
+        files, tasks = bank_files(folder), len(bank.task_names())
+        if {file.path for file in files}.issuperset(_relative(folder, bank.tasks.files())):
+            break  # else another process stored or packed some between the two
     entry = ZooBank(
         name=check_name(name),
         title=_one_line(title),
@@ -205,7 +208,7 @@ def make_entry(folder: Path, name: str, *, title: str, description: str, tags: S
         tags=tuple(_one_line(tag) for tag in tags)[:_MAX_TAGS],
         backbone=bank.backbone.arch,
         masks=len(bank.manifest.masks),
-        tasks=len(bank.task_names()),
+        tasks=tasks,
         bytes=sum(file.bytes for file in files),
         digest=files_digest(files),
         files=files,
@@ -224,15 +227,19 @@ def bank_files(folder: Path) -> tuple[ZooFile, ...]:
     """
     bank = open_bank(folder)
     paths = [bank.manifest_path, *(bank.mask_path(index) for index in range(len(bank.manifest.masks)))]
-    paths += bank.tasks.files()
     if bank.manifest.calibration:
         paths.append(bank.calibration_path)
     if bank.manifest.recogniser:
         paths.append(bank.recogniser_path)
     if bank.has_projection:
         paths.append(bank.projection_path)
-    relative = sorted(path.relative_to(folder).as_posix() for path in paths)
-    return tuple(_describe(folder, path) for path in relative)
+    while True:
+        tasks = bank.tasks.files()
+        try:
+            return tuple(_describe(folder, path) for path in _relative(folder, (*paths, *tasks)))
+        except (FormatError, StorageError):
+            if all(map(look_at, tasks)):
+                raise  # else another process packed or removed some
 
 
 def bank_digest(folder: Path) -> str:
@@ -260,6 +267,10 @@ def file_sha256(path: Path) -> str:
     except OSError as error:
         raise unreadable(path, error) from error
     return digest.hexdigest()
+
+
+def _relative(folder: Path, paths: Iterable[Path]) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in paths)
 
 
 def _describe(folder: Path, relative: str) -> ZooFile:
