@@ -98,7 +98,8 @@ class PretrainedRecord(_Record, frozen=True, omit_defaults=True):
     """Weights that others trained, which the network stands on. The bank names them and does not hold them.
 
     `tensors` has the SHA-256 of each in their file, those that the network has no use for (its classifier) too;
-    `origin` is where to get it, if the file says so.
+    `origin` is where to get it, if the file says so; `revision` the commit of the Hub's repository, where they are
+    of one and a release that records it made the bank.
     """
 
     source: Annotated[
@@ -107,6 +108,12 @@ class PretrainedRecord(_Record, frozen=True, omit_defaults=True):
     tensors: Annotated[dict[Text, FullDigest], Meta(min_length=1, max_length=MAX_LAYERS)]
     licence: Text | None = None
     origin: Text | None = None
+    revision: Annotated[str, Meta(pattern=r"\A[0-9a-f]{40}\Z")] | None = None
+
+    @property
+    def address(self) -> str:
+        """The source with its revision, as `--weights` takes it."""
+        return f"{self.source}@{self.revision}" if self.revision else self.source
 
     @property
     def identity(self) -> str:

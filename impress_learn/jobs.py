@@ -84,8 +84,8 @@ def create_bank(
 
     Args:
         references: `STREAM/KEY`, or slices of keys.
-        weights: that others trained, for a timm model: FILE.safetensors, `timm:TAG` or `hf-hub:OWNER/NAME`. The bank
-            names them and does not hold them.
+        weights: that others trained, for a timm model: FILE.safetensors, `timm:TAG` or `hf-hub:OWNER/NAME`, the last
+            two also with `@REVISION`. The bank names them and does not hold them.
         mask_type: what the ones of a mask weigh: 1, a sign each, or a number each.
         allocation: whether all layers have this density, or small ones more (Erdős–Rényi).
         image_size: height and width that all images are made; None for their own, or, where they have none, for what
@@ -131,13 +131,14 @@ def create_bank(
     )
 
     where = choose_device(device)
+    there = open_bank(path) if is_there(path / MANIFEST) else None
     side = usual_side(backbone)
     view = choose_view(tasks, size=image_size, mode=image_mode, photo_size=side)
     pretrained = None
     if weights is not None:
         require(backbone.startswith("timm:"), f"`weights` {weights}: `backbone` {backbone} has none: use timm:NAME")
         require(image_mode != "L", "`image_mode` L: networks that others trained take RGB")
-        pretrained = load_weights(weights, backbone)
+        pretrained = load_weights(weights, backbone, None if there is None else there.backbone.pretrained)
         view = pretrained_view(view, size=image_size or side, mean=pretrained.mean, std=pretrained.std)
     network = build_backbone(
         backbone,
@@ -147,7 +148,6 @@ def create_bank(
         classes=count_classes(tasks),
         weights=pretrained,
     )
-    there = open_bank(path) if is_there(path / MANIFEST) else None
     heads = pretrained is not None and classifier_name(network) is not None
     if there is None or _needs_data(there, heads=heads):
         check_data(tasks, data_dir=data_dir, view=view, watch=watch)

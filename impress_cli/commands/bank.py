@@ -41,8 +41,8 @@ def create(
         typer.Option(
             "--weights",
             metavar="SOURCE",
-            help="Weights that others trained, for timm:NAME: FILE.safetensors, timm:TAG or hf-hub:OWNER/NAME. The "
-            "bank names them and does not hold them.",
+            help="Weights that others trained, for timm:NAME: FILE.safetensors, timm:TAG or hf-hub:OWNER/NAME, the "
+            "last two also with @REVISION (commit, tag or branch). The bank names them and does not hold them.",
         ),
     ] = None,
     init: Annotated[
@@ -283,7 +283,7 @@ def _report(bank: Bank, started: float, *, json: bool) -> None:
             "layers": len(spec.masked_layers),
             "pretrained": None
             if (theirs := spec.pretrained) is None
-            else {name: getattr(theirs, name) for name in ("source", "licence", "origin", "identity")},
+            else {name: getattr(theirs, name) for name in ("source", "revision", "licence", "origin", "identity")},
         }
         seconds = time.perf_counter() - started
         made = {
@@ -307,7 +307,7 @@ def _report(bank: Bank, started: float, *, json: bool) -> None:
     frozen = f"{spec.weights:,} frozen weights in {render.count(len(spec.masked_layers), 'layer')}, seed {spec.seed}"
     if spec.pretrained is not None:
         licence = f", {spec.pretrained.licence}" if spec.pretrained.licence else ""
-        frozen = f"{frozen}, on {spec.pretrained.source} (id {spec.pretrained.identity[:12]}{licence})"
+        frozen = f"{frozen}, on {spec.pretrained.address} (id {spec.pretrained.identity[:12]}{licence})"
     held_out = any(plan.fit and plan.fit.holdout for plan in bank.manifest.masks)
     title = f"{bank.path}: {spec.arch}, {frozen}, digest {spec.digest[:12]}"
     stored = f"{render.count(len(bank.task_names()), 'task')} stored"

@@ -172,7 +172,7 @@ def _weights(bank: Bank, command: str | None) -> str:
     theirs = bank.backbone.pretrained
     assert theirs is not None
     family, _, name = theirs.source.partition(":")
-    found = f"`{theirs.source}`, {len(theirs.tensors):,} tensors, id `{theirs.identity}`"
+    found = f"`{theirs.address}`, {len(theirs.tensors):,} tensors, id `{theirs.identity}`"
     terms = f"Licence: {_as_text(theirs.licence)}." if theirs.licence else "Their licence is not recorded."
     if family == "file":
         where = f" They are had from {_as_text(theirs.origin)}." if theirs.origin else ""

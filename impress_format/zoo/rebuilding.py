@@ -73,7 +73,7 @@ def _backbone_words(bank: Bank) -> list[str]:
     spec = bank.backbone
     words = ["--backbone", spec.arch, "--init", spec.init, *_image_words(bank)]
     if spec.pretrained:
-        words += ["--weights", spec.pretrained.source.removeprefix("file:")]
+        words += ["--weights", spec.pretrained.address.removeprefix("file:")]
     if bank.has_projection and (epochs := bank.projection_record.epochs):
         words += ["--adapt", str(epochs)]
     return words

@@ -33,6 +33,7 @@ def test_from_a_checkpoint_to_a_task_and_on_another_machine(
     )  # fmt: skip
     assert made.json["backbone"]["pretrained"] == {
         "source": "file:theirs.safetensors",
+        "revision": None,
         "licence": "mit",
         "origin": "https://example.org/theirs",
         "identity": identity,

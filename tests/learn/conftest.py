@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,9 @@ from impress_learn.network.lenet import LENET
 from impress_learn.streams.images import Images
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_reference
+
+# Helpers of another test folder, also when only this one is run.
+sys.path.append(str(Path(__file__).parents[1] / "zoo"))
 
 settings.register_profile("learn", deadline=None, max_examples=40, derandomize=True)
 settings.load_profile("learn")

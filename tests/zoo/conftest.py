@@ -41,17 +41,10 @@ def server(zoo: Path) -> Iterator[FlakyServer]:
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
     """A Hub with one empty repository, someone/zoo; the cache of huggingface_hub is in a folder of its own."""
-    from huggingface_hub import constants
-
     from impress_format.zoo import hub as hub_module
 
     with FakeHub("someone/zoo") as running:
-        monkeypatch.setattr(constants, "ENDPOINT", running.url)
-        template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants._HF_DEFAULT_ENDPOINT, running.url)
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        running.take_the_place_of_the_hub(tmp_path / "hub-cache", monkeypatch)
         monkeypatch.setenv("HF_TOKEN", "hf_secret")
         monkeypatch.setattr(hub_module, "_WAITS_S", (0.01, 0.01, 0.01))
         yield running

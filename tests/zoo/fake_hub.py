@@ -7,9 +7,12 @@ import hashlib
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+import pytest
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -79,6 +82,7 @@ class Handler(BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path)
         sha, _, name = path.removeprefix(f"/{hub.repo}/resolve/").partition("/")
         hub.asked.append((sha, name, self.headers.get("Authorization")))
+        sha = hub.head if sha == "main" else sha
         content = hub.commits.get(sha, {}).get(name)
         if content is None:
             self._answer(404, {"error": "Entry not found"}, {"X-Error-Code": "EntryNotFound"})
@@ -127,6 +131,17 @@ class FakeHub(ThreadingHTTPServer):
         self.before_commit: list[Any] = []
         self.failures: list[int] = []
         self.add_commit({".gitattributes": b"*.safetensors filter=lfs\n"})
+
+    def take_the_place_of_the_hub(self, cache: Path, patch: pytest.MonkeyPatch) -> None:
+        """Have huggingface_hub ask this one, with its cache in a folder of its own."""
+        from huggingface_hub import constants
+
+        patch.setattr(constants, "ENDPOINT", self.url)
+        template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants._HF_DEFAULT_ENDPOINT, self.url)
+        patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        patch.setattr(constants, "HF_HUB_CACHE", str(cache))
+        patch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        patch.setattr(constants, "HF_HUB_OFFLINE", False)
 
     @property
     def url(self) -> str:
