@@ -1,4 +1,4 @@
-"""What all tests share: where real data is."""
+"""What all tests share: where real data is, and how hypothesis tries; nothing depends on how fast a machine is."""
 
 from __future__ import annotations
 
@@ -10,6 +10,19 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "impress",
+    deadline=None,
+    derandomize=True,
+    # A busy machine is no fault of a test; a fixture that all examples share is made for it.
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("impress")
+
+for name in ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT"):  # read when huggingface_hub is imported
+    os.environ.setdefault(name, "600")
 
 REAL_DATA = Path(os.environ.get("IMPRESS_TEST_DATA", Path(__file__).parents[1].parent / "shared" / "data"))
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from forked import the_server
+from forked import HANGS_AFTER_S, the_server
 
 CREATE = ("rotated-digits/0:360:120", "--epochs", "8")
 
@@ -30,7 +30,7 @@ class Result:
 Impress = Callable[..., Result]
 
 
-def run(*arguments: object, cwd: Path, env: dict[str, str] | None = None, timeout: int = 300) -> Result:
+def run(*arguments: object, cwd: Path, env: dict[str, str] | None = None, timeout: int = HANGS_AFTER_S) -> Result:
     """Run `impress ARGUMENTS` to its end, in a fork of a process that has torch imported (forked.py).
 
     What stands before a Python that starts, and what Python itself prints, is tried by test_startup and test_output.

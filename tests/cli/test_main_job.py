@@ -34,10 +34,10 @@ def test_six_other_angles_from_ten_masks(impress: Impress, mnist_dir: Path) -> N
     """docs/results.md: at least 94 % with 30 coefficients a task, 95 % with a mask of its own."""
     data = ("--data-dir", mnist_dir)
     create = ("bank", "create", "--density", 0.2, *data, "--json")
-    impress(*create, "m.impress", "rotated-mnist/0:360:36", timeout=900)
-    added = impress("task", "add", "m.impress", OTHER_ANGLES, *data, "--json", timeout=900).json
+    impress(*create, "m.impress", "rotated-mnist/0:360:36")
+    added = impress("task", "add", "m.impress", OTHER_ANGLES, *data, "--json").json
     assert all(task["coefficients"] == 30 and task["bytes"] < 1000 for task in added["tasks"])
     assert sum(accuracies(added, "tasks")) / 6 >= 0.94
-    dedicated = impress(*create, "d.impress", OTHER_ANGLES, timeout=900).json
+    dedicated = impress(*create, "d.impress", OTHER_ANGLES).json
     assert sum(accuracies(dedicated, "masks")) / 6 >= 0.95
     assert impress("eval", "m.impress", "--wrong-mask", *data, "--json").json["mean_accuracy"] < 0.5

@@ -41,7 +41,7 @@ def filled(shapes: list[tuple[int, ...]], density: float) -> np.ndarray:
     return np.minimum(most, high * wishes)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(shapes=SHAPES, density=st.floats(0.01, 1.0))
 def test_erdos_renyi_is_the_authors_multiplier_that_gives_this_density(
     shapes: list[tuple[int, ...]], density: float

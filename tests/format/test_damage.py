@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import small_bank
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from impress_format import ImpressError, verify_bank
@@ -108,7 +108,7 @@ def test_bytes_added_at_the_end_are_reported(one_of_each: Path, file: str) -> No
         assert reported(one_of_each, file, content + tail)
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=200)
 @given(st.sampled_from(FILES), st.binary(max_size=300))
 def test_random_bytes_are_reported_and_raise_nothing_else(one_of_each: Path, file: str, content: bytes) -> None:
     assert reported(one_of_each, file, content)

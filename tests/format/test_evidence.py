@@ -55,7 +55,7 @@ def restored(*signatures: bytes, directions: int = DIRECTIONS) -> StoredEvidence
     return restore_evidence(rows, directions)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     codes=st.lists(st.lists(st.integers(0, 15), min_size=3, max_size=3), min_size=1, max_size=130),
     scales=st.lists(HALVES.map(abs), min_size=3, max_size=3),

@@ -58,7 +58,7 @@ def bank(tmp_path: Path) -> Bank:
     return bank
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(classes=st.integers(1, 9), dimensions=st.integers(1, 40), bits=st.sampled_from([1, 2, 4, 8]), data=st.data())
 def test_a_head_comes_back_value_for_value(classes: int, dimensions: int, bits: int, data: st.DataObject) -> None:
     whole = whole_dimensions(classes, dimensions, bits)

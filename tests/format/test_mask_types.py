@@ -34,7 +34,7 @@ def weighed(mask_type: MaskType, seed: int) -> dict[str, np.ndarray]:
     return masks
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(signs=st.lists(st.sampled_from([-1, 0, 1]), min_size=1, max_size=40).filter(any))
 def test_signs_come_back_from_a_bit_a_one(signs: list[int]) -> None:
     mask = np.array(signs, dtype=np.int8)
@@ -45,7 +45,7 @@ def test_signs_come_back_from_a_bit_a_one(signs: list[int]) -> None:
     assert np.array_equal(restored, mask)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     values=st.lists(
         st.floats(-100, 100, width=32).filter(lambda x: x == 0 or abs(x) > 1e-3), min_size=1, max_size=40
@@ -64,7 +64,7 @@ def test_numbers_come_back_to_half_a_step_and_none_becomes_zero(values: list[flo
     assert len(stored) == values_bytes("real", int(np.count_nonzero(mask)))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(values=st.lists(st.floats(-6e4, 6e4, width=32), min_size=1, max_size=40).filter(any))
 def test_what_was_rounded_comes_back_however_small_it_is(values: list[float]) -> None:
     rounded = round_values(np.array(values, dtype=np.float32))

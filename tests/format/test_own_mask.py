@@ -32,7 +32,7 @@ def bank(tmp_path: Path) -> Bank:
     return bank
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(out=st.integers(1, 9), rest=st.integers(1, 9), data=st.data())
 def test_a_mask_comes_back_from_a_bit_a_weight(out: int, rest: int, data: st.DataObject) -> None:
     ones = data.draw(st.sets(st.integers(0, out * rest - 1), min_size=1))

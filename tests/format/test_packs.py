@@ -71,7 +71,7 @@ TASKS = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(tasks=TASKS)
 def test_packing_changes_nothing_that_can_be_read(
     tasks: list[tuple[str, int, int, NumberType, bool]], tmp_path_factory: pytest.TempPathFactory

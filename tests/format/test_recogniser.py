@@ -36,7 +36,7 @@ def fields(recogniser: StoredRecogniser) -> dict[str, Any]:
     return {name: getattr(recogniser, name) for name in StoredRecogniser.__dataclass_fields__}
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     levels=hnp.arrays(np.int8, (7, 4), elements=st.integers(-7, 7)),
     output=hnp.arrays(np.float32, (4, 3), elements=st.floats(-1e6, 1e6, width=32)),

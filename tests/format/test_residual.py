@@ -53,7 +53,7 @@ def add(bank: Bank, name: str, bits: ResidualBits, *, alpha: bool, count: int = 
     bank.write_task(record, small_bank.ALPHA if alpha else None, signature, some_residual(bits, count))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(bits=st.sampled_from(BITS), data=st.data())
 def test_values_come_back_as_their_codes_and_scales_say(bits: int, data: st.DataObject) -> None:
     count = data.draw(st.integers(1, 30)) * 8
@@ -77,7 +77,7 @@ def test_one_bit_is_the_scale_or_its_negative() -> None:
     assert restore_residual(stored, 1, layers).tolist() == [0.5, -0.5, 0.5, -0.5, -0.5, -0.5, -0.5, -0.5]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     shapes=st.lists(st.tuples(st.integers(1, 300), st.integers(1, 300)), min_size=1, max_size=8),
     extra=st.integers(0, 5000),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import damaged
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 TOKENS = [
@@ -30,7 +30,7 @@ def test_undamaged_files_are_read(targets: dict[str, damaged.Target], kind: str)
 
 
 @pytest.mark.parametrize("kind", damaged.KINDS)
-@settings(max_examples=700, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=700)
 @given(data=st.data())
 def test_a_mutated_file_gives_only_errors_of_this_project(
     targets: dict[str, damaged.Target], kind: str, data: st.DataObject
@@ -46,7 +46,7 @@ def test_a_mutated_file_gives_only_errors_of_this_project(
 
 
 @pytest.mark.parametrize("kind", damaged.KINDS)
-@settings(max_examples=175, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=175)
 @given(content=st.binary(max_size=300))
 def test_any_bytes_give_only_errors_of_this_project(
     targets: dict[str, damaged.Target], kind: str, content: bytes

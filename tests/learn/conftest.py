@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from hypothesis import settings
 from safetensors.torch import save_file
 
 from impress_format import open_bank
@@ -26,9 +25,6 @@ from impress_learn.streams.reference import parse_reference
 
 # Helpers of another test folder, also when only this one is run.
 sys.path.append(str(Path(__file__).parents[1] / "zoo"))
-
-settings.register_profile("learn", deadline=None, max_examples=40, derandomize=True)
-settings.load_profile("learn")
 
 
 @pytest.fixture(autouse=True, scope="session")

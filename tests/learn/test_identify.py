@@ -90,7 +90,7 @@ def test_mixable_coefficients_are_the_tasks_own_weights(candidates: Candidates) 
             torch.testing.assert_close(built[name], weights)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     granularities=st.sets(st.integers(1, 12), min_size=1, max_size=3),
     channels=st.lists(st.integers(1, 20), min_size=1, max_size=3),

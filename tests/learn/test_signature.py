@@ -206,7 +206,7 @@ def test_scores_do_not_depend_on_what_other_tasks_there_are(
     )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(words=hnp.arrays(np.uint64, st.integers(1, 20), elements=st.integers(0, (1 << 64) - 1)))
 def test_ones_are_counted_with_and_without_numpy_2(words: np.ndarray) -> None:
     expected = [int(word).bit_count() for word in words]

@@ -98,7 +98,7 @@ def test_pushes_at_once_are_all_kept(tmp_path: Path) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=60)
+        thread.join()
     assert len(read_index(FolderSource(tmp_path / "zoo")).banks) == 6
     assert problems(tmp_path / "zoo") == {}
 
@@ -275,7 +275,7 @@ def test_an_index_too_large_or_too_deep_is_refused() -> None:
             parse_index("here", content)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(data=st.data())
 def test_no_bytes_make_an_index_fail_otherwise(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
     content = bytearray(_INDEX_BYTES)

@@ -23,7 +23,10 @@ from impress_format.zoo.sources import read_index
 from impress_format.zoo.web import Patience, WebSource, open_web
 
 MASK = "tiny.impress/masks/00001.safetensors"
-HASTY = Patience(attempts=3, wait_s=0.01, longest_wait_s=0.05, timeout_s=0.3)
+QUICK = Patience(attempts=3, wait_s=0.01, longest_wait_s=0.05, timeout_s=600)
+"""Asks again at once, and waits for an answer as long as a busy machine takes."""
+IMPATIENT = Patience(attempts=3, wait_s=0.01, longest_wait_s=0.05, timeout_s=0.3)
+"""For what the server is silent about: what it would answer might take longer on a busy machine."""
 
 
 @pytest.fixture
@@ -32,7 +35,7 @@ def target(tmp_path: Path) -> Path:
 
 
 def source_of(server: FlakyServer) -> WebSource:
-    return open_web(server.url, HASTY)
+    return open_web(server.url, QUICK)
 
 
 def pull(server: FlakyServer, target: Path) -> Pulled:
@@ -128,7 +131,7 @@ def test_a_file_that_is_not_there_is_named(server: FlakyServer, target: Path) ->
 
 def test_an_address_without_an_index_is_no_zoo(server: FlakyServer) -> None:
     with pytest.raises(UsageError, match=r"holds no index\.json"):
-        read_index(open_web(server.url + "nowhere/", HASTY))
+        read_index(open_web(server.url + "nowhere/", QUICK))
 
 
 def test_a_busy_server_is_asked_again_when_it_says(server: FlakyServer, target: Path, bank: Path) -> None:
@@ -137,11 +140,14 @@ def test_a_busy_server_is_asked_again_when_it_says(server: FlakyServer, target: 
     assert contents(target) == contents(bank)
 
 
-def test_a_long_retry_after_is_cut_to_the_longest_wait(server: FlakyServer, target: Path) -> None:
+def test_a_long_retry_after_is_cut_to_the_longest_wait(
+    server: FlakyServer, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("impress_format.zoo.web.time.sleep", waits.append)
     server.answers[MASK] += [server_does.status(429, Retry_After="3600")]
-    started = time.monotonic()
     pull(server, target)
-    assert time.monotonic() - started < 60
+    assert waits == [QUICK.longest_wait_s]
 
 
 def test_a_redirect_to_an_invalid_address_is_given_up_at_once(server: FlakyServer, target: Path) -> None:
@@ -174,8 +180,13 @@ def test_a_server_that_falls_silent_is_given_up_and_what_came_is_kept(
     server: FlakyServer, target: Path, bank: Path, answer: server_does.Answer
 ) -> None:
     server.answers[MASK] += [answer] * 9
+    source = source_of(server)
+
+    def be_impatient(path: str) -> None:
+        source.patience = IMPATIENT if MASK.endswith(path) else QUICK
+
     with pytest.raises(ZooError, match="the same command resumes from there"):
-        pull(server, target)
+        pull_bank(source, find_bank(read_index(source), "tiny"), target, on_file=be_impatient)
     assert nothing_is_there(target)
     server.answers[MASK].clear()
     assert pull(server, target).kept > 0
@@ -184,7 +195,7 @@ def test_a_server_that_falls_silent_is_given_up_and_what_came_is_kept(
 
 def test_nobody_listens(tmp_path: Path) -> None:
     with pytest.raises(ZooError, match="refused"):
-        read_index(open_web("http://127.0.0.1:9/", HASTY))
+        read_index(open_web("http://127.0.0.1:9/", QUICK))
 
 
 def test_a_redirect_away_from_https_is_not_followed(server: FlakyServer) -> None:
@@ -236,7 +247,7 @@ def test_two_pulls_of_one_target_at_once(server: FlakyServer, target: Path, bank
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=60)
+        thread.join()
     assert errors == []
     assert contents(target) == contents(bank)
 
@@ -245,12 +256,11 @@ def test_a_killed_pull_leaves_no_bank_and_is_resumed(server: FlakyServer, target
     server.answers[MASK] += [server_does.slow]
     command = [sys.executable, "-m", "impress_cli", "zoo", "pull", "tiny", str(target), "--zoo", server.url]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=target.parent)
-    deadline = time.monotonic() + 60
-    while server.answers[MASK] and time.monotonic() < deadline:
+    while not list(target.parent.rglob(f".{Path(MASK).name}.*.part")):
+        assert process.poll() is None
         time.sleep(0.02)
-    time.sleep(0.2)
     process.send_signal(signal.SIGKILL)
-    process.wait(timeout=30)
+    process.wait()
     assert nothing_is_there(target)
     done = run("zoo", "pull", "tiny", target, "--zoo", server.url, "--json", cwd=target.parent)
     assert done.code == 0, done.err
