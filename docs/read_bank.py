@@ -72,7 +72,7 @@ def weights(seed: int, layer: dict) -> np.ndarray:
     size = math.prod(layer["shape"])
     words = np.random.Philox(key=np.frombuffer(key, "<u8")).random_raw(-(-size // 64))
     bits = np.unpackbits(words.astype("<u8").view(np.uint8), bitorder="little")[:size].reshape(layer["shape"])
-    c = np.float32(math.sqrt(2 / math.prod(layer["shape"][1:])))
+    c = np.float32(math.sqrt(2 / math.prod(layer.get("acts_as", layer["shape"])[1:])))
     return np.where(bits == 1, c, -c)
 
 

@@ -11,7 +11,7 @@ from impress_format.container import seal_json, unseal_json
 from impress_format.errors import FormatError
 from impress_format.files import read_limited
 from impress_format.limits import MAX_LAYERS, MAX_MANIFEST_BYTES, MAX_MASKS, MAX_PIXELS, MAX_SIDE, MAX_WEIGHTS
-from impress_format.records import BankManifest, FileVersion, ManifestV1
+from impress_format.records import BackboneSpec, BankManifest, FileVersion, ManifestV1
 from impress_format.versions import check_version
 
 
@@ -69,20 +69,7 @@ def check_manifest(path: Path, manifest: BankManifest) -> None:
         FormatError: naming the field.
     """
     _check_making(path, manifest)
-    layers = manifest.backbone.layers
-    if len(layers) > MAX_LAYERS:
-        raise FormatError(path, f"has {len(layers):,} layers, expected at most {MAX_LAYERS:,}")
-    if not manifest.backbone.masked_layers:
-        raise FormatError(path, "the backbone has no maskable layer")
-    if len({layer.name for layer in layers}) != len(layers):
-        raise FormatError(path, "two layers have one name")
-    for layer in layers:
-        if not layer.shape or any(not 1 <= side <= MAX_SIDE for side in layer.shape):
-            raise FormatError(path, f"layer {layer.name} has shape {layer.shape}")
-        if layer.masked and len(layer.shape) < 2:
-            raise FormatError(path, f"layer {layer.name} has shape {layer.shape}, expected two or more axes")
-    if (weights := sum(layer.size for layer in layers)) > MAX_WEIGHTS:
-        raise FormatError(path, f"has a backbone of {weights:,} weights, expected at most {MAX_WEIGHTS:,}")
+    _check_layers(path, manifest.backbone)
     if prod(manifest.backbone.input_shape) > MAX_PIXELS:
         raise FormatError(path, f"has input of shape {manifest.backbone.input_shape}: more than {MAX_PIXELS:,} values")
     if not (0 if manifest.format_version > 1 else 1) <= len(manifest.masks) <= MAX_MASKS:
@@ -96,6 +83,26 @@ def check_manifest(path: Path, manifest: BankManifest) -> None:
             )
 
 
+def _check_layers(path: Path, backbone: BackboneSpec) -> None:
+    """What is drawn, and what of it carries masks."""
+    layers = backbone.layers
+    if len(layers) > MAX_LAYERS:
+        raise FormatError(path, f"has {len(layers):,} layers, expected at most {MAX_LAYERS:,}")
+    if not backbone.masked_layers:
+        raise FormatError(path, "the backbone has no maskable layer")
+    if len({layer.name for layer in layers}) != len(layers):
+        raise FormatError(path, "two layers have one name")
+    for layer in layers:
+        if not layer.shape or any(not 1 <= side <= MAX_SIDE for side in layer.shape):
+            raise FormatError(path, f"layer {layer.name} has shape {layer.shape}")
+        if layer.masked and len(layer.shape) < 2:
+            raise FormatError(path, f"layer {layer.name} has shape {layer.shape}, expected two or more axes")
+    if drawn := {layer.name for layer in layers} & set(backbone.zeros):
+        raise FormatError(path, f"{min(drawn)} is among the layers that are drawn and among `zeros`")
+    if (weights := sum(layer.size for layer in layers)) > MAX_WEIGHTS:
+        raise FormatError(path, f"has a backbone of {weights:,} weights, expected at most {MAX_WEIGHTS:,}")
+
+
 def _check_making(path: Path, manifest: BankManifest) -> None:
     """What version 2 says beyond version 1, against the backbone."""
     backbone, preprocess = manifest.backbone, manifest.preprocess
@@ -104,6 +111,8 @@ def _check_making(path: Path, manifest: BankManifest) -> None:
             raise FormatError(path, "has logits, which format version 1 does not know")
         if backbone.pretrained is not None:
             raise FormatError(path, "has pretrained weights, which format version 1 does not know")
+        if backbone.zeros or any(layer.acts_as is not None for layer in backbone.layers):
+            raise FormatError(path, "has `zeros` or `acts_as`, which format version 1 does not know")
         if manifest.recogniser:
             raise FormatError(path, "has a recogniser, which format version 1 does not know")
         if not all(plan.is_of_version_1 for plan in manifest.masks):

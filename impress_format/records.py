@@ -82,16 +82,29 @@ class _Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class LayerSpec(_Record, frozen=True, omit_defaults=True):
     """One tensor of the backbone that is drawn from the seed.
 
-    `masked` is false for tensors that are random but carry no mask (position embeddings, class tokens).
+    `masked` is false for tensors that are random but carry no mask (position embeddings, class tokens). `acts_as` is
+    (outputs, inputs, kernel...) of the convolution that a layer computes, where the axes of its shape mean something
+    else: transposed convolutions and banks of experts. None: they mean just that.
     """
 
     name: LayerName
     shape: Annotated[tuple[Side, ...], Meta(min_length=1, max_length=MAX_AXES)]
     masked: bool = True
+    acts_as: Annotated[tuple[Side, ...], Meta(min_length=2, max_length=MAX_AXES)] | None = None
 
     @property
     def size(self) -> int:
         return prod(self.shape)
+
+    @property
+    def fans(self) -> tuple[Side, ...]:
+        """Outputs, inputs that one output sees, and how often for each (kernel)."""
+        return self.acts_as or self.shape
+
+    @property
+    def fan_in(self) -> int:
+        """Weights that one output sees."""
+        return prod(self.fans[1:])
 
 
 class PretrainedRecord(_Record, frozen=True, omit_defaults=True):
@@ -126,7 +139,8 @@ class BackboneSpec(_Record, frozen=True, omit_defaults=True):
     """All that is needed to rebuild the frozen network, and to check it by: the digest of its weights, a few logits.
 
     A bank of version 1 has no logits. On weights that others trained (`pretrained`) only the last layer is drawn from
-    the seed; norms keep the statistics that came with them.
+    the seed; norms keep the statistics that came with them. `zeros` are constant parameters that hold 0 and are not
+    named biases, which hold 0 anyway.
     """
 
     arch: Text
@@ -138,6 +152,7 @@ class BackboneSpec(_Record, frozen=True, omit_defaults=True):
     digest: FullDigest
     logits: Annotated[tuple[float, ...], Meta(min_length=1, max_length=64)] | None = None
     pretrained: PretrainedRecord | None = None
+    zeros: Annotated[tuple[LayerName, ...], Meta(max_length=MAX_LAYERS)] = ()
 
     @property
     def masked_layers(self) -> tuple[LayerSpec, ...]:
@@ -151,12 +166,17 @@ class BackboneSpec(_Record, frozen=True, omit_defaults=True):
     def adapted_layers(self, count: int) -> tuple[LayerSpec, ...]:
         """Of the last `count` masked layers before the last one those whose outputs see more than one input."""
         layers = self.masked_layers
-        return tuple(layer for layer in layers[len(layers) - 1 - count : -1] if layer.shape[1] > 1)
+        return tuple(layer for layer in layers[len(layers) - 1 - count : -1] if layer.fans[1] > 1)
 
     @property
     def weights(self) -> int:
         """Number of maskable weights, n in the paper."""
         return sum(layer.size for layer in self.masked_layers)
+
+    @property
+    def maskable_share(self) -> float:
+        """Maskable weights among all that are drawn; biases, norms and other constants are none of them."""
+        return self.weights / sum(layer.size for layer in self.layers)
 
 
 class MaskFitRecord(_Record, frozen=True, omit_defaults=True):
@@ -421,7 +441,7 @@ def supermask_sizes(
     if allocation == "uniform":
         return tuple(max(1, round(density * layer.size)) for layer in layers)
     most = [Fraction(max(density, 0.5)) * layer.size for layer in layers]
-    wishes = [layer.shape[0] + layer.shape[1] for layer in layers]
+    wishes = [layer.fans[0] + layer.fans[1] for layer in layers]
     left, wished = Fraction(density) * sum(layer.size for layer in layers), sum(wishes)
     sizes = [1] * len(layers)
     for index in sorted(range(len(layers)), key=lambda index: most[index] / wishes[index]):
@@ -432,7 +452,7 @@ def supermask_sizes(
 
 
 def alpha_columns(layers: tuple[LayerSpec, ...], granularity: int) -> tuple[int, ...]:
-    """Columns of alpha each layer takes: min(G, output channels) (method.md, granularity)."""
+    """Columns of alpha each layer takes: min(G, length of the first axis) (method.md, granularity)."""
     return tuple(min(granularity, layer.shape[0]) for layer in layers)
 
 

@@ -77,7 +77,7 @@ def _digest(weights: Iterable[tuple[LayerSpec, Iterable[FloatArray]]]) -> str:
 def _blocks(seed: int, init: Init, layer: LayerSpec) -> Iterator[FloatArray]:
     """One layer's weights in C order, `_BLOCK` at a time: the same stream as if drawn at once."""
     words = _philox(seed, layer.name)
-    scale = math.sqrt(2.0 / math.prod(layer.shape[1:])) if layer.masked else _UNMASKED_SCALE
+    scale = math.sqrt(2.0 / layer.fan_in) if layer.masked else _UNMASKED_SCALE
     for start in range(0, layer.size, _BLOCK):
         count = min(_BLOCK, layer.size - start)
         if init == "signed-constant" or not layer.masked:

@@ -118,7 +118,7 @@ def create_bank(
     from msgspec.structs import replace as replace_fields
 
     from impress_learn.head.features import classifier_name
-    from impress_learn.network.build import build_backbone, usual_side
+    from impress_learn.network.build import build_backbone, stored_backbone, usual_side
     from impress_learn.network.pretrained import load_weights
     from impress_learn.streams.load import check_data, measured_view
     from impress_learn.streams.view import view_shape
@@ -140,14 +140,28 @@ def create_bank(
         require(image_mode != "L", "`image_mode` L: networks that others trained take RGB")
         pretrained = load_weights(weights, backbone, None if there is None else there.backbone.pretrained)
         view = pretrained_view(view, size=image_size or side, mean=pretrained.mean, std=pretrained.std)
-    network = build_backbone(
-        backbone,
-        init=init,
-        seed=fit.seed,
-        input_shape=view_shape(view),
-        classes=count_classes(tasks),
-        weights=pretrained,
-    )
+    shape, classes = view_shape(view), count_classes(tasks)
+    network = None
+    if there is not None:  # given again, the command is held to the rules that the bank was made by
+        network = stored_backbone(
+            there.manifest,
+            backbone,
+            init=init,
+            seed=fit.seed,
+            input_shape=shape,
+            classes=classes,
+            weights=pretrained,
+        )
+    if network is None:
+        network = build_backbone(
+            backbone,
+            init=init,
+            seed=fit.seed,
+            input_shape=shape,
+            classes=classes,
+            weights=pretrained,
+            remark=watch.remark,
+        )
     heads = pretrained is not None and classifier_name(network) is not None
     if there is None or _needs_data(there, heads=heads):
         check_data(tasks, data_dir=data_dir, view=view, watch=watch)

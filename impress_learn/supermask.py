@@ -48,8 +48,9 @@ def train_supermask(
     forward = training_forward(backbone, calibration, fit.seed)
     init = torch.Generator().manual_seed(score_seed)
     device = train.device
-    scores = [initial_scores(weight.shape, init).to(device) for weight in backbone.weights.values()]
-    sizes = supermask_sizes(backbone.spec.masked_layers, density, allocation)
+    layers = backbone.spec.masked_layers
+    scores = [initial_scores(layer.shape, init, layer.fan_in).to(device) for layer in layers]
+    sizes = supermask_sizes(layers, density, allocation)
 
     def effective() -> dict[str, Tensor]:
         return {
@@ -108,9 +109,9 @@ def random_supermask(
     return masks
 
 
-def initial_scores(shape: Sequence[int], generator: torch.Generator) -> Tensor:
-    """Kaiming-uniform with a = sqrt(5): U(-b, b) with b = 1 / sqrt(fan_in)."""
-    bound = 1.0 / math.sqrt(math.prod(shape[1:]))
+def initial_scores(shape: Sequence[int], generator: torch.Generator, fan_in: int | None = None) -> Tensor:
+    """Kaiming-uniform with a = sqrt(5): U(-b, b) with b = 1 / sqrt(fan_in); None: the axes but the first."""
+    bound = 1.0 / math.sqrt(fan_in or math.prod(shape[1:]))
     return (torch.rand(tuple(shape), generator=generator) * 2.0 - 1.0) * bound
 
 

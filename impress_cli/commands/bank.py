@@ -280,6 +280,7 @@ def _report(bank: Bank, started: float, *, json: bool) -> None:
             "seed": spec.seed,
             "digest": spec.digest,
             "weights": spec.weights,
+            "maskable_share": spec.maskable_share,
             "layers": len(spec.masked_layers),
             "pretrained": None
             if (theirs := spec.pretrained) is None
@@ -305,6 +306,8 @@ def _report(bank: Bank, started: float, *, json: bool) -> None:
         for index, plan in enumerate(bank.manifest.masks)
     ]
     frozen = f"{spec.weights:,} frozen weights in {render.count(len(spec.masked_layers), 'layer')}, seed {spec.seed}"
+    if spec.maskable_share < 1:
+        frozen += f" ({render.percent(spec.maskable_share)} of the network's: the others carry no mask)"
     if spec.pretrained is not None:
         licence = f", {spec.pretrained.licence}" if spec.pretrained.licence else ""
         frozen = f"{frozen}, on {spec.pretrained.address} (id {spec.pretrained.identity[:12]}{licence})"

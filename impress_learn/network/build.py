@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 import msgspec
@@ -10,15 +11,28 @@ import torch
 from torch import nn
 
 from impress_format.errors import BackboneMismatch, UsageError
-from impress_format.records import BackboneSpec, Init, LayerSpec, MadeWith
+from impress_format.records import BackboneSpec, BankManifest, Init, LayerSpec, MadeWith
 from impress_format.weights import layer_weights, weights_digest
 from impress_learn.network.backbone import Backbone, bind
 from impress_learn.network.lenet import LENET, LeNet300100
+from impress_learn.network.norm_statistics import statistics_apart
+from impress_learn.network.parameters import (
+    constant_parameters,
+    drawn_layers,
+    follow_swapped_weights,
+    rules_of,
+    rules_of_stored,
+)
 from impress_learn.network.pretrained import Weights, find_weights, put_weights
 from impress_learn.network.probe import check_logits, probe_logits
 from impress_learn.network.small_resnet import SMALL_RESNET, filters_of, small_resnet
-from impress_learn.network.timm_models import constant_parameters, maskable_weights, timm_side, timm_structure
+from impress_learn.network.timm_models import reason_of, timm_side, timm_structure
+from impress_learn.network.trial import LEAST, Trial, try_network
 from impress_learn.streams.view import DEFAULT_SIDE
+
+_APART = 0.01
+"""Of the largest logit, how far training may be from answering: rounding gave 2e-4 on 64 networks, rows of other
+images half of it and more."""
 
 
 def build_backbone(
@@ -29,18 +43,22 @@ def build_backbone(
     input_shape: tuple[int, int, int],
     classes: int,
     weights: Weights | None = None,
+    remark: Callable[[str], None] = lambda _: None,
 ) -> Backbone:
     """Build `lenet-300-100`, `resnet-18-nfN` or `timm:NAME` for images of `input_shape` (channels, height, width).
 
     Args:
         weights: that others trained, for all but the last layer; None to draw all from the seed.
+        remark: is told what of the images or of the network comes to nothing.
 
     Raises:
-        UsageError: unknown architecture, one that cannot take this input, or weights of another.
+        UsageError: unknown architecture, one that cannot take this input or would cut off part of it, one whose
+            BatchNorm mixes images up, or weights of another.
     """
-    module = _structure(arch, input_shape, classes)
-    constants = constant_parameters(module)
-    layers = _draw_layers(module, constants)
+    module = _running_structure(arch, input_shape, classes)
+    rules = rules_of(module)
+    constants = constant_parameters(module, rules)
+    layers = drawn_layers(module, rules, constants)
     _fill(module, seed, init, layers, constants)
     if weights is not None:
         put_weights(module, weights.tensors, arch)
@@ -53,9 +71,12 @@ def build_backbone(
         layers=layers,
         digest=_digest(module, layers),
         pretrained=None if weights is None else weights.record(),
+        zeros=tuple(name for name in constants if name in rules.zeros),
     )
     backbone = bind(spec, module)
-    _try_one_image(backbone)
+    _check_statistics(backbone)
+    for remarked in _judge(spec, try_network(backbone)):
+        remark(remarked)
     return replace(backbone, spec=msgspec.structs.replace(spec, logits=probe_logits(backbone)))
 
 
@@ -76,8 +97,9 @@ def rebuild_backbone(spec: BackboneSpec, made: MadeWith | None = None) -> Backbo
         DataError: weights that others trained are not here.
     """
     module = _structure(spec.arch, spec.input_shape, spec.classes)
-    constants = constant_parameters(module, drawn={layer.name for layer in spec.layers})
-    layers = _draw_layers(module, constants)
+    rules = rules_of_stored(spec)
+    constants = constant_parameters(module, rules)
+    layers = drawn_layers(module, rules, constants)
     _fill(module, spec.seed, spec.init, layers, constants)
     if spec.pretrained is not None:
         put_weights(module, find_weights(spec.pretrained), spec.arch)
@@ -90,6 +112,31 @@ def rebuild_backbone(spec: BackboneSpec, made: MadeWith | None = None) -> Backbo
     backbone = bind(spec, module)
     check_logits(backbone, made)
     return backbone
+
+
+def stored_backbone(
+    manifest: BankManifest,
+    arch: str,
+    *,
+    init: Init,
+    seed: int,
+    input_shape: tuple[int, int, int],
+    classes: int,
+    weights: Weights | None = None,
+) -> Backbone | None:
+    """The backbone of a bank that was built with these settings (build_backbone), by the rules that it was made by.
+
+    None where it was built with others, is of format version 1, or comes out otherwise here.
+    """
+    spec = manifest.backbone
+    built_with = (spec.arch, spec.init, spec.seed, spec.input_shape, spec.classes)
+    stands_on = (one and one.identity for one in (spec.pretrained, weights and weights.record()))
+    if built_with != (arch, init, seed, input_shape, classes) or len(set(stands_on)) > 1 or spec.logits is None:
+        return None
+    try:
+        return rebuild_backbone(spec, manifest.made_with)
+    except BackboneMismatch:
+        return None
 
 
 def _structure(arch: str, input_shape: tuple[int, int, int], classes: int) -> nn.Module:
@@ -109,16 +156,6 @@ def _structure(arch: str, input_shape: tuple[int, int, int], classes: int) -> nn
     )
 
 
-def _draw_layers(module: nn.Module, constants: Mapping[str, float]) -> tuple[LayerSpec, ...]:
-    """The tensors drawn from the seed: Conv and Linear weights (maskable), and what else is random in the model."""
-    maskable = maskable_weights(module)
-    return tuple(
-        LayerSpec(name=name, shape=tuple(parameter.shape), masked=name in maskable)
-        for name, parameter in module.named_parameters()
-        if name not in constants
-    )
-
-
 def _fill(
     module: nn.Module, seed: int, init: Init, layers: tuple[LayerSpec, ...], constants: Mapping[str, float]
 ) -> None:
@@ -126,6 +163,7 @@ def _fill(
     module.float()
     module.requires_grad_(False)
     module.eval()
+    follow_swapped_weights(module)
     parameters = dict(module.named_parameters())
     for name, value in constants.items():
         parameters[name].fill_(value)
@@ -139,18 +177,94 @@ def _digest(module: nn.Module, layers: tuple[LayerSpec, ...]) -> str:
     return weights_digest((layer, parameters[layer.name].numpy()) for layer in layers)
 
 
-def _try_one_image(backbone: Backbone) -> None:
+def _running_structure(arch: str, input_shape: tuple[int, int, int], classes: int) -> nn.Module:
+    """A structure that takes these images.
+
+    Raises:
+        UsageError: there is none, with the nearest kind of images that it takes.
+    """
+    try:
+        module = _structure(arch, input_shape, classes)
+        _try_one_image(arch, module, input_shape, classes)
+    except UsageError as error:
+        raise UsageError(f"{error}{_advice(arch, input_shape, classes)}") from error
+    return module
+
+
+def _try_one_image(arch: str, module: nn.Module, input_shape: tuple[int, int, int], classes: int) -> None:
     """Fail now, with words, if this architecture cannot take this input."""
-    spec = backbone.spec
     try:
         with torch.no_grad():
-            images = torch.zeros(2, *spec.input_shape, dtype=torch.float32)
-            shape = tuple(backbone(backbone.weights, images).shape)
+            shape = tuple(module.float().eval()(torch.zeros(2, *input_shape, dtype=torch.float32)).shape)
     except Exception as error:  # every architecture has its own way to refuse
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UsageError(f"{spec.arch} cannot take images of shape {spec.input_shape}: {reason}") from error
-    if shape != (2, spec.classes):
-        raise UsageError(f"{spec.arch} gives outputs of shape {shape}, expected (2, {spec.classes})")
+        raise UsageError(f"{arch} cannot take images of shape {input_shape}: {reason_of(error)}") from error
+    if shape != (2, classes):
+        raise UsageError(f"{arch} gives outputs of shape {shape}, expected (2, {classes})")
+
+
+def _advice(arch: str, input_shape: tuple[int, int, int], classes: int) -> str:
+    """What kind of images the architecture takes, if not these: a line to end a message with; nothing if none is found.
+
+    It is tried: in colours, of the size that the architecture is made for, both.
+    """
+    channels, height, width = input_shape
+    side = usual_side(arch)
+    for shape in ((3, height, width), (channels, side, side), (3, side, side)):
+        if shape == input_shape:
+            continue
+        try:
+            _try_one_image(arch, _structure(arch, shape, classes), shape, classes)
+        except UsageError:
+            continue
+        ways = ["`image_mode` RGB"] if shape[0] != channels else []
+        ways += [f"`image_size` {side}"] if shape[1:] != (height, width) else []
+        return f".\nIt takes images of shape {shape}: give {' and '.join(ways)}"
+    return ""
+
+
+def _check_statistics(backbone: Backbone) -> None:
+    """Refuse a network that would be trained under other BatchNorm statistics than it answers with."""
+    if statistics_apart(backbone) <= _APART:
+        return
+    # Norms of few values enlarge rounding; in float64 nothing is left of it, and all of a mistake.
+    exactly = bind(backbone.spec, copy.deepcopy(backbone.module).double())
+    if (apart := statistics_apart(exactly)) > _APART:
+        raise UsageError(
+            f"{backbone.spec.arch} cannot be trained here: its BatchNorm takes rows that are not those of one image "
+            f"after the other (logits in training are {apart:.2g} of the largest from those it would answer with)"
+        )
+
+
+def _judge(spec: BackboneSpec, trial: Trial) -> Iterator[str]:
+    """What is to be said of a network that was tried.
+
+    Raises:
+        UsageError: it cuts off part of every image, or looks at none of it.
+    """
+    if not bool(trial.seen.any()):
+        raise UsageError(f"{spec.arch}: no logit depends on an image of shape {spec.input_shape}")
+    top, bottom, left, right = trial.cut_off
+    _, height, width = spec.input_shape
+    kept = (height - top - bottom, width - left - right)
+    sees = f"{kept[0]} × {kept[1]} of {height} × {width} pixels, " if kept != (height, width) else ""
+    sees += f"{trial.share:.1%} of all"
+    if kept != (height, width) and trial.share < LEAST:
+        advice = ""
+        if kept[0] == kept[1]:
+            usual = usual_side(spec.arch)
+            advice = f".\nGive `image_size` {kept[0]}, or a larger one that they fill; it is made for {usual}"
+        raise UsageError(
+            f"{spec.arch} cannot take images of shape {spec.input_shape}: its patches do not fill them, so that it "
+            f"would see {sees}{advice}"
+        )
+    if trial.share < 1:
+        yield f"{spec.arch} does not see the whole image: {sees}"
+    if trial.idle:
+        names = ", ".join(trial.idle[:2]) + (", …" if len(trial.idle) > 2 else "")
+        yield (
+            f"{len(trial.idle):,} of the {len(spec.masked_layers):,} layers of {spec.arch} get no gradient ({names}): "
+            "no mask or coefficient there can learn"
+        )
 
 
 def _other_release(made: MadeWith | None) -> str:

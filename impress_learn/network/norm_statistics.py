@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from impress_format.errors import UsageError
 from impress_format.weights import substream_seed
 from impress_learn.network.backbone import Backbone
+from impress_learn.network.probe import probe_images
 
 BESIDE = 32
 """Of the bank's images, as many are sent through the network beside each batch of training: 64 gave nothing more."""
@@ -80,8 +82,24 @@ def logits_beside(backbone: Backbone, effective: Mapping[str, Tensor], images: T
         for path in backbone.norms
         for kind, value in _identity(backbone.module.get_submodule(path))
     }
-    with _normalised_by_first(backbone, len(calibration)):
+    with _normalised_by_first(backbone, len(calibration), len(calibration) + len(images)):
         return backbone({**effective, **identity}, torch.cat([calibration, images]))[len(calibration) :]
+
+
+def statistics_apart(backbone: Backbone) -> float:
+    """How far logits as they are trained lie from those that are answered, of the largest logit; 0 without BatchNorm.
+
+    Of the eight probe images, six stand for the bank's. It is rounding where rows that a BatchNorm takes belong to
+    images one after the other, as `logits_beside` has it.
+    """
+    if not backbone.has_batch_norm:
+        return 0.0
+    dtype = next(iter(backbone.weights.values())).dtype
+    calibration, images = probe_images(backbone.spec).to(dtype).split([6, 2])
+    with torch.no_grad():
+        trained = logits_beside(backbone, backbone.weights, images, calibration)
+        answered = backbone(with_statistics(backbone, backbone.weights, calibration), images)
+    return float((trained - answered).abs().max() / answered.abs().max())
 
 
 def _identity(norm: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -94,12 +112,21 @@ def _identity(norm: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 @contextmanager
-def _normalised_by_first(backbone: Backbone, count: int) -> Iterator[None]:
-    """Within it, what reaches a BatchNorm is normalised by mean and variance of the first `count` images."""
+def _normalised_by_first(backbone: Backbone, count: int, images: int) -> Iterator[None]:
+    """Within it, what reaches a BatchNorm is normalised by mean and variance of the first `count` of so many images.
+
+    Networks that normalise tokens or windows give each image several rows, one image after the other.
+    """
 
     def normalise(norm: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
         assert isinstance(norm, nn.modules.batchnorm._BatchNorm)
-        normalised: Tensor = _NormaliseByFirst.apply(inputs[0], count, norm.eps)
+        rows, left = divmod(len(inputs[0]), images)
+        if left:
+            raise UsageError(
+                f"{backbone.spec.arch} cannot be trained here: its BatchNorm takes {len(inputs[0]):,} rows of "
+                f"{images:,} images, expected a whole number of rows an image"
+            )
+        normalised: Tensor = _NormaliseByFirst.apply(inputs[0], count * rows, norm.eps)
         return normalised
 
     hooks = [backbone.module.get_submodule(path).register_forward_pre_hook(normalise) for path in backbone.norms]
@@ -111,9 +138,9 @@ def _normalised_by_first(backbone: Backbone, count: int) -> Iterator[None]:
 
 
 class _NormaliseByFirst(torch.autograd.Function):
-    """(x - mean) / sqrt(variance + eps) a channel, by the first `count` images of (batch, channels, ...).
+    """(x - mean) / sqrt(variance + eps) a channel, by the first `count` rows of (rows, channels, ...).
 
-    The variance is the biased one for these images and the unbiased one for the rest, as BatchNorm's own and its
+    The variance is the biased one for these rows and the unbiased one for the rest, as BatchNorm's own and its
     running statistics are. Gradients flow through both. By BatchNorm's own kernels, which keep nothing but the input:
     written out, a step takes three times the kernels and twice the memory.
     """

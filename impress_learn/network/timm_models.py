@@ -1,17 +1,16 @@
-"""timm's habits: how its models are built for an input size, and which of their parameters hold a constant."""
+"""timm's habits: how its models are built for an input size."""
 
 from __future__ import annotations
 
+import traceback
 import warnings
-from collections.abc import Container
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from impress_format.errors import UsageError
 
 _USUAL_SIDE = 224
-_NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 
 
 def timm_structure(name: str, input_shape: tuple[int, int, int], classes: int) -> nn.Module:
@@ -32,8 +31,9 @@ def timm_structure(name: str, input_shape: tuple[int, int, int], classes: int) -
             try:
                 model = timm.create_model(name, **settings)
             except Exception as error:  # every architecture has its own way to refuse
-                raise UsageError(f"timm:{name} cannot be built for images of shape {input_shape}: {error}") from error
-    _check_patches(name, model, input_shape)
+                raise UsageError(
+                    f"timm:{name} cannot be built for images of shape {input_shape}: {reason_of(error)}"
+                ) from error
     return model
 
 
@@ -45,52 +45,10 @@ def timm_side(name: str) -> int:
     return int(settings.input_size[-1]) if settings else _USUAL_SIDE
 
 
-def _check_patches(name: str, model: nn.Module, input_shape: tuple[int, int, int]) -> None:
-    """timm cuts off what does not fill a patch without a word; that would hide part of every image."""
-    patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
-    if isinstance(patch, tuple) and any(side % p for side, p in zip(input_shape[1:], patch, strict=False)):
-        raise UsageError(
-            f"timm:{name} cannot take images of shape {input_shape}: its patches are {patch[0]}×{patch[-1]}"
-        )
-
-
-def maskable_weights(module: nn.Module) -> set[str]:
-    """Names of the weights that carry masks: those of Conv and Linear layers."""
-    return {
-        f"{path}.weight" if path else "weight"
-        for path, layer in module.named_modules()
-        if isinstance(layer, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d))
-    }
-
-
-def constant_parameters(module: nn.Module, drawn: Container[str] | None = None) -> dict[str, float]:
-    """Parameters that hold one constant: biases 0, and 1 for norms, gains, layer scales, temperatures.
-
-    What is left to be drawn besides maskable weights are tokens, embeddings and other matrices. Layer scale is
-    opened from its usual 1e-6 because it is never trained here: it would shut every block.
-
-    Args:
-        drawn: names of all that the bank draws. Banks of version 1 kept maskable weights of one output or one channel
-            at 1, and do not name them.
-    """
-    constants: dict[str, float] = {}
-    maskable = maskable_weights(module)
-    for path, layer in module.named_modules():
-        for name, parameter in layer.named_parameters(recurse=False):
-            full = f"{path}.{name}" if path else name
-            if "bias" in name:
-                constants[full] = 0.0
-            elif full in maskable and (drawn is None or full in drawn):
-                continue
-            elif isinstance(layer, _NORMS) or (_is_vector(parameter) and not _is_embedding(name)):
-                constants[full] = 1.0
-    return constants
-
-
-def _is_vector(parameter: Tensor) -> bool:
-    """One number, or one a channel, whatever axes of length 1 stand around it."""
-    return parameter.numel() == max(parameter.shape, default=1)
-
-
-def _is_embedding(name: str) -> bool:
-    return any(word in name for word in ("token", "embed", "latent"))
+def reason_of(error: Exception) -> str:
+    """Why a network refused, in a line: its message, or else what it asserts."""
+    if message := str(error).strip():
+        return message.splitlines()[0].rstrip(".")
+    lines = [frame.line for frame in traceback.extract_tb(error.__traceback__) if frame.line]
+    asserted = [line for line in lines if not line.startswith("raise ")]
+    return f"`{asserted[-1]}` fails" if asserted else type(error).__name__

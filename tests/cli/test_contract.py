@@ -19,7 +19,8 @@ def test_bank_show_has_every_key(impress: Impress, bank: Path) -> None:
         "mode": "L", "size": [28, 28], "interpolation": "bilinear", "mean": [0.3059], "std": [0.324]
     }  # fmt: skip
     assert shown["class_names"] == list("0123456789")
-    assert {"arch", "init", "seed", "digest", "weights", "layers"} <= set(shown["backbone"])
+    assert {"arch", "init", "seed", "digest", "weights", "layers", "maskable_share"} <= set(shown["backbone"])
+    assert shown["backbone"]["maskable_share"] == 1.0
     assert shown["backbone"]["weights"] == 266_200
     assert shown["backbone"]["layers"] == 3
     assert [mask["index"] for mask in shown["masks"]] == [0, 1, 2]

@@ -18,10 +18,11 @@ from torch.nn import functional as F  # noqa: N812
 from impress_format.errors import BackboneMismatch, UsageError
 from impress_format.records import MadeWith
 from impress_learn.fits import MaskFit
+from impress_learn.network import build as build_module
 from impress_learn.network.backbone import Backbone, bind
 from impress_learn.network.build import build_backbone, rebuild_backbone
 from impress_learn.network.lenet import LENET
-from impress_learn.network.norm_statistics import logits_beside, with_statistics
+from impress_learn.network.norm_statistics import logits_beside, statistics_apart, with_statistics
 from impress_learn.streams.images import Images
 from impress_learn.supermask import random_supermask, train_supermask
 
@@ -204,7 +205,7 @@ def test_logits_of_the_whole_network_depend_on_the_image(name: str) -> None:
 
 
 def test_vit_that_would_ignore_most_of_the_image_is_refused() -> None:
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError, match=r"its patches do not fill them, so that it would see 16 × 16 of 28 × 28"):
         build("timm:vit_tiny_patch16_224", shape=(1, 28, 28))
 
 
@@ -301,6 +302,57 @@ def test_training_sees_the_logits_that_evaluation_sees(resnet18: Backbone, digit
         found = logits_beside(backbone, effective, images, calibration)
         expected = backbone(with_statistics(backbone, effective, calibration), images)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("arch", "rows"),
+    [
+        ("timm:levit_128s", 64),  # its norms take a row for each token
+        ("timm:efficientvit_m0", 4),  # and for each window
+        ("timm:resnet18", 1),
+    ],
+)
+def test_training_sees_the_logits_that_evaluation_sees_where_an_image_is_many_rows(arch: str, rows: int) -> None:
+    backbone = in_float64(build(arch, shape=(3, 128, 128)))
+    found: list[int] = []
+    hooks = [
+        backbone.module.get_submodule(path).register_forward_pre_hook(lambda _, given: found.append(len(given[0]) // 5))
+        for path in backbone.norms
+    ]
+    calibration, images = torch.randn(
+        5, 3, 128, 128, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    ).split([3, 2])
+    with torch.no_grad():
+        trained = logits_beside(backbone, backbone.weights, images, calibration)
+        assert max(found) == rows
+        for hook in hooks:
+            hook.remove()
+        answered = backbone(with_statistics(backbone, backbone.weights, calibration), images)
+    torch.testing.assert_close(trained, answered, rtol=1e-9, atol=1e-9)
+    assert statistics_apart(backbone) < 1e-9
+
+
+def test_network_whose_norms_take_rows_of_no_whole_images_is_refused(resnet18: Backbone) -> None:
+    effective = half_of(resnet18)
+    hook = resnet18.module.get_submodule("layer4").register_forward_pre_hook(lambda _, given: (given[0][1:],))
+    try:
+        with torch.no_grad(), pytest.raises(UsageError, match="takes 4 rows of 5 images, expected a whole number"):
+            logits_beside(resnet18, effective, torch.randn(2, 1, 28, 28), torch.randn(3, 1, 28, 28))
+    finally:
+        hook.remove()
+
+
+def test_network_that_mixes_images_up_before_a_norm_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    structure = build_module._structure
+
+    def mixing(arch: str, input_shape: tuple[int, int, int], classes: int) -> torch.nn.Module:
+        module = structure(arch, input_shape, classes)
+        module.get_submodule("bn1").register_forward_pre_hook(lambda _, given: (given[0].flip(0),))
+        return module
+
+    monkeypatch.setattr(build_module, "_structure", mixing)
+    with pytest.raises(UsageError, match="BatchNorm takes rows that are not those of one image after the other"):
+        build("timm:resnet18")
 
 
 def test_gradients_of_training_flow_through_the_statistics(resnet18: Backbone, digits: tuple[Images, Images]) -> None:
