@@ -133,6 +133,8 @@ def _check_making(path: Path, manifest: BankManifest) -> None:
         )
     if not len(preprocess.mean) == len(preprocess.std) == channels:
         raise FormatError(path, f"preprocess has {len(preprocess.mean)} means and {len(preprocess.std)} deviations")
+    if preprocess.span is not None and not preprocess.span[0] < preprocess.span[1]:
+        raise FormatError(path, f"preprocess.span is {list(preprocess.span)}, expected a smaller number first")
     _check_class_names(path, manifest)
 
 

@@ -59,6 +59,8 @@ WeightDecay = Annotated[float, Meta(ge=0.0)]
 Warmup = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
 Mean = Annotated[float, Meta(ge=-1e6, le=1e6)]
 Deviation = Annotated[float, Meta(ge=1e-6, le=1e6)]
+Bound = Annotated[float, Meta(ge=-4e38, le=4e38)]
+"""Any float32 is one."""
 
 SIGNATURE_BYTES = 64
 TAG_BYTES = 2
@@ -237,7 +239,8 @@ class Preprocess(_Record, frozen=True, omit_defaults=True):
     """How an image becomes an input: converted to `mode`, made `size`, (pixel / 255 - mean) / std a channel.
 
     Without `crop` an image is resized to `size` whatever its shape; with it, resized in proportion until it just covers
-    `size` / `crop`, and the centre is cut out.
+    `size` / `crop`, and the centre is cut out. Values of images of more than 8 bits become pixels by `span`: its first
+    is 0, its second 255.
     """
 
     mode: Literal["L", "RGB"]
@@ -246,6 +249,7 @@ class Preprocess(_Record, frozen=True, omit_defaults=True):
     mean: tuple[Mean, ...]
     std: tuple[Deviation, ...]
     crop: Annotated[float, Meta(gt=0.0, le=1.0)] | None = None
+    span: tuple[Bound, Bound] | None = None
 
 
 class BankManifest(_Record, frozen=True):

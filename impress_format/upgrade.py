@@ -32,7 +32,7 @@ def upgrade_files(bank: Bank, manifest: BankManifest) -> int:
         if problem.error != "is missing":  # a mask that is still to be trained
             raise FormatError(bank.path / problem.file, problem.error)
     written = 0
-    if bank.manifest.format_version != manifest.format_version:
+    if bank.manifest != manifest:
         write_atomically(bank.manifest_path, seal_manifest(manifest), replace=True)
         written += 1
     bank = open_bank(bank.path)

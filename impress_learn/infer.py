@@ -58,10 +58,14 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class Answers:
-    """Answers for the images that could be read, in order, and what is wrong with the others."""
+    """Answers for the images that could be read, in order, and what is wrong with the others.
+
+    `remarks` is what may make answers wrong: images that the bank squeezes, or whose scale it does not know.
+    """
 
     answers: tuple[Answer, ...]
     unreadable: tuple[str, ...]
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +113,7 @@ def infer(
     return Answers(
         answers=tuple(answer for part in parts for answer in part.answers),
         unreadable=tuple(message for part in parts for message in part.unreadable),
+        remarks=tuple(remark for part in parts for remark in part.remarks),
     )
 
 
@@ -151,7 +156,7 @@ def begin_inference(
     from impress_learn.identify.candidates import Candidates, find_candidates
     from impress_learn.loaded import load_bank
     from impress_learn.picture_parts import STANDARD_INPUT, PartReader
-    from impress_learn.pictures import find_pictures
+    from impress_learn.pictures import find_pictures, tell_notices
 
     sources: list[str | Path] = []
     for image in images:
@@ -172,6 +177,10 @@ def begin_inference(
                     tasks = _tasks(candidates, pixels, method)
                 answers = _answer(bank, loaded, candidates, name, pixels, tasks, read)
             yield Answers(answers=tuple(answers), unreadable=tuple(unreadable))
+        remarks = tell_notices(reader.noticed, bank.path, preprocess)
+        for remark in remarks:
+            watch.remark(remark)
+        yield Answers(answers=(), unreadable=(), remarks=tuple(remarks))
 
     watch.begin(reader.steps)
     return Inference(images=len(sources), parts=parts())

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     import torch
 
     from impress_format.numbers import NumberType
+    from impress_format.records import Preprocess
     from impress_format.task_parts import StoredTask
     from impress_learn.evaluate import Accuracy
     from impress_learn.tasks import AddedTask
@@ -115,12 +116,9 @@ def create_bank(
     )
     check_can_create(path)
 
-    from msgspec.structs import replace as replace_fields
-
     from impress_learn.head.features import classifier_name
     from impress_learn.network.build import build_backbone, stored_backbone, usual_side
     from impress_learn.network.pretrained import load_weights
-    from impress_learn.streams.load import check_data, measured_view
     from impress_learn.streams.view import view_shape
     from impress_learn.train_masks import (
         keep_calibration_images,
@@ -163,15 +161,16 @@ def create_bank(
             remark=watch.remark,
         )
     heads = pretrained is not None and classifier_name(network) is not None
-    if there is None or _needs_data(there, heads=heads):
-        check_data(tasks, data_dir=data_dir, view=view, watch=watch)
-    if (
-        tasks[0].data_set.input_shape is None and pretrained is None
-    ):  # of images that can be anything, nobody knows mean and deviation before
-        if there is not None and (kept := there.manifest.preprocess) is not None:
-            view = replace_fields(view, mean=kept.mean, std=kept.std)
-        else:
-            view = measured_view(tasks[0], view, data_dir=data_dir, holdout=fit.holdout)
+    view = _settle_view(
+        tasks,
+        view,
+        there,
+        needs_data=there is None or _needs_data(there, heads=heads),
+        measure=pretrained is None,
+        data_dir=data_dir,
+        holdout=fit.holdout,
+        watch=watch,
+    )
     make_folder(path)
     with sole_trainer(path):
         check_writable(path, mask_bytes(network.spec, mask_type))
@@ -434,6 +433,47 @@ def evaluate(
     weights_of = wrong_weights(loaded) if wrong_mask else own_weights(loaded)
     watch.begin(len(items))
     return measure(loaded, items, weights_of, holdout=holdout, data_dir=data_dir, watch=watch)
+
+
+def _settle_view(
+    tasks: Sequence[Reference],
+    view: Preprocess,
+    there: Bank | None,
+    *,
+    needs_data: bool,
+    measure: bool,
+    data_dir: Path | None,
+    holdout: float,
+    watch: Watch,
+) -> Preprocess:
+    """How a new bank's images are made, as far as only they can tell: their scale, their mean and deviation.
+
+    Args:
+        there: the bank that an interrupted run left, which keeps what it has.
+        needs_data: whether the images are wanted still; they are then read, so that what is missing is found now.
+        measure: whether mean and deviation of images of any size are measured: nobody knows them before.
+
+    Raises:
+        DataError: the data are missing, or have two scales.
+    """
+    from msgspec.structs import replace as replace_fields
+
+    from impress_learn.span import in_words
+    from impress_learn.streams.load import check_data, measured_view, spanned_view
+
+    kept = None if there is None else there.manifest.preprocess
+    if needs_data:
+        view = spanned_view(tasks, view, data_dir=data_dir)
+        if view.span is not None:
+            watch.remark(f"images of more than 8 bits: {in_words(*view.span)} become black … white, in this bank")
+        check_data(tasks, data_dir=data_dir, view=view, watch=watch)
+    elif kept is not None:
+        view = replace_fields(view, crop=kept.crop, span=kept.span)
+    if tasks[0].data_set.input_shape is not None or not measure:
+        return view
+    if kept is not None:
+        return replace_fields(view, mean=kept.mean, std=kept.std)
+    return measured_view(tasks[0], view, data_dir=data_dir, holdout=holdout)
 
 
 def _needs_data(bank: Bank, *, heads: bool) -> bool:

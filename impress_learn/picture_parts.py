@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from math import prod
 from pathlib import Path
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from impress_format.errors import DataError
 from impress_format.records import Preprocess
-from impress_learn.pictures import read_picture
+from impress_learn.pictures import Notice, read_picture
 from impress_learn.streams.view import view_shape
 
 STANDARD_INPUT = "-"
@@ -52,6 +53,8 @@ class PartReader:
         self._again = again
         self._content: dict[int, bytes] = {}
         self._only: Part | None = None
+        self.noticed: Counter[Notice] = Counter()
+        """What may make answers wrong, and of how many images: of the last time that they were decoded."""
 
     @property
     def steps(self) -> int:
@@ -64,6 +67,7 @@ class PartReader:
         if self._only is not None:
             yield self._only
             return
+        self.noticed.clear()
         for start in range(0, len(self._sources), self._at_once):
             part = self._decoded(start)
             if self._again and len(self._sources) <= self._at_once:
@@ -74,12 +78,15 @@ class PartReader:
         pixels, read, unreadable = [], [], []
         for number, source in enumerate(self._sources[start : start + self._at_once], start=start):
             try:
-                pixels.append(read_picture(self._content_of(number, source), self._preprocess))
+                pixels.append(read_picture(self._content_of(number, source), self._preprocess, self._notice))
                 read.append(str(source))
             except DataError as error:
                 unreadable.append(str(error))
             self._on_image()
         return torch.stack(pixels) if pixels else None, read, unreadable
+
+    def _notice(self, notice: Notice) -> None:
+        self.noticed[notice] += 1
 
     def _content_of(self, number: int, source: str | Path) -> Path | bytes:
         """The file, or what is in it where it can be read only once.

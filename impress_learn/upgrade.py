@@ -1,4 +1,4 @@
-"""A bank of an older format version becomes one of the current version; nothing is trained."""
+"""A bank of an older release becomes one of the current version, and cuts images to size; nothing is trained."""
 
 from __future__ import annotations
 
@@ -16,13 +16,16 @@ from impress_format.versions import FORMAT_VERSION
 from impress_learn.classes import fixed_data_set
 from impress_learn.streams.reference import parse_reference
 from impress_learn.streams.stream import DataSet
+from impress_learn.streams.table import has_natural_size
 from impress_learn.streams.view import default_view
+from impress_learn.watch import SILENT, Watch
 
 
-def upgrade_bank(path: Path | str) -> int:
+def upgrade_bank(path: Path | str, watch: Watch = SILENT) -> int:
     """Put a bank into the current format version; every mask, task and digest of weights stays what it is.
 
-    Interrupted, the bank is whole, and the same call goes on.
+    A bank of version 2 that squeezes images which are not square cuts out their centre from then on, unless it may
+    have learned from squeezed ones: that is told, and stays. Interrupted, the bank is whole, and the same call goes on.
 
     Returns:
         The number of files that were written anew: 0 if there was nothing to do.
@@ -36,8 +39,26 @@ def upgrade_bank(path: Path | str) -> int:
     bank = open_bank(path)
     with exclusive(bank.path, wait=False):
         remove_abandoned(bank.path)
+        bank = open_bank(path)  # as the process left it that held the lock
         current = bank.manifest.format_version == FORMAT_VERSION
-        return upgrade_files(bank, bank.manifest if current else _current_manifest(bank, _source_of(bank)))
+        manifest = _cropping(bank, watch) if current else _current_manifest(bank, _source_of(bank))
+        return upgrade_files(bank, manifest)
+
+
+def _cropping(bank: Bank, watch: Watch) -> BankManifest:
+    """The manifest with a view that cuts images to size, where all the bank learned from had that size by nature."""
+    manifest = bank.manifest
+    view = manifest.preprocess
+    if view is None or view.crop is not None:
+        return manifest
+    squeezed = next((task for task in _references(bank) if not has_natural_size(task)), None)
+    if squeezed is not None:
+        watch.remark(
+            f"{bank.path} squeezes images that are not square, and learned so from {squeezed}: this stays; to have "
+            "their centre cut out instead, create the bank anew"
+        )
+        return manifest
+    return msgspec.structs.replace(manifest, preprocess=msgspec.structs.replace(view, crop=1.0))
 
 
 def _current_manifest(bank: Bank, data_set: DataSet) -> BankManifest:
@@ -71,10 +92,16 @@ def _fixed_names(bank: Bank) -> tuple[str, ...] | None:
 
 def _source_of(bank: Bank) -> DataSet:
     """The data set that a bank's masks, or else its tasks, were trained on."""
-    references = [plan.task for plan in bank.manifest.masks if plan.task is not None]
-    references = references or [outline.task for outline in bank.outline_tasks()]
+    references = _references(bank)
     if not references:
         raise BankMismatch(
             f"{bank.path} has random masks only and no task, so that nothing says what its images are: create it anew"
         )
     return parse_reference(references[0]).data_set
+
+
+def _references(bank: Bank) -> list[str]:
+    """What a bank has learned from: its masks' tasks, those its projection was made of, and the stored ones."""
+    masks = [plan.task for plan in bank.manifest.masks if plan.task is not None]
+    projected = bank.projection_record.tasks if bank.has_projection else ()
+    return [*masks, *projected, *(outline.task for outline in bank.outline_tasks())]

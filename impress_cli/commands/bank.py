@@ -212,13 +212,15 @@ def pack(path: options.BankPath, output: Output) -> None:
 def upgrade(path: options.BankPath, output: Output) -> None:
     """Put a bank of an older format version into the current one. Nothing is trained; interrupted, run it again.
 
-    Masks, tasks and backbone stay the same. Releases from before cannot read the bank any more.
+    Masks, tasks and backbone stay the same. Releases from before cannot read a bank of version 1 any more. A bank of
+    version 2 that squeezes images which are not square cuts out their centre from then on.
 
     Example: impress bank upgrade digits.impress
     """
     from impress_learn.upgrade import upgrade_bank
 
-    written = upgrade_bank(path)
+    with render.watch("", quiet=output.quiet) as watch:
+        written = upgrade_bank(path, watch)
     if output.json:
         render.print_json({"bank": str(path), "written": written})
     elif written:

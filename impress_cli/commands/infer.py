@@ -49,6 +49,7 @@ def infer(
     from impress_learn.infer import begin_inference
 
     unreadable: list[str] = []
+    remarks: list[str] = []
     with render.watch("images", quiet=output.quiet) as watch:
         begun = begin_inference(
             path,
@@ -60,18 +61,19 @@ def infer(
             device=compute.choose_device,
             watch=watch,
         )
-        answers = _shown(begun, unreadable, watch)
+        answers = _shown(begun, unreadable, remarks, watch)
         if output.json:
             documents = ([asdict(answer) for answer in part] for part in answers)
-            render.print_long_json("images", documents, lambda: {"unreadable": unreadable})
+            render.print_long_json("images", documents, lambda: {"unreadable": unreadable, "remarks": remarks})
         else:
             _print_table(f"{path}: {render.count(begun.images, 'image')}", answers)
     if unreadable:
         raise typer.Exit(1)
 
 
-def _shown(begun: Inference, unreadable: list[str], watch: Watch) -> Iterator[Sequence[Answer]]:
-    """Answers as they come, none of them empty; what cannot be read is told, and added to `unreadable`.
+def _shown(begun: Inference, unreadable: list[str], remarks: list[str], watch: Watch) -> Iterator[Sequence[Answer]]:
+    """Answers as they come, none of them empty; what cannot be read is told, and added to `unreadable`; what may
+    make answers wrong is added to `remarks`.
 
     While a part is printed there is no bar.
     """
@@ -81,6 +83,7 @@ def _shown(begun: Inference, unreadable: list[str], watch: Watch) -> Iterator[Se
         for message in part.unreadable:
             render.print_error(message)
         unreadable += part.unreadable
+        remarks += part.remarks
         if part.answers:
             yield part.answers
         left -= len(part.answers) + len(part.unreadable)

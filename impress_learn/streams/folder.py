@@ -9,6 +9,7 @@ from impress_learn.streams.files_data import load_files
 from impress_learn.streams.image_files import list_pictures
 from impress_learn.streams.jitter import jitter
 from impress_learn.streams.stream import DataSet, Key, Stream
+from impress_learn.streams.survey import survey_files
 from impress_learn.streams.view import PHOTO_MEAN, PHOTO_STD
 
 
@@ -30,6 +31,7 @@ def folder_data(path: Key) -> DataSet:
         std=PHOTO_STD,
         class_names=listing.class_names,
         remarks=listing.remarks,
+        survey=lambda _, view: survey_files(listing.train, view),
     )
 
 

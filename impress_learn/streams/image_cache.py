@@ -64,7 +64,7 @@ def decode_pictures(files: Sequence[PictureFile], view: Preprocess, what: str, w
         DataError: none of the files can be read.
     """
     folder = cache_folder()
-    key = _key(files, view)
+    key = entry_key(files, view)
     pixels, index = folder / f"{key}.u8", folder / f"{key}.json"
     shape = view_shape(view)
     unreadable = _read_index(index, pixels, len(files), shape)
@@ -102,8 +102,9 @@ def cache_folder() -> Path:
     return folder
 
 
-def _key(files: Sequence[PictureFile], view: Preprocess) -> str:
-    wanted = msgspec.json.encode((_LAYOUT, _STATE, view.mode, view.size, view.interpolation, view.crop))
+def entry_key(files: Sequence[PictureFile], view: Preprocess) -> str:
+    """The name of what is known of these files, wanted so."""
+    wanted = msgspec.json.encode((_LAYOUT, _STATE, view.mode, view.size, view.interpolation, view.crop, view.span))
     digest = hashlib.sha256(wanted)
     for file in files:
         digest.update(os.fsencode(f"\0{file.path.absolute()}\0{file.state}"))

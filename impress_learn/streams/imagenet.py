@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from impress_format.errors import DataError
 from impress_learn.streams.data_dir import default_data_dir
 from impress_learn.streams.files_data import load_files
-from impress_learn.streams.image_files import TRAIN, folders_in, list_pictures
+from impress_learn.streams.image_files import TRAIN, Listing, folders_in, list_pictures
 from impress_learn.streams.stream import DataSet, Key
+from impress_learn.streams.survey import survey_files
 from impress_learn.streams.view import PHOTO_MEAN, PHOTO_STD
 
 if TYPE_CHECKING:
@@ -34,16 +35,21 @@ def imagenet_task(key: Key) -> DataSet:
         std=PHOTO_STD,
         class_names=None,
         find_names=lambda data_dir: _find(data_dir, int(key))[1],
+        survey=lambda data_dir, view: survey_files(_list(data_dir, int(key)).train, view),
     )
 
 
 def _load(data_dir: Path | None, key: int, view: Preprocess, watch: Watch) -> tuple[MappedImages, MappedImages]:
-    """Raises DataError: as _find, or an image of a class is missing."""
-    folder, names = _find(data_dir, key)
-    listing = list_pictures(folder, names)
+    """Raises DataError: as _list, or as load_files."""
+    listing = _list(data_dir, key)
     for remark in listing.remarks:
         watch.remark(remark)
     return load_files(listing.train, listing.test, view, f"split-imagenet/{key}", watch)
+
+
+def _list(data_dir: Path | None, key: int) -> Listing:
+    """Raises DataError: as _find, or an image of a class is missing."""
+    return list_pictures(*_find(data_dir, key))
 
 
 def _find(data_dir: Path | None, key: int) -> tuple[Path, tuple[str, ...]]:

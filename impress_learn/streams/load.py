@@ -16,6 +16,7 @@ from impress_format.weights import permutation
 from impress_learn.held_out import count_held_out
 from impress_learn.streams.images import Images, transformed
 from impress_learn.streams.reference import Reference
+from impress_learn.streams.survey import check_survey, measured_span
 from impress_learn.streams.view import default_view, fitted
 from impress_learn.watch import SILENT, Watch
 
@@ -89,17 +90,29 @@ def measured_view(reference: Reference, view: Preprocess, *, data_dir: Path | No
     )
 
 
+def spanned_view(references: Sequence[Reference], view: Preprocess, *, data_dir: Path | None) -> Preprocess:
+    """The view with the span of the training images of more than 8 bits that a bank is created from, if there are some.
+
+    Raises:
+        DataError: as check_data.
+    """
+    surveys = [survey(data_dir, view) for each in references if (survey := each.data_set.survey) is not None]
+    return msgspec.structs.replace(view, span=measured_span(surveys))
+
+
 def check_data(
     references: Iterable[Reference], *, data_dir: Path | None, view: Preprocess | None = None, watch: Watch = SILENT
 ) -> None:
     """Have the data of these tasks read, so that a run finds what is missing before it begins.
 
     Raises:
-        DataError: a data set is missing, damaged, or cannot be downloaded.
+        DataError: a data set is missing, damaged, cannot be downloaded, or is on another scale (survey.py).
     """
     for data_set in {reference.data_set.name: reference.data_set for reference in references}.values():
         for remark in data_set.remarks:
             watch.remark(remark)
+        if view is not None and data_set.survey is not None:
+            check_survey(data_set.survey(data_dir, view), view, data_set.name, watch)
         data_set.load(data_dir, view or default_view(data_set), watch)
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from impress_format.records import Preprocess
     from impress_learn.streams.images import Images
+    from impress_learn.streams.survey import Survey
 
 Key = int | str
 """Which task of a stream: a number, or the path of a folder."""
@@ -34,6 +35,8 @@ class DataSet:
         class_names: None where only the data can tell: by `find_names`.
         find_names: folder of data sets -> class names; raises DataError.
         remarks: what was found amiss, for people.
+        survey: folder of data sets, how the images are wanted -> what the training images are like; raises DataError.
+            None where all are of one size and of 8 bits.
     """
 
     name: str
@@ -47,6 +50,7 @@ class DataSet:
     class_names: tuple[str, ...] | None
     find_names: Callable[[Path | None], tuple[str, ...]] | None = None
     remarks: tuple[str, ...] = ()
+    survey: Callable[[Path | None, Preprocess], Survey] | None = None
 
     def names(self, data_dir: Path | None) -> tuple[str, ...] | None:
         """What its classes are called; None where nothing tells.

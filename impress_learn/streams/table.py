@@ -104,6 +104,12 @@ def source_of(task: str) -> str:
     return task if stream is None or stream.shared is None else stream.shared
 
 
+def has_natural_size(task: str) -> bool:
+    """Whether all images of a task have one size, that of their data set; False where nobody knows."""
+    stream = STREAMS.get(task.partition("/")[0])
+    return stream is not None and stream.input_shape is not None
+
+
 def hub_data_sets() -> dict[str, str]:
     """Streams whose data set has an entry on the Hugging Face Hub, and that entry."""
     return {stream.name: stream.hub for stream in STREAMS.values() if stream.hub}

@@ -26,13 +26,12 @@ def default_view(data_set: DataSet) -> Preprocess:
 
 
 def natural_view(shape: tuple[int, int, int], mean: tuple[float, ...], std: tuple[float, ...]) -> Preprocess:
-    """How images that have a size by nature are wanted, if nothing else is asked for."""
+    """How images that have a size by nature are wanted, if nothing else is asked for; of others the central part."""
     from impress_format.records import Preprocess
 
     channels, height, width = shape
-    return Preprocess(
-        mode="L" if channels == 1 else "RGB", size=(height, width), interpolation="bilinear", mean=mean, std=std
-    )
+    mode: Literal["L", "RGB"] = "L" if channels == 1 else "RGB"
+    return Preprocess(mode=mode, size=(height, width), interpolation="bilinear", mean=mean, std=std, crop=1.0)
 
 
 def changed_view(view: Preprocess, *, size: int | None, mode: Literal["L", "RGB"] | None) -> Preprocess:
@@ -68,6 +67,11 @@ def scaled_size(view: Preprocess, height: int, width: int) -> tuple[int, int]:
         return view.size
     factor = max(view.size[0] / height, view.size[1] / width) / view.crop
     return max(round(height * factor), view.size[0]), max(round(width * factor), view.size[1])
+
+
+def squeezes(view: Preprocess, height: int, width: int) -> bool:
+    """Whether an image of this height and width loses its proportions: the bank is of a release that did not crop."""
+    return view.crop is None and height * view.size[1] != width * view.size[0]
 
 
 def central(view: Preprocess, height: int, width: int) -> tuple[int, int]:

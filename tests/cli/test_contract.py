@@ -16,7 +16,8 @@ def test_bank_show_has_every_key(impress: Impress, bank: Path) -> None:
     assert shown["format_version"] == 2
     assert set(shown["made_with"]) == {"impress", "torch", "timm", "numpy"}
     assert shown["preprocess"] == {
-        "mode": "L", "size": [28, 28], "interpolation": "bilinear", "mean": [0.3059], "std": [0.324]
+        "mode": "L", "size": [28, 28], "interpolation": "bilinear", "mean": [0.3059], "std": [0.324],
+        "crop": 1.0,
     }  # fmt: skip
     assert shown["class_names"] == list("0123456789")
     assert {"arch", "init", "seed", "digest", "weights", "layers", "maskable_share"} <= set(shown["backbone"])

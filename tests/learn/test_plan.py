@@ -190,7 +190,7 @@ def with_data(reference: Reference, **changes: Any) -> Reference:
 def test_a_bank_takes_its_images_as_those_of_its_first_task_are() -> None:
     references = parse_references(["rotated-mnist/0", "split-cifar100/1"])
     view = choose_view(references, size=None, mode=None, photo_size=224)
-    assert (view.mode, view.size, view.mean, view.std, view.crop) == ("L", (28, 28), (0.1307,), (0.3081,), None)
+    assert (view.mode, view.size, view.mean, view.std, view.crop) == ("L", (28, 28), (0.1307,), (0.3081,), 1.0)
     coloured = choose_view(references, size=64, mode="RGB", photo_size=224)
     assert (coloured.mode, coloured.size, coloured.mean) == ("RGB", (64, 64), (0.1307, 0.1307, 0.1307))
     grey = choose_view(references[1:], size=None, mode="L", photo_size=224)
