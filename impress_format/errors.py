@@ -11,6 +11,7 @@
     ├── FormatError             bytes that are not what docs/format.md says           (exit 1)
     │   └── UnsupportedVersion  a bank from a newer release
     ├── BackboneMismatch        the rebuilt backbone has another digest               (exit 1)
+    ├── ExportFailed            a plain network that answers otherwise than the bank  (exit 1)
     ├── DataError               a data set is missing or unreadable                   (exit 1)
     ├── StorageError            the disk said no: full, read-only, locked             (exit 1)
     ├── ZooError                a zoo cannot be reached, or is not what it says       (exit 1)
@@ -82,6 +83,10 @@ class UnsupportedVersion(FormatError):
 
 class BackboneMismatch(ImpressError):
     """The backbone rebuilt from the bank's seed is not the one the bank was made with."""
+
+
+class ExportFailed(ImpressError):
+    """A plain network cannot be made of a task, or does not answer as the bank does; no file was left."""
 
 
 class DataError(ImpressError):

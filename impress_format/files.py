@@ -12,7 +12,7 @@ import errno
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from impress_format.errors import FormatError, StorageError
@@ -30,8 +30,13 @@ _NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, e
 _AT_FDCWD, _RENAME_NOREPLACE = -100, 1
 
 
-def write_atomically(path: Path, content: bytes, *, replace: bool) -> None:
+def write_atomically(
+    path: Path, content: bytes, *, replace: bool, check: Callable[[Path], None] = lambda _: None
+) -> None:
     """Write `content` to `path`, durable when this returns.
+
+    Args:
+        check: is given the finished file before it gets its name; where it raises, what was at `path` stays.
 
     Raises:
         FileExistsError: `replace` is false and the file exists (it is left as it was).
@@ -44,6 +49,7 @@ def write_atomically(path: Path, content: bytes, *, replace: bool) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        check(temporary)
         if replace:
             temporary.replace(path)
         else:

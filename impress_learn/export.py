@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -13,16 +13,18 @@ from impress_format.bank import open_bank
 from impress_format.files import is_there, refuse_taken, write_atomically
 from impress_learn.classes import stored_classes
 from impress_learn.fits import require
-from impress_learn.network.small_resnet import filters_of, small_resnet_lines
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from impress_learn.network.backbone import Backbone
 
 METADATA = "impress"
 """The one key of the file's metadata: safetensors writes several in varying order."""
+
+_CHECKED = 3
+"""Seeded images by which a written network is held to the bank."""
 
 ExportFormat = Literal["safetensors", "onnx"]
 
@@ -34,6 +36,7 @@ class Exported:
     Attributes:
         tensors: how many.
         load: lines of Python that load the file into the plain network, `net`, ready to be asked.
+        apart: how far its logits, when it was loaded again, were from the bank's, of the largest.
         format: of the file.
     """
 
@@ -42,7 +45,18 @@ class Exported:
     bytes: int
     tensors: int
     load: str
+    apart: float
     format: ExportFormat = "safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlainFile:
+    """A network that was written; attributes as those of Exported."""
+
+    bytes: int
+    tensors: int
+    load: str
+    apart: float
 
 
 def export_weights(
@@ -55,6 +69,8 @@ def export_weights(
 ) -> Exported:
     """Write the network of a stored task, BatchNorm statistics included: float32, about 4 bytes a weight.
 
+    It is loaded again, by the lines that are returned, and gets its name only where it answers as the bank does.
+
     As the state dict of the plain network, or as a graph with an input `images` (batch, *input_shape), normalised, and
     an output `logits` (batch, classes). The file's metadata has one key, `impress`: JSON with `arch`, `input_shape`,
     `classes`, `class_names`, `preprocess` (docs/format.md), `task` and `name`.
@@ -63,6 +79,7 @@ def export_weights(
         TaskNotFound, AmbiguousTask: there is no such task, or several.
         StorageError: there is a file at `file` already, or it cannot be written.
         UsageError: onnx or onnxscript is not installed.
+        ExportFailed: there is no such graph, or the logits of what was written are not the bank's.
         FormatError, BackboneMismatch, OutOfMemory.
     """
     bank = open_bank(path)
@@ -76,14 +93,12 @@ def export_weights(
             "`file_format` onnx needs the packages onnx and onnxscript: pip install 'impresslearn[onnx]'",
         )
 
-    import safetensors.torch
     from msgspec import to_builtins
 
     from impress_learn.jobs import choose_device
     from impress_learn.loaded import load_bank
 
     loaded = load_bank(bank, choose_device(device))
-    state = {**loaded.backbone.module.state_dict(), **loaded.task_weights(name)}
     record, spec = bank.read_task_record(name), bank.backbone
     own = stored_classes(bank, record.task, record)
     classes = own.count
@@ -96,100 +111,65 @@ def export_weights(
         "task": record.task,
         "name": name,
     }
-    described_as = {METADATA: json.dumps(described)}
-    state = _of_classes(loaded.backbone, classes, state)
-    state = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in state.items()}
+    written = write_network(
+        loaded.backbone,
+        loaded.task_weights(name),
+        classes,
+        file,
+        file_format=file_format,
+        metadata={METADATA: json.dumps(described)},
+    )
+    return Exported(task=record.task, name=name, format=file_format, **asdict(written))
+
+
+def write_network(
+    backbone: Backbone,
+    effective: Mapping[str, Tensor],
+    classes: int,
+    file: Path,
+    *,
+    file_format: ExportFormat,
+    metadata: Mapping[str, str],
+) -> PlainFile:
+    """Write a network under effective weights, if what was written answers as it does.
+
+    Args:
+        effective: of `LoadedBank.task_weights`, BatchNorm statistics included.
+        classes: that it tells apart under these.
+        metadata: text that the file carries.
+
+    Raises:
+        StorageError, ExportFailed: as export_weights.
+    """
+    import torch
+    from safetensors.torch import save
+
+    from impress_learn.network.probe import probe_images
+    from impress_learn.plain_check import check_graph, check_lines
+    from impress_learn.plain_network import graph_lines, loading_lines, of_classes, onnx_graph, plain_state
+
+    backbone = backbone.to(torch.device("cpu"))
+    state = of_classes(backbone, classes, plain_state(backbone, effective))
+    images = probe_images(backbone.spec)[:_CHECKED]
+    with torch.no_grad():
+        expected = backbone.answering(classes)({name: tensor.cpu() for name, tensor in effective.items()}, images)
+    lines: Callable[[Path], str]
     if file_format == "onnx":
-        content = _onnx_graph(loaded.backbone, classes, state, described_as)
-        load = (
-            f"import onnxruntime\nnet = onnxruntime.InferenceSession({str(file)!r})\n"
-            'logits = net.run(["logits"], {"images": images})[0]'
-        )
+        content, lines = onnx_graph(backbone, classes, state, metadata), graph_lines
     else:
-        content = safetensors.torch.save(state, metadata=described_as)
-        load = loading_lines(loaded.backbone, classes, file)
+        content, lines = save(state, metadata=dict(metadata)), loading_lines(backbone, classes)
+
+    apart = 0.0
+
+    def check(written: Path) -> None:
+        nonlocal apart
+        if file_format == "onnx":
+            apart = check_graph(written, images, expected)
+        else:
+            apart = check_lines(lines(written), images, expected)
+
     try:
-        write_atomically(file, content, replace=False)
+        write_atomically(file, content, replace=False, check=check)
     except FileExistsError as error:
         raise refuse_taken(file) from error
-    return Exported(task=record.task, name=name, bytes=len(content), tensors=len(state), load=load, format=file_format)
-
-
-def _of_classes(backbone: Backbone, classes: int, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state of the network with an output for each of a task's own classes, the first of all it has."""
-    if classes == backbone.spec.classes:
-        return dict(state)
-    shapes = {name: tensor.shape for name, tensor in _with_outputs(backbone, classes).state_dict().items()}
-    return {name: tensor if tensor.shape == shapes[name] else tensor[:classes] for name, tensor in state.items()}
-
-
-def _with_outputs(backbone: Backbone, classes: int) -> nn.Module:
-    """The structure of the network with so many outputs."""
-    import copy
-
-    from torch import nn
-
-    module: nn.Module = copy.deepcopy(backbone.module).cpu()
-    if classes == backbone.spec.classes:
-        return module
-    if (reset := getattr(module, "reset_classifier", None)) is not None:  # of timm
-        reset(classes)
-        return module
-    last, kept = list(backbone.weights)[-1], backbone.weights[list(backbone.weights)[-1]][:classes]
-    module.get_submodule(last.rpartition(".")[0]).weight = nn.Parameter(kept.cpu().clone())
-    return module
-
-
-def _onnx_graph(backbone: Backbone, classes: int, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
-    import torch
-
-    module = _with_outputs(backbone, classes)
-    module.load_state_dict(state)
-    program = torch.onnx.export(
-        module.eval(),
-        (torch.zeros(2, *backbone.spec.input_shape),),  # of one image, the exporter would make a constant of the batch
-        dynamo=True,
-        verbose=False,
-        input_names=["images"],
-        output_names=["logits"],
-        dynamic_shapes=({0: torch.export.Dim("batch")},),
-    )
-    assert program is not None
-    program.model.metadata_props.update(metadata)
-    content: bytes = program.model_proto.SerializeToString()
-    return content
-
-
-def loading_lines(backbone: Backbone, classes: int, file: Path) -> str:
-    """Python that loads an exported file of a task of so many classes into the plain network."""
-    spec, path = backbone.spec, repr(str(file))
-    family, _, model = spec.arch.partition(":")
-    first = "from safetensors.torch import load_file"
-    if family == "timm":
-        settings = f"num_classes={classes}, in_chans={spec.input_shape[0]}"
-        patches = getattr(backbone.module, "patch_embed", None)
-        if getattr(patches, "img_size", None) is not None:  # vision transformers are built for one size
-            settings += f", img_size={tuple(spec.input_shape[1:])}"
-        return "\n".join(
-            (
-                "import timm",
-                first,
-                f'net = timm.create_model("{model}", {settings}).eval()',
-                f"net.load_state_dict(load_file({path}))",
-            )
-        )
-    if (filters := filters_of(spec.arch)) is not None:
-        made = small_resnet_lines(filters, spec.input_shape[0], classes)
-        return "\n".join((*made, first, f"net.load_state_dict(load_file({path}))", "net.eval()"))
-    shapes = [layer.shape for layer in spec.masked_layers]
-    shapes[-1] = (classes, *shapes[-1][1:])
-    linear = [f"nn.Linear({fan_in}, {out}, bias=False)" for out, fan_in in shapes]
-    return "\n".join(
-        (
-            "from torch import nn",
-            first,
-            f"net = nn.Sequential(nn.Flatten(), {', nn.ReLU(), '.join(linear)})",
-            f"weights = load_file({path})",
-            "net.load_state_dict(dict(zip(net.state_dict(), weights.values())))",
-        )
-    )
+    return PlainFile(bytes=len(content), tensors=len(state), load=lines(file), apart=apart)

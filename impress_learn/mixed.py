@@ -21,7 +21,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.func import functional_call
 from torch.nn.functional import linear
 
 from impress_format.errors import UsageError
@@ -36,6 +35,7 @@ from impress_learn.identify.candidates import common_granularity
 from impress_learn.kept import KeptTasks, Lot
 from impress_learn.layer_masks import LayerMasks, group_of_channel
 from impress_learn.loaded import LoadedBank
+from impress_learn.network.functional import functional_call
 
 Rows = npt.NDArray[np.intp]
 """Places in the batch."""

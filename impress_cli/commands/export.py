@@ -28,6 +28,8 @@ def export(
 ) -> None:
     """Write one task as a plain network: merged weights that timm or torch load without impress, or an ONNX graph.
 
+    What was written is loaded again and held to the bank's own logits; if they differ, no file is left.
+
     The metadata say how an image becomes an input. (`impress task export` writes the few bytes of the task itself.)
 
     Example: impress export digits.impress rotated-digits/15 fifteen.safetensors
@@ -38,6 +40,7 @@ def export(
     if output.json:
         render.print_json({"file": str(file), **asdict(written)})
         return
-    render.print_line(f"{file}: {written.name}, {written.tensors} tensors, {render.size(written.bytes)}. To load it:\n")
+    render.print_line(f"{file}: {written.name}, {written.tensors} tensors, {render.size(written.bytes)}.")
+    render.print_line("Loaded again, it gives the logits that the bank gives. To load it:\n")
     for line in written.load.splitlines():
         render.print_line(f"    {line}")

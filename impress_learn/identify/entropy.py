@@ -12,11 +12,12 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, vmap
+from torch.func import vmap
 
 from impress_learn.basis import effective_weights
 from impress_learn.identify.candidates import Mixable
 from impress_learn.loaded import LoadedBank
+from impress_learn.network.functional import functional_call
 from impress_learn.network.norm_statistics import with_statistics
 
 _STEPS = 10

@@ -9,9 +9,9 @@ from functools import cached_property
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from impress_format.records import BackboneSpec
+from impress_learn.network.functional import functional_call
 
 _BATCH_NORMS = (nn.modules.batchnorm._BatchNorm,)
 

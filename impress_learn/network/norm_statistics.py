@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from impress_format.errors import UsageError
 from impress_format.weights import substream_seed
 from impress_learn.network.backbone import Backbone
+from impress_learn.network.functional import functional_call
 from impress_learn.network.probe import probe_images
 
 BESIDE = 32

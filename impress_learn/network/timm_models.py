@@ -14,6 +14,24 @@ _USUAL_SIDE = 224
 
 
 def timm_structure(name: str, input_shape: tuple[int, int, int], classes: int) -> nn.Module:
+    return _build(name, input_shape, classes)[0]
+
+
+def timm_settings(name: str, input_shape: tuple[int, int, int], classes: int) -> dict[str, Any]:
+    """Arguments with which `timm.create_model(name, ...)` builds what `timm_structure` gives.
+
+    Whether `img_size` is one of them only building tells: timm has no list of the models that take it.
+
+    Args:
+        input_shape: channels, height, width of the images.
+
+    Raises:
+        UsageError: there is no such model, or it cannot be built for these images.
+    """
+    return _build(name, input_shape, classes)[1]
+
+
+def _build(name: str, input_shape: tuple[int, int, int], classes: int) -> tuple[nn.Module, dict[str, Any]]:
     import difflib
 
     import timm
@@ -23,10 +41,12 @@ def timm_structure(name: str, input_shape: tuple[int, int, int], classes: int) -
         hint = f"did you mean {', '.join(near)}?" if near else "see timm.list_models()"
         raise UsageError(f"timm {timm.__version__} has no model {name!r}: {hint}")
     settings: dict[str, Any] = {"pretrained": False, "num_classes": classes, "in_chans": input_shape[0]}
+    sized = {**settings, "img_size": tuple(input_shape[1:])}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:  # vision transformers fix their input size when built; convolutional networks have no such argument
-            model = timm.create_model(name, img_size=input_shape[1:], **settings)
+            model = timm.create_model(name, **sized)
+            settings = sized
         except Exception:
             try:
                 model = timm.create_model(name, **settings)
@@ -34,7 +54,7 @@ def timm_structure(name: str, input_shape: tuple[int, int, int], classes: int) -
                 raise UsageError(
                     f"timm:{name} cannot be built for images of shape {input_shape}: {reason_of(error)}"
                 ) from error
-    return model
+    return model, settings
 
 
 def timm_side(name: str) -> int:

@@ -5,23 +5,30 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
 import torch
 from onnx.reference import ReferenceEvaluator
 from safetensors import safe_open
-from safetensors.torch import save_file
 
 from impress_format import open_bank
-from impress_format.errors import StorageError, TaskNotFound, UsageError
-from impress_learn.export import export_weights, loading_lines
+from impress_format.errors import ExportFailed, StorageError, TaskNotFound, UsageError
+from impress_format.records import LayerSpec
+from impress_learn import plain_network
+from impress_learn.export import PlainFile, export_weights, write_network
 from impress_learn.fits import TaskFit
 from impress_learn.jobs import add_tasks, create_bank
 from impress_learn.loaded import load_bank
+from impress_learn.network.backbone import Backbone, bind
 from impress_learn.network.build import build_backbone
+from impress_learn.network.norm_statistics import with_statistics
+from impress_learn.network.probe import probe_images
 
 CPU = torch.device("cpu")
 
@@ -70,16 +77,120 @@ def test_the_printed_lines_load_the_same_network(tmp_path: Path, backbone: str, 
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * float(np.abs(expected).max()))
 
 
-def test_the_lines_for_a_vision_transformer_name_its_image_size(tmp_path: Path) -> None:
-    """No stream has images that a ViT can cut into patches yet: its network is written without a bank."""
-    vit = build_backbone("timm:test_vit", init="signed-constant", seed=0, input_shape=(1, 32, 32), classes=10)
-    effective = {name: 0.5 * weight for name, weight in vit.weights.items()}
-    file = tmp_path / "task.safetensors"
-    save_file({**vit.module.state_dict(), **effective}, file)
-    images = np.random.default_rng(0).standard_normal((4, 1, 32, 32)).astype(np.float32)
-    expected = vit(effective, torch.from_numpy(images)).numpy()
-    found = outside(loading_lines(vit, 10, file), images, tmp_path)
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * float(np.abs(expected).max()))
+def plain(arch: str, side: int, file: Path) -> PlainFile:
+    """A file of a network with all weights halved, written and held to it as `impress export` does."""
+    backbone = build_backbone(arch, init="signed-constant", seed=0, input_shape=(1, side, side), classes=10)
+    return write_network(backbone, halved(backbone), 10, file, file_format="safetensors", metadata={})
+
+
+def halved(backbone: Backbone) -> dict[str, torch.Tensor]:
+    effective = {name: 0.5 * weight for name, weight in backbone.weights.items()}
+    images = probe_images(backbone.spec) if backbone.has_batch_norm else None
+    return {**with_statistics(backbone, effective, images)}
+
+
+@pytest.mark.parametrize(
+    ("arch", "side"),
+    [
+        ("test_coatnet", 96),
+        ("test_vit", 64),
+        ("levit_128s", 32),
+        ("gmlp_ti16_224", 32),
+        ("tnt_s_legacy_patch16_224", 32),
+        ("coat_tiny", 32),
+    ],
+)
+def test_networks_load_at_sizes_they_were_not_made_for(tmp_path: Path, arch: str, side: int) -> None:
+    """One of every module of timm, likewise: tests/learn/test_timm_table.py."""
+    assert plain(f"timm:{arch}", side, tmp_path / "a.safetensors").apart < 1e-5
+
+
+def test_the_lines_that_were_tried_are_those_that_are_printed(tmp_path: Path) -> None:
+    """test_coatnet has its image size in its weights, and not where vision transformers have theirs."""
+    file = tmp_path / "a.safetensors"
+    written = plain("timm:test_coatnet", 96, file)
+    assert "img_size=(96, 96)" in written.load
+    images = np.random.default_rng(0).standard_normal((4, 1, 96, 96)).astype(np.float32)
+    backbone = build_backbone("timm:test_coatnet", init="signed-constant", seed=0, input_shape=(1, 96, 96), classes=10)
+    with torch.no_grad():
+        expected = backbone(halved(backbone), torch.from_numpy(images)).numpy()
+    np.testing.assert_allclose(outside(written.load, images, tmp_path), expected, rtol=1e-5, atol=1e-5)
+
+
+class TwoNames(torch.nn.Module):
+    """A layer under two names, as CoaT has its encodings."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = torch.nn.ModuleList([torch.nn.Conv2d(1, 4, 3), torch.nn.Conv2d(4, 4, 3, padding=1)])
+        self.alias = self.body[1]
+        self.head = torch.nn.Linear(4, 10)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        found = self.alias(self.body[1](self.body[0](images).relu()).relu())
+        logits: torch.Tensor = self.head(found.mean((2, 3)))
+        return logits
+
+
+def test_a_layer_of_two_names_is_the_same_in_a_graph(tmp_path: Path, lenet: Backbone) -> None:
+    module = TwoNames().requires_grad_(False).eval()
+    layers = tuple(
+        LayerSpec(name=name, shape=tuple(weight.shape))
+        for name, weight in module.named_parameters()
+        if name.endswith("weight")
+    )
+    backbone = bind(msgspec.structs.replace(lenet.spec, layers=layers), module)
+    state = plain_network.plain_state(backbone, halved(backbone))
+    assert torch.equal(state["alias.weight"], 0.5 * backbone.weights["body.1.weight"])
+    assert torch.equal(state["alias.weight"], state["body.1.weight"])
+    file = tmp_path / "a.onnx"
+    assert write_network(backbone, halved(backbone), 10, file, file_format="onnx", metadata={}).apart < 1e-5
+
+
+@pytest.mark.parametrize("file_format", ["safetensors", "onnx"])
+def test_no_file_is_left_that_answers_otherwise_than_the_bank(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file_format: Literal["safetensors", "onnx"]
+) -> None:
+    make(tmp_path / "a.impress", "lenet-300-100")
+    right = plain_network.plain_state
+
+    def wrong(backbone: Backbone, effective: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        state = right(backbone, effective)
+        first = next(iter(state))
+        return {**state, first: torch.from_numpy(np.random.default_rng(0).permuted(state[first].numpy()))}
+
+    monkeypatch.setattr(plain_network, "plain_state", wrong)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(ExportFailed, match=r"apart where they reach .* %?\(?\d+\.\d%\), so no file was left") as raised:
+        export_weights(tmp_path / "a.impress", "rotated-digits/15", tmp_path / "out" / "a", file_format=file_format)
+    assert raised.value.exit_code == 1
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_no_file_is_left_that_the_printed_lines_do_not_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What timm builds in one release it may refuse in another."""
+    monkeypatch.setattr(plain_network, "timm_settings", lambda *_: {"num_classes": 10, "in_chans": 3})
+    with pytest.raises(ExportFailed, match=r"the lines that load the exported file fail, so none was left: .*\S"):
+        plain("timm:test_resnet", 32, tmp_path / "a.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_network_that_answers_nan_is_not_exported(tmp_path: Path, lenet: Backbone) -> None:
+    effective = {name: weight * torch.inf for name, weight in lenet.weights.items()}
+    with pytest.raises(ExportFailed, match="not finite"):
+        write_network(lenet, effective, 10, tmp_path / "a", file_format="safetensors", metadata={})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_network_that_no_graph_can_hold_is_refused_in_words(
+    tmp_path: Path, lenet: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        lenet.module, "forward", lambda images: torch.linalg.eigvals(images @ images.mT).real[:, 0, :10]
+    )
+    with pytest.raises(ExportFailed, match=r"torch cannot write lenet-300-100 as an ONNX graph: \w+: \S"):
+        write_network(lenet, lenet.weights, 10, tmp_path / "a", file_format="onnx", metadata={})
+    assert not list(tmp_path.iterdir())
 
 
 def test_metadata_say_how_an_image_becomes_an_input(tmp_path: Path) -> None:

@@ -1,0 +1,78 @@
+"""An exported file is loaded again, as who gets it will, and held to what the bank answers."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from impress_format.errors import ExportFailed
+
+SAME_KERNELS, OTHER_KERNELS = 1e-4, 1e-3
+"""How far logits may be apart, of the largest, by rounding: by torch again (1.5e-6 were seen), by onnx (4.5e-5)."""
+_FIRST = 1
+"""Images of the first batch; the rest are another, so that a graph that is made for one size of batch is found out."""
+
+
+def check_lines(lines: str, images: Tensor, expected: Tensor) -> float:
+    """Run the lines that load a file, and say how far the logits of their `net` are from the bank's, of the largest.
+
+    Args:
+        lines: Python of `loading_lines`.
+        images: (batch, *input_shape), normalised.
+        expected: the bank's logits (batch, classes) of these.
+
+    Raises:
+        ExportFailed: the lines fail, or the logits are apart or not finite.
+    """
+    names: dict[str, Any] = {}
+    try:
+        with warnings.catch_warnings(), torch.random.fork_rng(devices=[]), torch.no_grad():
+            warnings.simplefilter("ignore")
+            exec(lines, names)
+            found = names["net"](images)
+    except Exception as error:
+        raise ExportFailed(f"the lines that load the exported file fail, so none was left: {error}") from error
+    return _apart(np.asarray(found), expected, SAME_KERNELS)
+
+
+def check_graph(file: Path, images: Tensor, expected: Tensor) -> float:
+    """As `check_lines`, for an ONNX graph by the reference evaluator of the package onnx.
+
+    Raises:
+        ExportFailed: the graph cannot be evaluated, or the logits are apart or not finite.
+    """
+    import onnx
+    from onnx.reference import ReferenceEvaluator
+
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            evaluator = ReferenceEvaluator(onnx.load(file))
+            batches: list[Any] = [
+                evaluator.run(["logits"], {"images": batch.numpy()})
+                for batch in images.split([_FIRST, len(images) - _FIRST])
+            ]
+    except Exception as error:
+        raise ExportFailed(f"the exported graph cannot be evaluated, so no file was left: {error}") from error
+    return _apart(np.concatenate([logits for (logits,) in batches]), expected, OTHER_KERNELS)
+
+
+def _apart(found: np.ndarray[Any, Any], expected: Tensor, tolerance: float) -> float:
+    bank = expected.numpy()
+    if not np.isfinite(bank).all():
+        raise ExportFailed("the bank's own logits of this task are not finite, so nothing was exported")
+    if found.shape != bank.shape:
+        raise ExportFailed(f"the exported network gives logits of shape {found.shape}, the bank {bank.shape}")
+    difference, largest = float(np.abs(found - bank).max()), float(np.abs(bank).max())
+    apart = difference / largest if largest else difference
+    if not apart <= tolerance:
+        raise ExportFailed(
+            f"the exported network does not answer as the bank does: logits are {difference:.3g} apart where they "
+            f"reach {largest:.3g} ({apart:.1%}), so no file was left. Please report it with the name of the network"
+        )
+    return apart

@@ -1,0 +1,137 @@
+"""A network under the effective weights of a task, as others have it: a state dict, the lines that load it, a graph."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from impress_format.errors import ExportFailed
+from impress_learn.network.backbone import Backbone
+from impress_learn.network.small_resnet import filters_of, small_resnet_lines
+from impress_learn.network.timm_models import timm_settings
+
+
+def plain_state(backbone: Backbone, effective: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state dict of the plain network under effective weights: copies on the CPU, none of which share memory.
+
+    Some networks use a module in several places (CoaT) and have its tensors in the state dict once for each; effective
+    weights name them once, and hold for all of them.
+
+    Args:
+        effective: what stands in place of parameters and buffers, by name, BatchNorm statistics included.
+    """
+    module = backbone.module
+    named = {
+        **dict(module.named_parameters(remove_duplicate=False)),
+        **dict(module.named_buffers(remove_duplicate=False)),
+    }
+    replaced = {id(named[name]): tensor for name, tensor in effective.items()}
+    state = module.state_dict(keep_vars=True)
+    return {key: replaced.get(id(old), old).detach().cpu().contiguous().clone() for key, old in state.items()}
+
+
+def of_classes(backbone: Backbone, classes: int, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state dict with an output for each of a task's own classes, the first of all that the network has.
+
+    Args:
+        classes: of the task.
+        state: of `plain_state`; that of a task with a head has so many already.
+    """
+    if classes == backbone.spec.classes:
+        return dict(state)
+    shapes = {name: tensor.shape for name, tensor in _with_outputs(backbone, classes).state_dict().items()}
+    return {
+        name: tensor if tensor.shape == shapes[name] else tensor[:classes].clone() for name, tensor in state.items()
+    }
+
+
+def loading_lines(backbone: Backbone, classes: int) -> Callable[[Path], str]:
+    """What gives, for a file, Python that loads it into the plain network with this many classes, `net`."""
+    spec = backbone.spec
+    family, _, model = spec.arch.partition(":")
+    load = "net.load_state_dict(load_file({file}))"
+    first = ["from safetensors.torch import load_file"]
+    if family == "timm":
+        settings = timm_settings(model, spec.input_shape, classes)
+        named = ", ".join(f"{name}={value!r}" for name, value in settings.items() if name != "pretrained")
+        lines = ["import timm", *first, f'net = timm.create_model("{model}", {named}).eval()', load]
+    elif (filters := filters_of(spec.arch)) is not None:
+        lines = [*small_resnet_lines(filters, spec.input_shape[0], classes), *first, load, "net.eval()"]
+    else:
+        shapes = [layer.shape for layer in spec.masked_layers[:-1]]
+        shapes.append((classes, spec.masked_layers[-1].shape[1]))
+        linear = [f"nn.Linear({fan_in}, {out}, bias=False)" for out, fan_in in shapes]
+        lines = [
+            "from torch import nn",
+            *first,
+            f"net = nn.Sequential(nn.Flatten(), {', nn.ReLU(), '.join(linear)})",
+            "weights = load_file({file})",
+            "net.load_state_dict(dict(zip(net.state_dict(), weights.values())))",
+        ]
+    return lambda file: "\n".join(lines).replace("{file}", repr(str(file)))
+
+
+def graph_lines(file: Path) -> str:
+    """Python that loads an exported graph, and asks it."""
+    return (
+        f"import onnxruntime\nnet = onnxruntime.InferenceSession({str(file)!r})\n"
+        'logits = net.run(["logits"], {"images": images})[0]'
+    )
+
+
+def onnx_graph(backbone: Backbone, classes: int, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    """The plain network as a graph: `images` (batch, *input_shape), normalised -> `logits` (batch, classes).
+
+    Args:
+        state: of `of_classes`.
+        metadata: that the graph carries.
+
+    Raises:
+        ExportFailed: torch's exporter cannot write this network.
+    """
+    module = _with_outputs(backbone, classes)
+    module.load_state_dict(state)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                module.eval(),
+                (torch.zeros(2, *backbone.spec.input_shape),),  # of one image, it would make a constant of the batch
+                dynamo=True,
+                verbose=False,
+                input_names=["images"],
+                output_names=["logits"],
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+            )
+            assert program is not None
+            program.model.metadata_props.update(metadata)
+            content: bytes = program.model_proto.SerializeToString()
+    except Exception as error:  # the exporter has as many errors as there are operations
+        raise ExportFailed(f"torch cannot write {backbone.spec.arch} as an ONNX graph: {_reason(error)}") from error
+    return content
+
+
+def _with_outputs(backbone: Backbone, classes: int) -> nn.Module:
+    """The structure of the network with so many outputs, on the CPU."""
+    module: nn.Module = copy.deepcopy(backbone.module).cpu()
+    if classes == backbone.spec.classes:
+        return module
+    if (reset := getattr(module, "reset_classifier", None)) is not None:  # of timm
+        reset(classes)
+        return module
+    last = list(backbone.weights)[-1]
+    module.get_submodule(last.rpartition(".")[0]).weight = nn.Parameter(backbone.weights[last][:classes].cpu().clone())
+    return module
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost cause in one line: what the exporter raises around it are pages about the exporter."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
