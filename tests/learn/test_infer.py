@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.infer import begin_inference, infer
 from impress_learn.jobs import add_tasks, create_bank
 from impress_learn.loaded import load_bank
-from impress_learn.pictures import read_picture
+from impress_learn.pictures import Notice, read_picture
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_reference
 
@@ -101,9 +102,9 @@ def few_at_once(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Parts of ten images; the images that were decoded so far."""
     decoded: list[Path] = []
 
-    def counted(source: Path, preprocess: Preprocess) -> torch.Tensor:
+    def counted(source: Path, preprocess: Preprocess, notice: Callable[[Notice], None]) -> torch.Tensor:
         decoded.append(source)
-        return read_picture(source, preprocess)
+        return read_picture(source, preprocess, notice)
 
     monkeypatch.setattr(picture_parts, "LEAST_PART", 10)
     monkeypatch.setattr(picture_parts, "_PART_BYTES", 0)
