@@ -177,10 +177,10 @@ def begin_inference(
                     tasks = _tasks(candidates, pixels, method)
                 answers = _answer(bank, loaded, candidates, name, pixels, tasks, read)
             yield Answers(answers=tuple(answers), unreadable=tuple(unreadable))
-        remarks = tell_notices(reader.noticed, bank.path, preprocess)
-        for remark in remarks:
-            watch.remark(remark)
-        yield Answers(answers=(), unreadable=(), remarks=tuple(remarks))
+        if remarks := tell_notices(reader.noticed, bank.path, preprocess):
+            for remark in remarks:
+                watch.remark(remark)
+            yield Answers(answers=(), unreadable=(), remarks=tuple(remarks))
 
     watch.begin(reader.steps)
     return Inference(images=len(sources), parts=parts())

