@@ -85,8 +85,8 @@ def tell_notices(noticed: Mapping[Notice, int], bank: Path, preprocess: Preproce
     told = []
     if count := noticed.get("squeezed"):
         told.append(
-            f"{_images(count)} squeezed to {preprocess.size[1]} x {preprocess.size[0]}: {bank} is of a release that "
-            "did not cut out the centre; `impress bank upgrade` makes it do so, if it learned from square images"
+            f"{_images(count)} squeezed to {preprocess.size[1]} x {preprocess.size[0]}: {bank} was made before banks "
+            "cut out the centre; `impress bank upgrade` makes it do so, if it learned from square images"
         )
     if count := noticed.get("unscaled"):
         told.append(

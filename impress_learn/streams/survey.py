@@ -93,7 +93,7 @@ def check_survey(survey: Survey, view: Preprocess, what: str, watch: Watch) -> N
     if survey.squeezed:
         watch.remark(
             f"{what}: {survey.squeezed:,} of {survey.images:,} training images are not square and are squeezed: the "
-            "bank is of a release that did not cut out the centre; `impress bank upgrade` before this makes it do so"
+            "bank was made before banks cut out the centre; `impress bank upgrade` before this makes it do so"
         )
     deep = survey.deep
     if deep is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from commandline import Impress
 from PIL import Image
@@ -19,7 +20,9 @@ def picture(tmp_path: Path) -> Path:
 
 
 def test_json_and_table_say_the_same(impress: Impress, bank: Path, picture: Path) -> None:
-    (found,) = impress("infer", bank, picture, "--task", "rotated-digits/60", "--json").json["images"]
+    document = impress("infer", bank, picture, "--task", "rotated-digits/60", "--json").json
+    assert set(document) == {"images", "unreadable", "remarks"}
+    (found,) = document["images"]
     assert set(found) == {"path", "task", "nearest", "task_probability", "label", "probability"}
     assert found["task_probability"] is None  # it was given
     assert (found["path"], found["task"]) == (str(picture), "rotated-digits/60")
@@ -27,6 +30,18 @@ def test_json_and_table_say_the_same(impress: Impress, bank: Path, picture: Path
     printed = impress("infer", bank, picture, "--task", "rotated-digits/60").out
     for text in (found["task"], found["label"], f"{100 * found['probability']:.1f} %"):
         assert text in printed
+
+
+def test_what_may_make_an_answer_wrong_is_told_on_stderr_and_in_json(
+    impress: Impress, bank: Path, tmp_path: Path
+) -> None:
+    """The bank was made of images of 8 bits, this one has 16."""
+    Image.fromarray(np.full((28, 28), 4000, dtype=np.uint16)).save(tmp_path / "deep.png")
+    done = impress("infer", bank, tmp_path / "deep.png", "--task", "rotated-digits/60", "--json")
+    assert done.code == 0
+    (remark,) = done.json["remarks"]
+    assert "1 image of more than 8 bits" in remark
+    assert remark in done.err
 
 
 def test_the_task_is_inferred(impress: Impress, bank: Path, picture: Path) -> None:
