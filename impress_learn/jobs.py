@@ -517,6 +517,7 @@ def _learn(
 ) -> dict[str, AddedTask]:
     if not requests or device is None:
         return {}
+    from impress_learn.head.features import classifiers
     from impress_learn.loaded import load_bank
     from impress_learn.memory import explain_memory
     from impress_learn.streams.load import check_data
@@ -528,6 +529,12 @@ def _learn(
     references: list[Reference] = [request.reference for request in requests]
     check_data(references, data_dir=data_dir, view=bank.manifest.preprocess, watch=watch)
     loaded = load_bank(bank, device)
+    if len(found := classifiers(loaded.backbone)) > 1 and any(request.parts.hybrid for request in requests):
+        last = bank.backbone.masked_layers[-1].name
+        watch.remark(
+            f"{bank.backbone.arch} has {len(found)} classifiers ({', '.join(found)}): `hybrid` gives the last of its "
+            f"layers a mask, {last}, and coefficients weigh the bank's masks in the others"
+        )
     watch.begin(sum(map(task_steps, requests)))
     learned = {}
     for number, request in enumerate(requests, start=1):

@@ -36,6 +36,7 @@ from impress_learn.kept import KeptTasks, Lot
 from impress_learn.layer_masks import LayerMasks, group_of_channel
 from impress_learn.loaded import LoadedBank
 from impress_learn.network.functional import functional_call
+from impress_learn.network.parameters import is_recurrent
 
 Rows = npt.NDArray[np.intp]
 """Places in the batch."""
@@ -87,7 +88,8 @@ def _sorted(
     """The rows of a batch whose tasks share work with others, in lots, with their places there; and those of tasks that
     are built, each alone.
     """
-    shares_products = loaded.calibration is None  # statistics under a task's own weights take its weights
+    # Statistics under a task's own weights take its weights.
+    shares_products = loaded.calibration is None and not is_recurrent(loaded.backbone.module)
     lots: list[tuple[Lot, Rows, Rows]] = []
     alone: list[tuple[Rows, StoredTask]] = []
     rest: dict[str, list[int]] = {}

@@ -15,12 +15,22 @@ AT_ONCE = 250
 """Images that go through the network together."""
 
 
+def classifiers(backbone: Backbone) -> tuple[str, ...]:
+    """Paths of all layers that logits come from, as timm has it; distilled networks have two, and average them.
+
+    Empty where nothing says so: the last layer is then the only one.
+    """
+    config = getattr(backbone.module, "pretrained_cfg", None) or {}
+    named = config.get("classifier") or ()
+    paths = (named,) if isinstance(named, str) else named
+    return tuple(path for path in paths if f"{path}.weight" in backbone.weights)
+
+
 def classifier_name(backbone: Backbone) -> str | None:
     """The path of the classifier, if a head can stand in its place: the last masked layer, linear, with a bias."""
     path = backbone.spec.masked_layers[-1].name.removesuffix(".weight")
     layer = backbone.module.get_submodule(path)
-    config = getattr(backbone.module, "pretrained_cfg", None) or {}
-    is_it = config.get("classifier") == path and isinstance(layer, nn.Linear) and layer.bias is not None
+    is_it = classifiers(backbone) == (path,) and isinstance(layer, nn.Linear) and layer.bias is not None
     return path if is_it else None
 
 

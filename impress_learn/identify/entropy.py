@@ -19,6 +19,7 @@ from impress_learn.identify.candidates import Mixable
 from impress_learn.loaded import LoadedBank
 from impress_learn.network.functional import functional_call
 from impress_learn.network.norm_statistics import with_statistics
+from impress_learn.network.parameters import is_recurrent
 
 _STEPS = 10
 """Of `gradient`."""
@@ -104,9 +105,10 @@ def entropy_slopes(loaded: LoadedBank, tasks: Mixable, images: Tensor, mixture: 
 
 def task_logits(loaded: LoadedBank, tasks: Mixable, images: Tensor) -> Tensor:
     """Logits (T, n, classes) of images (n, *input_shape) under each task's own weights."""
-    if loaded.calibration is not None:  # norm statistics are filled in place, one task at a time
-        return torch.stack([_own_logits(loaded, alpha, tasks.granularity, images) for alpha in tasks.alpha])
     module = loaded.backbone.module
+    # Norm statistics are filled in place, one task at a time.
+    if loaded.calibration is not None or is_recurrent(module):
+        return torch.stack([_own_logits(loaded, alpha, tasks.granularity, images) for alpha in tasks.alpha])
 
     def forward(alpha: Tensor) -> Tensor:
         output: Tensor = functional_call(module, effective_weights(loaded.basis, alpha, tasks.granularity), (images,))

@@ -123,6 +123,13 @@ def follow_swapped_weights(module: nn.Module) -> None:
             _forget_weights(layer)
 
 
+def is_recurrent(module: nn.Module) -> bool:
+    """Whether it has layers of which torch computes one set of weights at a time: neither `vmap` nor sums of products
+    go through them.
+    """
+    return any(isinstance(layer, nn.RNNBase) for layer in module.modules())
+
+
 def _list_weights(layer: nn.Module, _: object) -> None:
     assert isinstance(layer, nn.RNNBase)
     layer._flat_weights = [getattr(layer, name) for name in layer._flat_weights_names]

@@ -18,6 +18,8 @@ from impress_format.numbers import store
 from impress_format.pack_tasks import pack_tasks
 from impress_format.records import TaskFitRecord, TaskRecord
 from impress_learn.fits import MaskFit, TaskFit
+from impress_learn.identify.candidates import Mixable
+from impress_learn.identify.entropy import task_logits
 from impress_learn.jobs import add_tasks, create_bank
 from impress_learn.kept import keep_tasks
 from impress_learn.loaded import LoadedBank, load_bank
@@ -119,11 +121,14 @@ def test_masks_that_are_packed_are_multiplied_by_too(lenet: Bank, monkeypatch: p
     torch.testing.assert_close(mixed(loaded, images, names), one_by_one(loaded, images, names), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("arch", ["timm:test_vit", "timm:test_efficientnet_ln", "timm:resnet18"])
-def test_networks_of_other_layers(tmp_path: Path, arch: str) -> None:
-    """Of tokens, of grouped convolutions, and of norms whose statistics a task's weights decide about."""
+@pytest.mark.parametrize(
+    ("arch", "side"),
+    [("timm:test_vit", 32), ("timm:test_efficientnet_ln", 32), ("timm:resnet18", 32), ("timm:sequencer2d_s", 28)],
+)
+def test_networks_of_other_layers(tmp_path: Path, arch: str, side: int) -> None:
+    """Of tokens, of grouped convolutions, of norms whose statistics a task's weights decide about, of LSTM."""
     create_bank(
-        tmp_path / "a.impress", ["rotated-digits/0"], backbone=arch, masks_per_task=0, random_masks=2, image_size=32
+        tmp_path / "a.impress", ["rotated-digits/0"], backbone=arch, masks_per_task=0, random_masks=2, image_size=side
     )
     bank = open_bank(tmp_path / "a.impress")
     for seed, granularity in enumerate((1, 3)):
@@ -134,6 +139,9 @@ def test_networks_of_other_layers(tmp_path: Path, arch: str) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3 * expected.abs().max().item())
     kept = mixed(loaded, images, ["t0", "t1", "t0"], keep_tasks(bank))
     torch.testing.assert_close(kept, expected, rtol=1e-3, atol=1e-3 * expected.abs().max().item())
+    alone = torch.from_numpy(bank.read_stored("t0").alpha)[None]
+    each = task_logits(loaded, Mixable(alone, 1), images)[0]
+    torch.testing.assert_close(each[[0, 2]], expected[[0, 2]], rtol=1e-3, atol=1e-3 * expected.abs().max().item())
 
 
 def test_heads_of_other_numbers_of_classes_share_one_forward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

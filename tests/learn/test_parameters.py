@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from impress_learn.network.parameters import (
 from impress_learn.supermask import random_supermask
 
 
+@functools.cache
 def build(arch: str, shape: tuple[int, int, int]) -> Backbone:
     return build_backbone(arch, init="signed-constant", seed=0, input_shape=shape, classes=10)
 
