@@ -62,6 +62,18 @@ MasksPerTask = Annotated[
 ]
 RandomMasks = Annotated[int, typer.Option("--random-masks", help="Untrained masks to add after the trained ones.")]
 
+Groups = Annotated[
+    str | None,
+    typer.Option(
+        "--groups",
+        metavar="PATTERN",
+        help="Of folder:PATH, which images belong together (a patient's, a site's, a video's), so that none are both "
+        "learned from and tested on: {} for what names the group, * for anything, compared with the name below the "
+        "class. '{}/*' the folder there, '{}_*' a name up to its first underscore. Kept in the reference.",
+        show_default=False,
+    ),
+]
+
 FIT_OPTIONS = {
     "epochs": typer.Option(
         "--epochs", help="Passes over the data. Default: 3 (tasks with a large residual: 6), more where images are few."

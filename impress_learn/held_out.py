@@ -71,6 +71,30 @@ def check_basis_held_out(bank: Bank, task: str, holdout: float) -> None:
             _require_held_out(f"the projection of {made_of}", made_of, record.holdout, task, holdout)
 
 
+def check_same_split(bank: Bank, task: str, start: str | None = None) -> None:
+    """Refuse a task of a folder that was read otherwise for what the task stands on: that has learned from images which
+    would be tested on.
+
+    Args:
+        start: the reference of the stored task that it resumes from.
+
+    Raises:
+        UsageError: naming the first such mask, the projection, or the task.
+        FormatError: the projection is damaged.
+    """
+    made_of = [(f"mask {index}", plan.task) for index, plan in enumerate(bank.manifest.masks) if plan.task is not None]
+    if bank.has_projection:
+        made_of += [("the projection", one) for one in bank.projection_record.tasks]
+    if start is not None:
+        made_of.append(("the stored task", start))
+    for what, other in made_of:
+        require(
+            other == task or not other.startswith("folder:") or source_of(other) != source_of(task),
+            f"{what} was made of {other}; {task} reads the same folder otherwise, and would test on images that were "
+            "learned from: give the same reference and `groups`, or create a bank with these",
+        )
+
+
 def _require_held_out(what: str, made_of: str, trained: float, task: str, holdout: float) -> None:
     require(
         holdout <= trained or source_of(made_of) != source_of(task),

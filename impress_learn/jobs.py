@@ -20,7 +20,7 @@ from impress_format.records import Allocation, Init, MaskType, ResidualBits, alp
 from impress_format.task_store import TASKS
 from impress_learn.classes import check_sayable, mask_classes
 from impress_learn.fits import UPDATE_FIT, MaskFit, TaskFit, check_holdout, require
-from impress_learn.held_out import check_basis_held_out, check_held_out
+from impress_learn.held_out import check_basis_held_out, check_held_out, check_same_split
 from impress_learn.plan import (
     Parts,
     TaskRequest,
@@ -45,7 +45,7 @@ from impress_learn.plan import (
     task_steps,
     usual_head,
 )
-from impress_learn.streams.reference import Reference, parse_reference, parse_references
+from impress_learn.streams.reference import Reference, parse_one, parse_references
 from impress_learn.watch import SILENT, Watch
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ def create_bank(
     image_size: int | None = None,
     image_mode: Literal["L", "RGB"] | None = None,
     adapt: int = 0,
+    groups: str | None = None,
     device: Callable[[], torch.device] | None = None,
     data_dir: Path | None = None,
     watch: Watch = SILENT,
@@ -94,6 +95,8 @@ def create_bank(
         image_mode: grey (L) or RGB; None for as they are.
         adapt: passes over the tasks' images in which a pretrained network is first moved towards them, for all heads
             that will stand on it; kept in the bank, four bits a weight.
+        groups: of a person's own images, a pattern that tells which belong together (a patient's, a video's): none of
+            these are both learned from and tested on. Part of the tasks' references.
         device: gives the device, asked once the settings are found in order; default the CPU.
 
     Raises:
@@ -104,7 +107,7 @@ def create_bank(
     path = Path(path)
     require(adapt >= 0, f"`adapt` {adapt}: expected 0 or more epochs")
     require(not adapt or weights is not None, "`adapt` moves what others trained: give `weights`")
-    tasks = parse_references(references)
+    tasks = parse_references(references, groups)
     plans = plan_masks(
         tasks,
         fit.for_network(backbone),
@@ -203,6 +206,7 @@ def extend_bank(
     density: float | None = None,
     mask_type: MaskType | None = None,
     allocation: Allocation | None = None,
+    groups: str | None = None,
     device: Callable[[], torch.device] | None = None,
     data_dir: Path | None = None,
     watch: Watch = SILENT,
@@ -211,13 +215,16 @@ def extend_bank(
 
     Args:
         density, mask_type, allocation: default those of the first mask, or .1, binary and uniform where there is none.
+        groups: as create_bank.
 
     Raises:
         As create_bank.
     """
     bank = open_bank(path)
-    tasks = parse_references(references)
+    tasks = parse_references(references, groups)
     check_fits_bank(tasks, bank.backbone)
+    for task in tasks:
+        check_same_split(bank, str(task))
     first = bank.manifest.masks[0] if bank.manifest.masks else None
     plans = plan_masks(
         tasks,
@@ -264,6 +271,7 @@ def add_tasks(
     bytes: int | None = None,
     signature: bool = True,
     warm_start: str | None = None,
+    groups: str | None = None,
     device: Callable[[], torch.device] | None = None,
     data_dir: Path | None = None,
     watch: Watch = SILENT,
@@ -288,6 +296,7 @@ def add_tasks(
         signature: also store what images of the tasks are recognised by; banks that nothing was made for it have none.
         warm_start: the stored task that they begin from (method.md, drift), by name or reference; with `shots` a ridge
             holds them near it.
+        groups: as create_bank.
 
     Returns:
         One for each reference, in order.
@@ -297,7 +306,7 @@ def add_tasks(
         TrainingDiverged, OutOfMemory: tasks finished before stay stored.
     """
     bank = open_bank(path)
-    tasks = parse_references(references)
+    tasks = parse_references(references, groups)
     if bytes is not None and (
         (granularity, alpha_dtype, residual, residual_layers, hybrid, head or 0) != (1, None, 0, None, False, 0)
         or alpha is False
@@ -330,6 +339,7 @@ def add_tasks(
         check_fit_is_kept(bank, request.fit)
     for task in tasks:
         check_sayable(bank, task)
+        check_same_split(bank, str(task))
         check_basis_held_out(bank, str(task), fit.holdout)
     if bytes is not None:
         from impress_learn.budget import parts_within
@@ -357,17 +367,21 @@ def update_task(
     reference: str,
     *,
     fit: TaskFit = UPDATE_FIT,
+    groups: str | None = None,
     device: Callable[[], torch.device] | None = None,
     data_dir: Path | None = None,
     watch: Watch = SILENT,
 ) -> AddedTask:
     """Resume learning a stored task on other data (drift); its file is replaced. Given again it changes nothing.
 
+    Args:
+        groups: as create_bank.
+
     Raises:
         As add_tasks. StorageError also where another process is updating this task.
     """
     bank = open_bank(path)
-    data = parse_reference(reference)
+    data = parse_one(reference, groups)
     asked = settle_fit(data, fit)
     check_fit_is_kept(bank, asked)
     bank.complete_masks()
@@ -385,7 +399,8 @@ def update_task(
             watch.remark("updated with these settings already: give another `seed` to update it once more")
             return stored_task(bank, name)
         check_held_out(name, stored.task, stored.fit.holdout, fit.holdout)
-        check_basis_held_out(bank, reference, fit.holdout)
+        check_same_split(bank, str(data), stored.task)
+        check_basis_held_out(bank, str(data), fit.holdout)
         assert request.start is not None
         return _learn(bank, [request], len(request.start.alpha), choose_device(device), data_dir, watch)[name]
 

@@ -18,7 +18,7 @@ from impress_format.errors import DataError
 from impress_format.records import Preprocess
 from impress_learn.deep_images import NOT_FINITE, DeepImage, is_deep, read_deep
 from impress_learn.span import Span, goes_with, in_words
-from impress_learn.streams.image_files import SUFFIXES
+from impress_learn.streams.folder_layout import SUFFIXES, is_image
 from impress_learn.streams.view import central, scaled_size, squeezes
 
 _RESAMPLING = {
@@ -29,7 +29,7 @@ _RESAMPLING = {
 
 
 def find_pictures(paths: Sequence[Path]) -> list[Path]:
-    """The files named, and for each folder the image files in it and below, sorted.
+    """The files named, and for each folder the image files in it and below, sorted; hidden ones only if named.
 
     Raises:
         DataError: a folder has no image.
@@ -39,11 +39,20 @@ def find_pictures(paths: Sequence[Path]) -> list[Path]:
         if not path.is_dir():
             found.append(path)
             continue
-        inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+        inside = sorted(
+            file
+            for file in path.rglob("*")
+            if is_image(file.name) and not _is_hidden(file.relative_to(path)) and file.is_file()
+        )
         if not inside:
             raise DataError(f"{path} holds no image ({', '.join(SUFFIXES)})")
         found += inside
     return found
+
+
+def _is_hidden(path: Path) -> bool:
+    """Whether a file, or a folder that it is in, is hidden: a thumbnail, or what macOS lays beside a file."""
+    return any(part.startswith(".") for part in path.parts)
 
 
 Notice = Literal["squeezed", "unscaled", "off"]

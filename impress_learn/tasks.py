@@ -38,7 +38,7 @@ from impress_learn.loaded import LoadedBank
 from impress_learn.plan import Parts, TaskRequest, has_same_residual
 from impress_learn.residual import HashedResidual, make_residual
 from impress_learn.streams.images import Images
-from impress_learn.streams.load import training_images
+from impress_learn.streams.load import split_order, training_images
 from impress_learn.watch import Watch
 
 _HELD_OUT = 0.2
@@ -219,7 +219,10 @@ def _better(
     """
     order = torch.from_numpy(permutation(request.fit.seed, f"trial/{len(train)}", len(train))).to(train.device)
     held = max(1, round(_HELD_OUT * len(train)))
-    apart, rest = train.subset(order[:held].sort().values), train.subset(order[held:].sort().values)
+    first, others = split_order(order, held, train.sets)
+    if len(others) == 0:  # all images belong together
+        first, others = split_order(order, held, None)
+    apart, rest = train.subset(first.sort().values), train.subset(others.sort().values)
 
     def share(one: TaskRequest) -> float:
         learned, residual = _fit(loaded, one, rest, on_step)

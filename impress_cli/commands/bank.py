@@ -82,6 +82,7 @@ def create(
             "Kept in the bank, four bits a weight; every head gains from it, those of other tasks too.",
         ),
     ] = 0,
+    groups: options.Groups = None,
     fit: MaskFit = MaskFit(),  # noqa: B008  frozen
 ) -> None:
     """Train a bank of masks. Interrupted? The same command resumes where it stopped.
@@ -108,6 +109,7 @@ def create(
             image_size=image_size,
             image_mode=image_mode.value if image_mode else None,
             adapt=adapt,
+            groups=groups,
             fit=replace(fit, seed=compute.seed),
             device=compute.choose_device,
             data_dir=data.data_dir,
@@ -143,6 +145,7 @@ def extend(
             show_default=False,
         ),
     ] = None,
+    groups: options.Groups = None,
     fit: MaskFit = MaskFit(),  # noqa: B008  frozen
 ) -> None:
     """Add masks to a bank; tasks stored before stay valid.
@@ -162,6 +165,7 @@ def extend(
             density=density,
             mask_type=mask_type.value if mask_type else None,
             allocation=allocation.value if allocation else None,
+            groups=groups,
             fit=replace(fit, seed=compute.seed),
             device=compute.choose_device,
             data_dir=data.data_dir,

@@ -34,6 +34,7 @@ def discover(
         typer.Option("--images", help="Of each REF at most this many. Default: all.", show_default=False),
     ] = None,
     prefix: Annotated[str, typer.Option("--prefix", help="Of the names of new tasks: PREFIX-1, …")] = "discovered",
+    groups: options.Groups = None,
     epochs: Annotated[int | None, options.FIT_OPTIONS["epochs"]] = None,
     lr: Annotated[float, options.FIT_OPTIONS["lr"]] = TaskFit.lr,
 ) -> None:
@@ -54,6 +55,7 @@ def discover(
             chunk=chunk,
             images=images,
             prefix=prefix,
+            groups=groups,
             fit=replace(TaskFit(), epochs=epochs, lr=lr, seed=compute.seed),
             device=compute.choose_device,
             data_dir=data.data_dir,

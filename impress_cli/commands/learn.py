@@ -140,6 +140,7 @@ def add(
             show_default=False,
         ),
     ] = None,
+    groups: options.Groups = None,
 ) -> None:
     """Learn new tasks as combinations of the bank's masks; each is stored as one small file.
 
@@ -167,6 +168,7 @@ def add(
             bytes=bytes,
             signature=signature,
             warm_start=warm_start,
+            groups=groups,
             device=compute.choose_device,
             data_dir=data.data_dir,
             watch=watch,
@@ -183,6 +185,7 @@ def update(
     data: Data,
     output: Output,
     fit: TaskFit = UPDATE_FIT,
+    groups: options.Groups = None,
 ) -> None:
     """Resume a stored task on other data (drift), from the coefficients it has; its file is replaced.
 
@@ -198,6 +201,7 @@ def update(
             task,
             reference,
             fit=replace(fit, seed=compute.seed),
+            groups=groups,
             device=compute.choose_device,
             data_dir=data.data_dir,
             watch=watch,

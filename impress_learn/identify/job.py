@@ -16,7 +16,7 @@ from impress_format.errors import TaskNotFound
 from impress_format.task_file import check_task_name
 from impress_learn.budget import HEAD_BITS
 from impress_learn.fits import TaskFit, check_fit, check_holdout, require, steps_per_epoch
-from impress_learn.held_out import check_basis_held_out, check_held_out, count_training
+from impress_learn.held_out import check_basis_held_out, check_held_out, check_same_split, count_training
 from impress_learn.jobs import choose_device
 from impress_learn.plan import Parts, TaskRequest, check_fits_bank, choose_type, usual_head, whole_head
 from impress_learn.streams.reference import Reference, parse_reference, parse_references
@@ -159,6 +159,7 @@ def discover_tasks(
     chunk: int = 128,
     images: int | None = None,
     prefix: str = "discovered",
+    groups: str | None = None,
     fit: TaskFit = TaskFit(),  # noqa: B008  frozen
     device: Callable[[], torch.device] | None = None,
     data_dir: Path | None = None,
@@ -172,6 +173,7 @@ def discover_tasks(
         chunk: images that are known to share one task.
         images: of each reference at most; all if it is not given.
         prefix: of the names of new tasks, which are numbered from the first free number on.
+        groups: as create_bank.
 
     Raises:
         UsageError: settings out of range.
@@ -184,9 +186,11 @@ def discover_tasks(
     require(images is None or images >= chunk, f"`images` {images}: expected at least one chunk of {chunk}")
     check_task_name(f"{prefix}-1")
     bank = open_bank(path)
-    parsed = [one for text in references for one in parse_references([text])]  # each may return
+    parsed = [one for text in references for one in parse_references([text], groups)]  # each may return
     if not usual_head(bank):
         check_fits_bank(parsed, bank.backbone)
+    for one in parsed:
+        check_same_split(bank, str(one))
     bank.complete_masks()
 
     from impress_learn.classes import classes_of_data, share_classes
@@ -204,10 +208,10 @@ def discover_tasks(
     where = loaded.basis.device
     watch.begin(count_chunks(parsed, size=chunk, images=images))
     stream = chunks_of(parsed, size=chunk, images=images, seed=fit.seed, data_dir=data_dir, view=view, device=where)
-    groups = discover(candidates, stream, rule=rule, fit=fit, on_chunk=watch.step)
+    opened = discover(candidates, stream, rule=rule, fit=fit, on_chunk=watch.step)
     names = _free_names(bank, prefix)
     results = []
-    for group in groups:
+    for group in opened:
         ((task, _),) = group.taken.most_common(1)
         if group.place is None:
             classes = classes_of_data(parse_reference(task), data_dir)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Literal
 from impress_format.errors import DataError
 from impress_learn.streams.data_dir import default_data_dir
 from impress_learn.streams.files_data import load_files
-from impress_learn.streams.image_files import TRAIN, list_pictures
+from impress_learn.streams.folder_layout import train_folders
+from impress_learn.streams.image_files import list_pictures
 from impress_learn.streams.stream import DataSet, Key
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def _image_folder(folder: Path, names: Sequence[str]) -> Path | None:
     for parent in (folder / "cifar100", folder):
         inside = sorted(one for one in parent.iterdir() if one.is_dir()) if parent.is_dir() else []
         for root in (parent, *inside):
-            if any(all((root / part / name).is_dir() for name in names) for part in TRAIN):
+            if any(all((part / name).is_dir() for name in names) for part in train_folders(root)):
                 return root
     return None
 

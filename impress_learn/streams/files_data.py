@@ -14,9 +14,17 @@ if TYPE_CHECKING:
 
 
 def load_files(
-    train: Sequence[PictureFile], test: Sequence[PictureFile], view: Preprocess, what: str, watch: Watch
+    train: Sequence[PictureFile],
+    test: Sequence[PictureFile],
+    view: Preprocess,
+    what: str,
+    watch: Watch,
+    train_sets: Sequence[int] | None = None,
 ) -> tuple[MappedImages, MappedImages]:
     """Training and test images of these files; those that cannot be read are told and left out.
+
+    Args:
+        train_sets: for each training file the set of images that it belongs with; None where each is by itself.
 
     Raises:
         StorageError, DataError: as decode_pictures, or no image is left in one of the two.
@@ -30,11 +38,25 @@ def load_files(
 
     decoded = decode_pictures([*train, *test], view, what, watch)
 
-    def part(files: Sequence[PictureFile], rows: np.ndarray[tuple[int], np.dtype[np.int64]], of: str) -> MappedImages:
+    def part(
+        files: Sequence[PictureFile],
+        rows: np.ndarray[tuple[int], np.dtype[np.int64]],
+        of: str,
+        sets: Sequence[int] | None,
+    ) -> MappedImages:
         kept = rows >= 0
         if not kept.any():
             raise DataError(f"{what}: none of {len(files):,} {of} images can be read")
         labels = np.array([file.label for file in files], dtype=np.int64)[kept]
-        return MappedImages(decoded.pixels, torch.from_numpy(rows[kept]), torch.from_numpy(labels), view.mean, view.std)
+        return MappedImages(
+            decoded.pixels,
+            torch.from_numpy(rows[kept]),
+            torch.from_numpy(labels),
+            view.mean,
+            view.std,
+            sets=None if sets is None else torch.tensor(sets)[torch.from_numpy(kept)],
+        )
 
-    return part(train, decoded.rows[: len(train)], "training"), part(test, decoded.rows[len(train) :], "test")
+    return part(train, decoded.rows[: len(train)], "training", train_sets), part(
+        test, decoded.rows[len(train) :], "test", None
+    )

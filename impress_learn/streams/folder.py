@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from impress_learn.streams.augment import shift
 from impress_learn.streams.files_data import load_files
+from impress_learn.streams.folder_key import parse_folder_key
 from impress_learn.streams.image_files import list_pictures
 from impress_learn.streams.jitter import jitter
 from impress_learn.streams.stream import DataSet, Key, Stream
@@ -16,13 +15,19 @@ from impress_learn.streams.view import PHOTO_MEAN, PHOTO_STD
 def folder_data(path: Key) -> DataSet:
     """The images in a folder, listed and not decoded.
 
+    Args:
+        path: with what says how the folder is read (folder_key.py).
+
     Raises:
-        DataError: as list_pictures.
+        InvalidReference, DataError: as parse_folder_key and list_pictures.
     """
-    listing = list_pictures(Path(str(path)))
+    key = parse_folder_key(str(path))
+    listing = list_pictures(key.path, flat=key.classes, groups=key.groups)
     return DataSet(
         name=f"folder:{path}",
-        load=lambda _, view, watch: load_files(listing.train, listing.test, view, f"folder:{path}", watch),
+        load=lambda _, view, watch: load_files(
+            listing.train, listing.test, view, f"folder:{path}", watch, listing.train_sets
+        ),
         input_shape=None,
         classes=len(listing.class_names),
         train_images=len(listing.train),

@@ -5,19 +5,17 @@ PATH/train/<class>/*.png, PATH/test/<class>/*.png     or only    PATH/<class>/*.
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from impress_format.errors import DataError
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
-TRAIN, TEST = ("train", "training"), ("test", "val", "valid", "validation")
-"""Names of the folders of a split."""
-_TEST_SHARE = 0.2
-_MOST_NAMED = 3
+from impress_learn.streams.copies import find_copies
+from impress_learn.streams.folder_key import group_name
+from impress_learn.streams.folder_layout import TEST, Split, find_split, folders_in, images_beside, is_image, some
+from impress_learn.streams.set_apart import Member, set_apart, together
 
 
 @dataclass(frozen=True)
@@ -41,18 +39,24 @@ class Listing:
     """What a folder holds.
 
     Attributes:
-        remarks: what was left out, and why, for people.
+        train_sets: for each training image the number of the set of images that it belongs with; None where each is by
+            itself.
+        remarks: where the test images are from, and what was left out, and why, for people.
     """
 
     class_names: tuple[str, ...]
     train: tuple[PictureFile, ...]
     test: tuple[PictureFile, ...]
     remarks: tuple[str, ...]
+    train_sets: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
 class _File:
+    """An image file: its name below the folder of the task, and below its class."""
+
     name: str
+    below: str
     path: Path
     status: os.stat_result
 
@@ -60,57 +64,65 @@ class _File:
 _ByClass = Mapping[str, Sequence[_File]]
 
 
-def task_folders(path: Path) -> list[Path]:
-    """The folders in `path` that are tasks, each of which holds class folders; else `path` alone, which is one.
-
-    Raises:
-        DataError: it is no folder, or cannot be read.
-    """
-    if _split_folder(path, TRAIN) is not None:
-        return [path]
-    tasks = [one for one in folders_in(path) if any(_holds_image(inner) for inner in folders_in(one))]
-    return tasks or [path]
-
-
-def list_pictures(path: Path, classes: Sequence[str] | None = None) -> Listing:
+def list_pictures(
+    path: Path, classes: Sequence[str] | None = None, *, flat: bool = False, groups: str | None = None
+) -> Listing:
     """The images of a task, by class.
 
-    Where there is no test folder a fifth of each class, chosen by the digests of the names, is for testing.
+    Where there is no test folder a fifth of each class, chosen by the digests of the names, is for testing; copies of
+    an image, byte for byte, and images of one group stay on one side.
 
     Args:
-        classes: those wanted, in order; None for all there are, sorted.
+        classes: those wanted of a published data set, in order; None for all there are, sorted.
+        flat: every folder is a class, whatever it is called.
+        groups: a pattern that tells which images belong together (folder_key.py); None for none.
 
     Raises:
-        DataError: fewer than two classes have images, or the folders of training and test do not fit.
+        DataError: fewer than two classes have images, a class has a name that cannot be stored, the folders of training
+            and test do not fit, or no image is like the pattern.
     """
-    train_folder, test_folder = _split_folder(path, TRAIN), _split_folder(path, TEST)
-    source = train_folder or path
+    published = classes is not None
+    split = Split(None, None, ()) if flat else find_split(path, published=published)
+    source = split.train or path
     search = _Search(path)
     wanted = list(classes) if classes is not None else [one.name for one in folders_in(source)]
     found: _ByClass = {name: files for name in wanted if (files := search.pictures(source / name))}
     empty = [name for name in wanted if name not in found]
-    if empty and classes is not None:
-        raise DataError(f"{source} has no image of {_some(empty)}")
+    if empty and published:
+        raise DataError(f"{source} has no image of {some(empty)}")
+    _check_names(source, found)
     if len(found) < 2:
         raise DataError(
             f"{path} has images of {len(found)} class{'es' if not found else f' ({next(iter(found))})'}: a task takes "
             f"two or more, each a folder of images in {source}"
         )
-    remarks = [f"{path}: no image in {_some(empty)}: left out"] if empty else []
-    if train_folder is not None and test_folder is not None:
-        train = found
-        test = _test_pictures(search, test_folder, list(found), all_known=classes is not None)
+    train, test, remarks = found, found, list[str]()
+    if split.test is not None:
+        test = _test_pictures(search, split.test, list(found), all_known=published)
+        remarks.append(f"tested on the {_count(test):,} images in {split.test.name}")
         if missing := [name for name in found if not test[name]]:
-            remarks.append(f"{path}: no test image of {_some(missing)}")
+            remarks.append(f"no test image of {some(missing)}")
     else:
-        train, test = _split(found)
-        if single := [name for name in found if not test[name]]:
-            remarks.append(f"{path}: one image of {_some(single)}: it is learned from, and not tested on")
+        train, test, remarks = _set_apart(found, groups)
     if not any(test.values()):
-        raise DataError(f"{path} has no test image: put some into {path / TEST[0]}, or more than one into each class")
-    if search.ignored:
-        remarks.append(f"{path}: {len(search.ignored):,} files are no images ({_some(search.ignored)}): left out")
-    return Listing(tuple(found), _labelled(train), _labelled(test), tuple(remarks))
+        raise DataError(
+            f"{path} has no test image: put some into {path / TEST[0][0]}, or more than one into each class"
+        )
+    if not published:
+        remarks += _on_copies(train, test)
+    if groups is not None:
+        remarks += _on_groups(path, groups, train, test)
+    if empty:
+        remarks.append(f"no image in {some(empty)}: left out")
+    if split.beside:
+        remarks.append(f"images in {some([one.name for one in split.beside])}: left out")
+    if not published:
+        search.ignored.extend(name for one in dict.fromkeys((path, source)) for name in images_beside(one))
+    if ignored := sorted(search.ignored):
+        remarks.append(f"{len(ignored):,} files or linked folders are no images of a class ({some(ignored)}): left out")
+    told = tuple(f"{path}: {remark}" for remark in remarks)
+    sets = None if published else _sets(train, groups)
+    return Listing(tuple(found), _labelled(train), _labelled(test), told, sets)
 
 
 @dataclass(frozen=True)
@@ -121,21 +133,49 @@ class _Search:
     ignored: list[str] = field(default_factory=list)
 
     def pictures(self, folder: Path) -> list[_File]:
-        """Image files in a folder and below, sorted by name; hidden ones are none."""
+        """Image files in a folder and below, sorted by name; hidden ones are none, and links to folders are not
+        followed further down."""
         found = []
         for parent, folders, names in os.walk(folder):
             folders[:] = [name for name in folders if not name.startswith(".")]
+            links = [name for name in folders if Path(parent, name).is_symlink()]
+            self.ignored.extend(Path(parent, name).relative_to(self.root).as_posix() for name in links)
             for name in (name for name in names if not name.startswith(".")):
                 path = Path(parent, name)
                 relative = path.relative_to(self.root).as_posix()
                 try:
-                    if name.lower().endswith(SUFFIXES):
-                        found.append(_File(relative, path, path.stat()))
+                    if is_image(name):
+                        found.append(_File(relative, path.relative_to(folder).as_posix(), path, path.stat()))
                         continue
                 except OSError:  # a link that leads nowhere
                     pass
                 self.ignored.append(relative)
         return sorted(found, key=lambda file: file.name)
+
+
+def _check_names(source: Path, classes: Iterable[str]) -> None:
+    """Refuse names of classes that no file of a bank can hold, before anything is learned.
+
+    Raises:
+        DataError: naming the folder and the class.
+    """
+    for name in classes:
+        if not is_storable(name):
+            raise DataError(
+                f"{source}: the class {name!r} cannot be stored by its name: expected UTF-8 without control and "
+                "invisible characters; rename the folder"
+            )
+
+
+def is_storable(text: str) -> bool:
+    """Whether a name or a reference can be stored in a bank: UTF-8, not too long, nothing in it invisible."""
+    from impress_format.records import TEXT
+
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # bytes of a file name that are no UTF-8
+        return False
+    return re.fullmatch(TEXT, text) is not None
 
 
 def _test_pictures(search: _Search, folder: Path, names: Sequence[str], *, all_known: bool) -> _ByClass:
@@ -146,22 +186,114 @@ def _test_pictures(search: _Search, folder: Path, names: Sequence[str], *, all_k
     """
     there = [one.name for one in folders_in(folder)]
     if not all_known and (unknown := [name for name in there if name not in names]):
-        raise DataError(
-            f"{folder} has {_some(unknown)}, of which there is no training image: expected the same classes"
-        )
+        raise DataError(f"{folder} has {some(unknown)}, of which there is no training image: expected the same classes")
     return {name: search.pictures(folder / name) for name in names}
 
 
-def _split(found: _ByClass) -> tuple[_ByClass, _ByClass]:
-    """Training and test images. A file more or less moves hardly another from one to the other."""
-    train, test = {}, {}
-    for name, files in found.items():
-        count = max(1, round(_TEST_SHARE * len(files))) if len(files) > 1 else 0
-        order = sorted(files, key=lambda file: hashlib.sha256(os.fsencode(file.name)).digest())
-        chosen = {file.name for file in order[:count]}
-        train[name] = [file for file in files if file.name not in chosen]
-        test[name] = [file for file in files if file.name in chosen]
-    return train, test
+def _set_apart(found: _ByClass, groups: str | None) -> tuple[_ByClass, _ByClass, list[str]]:
+    """Training images, those set apart for testing, and what to say of it."""
+    members, files = _members(found, groups), [file for each in found.values() for file in each]
+    copies = find_copies([(file.path, file.status) for file in files])
+    chosen = set_apart(members, together(members, copies))
+    names = {files[place].name for place in chosen}
+    train = {name: [file for file in each if file.name not in names] for name, each in found.items()}
+    test = {name: [file for file in each if file.name in names] for name, each in found.items()}
+    remarks = [
+        f"no folder of test images: {len(names):,} of {len(files):,} images, a fifth of each class, are set apart to "
+        "test on"
+    ]
+    if single := [name for name, each in found.items() if len(each) == 1 and not test[name]]:
+        remarks.append(f"one image of {some(single)}: it is learned from, and not tested on")
+    if whole := [name for name, each in found.items() if len(each) > 1 and not test[name]]:
+        remarks.append(f"all images of {some(whole)} belong together: they are learned from, and not tested on")
+    if copies:
+        more = sum(map(len, copies)) - len(copies)
+        first = " and ".join(files[place].name for place in copies[0][:2])
+        remarks.append(f"{_number(more, 'image')} there once more, byte for byte ({first}): copies stay on one side")
+    return train, test, remarks
+
+
+def _sets(found: _ByClass, groups: str | None) -> tuple[int, ...] | None:
+    """For each image the number of the set that it belongs with; None where each is by itself."""
+    files = [file for each in found.values() for file in each]
+    sets = together(_members(found, groups), find_copies([(file.path, file.status) for file in files]))
+    if len(sets) == len(files):
+        return None
+    numbers = {place: number for number, places in enumerate(sets) for place in places}
+    return tuple(numbers[place] for place in range(len(files)))
+
+
+def _members(found: _ByClass, groups: str | None) -> list[Member]:
+    """The images, and what groups they are of."""
+    return [
+        Member(file.name, label, None if groups is None else group_name(groups, file.below))
+        for label, files in enumerate(found.values())
+        for file in files
+    ]
+
+
+def _on_copies(train: _ByClass, test: _ByClass) -> list[str]:
+    """What is wrong with images that are there more than once: test images that were learned from, and classes that
+    share an image."""
+    files = [
+        (file, label, part) for part, by in enumerate((train, test)) for label, each in by.items() for file in each
+    ]
+    learned, shared, tested = [], [], 0
+    for group in find_copies([(file.path, file.status) for file, _, _ in files]):
+        same = [files[place] for place in group]
+        if len({part for _, _, part in same}) > 1:
+            tested += sum(part for _, _, part in same)
+            learned.append(next(file.name for file, _, part in same if part))
+        if len({label for _, label, _ in same}) > 1:
+            first = same[0]
+            other = next(file.name for file, label, _ in same if label != first[1])
+            shared.append(f"{first[0].name} and {other}")
+    remarks = []
+    if learned:
+        remarks.append(
+            f"{tested:,} of {_count(test):,} test images were learned from, too, byte for byte ({some(learned)}): "
+            "accuracy on them is too good"
+        )
+    if shared:
+        remarks.append(
+            f"{_number(len(shared), 'image')} in two classes or more, byte for byte ({some(shared)}): no "
+            "answer to them can be right"
+        )
+    return remarks
+
+
+def _on_groups(path: Path, groups: str, train: _ByClass, test: _ByClass) -> list[str]:
+    """How many groups there are, and what is wrong with them.
+
+    Raises:
+        DataError: no image is like the pattern.
+    """
+    parts = [_members(train, groups), _members(test, groups)]
+    learned, tested = ({member.group for member in part if member.group is not None} for part in parts)
+    files = [file for part in (train, test) for each in part.values() for file in each]
+    alone = sorted((file.name, file.below) for file in files if group_name(groups, file.below) is None)
+    if not learned | tested:
+        raise DataError(
+            f"{path}: no image is like `groups` {groups}, which is compared with what follows the class in names as "
+            f"{some([below for _, below in alone])}"
+        )
+    remarks = [f"{len(learned | tested):,} groups by {groups}, {len(tested):,} of them to test on"]
+    if alone:
+        names = some([name for name, _ in alone])
+        remarks.append(f"{_number(len(alone), 'image')} not like {groups} ({names}): each is a group by itself")
+    if both := sorted(learned & tested):
+        names = some([name.replace("\0", " ") for name in both])
+        remarks.append(f"{_number(len(both), 'group')} in training and in test ({names}): accuracy may be too good")
+    return remarks
+
+
+def _number(count: int, thing: str) -> str:
+    """`1 image is`, `2,000 images are`."""
+    return f"1 {thing} is" if count == 1 else f"{count:,} {thing}s are"
+
+
+def _count(found: _ByClass) -> int:
+    return sum(map(len, found.values()))
 
 
 def _labelled(found: _ByClass) -> tuple[PictureFile, ...]:
@@ -174,37 +306,3 @@ def _labelled(found: _ByClass) -> tuple[PictureFile, ...]:
 
 def _state(status: os.stat_result) -> tuple[int, int, int, int, int]:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
-
-
-def _split_folder(path: Path, names: Sequence[str]) -> Path | None:
-    """The folder of this part of a split, if there is one that holds folders."""
-    return next((path / name for name in names if (path / name).is_dir() and folders_in(path / name)), None)
-
-
-def _holds_image(folder: Path) -> bool:
-    """Whether a folder has an image file, or folders with some: a class, or a part of a split."""
-    for _, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        if any(name.lower().endswith(SUFFIXES) and not name.startswith(".") for name in names):
-            return True
-    return False
-
-
-def folders_in(path: Path) -> list[Path]:
-    """The folders in a folder, sorted, hidden ones left out.
-
-    Raises:
-        DataError: it is no folder, or cannot be read.
-    """
-    try:
-        with os.scandir(path) as entries:
-            return sorted(Path(entry.path) for entry in entries if entry.is_dir() and not entry.name.startswith("."))
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: there is no such folder") from error
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
-
-
-def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:_MOST_NAMED])
-    return shown if len(names) <= _MOST_NAMED else f"{shown} and {len(names) - _MOST_NAMED:,} more"

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from impress_format.errors import DataError
 from impress_learn.streams.data_dir import default_data_dir
 from impress_learn.streams.files_data import load_files
-from impress_learn.streams.image_files import TRAIN, Listing, folders_in, list_pictures
+from impress_learn.streams.folder_layout import folders_in, train_folders
+from impress_learn.streams.image_files import Listing, list_pictures
 from impress_learn.streams.stream import DataSet, Key
 from impress_learn.streams.survey import survey_files
 from impress_learn.streams.view import PHOTO_MEAN, PHOTO_STD
@@ -60,7 +61,7 @@ def _find(data_dir: Path | None, key: int) -> tuple[Path, tuple[str, ...]]:
     """
     folder = default_data_dir() if data_dir is None else data_dir
     for name in _FOLDERS:
-        train = next((folder / name / part for part in TRAIN if (folder / name / part).is_dir()), None)
+        train = next(iter(train_folders(folder / name)), None)
         if train is None:
             continue
         classes = [one.name for one in folders_in(train)]

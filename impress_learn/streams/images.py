@@ -21,6 +21,8 @@ class Images(Protocol):
         labels: int64 (N,), on the device that batches come on.
         mean, std: per channel, in units of pixel / 255.
         augment: what batches with a generator go through, on the device; None for nothing.
+        sets: int64 (N,), on the CPU: images of one number belong together, and are held out together; None where each
+            is by itself.
     """
 
     @property
@@ -31,6 +33,8 @@ class Images(Protocol):
     def std(self) -> tuple[float, ...]: ...
     @property
     def augment(self) -> Augment | None: ...
+    @property
+    def sets(self) -> Tensor | None: ...
     @property
     def device(self) -> torch.device: ...
 
@@ -70,6 +74,7 @@ class ImagesInMemory:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     augment: Augment | None = None
+    sets: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -85,7 +90,9 @@ class ImagesInMemory:
         return _batch(self, indices, generator)
 
     def subset(self, indices: Tensor) -> ImagesInMemory:
-        return replace(self, pixels=self.pixels[indices], labels=self.labels[indices])
+        return replace(
+            self, pixels=self.pixels[indices], labels=self.labels[indices], sets=_some_sets(self.sets, indices)
+        )
 
     def renumbered(self, numbers: Sequence[int]) -> ImagesInMemory:
         rows, labels = _renumbered(self.labels, numbers)
@@ -119,6 +126,7 @@ class MappedImages:
     std: tuple[float, ...]
     transform: Callable[[Tensor], Tensor] = lambda pixels: pixels
     augment: Augment | None = None
+    sets: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -135,7 +143,9 @@ class MappedImages:
         return _batch(self, indices, generator)
 
     def subset(self, indices: Tensor) -> MappedImages:
-        return replace(self, rows=self.rows[indices.cpu()], labels=self.labels[indices])
+        return replace(
+            self, rows=self.rows[indices.cpu()], labels=self.labels[indices], sets=_some_sets(self.sets, indices)
+        )
 
     def renumbered(self, numbers: Sequence[int]) -> MappedImages:
         rows, labels = _renumbered(self.labels, numbers)
@@ -163,7 +173,11 @@ def transformed(images: Images, transform: Callable[[Tensor], Tensor], augment: 
     if isinstance(images, MappedImages) and len(images) * images.file[0].size > MOST_IN_MEMORY:
         return replace(images, transform=transform, augment=augment)
     chunks = [transform(images.pixels_of(slice(start, start + _CHUNK))) for start in range(0, len(images), _CHUNK)]
-    return ImagesInMemory(torch.cat(chunks), images.labels, images.mean, images.std, augment)
+    return ImagesInMemory(torch.cat(chunks), images.labels, images.mean, images.std, augment, images.sets)
+
+
+def _some_sets(sets: Tensor | None, indices: Tensor) -> Tensor | None:
+    return None if sets is None else sets[indices.cpu()]
 
 
 def _renumbered(labels: Tensor, numbers: Sequence[int]) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 import torch
+from torch import Tensor
 
 from impress_format.errors import UsageError
 from impress_format.records import Preprocess
@@ -108,6 +109,9 @@ def check_data(
     Raises:
         DataError: a data set is missing, damaged, cannot be downloaded, or is on another scale (survey.py).
     """
+    references = list(references)
+    for read in (reference.remark for reference in references if reference.remark is not None):
+        watch.remark(read)
     for data_set in {reference.data_set.name: reference.data_set for reference in references}.values():
         for remark in data_set.remarks:
             watch.remark(remark)
@@ -152,7 +156,7 @@ def load_task(
 
 def hold_out(train: Images, fraction: float) -> tuple[Images, Images]:
     """Split training images into (kept, held out). The choice is fixed, so that two commands hold out the same, and
-    nested: what a smaller fraction holds out, a larger one holds out too.
+    nested: what a smaller fraction holds out, a larger one holds out too. Images that belong together stay so.
 
     Raises:
         UsageError: none would be held out, or none kept.
@@ -160,8 +164,28 @@ def hold_out(train: Images, fraction: float) -> tuple[Images, Images]:
     if fraction == 0:
         return train, train.subset(torch.arange(0))
     order = torch.from_numpy(permutation(0, f"hold out/{len(train)}", len(train)))
-    held = count_held_out(len(train), fraction)
-    return train.subset(order[held:].sort().values), train.subset(order[:held].sort().values)
+    held, kept = split_order(order, count_held_out(len(train), fraction), train.sets)
+    if len(kept) == 0:
+        raise UsageError(f"`holdout` {fraction:g}: all {len(train):,} training images belong together: expected groups")
+    return train.subset(kept.sort().values), train.subset(held.sort().values)
+
+
+def split_order(order: Tensor, count: int, sets: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The first `count` of images in this order, and the others; with whole sets, of the first so many images at least,
+    the sets in the order of their first images.
+
+    Args:
+        sets: as of Images.
+    """
+    if sets is None:
+        return order[:count], order[count:]
+    numbers, images = sets[order.cpu()], len(order)
+    first = torch.full((int(numbers.max()) + 1,), images).scatter_reduce(0, numbers, torch.arange(images), "amin")
+    by_set = torch.sort(first[numbers], stable=True).indices.to(order.device)
+    begins = torch.sort(first[numbers], stable=True).values
+    while 0 < count < images and begins[count] == begins[count - 1]:
+        count += 1
+    return order[by_set[:count]], order[by_set[count:]]
 
 
 def training_images(data: TaskData, shots: int | None, seed: int) -> Images:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from impress_format.errors import InvalidReference
+from impress_format.errors import DataError, InvalidReference
 from impress_format.limits import MAX_TEXT
 from impress_learn.streams.folder import FOLDER
-from impress_learn.streams.image_files import task_folders
+from impress_learn.streams.folder_key import FolderKey, check_groups, parse_folder_key
+from impress_learn.streams.folder_layout import Reading, folders_with_images, read_tasks
+from impress_learn.streams.image_files import is_storable
 from impress_learn.streams.stream import DataSet, Key, Stream
 from impress_learn.streams.table import find_stream
 
@@ -24,10 +26,15 @@ _SLICE = re.compile(r"(\d{0,10}):(\d{1,10})(?::(\d{1,10}))?", re.ASCII)
 
 @dataclass(frozen=True)
 class Reference:
-    """One task of one stream."""
+    """One task of one stream.
+
+    Attributes:
+        remark: what to say of how it was read, for people.
+    """
 
     stream: Stream
     key: Key
+    remark: str | None = field(default=None, compare=False)
 
     @cached_property
     def data_set(self) -> DataSet:
@@ -54,37 +61,64 @@ class Reference:
 
 
 def parse_reference(text: str) -> Reference:
-    """The one task that a text names.
+    """The one task that a stored text names. A folder is one task: how it was read is settled, and it is not looked at.
 
     Raises:
         InvalidReference: as parse_references, or a slice of several.
     """
-    references = parse_references([text])
+    if text.startswith(f"{FOLDER.name}:"):
+        return _folder(_folder_key(text, None))
+    return parse_one(text)
+
+
+def parse_one(text: str, groups: str | None = None) -> Reference:
+    """The one task that a person names.
+
+    Raises:
+        InvalidReference: as parse_references, or several tasks.
+        DataError: as parse_references.
+    """
+    references = parse_references([text], groups)
     if len(references) != 1:
-        raise InvalidReference(f"{text} names {len(references)} tasks: one is expected")
+        remark = references[0].remark
+        raise InvalidReference(
+            f"{text} names {len(references)} tasks: one is expected" + (f"\n{remark}" if remark else "")
+        )
     return references[0]
 
 
-def parse_references(texts: Iterable[str]) -> tuple[Reference, ...]:
-    """Expand references and slices, in order.
+def parse_references(texts: Iterable[str], groups: str | None = None) -> tuple[Reference, ...]:
+    """Expand references and slices, and folders of tasks, in order.
+
+    Args:
+        groups: the pattern that tells which images of a folder belong together, where a reference does not say it.
 
     Raises:
         InvalidReference: unknown stream, key outside the stream's range, malformed or empty slice,
-            or a task named twice.
-        DataError: there is no such folder.
+            or a task named twice; `groups` without a folder.
+        DataError: there is no such folder, or it may be read in two ways of which each loses images.
     """
-    references = tuple(reference for text in texts for reference in _expand(text))
+    texts = list(texts)
+    if groups is not None and not any(text.startswith(f"{FOLDER.name}:") for text in texts):
+        raise InvalidReference(f"`groups` {groups}: it is for your own images, {FOLDER.name}:PATH")
+    references = tuple(reference for text in texts for reference in _expand(text, groups))
     seen: set[Reference] = set()
     for reference in references:
         if reference in seen:
             raise InvalidReference(f"{reference} is named twice")
         seen.add(reference)
+    folders: dict[Path, Reference] = {}
+    for reference in references:
+        if reference.stream is FOLDER:
+            other = folders.setdefault(parse_folder_key(str(reference.key)).path, reference)
+            if other != reference:
+                raise InvalidReference(f"{reference} and {other} are one folder read in two ways: expected one of them")
     return references
 
 
-def _expand(text: str) -> list[Reference]:
+def _expand(text: str, groups: str | None) -> list[Reference]:
     if text.startswith(f"{FOLDER.name}:"):
-        return [Reference(FOLDER, path.as_posix()) for path in task_folders(_folder(text))]
+        return _folders(_folder_key(text, groups))
     stream_name, slash, key_text = text.partition("/")
     if not slash:
         raise InvalidReference(f"{text!r} is not a task: expected STREAM/KEY, STREAM/START:STOP:STEP or folder:PATH")
@@ -98,14 +132,42 @@ def _expand(text: str) -> list[Reference]:
     return [Reference(stream, key) for key in keys]
 
 
-def _folder(text: str) -> Path:
-    """The path that a reference names, as it was given."""
-    from impress_format.records import TEXT
+def _folder_key(text: str, groups: str | None) -> FolderKey:
+    """What a reference says of a folder, its path as it was given."""
+    if not is_storable(text):
+        raise InvalidReference(
+            f"{text!r}: expected a path in UTF-8, at most {MAX_TEXT:,} characters, none of them invisible"
+        )
+    key = parse_folder_key(text.partition(":")[2])
+    return replace(key, groups=check_groups(groups)) if groups is not None and key.groups is None else key
 
-    path = text.partition(":")[2]
-    if not re.fullmatch(TEXT, text) or not path:
-        raise InvalidReference(f"{text!r}: expected a path, at most {MAX_TEXT:,} characters, none of them invisible")
-    return Path(path)
+
+def _folders(key: FolderKey) -> list[Reference]:
+    """The tasks in a folder, or the one that it is; the first says how it was read.
+
+    Raises:
+        DataError: as read_tasks, or a task is called what cannot be stored.
+    """
+    if key.classes:
+        return [_folder(key)]
+    read = (
+        Reading(folders_with_images(key.path))
+        if key.tasks
+        else read_tasks(key.path, grouped=key.groups is not None and "/" in key.groups)
+    )
+    tasks = [replace(key, path=path, tasks=False) for path in read.tasks]
+    for task in tasks:
+        if not is_storable(f"{FOLDER.name}:{task}"):
+            raise DataError(
+                f"{key.path}: the task {task.path.name!r} cannot be stored by its name: expected UTF-8 without control "
+                "and invisible characters, and a shorter path; rename the folder"
+            )
+    first, *others = map(_folder, tasks)
+    return [replace(first, remark=read.remark), *others]
+
+
+def _folder(key: FolderKey) -> Reference:
+    return Reference(FOLDER, str(key))
 
 
 def _keys(text: str, key_text: str) -> range:

@@ -10,6 +10,7 @@ from impress_learn.streams import cifar100, imagenet
 from impress_learn.streams.augment import crop_and_flip, shift_and_flip
 from impress_learn.streams.digits import DIGITS
 from impress_learn.streams.folder import FOLDER
+from impress_learn.streams.folder_key import parse_folder_key
 from impress_learn.streams.jitter import jitter
 from impress_learn.streams.mnist import MNIST
 from impress_learn.streams.permuted import PERMUTED_KEYS, permute
@@ -99,6 +100,8 @@ def find_stream(name: str) -> Stream:
 
 def source_of(task: str) -> str:
     """What a task's images are made from: two tasks with the same share images."""
+    if task.startswith(f"{FOLDER.name}:"):
+        return f"{FOLDER.name}:{parse_folder_key(task.partition(':')[2]).path.as_posix()}"
     name = task.partition("/")[0]
     stream = STREAMS.get(name)
     return task if stream is None or stream.shared is None else stream.shared

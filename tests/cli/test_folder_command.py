@@ -119,3 +119,61 @@ def test_a_task_with_more_classes_than_the_bank_has_is_refused(pictures: Path, i
     refused = impress("task", "add", "a.impress", "rotated-digits/30")
     assert refused.code == 2
     assert "rotated-digits/30 has 10 classes; the bank's network has 2 outputs" in refused.err.replace("\n", " ")
+
+
+@pytest.fixture
+def patients(pictures: Path, tmp_path: Path) -> Path:
+    """Twenty patients with six images each, in two classes."""
+    for name in ("even", "odd"):
+        for number, path in enumerate(sorted((pictures / "hands" / "a" / "train" / name).iterdir())):
+            target = tmp_path / "patients" / name / f"p{number % 20:02}_{number}.png"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(path.read_bytes())
+    return tmp_path / "patients"
+
+
+def test_groups_are_part_of_the_reference_and_every_later_command_splits_alike(
+    patients: Path, impress: Impress
+) -> None:
+    grouped = f"folder:{patients}::groups={{}}_*"
+    common = ("--image-size", "16", "--epochs", "1", "--json")
+    created = impress("bank", "create", "a.impress", f"folder:{patients}", "--groups", "{}_*", *common)
+    assert created.code == 0, created.err
+    assert [mask["task"] for mask in created.json["masks"]] == [grouped]
+    assert "20 groups by {}_*, 4 of them to test on" in created.err
+    added = impress("task", "add", "a.impress", f"folder:{patients}", "--groups", "{}_*", "--epochs", "1", "--json")
+    assert added.code == 0, added.err
+    (task,) = added.json["tasks"]
+    assert task["task"] == grouped
+    for words in ((), ("--basis",)):
+        (measured,) = impress("eval", "a.impress", *words, "--json").json["tasks"]
+        assert (measured["task"], measured["samples"]) == (grouped, 24)
+    (measured,) = impress("eval", "a.impress", grouped, "--json").json["tasks"]
+    assert measured["accuracy"] == pytest.approx(task["accuracy"], abs=1e-4)
+    updated = impress("task", "update", "a.impress", grouped, grouped, "--epochs", "1", "--json")
+    assert updated.code == 0, updated.err
+    again = impress("task", "add", "a.impress", grouped, "--epochs", "1", "--name", "again", "--json")
+    assert again.code == 0, again.err
+
+
+def test_a_folder_that_the_masks_have_read_otherwise_is_refused(patients: Path, impress: Impress) -> None:
+    """Its test images would be among those that the masks were trained on."""
+    common = ("--image-size", "16", "--epochs", "1")
+    assert impress("bank", "create", "a.impress", f"folder:{patients}", *common).code == 0
+    for command in (("task", "add"), ("bank", "extend"), ("task", "discover")):
+        refused = impress(*command, "a.impress", f"folder:{patients}", "--groups", "{}_*", "--epochs", "1")
+        assert refused.code == 2
+        assert f"mask 0 was made of folder:{patients}; folder:{patients}::groups={{}}_*" in refused.err
+        assert "give the same reference and --groups" in refused.err
+    added = impress("task", "add", "a.impress", f"folder:{patients}", "--epochs", "1", "--name", "mine")
+    assert added.code == 0, added.err
+    refused = impress("task", "update", "a.impress", "mine", f"folder:{patients}::groups={{}}_*", "--epochs", "1")
+    assert refused.code == 2
+
+
+def test_a_class_that_cannot_be_stored_is_found_before_any_work(patients: Path, impress: Impress) -> None:
+    (patients / "odd").rename(patients / "o\tdd")
+    refused = impress("bank", "create", "a.impress", f"folder:{patients}", "--image-size", "16")
+    assert refused.code == 1
+    assert f"{patients}: the class 'o\\tdd' cannot be stored by its name" in refused.err
+    assert not (patients.parent / "a.impress").exists()

@@ -213,6 +213,23 @@ def test_one_image_may_come_on_standard_input(bank: Bank, pictures: Path) -> Non
     assert answer == replace(expected, path="-")
 
 
+def test_hidden_files_in_a_folder_are_no_images_of_it(bank: Bank, pictures: Path, tmp_path: Path) -> None:
+    """What macOS, file managers and notebooks lay beside images; a hidden file that is named is read."""
+    inside = tmp_path / ".hidden" / "photos"
+    inside.mkdir(parents=True)
+    good = pictures / "20" / "00.png"
+    shutil.copy(good, inside / "a.png")
+    (inside / "._a.png").write_bytes(b"no image")
+    for folder in (".thumbs", ".ipynb_checkpoints"):
+        (inside / folder).mkdir()
+        shutil.copy(good, inside / folder / "a.png")
+    found = infer(bank.path, [inside], task="rotated-digits/20")
+    assert [answer.path for answer in found.answers] == [str(inside / "a.png")]
+    assert found.unreadable == ()
+    named = infer(bank.path, [inside / ".thumbs" / "a.png"], task="rotated-digits/20")
+    assert len(named.answers) == 1
+
+
 def test_what_does_not_fit_is_refused(bank: Bank, pictures: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no image"):
         infer(bank.path, [])
