@@ -15,6 +15,7 @@ import typer
 
 from impress_cli.options import FIT_OPTIONS, user_path
 from impress_format.errors import UsageError
+from impress_learn.fits import check_seed
 
 if TYPE_CHECKING:
     import torch
@@ -81,6 +82,9 @@ class Compute:
             rich_help_panel=_EVERYWHERE,
         ),
     ] = False
+
+    def __post_init__(self) -> None:
+        check_seed(self.seed)
 
     def choose_device(self) -> torch.device:
         """The device to compute on. Imports torch.

@@ -80,9 +80,7 @@ def extend_plan(
     Raises:
         BankMismatch: the bank has a mask of one of these tasks, trained on other classes.
     """
-    known = set(map(_training, bank.manifest.masks))
-    added = tuple(plan for plan in masks if _training(plan) not in known)
-    if not added:
+    if not (added := still_to_plan(bank, masks)):
         return bank
     own, shared = dict(bank.manifest.mask_classes or {}), bank.manifest.class_names or ()
     learned = {plan.task for plan in bank.manifest.masks}
@@ -97,6 +95,12 @@ def extend_plan(
     check_manifest(bank.manifest_path, manifest)
     write_atomically(bank.manifest_path, seal_manifest(manifest), replace=True)
     return open_bank(bank.path)
+
+
+def still_to_plan(bank: Bank, masks: Sequence[MaskPlan]) -> tuple[MaskPlan, ...]:
+    """Those of the masks that the bank does not plan yet."""
+    known = set(map(_training, bank.manifest.masks))
+    return tuple(plan for plan in masks if _training(plan) not in known)
 
 
 def _training(plan: MaskPlan) -> tuple[object, ...]:

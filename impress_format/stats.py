@@ -9,6 +9,7 @@ from impress_format.bank import Bank
 from impress_format.codec import entropy_bytes
 from impress_format.errors import BankMismatch, UsageError
 from impress_format.files import file_size
+from impress_format.limits import MAX_INTEGER
 from impress_format.records import supermask_sizes
 
 _FLOAT = 4
@@ -153,6 +154,8 @@ def measure_storage(bank: Bank, total_tasks: int | None = None) -> Storage:
 
 def _growth(total_tasks: int, served: int, basis_tasks: int, mean_task: float | None) -> float:
     """Bytes that growing (or shrinking) to `total_tasks` adds."""
+    if total_tasks > MAX_INTEGER:
+        raise UsageError(f"`total_tasks` {total_tasks}: expected at most {MAX_INTEGER:,}")
     if total_tasks < max(basis_tasks, 1):
         raise UsageError(f"`total_tasks` {total_tasks}: the masks alone serve {basis_tasks} tasks")
     if mean_task is None:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from impress_format.errors import UsageError
+from impress_format.limits import MAX_INTEGER
 
 if TYPE_CHECKING:
     import torch
@@ -138,16 +139,39 @@ def check_fit(fit: MaskFit | TaskFit) -> None:
     Raises:
         UsageError: naming the field.
     """
-    require(fit.epochs is None or fit.epochs >= 1, f"`epochs` {fit.epochs}: expected at least 1")
-    require(fit.batch_size >= 1, f"`batch_size` {fit.batch_size}: expected at least 1")
+    check_number("epochs", fit.epochs, least=1)
+    check_number("batch_size", fit.batch_size, least=1)
     require(fit.rate > 0 and math.isfinite(fit.rate), f"`lr` {fit.rate}: expected a positive number")
     require(0.0 <= fit.weight_decay < math.inf, f"`weight_decay` {fit.weight_decay}: expected 0 or more")
-    require(fit.warmup >= 0, f"`warmup` {fit.warmup}: expected 0 or more")
+    check_number("warmup", fit.warmup, least=0)
     check_holdout(fit.holdout)
-    require(0 <= fit.seed < 1 << 53, f"`seed` {fit.seed}: expected 0 to {(1 << 53) - 1}")
+    check_seed(fit.seed)
     if isinstance(fit, TaskFit):
         require(0.0 <= fit.l1 < math.inf, f"`l1` {fit.l1}: expected 0 or more")
-        require(fit.shots is None or fit.shots >= 1, f"`shots` {fit.shots}: expected at least 1")
+        check_number("shots", fit.shots, least=1)
+
+
+def check_seed(seed: int) -> None:
+    """Refuse a seed that no file could keep.
+
+    Raises:
+        UsageError: it is out of range.
+    """
+    require(0 <= seed <= MAX_INTEGER, f"`seed` {seed}: expected 0 to {MAX_INTEGER}")
+
+
+def check_number(name: str, value: int | None, *, least: int, most: int = MAX_INTEGER) -> None:
+    """Refuse a whole number out of its range; None is no number.
+
+    Args:
+        name: the setting's field.
+
+    Raises:
+        UsageError: naming the setting and its limit.
+    """
+    if value is not None:
+        require(value >= least, f"`{name}` {value}: expected " + (f"at least {least}" if least else "0 or more"))
+        require(value <= most, f"`{name}` {value}: expected at most {most:,}")
 
 
 def check_holdout(holdout: float) -> None:

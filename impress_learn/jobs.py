@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from impress_format.bank import MANIFEST, Bank, open_bank
-from impress_format.create import check_can_create, extend_plan, write_plan
+from impress_format.create import check_can_create, extend_plan, still_to_plan, write_plan
 from impress_format.errors import BankMismatch, TaskNotFound, UsageError
 from impress_format.files import check_writable, is_there, make_folder, remove_abandoned
+from impress_format.limits import MAX_SIDE
 from impress_format.locks import hold
 from impress_format.records import Allocation, Init, MaskType, ResidualBits, alpha_columns
 from impress_format.task_store import TASKS
 from impress_learn.classes import check_sayable, mask_classes
-from impress_learn.fits import UPDATE_FIT, MaskFit, TaskFit, check_holdout, require
+from impress_learn.fits import UPDATE_FIT, MaskFit, TaskFit, check_holdout, check_number, require
 from impress_learn.held_out import check_basis_held_out, check_held_out, check_same_split
 from impress_learn.plan import (
     Parts,
@@ -39,6 +40,7 @@ from impress_learn.plan import (
     pretrained_view,
     request_tasks,
     request_update,
+    require_room,
     settle_fit,
     shared_class_names,
     still_to_add,
@@ -105,7 +107,7 @@ def create_bank(
         TrainingDiverged, StorageError, OutOfMemory: masks finished before stay stored.
     """
     path = Path(path)
-    require(adapt >= 0, f"`adapt` {adapt}: expected 0 or more epochs")
+    check_number("adapt", adapt, least=0, most=MAX_SIDE)
     require(not adapt or weights is not None, "`adapt` moves what others trained: give `weights`")
     tasks = parse_references(references, groups)
     plans = plan_masks(
@@ -241,6 +243,8 @@ def extend_bank(
             "plain SGD: run `impress bank upgrade` first"
         )
 
+    require_room(len(bank.manifest.masks) + len(still_to_plan(bank, plans)), len(tasks), masks_per_task, random_masks)
+
     from impress_learn.streams.load import check_data
     from impress_learn.train_masks import mask_bytes, sole_trainer
 
@@ -319,6 +323,10 @@ def add_tasks(
     if not head:
         check_fits_bank(tasks, bank.backbone)
     require(residual >= 0, f"`residual` {residual}: expected 0 or more bits")
+    require(
+        residual_layers is None or (residual > 0 and head > 0),
+        f"`residual_layers` {residual_layers} is of a residual beside a head: give `residual` and `head` too",
+    )
     parts = Parts(
         granularity=granularity,
         alpha_type=choose_type(bank, alpha_dtype) if alpha or (alpha is None and not head) else None,

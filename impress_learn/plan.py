@@ -17,7 +17,7 @@ from impress_format.class_names import differing_names
 from impress_format.errors import BankMismatch, TaskExists
 from impress_format.files import remove_abandoned
 from impress_format.head import whole_dimensions
-from impress_format.limits import MAX_PIXELS
+from impress_format.limits import MAX_MASKS, MAX_PIXELS, MAX_SIDE
 from impress_format.numbers import NumberType
 from impress_format.records import (
     Allocation,
@@ -37,7 +37,7 @@ from impress_format.task_store import TASKS
 from impress_format.versions import FORMAT_VERSION
 from impress_format.weights import substream_seed
 from impress_learn.classes import TaskClasses, classes_of_data, stored_classes
-from impress_learn.fits import MaskFit, TaskFit, check_fit, require, steps_per_epoch
+from impress_learn.fits import MaskFit, TaskFit, check_fit, check_number, require, steps_per_epoch
 from impress_learn.held_out import count_training
 from impress_learn.streams.reference import Reference, parse_reference
 from impress_learn.streams.view import PHOTO_MEAN, PHOTO_STD, changed_view, default_view, photo_view
@@ -67,8 +67,9 @@ def plan_masks(
         UsageError: a number out of range.
     """
     require(0.0 < density <= 1.0, f"`density` {density}: expected a number above 0 and at most 1")
-    require(masks_per_task >= 0, f"`masks_per_task` {masks_per_task}: expected 0 or more")
-    require(random_masks >= 0, f"`random_masks` {random_masks}: expected 0 or more")
+    check_number("masks_per_task", masks_per_task, least=0, most=MAX_MASKS)
+    check_number("random_masks", random_masks, least=0, most=MAX_MASKS)
+    require_room(len(references) * masks_per_task + random_masks, len(references), masks_per_task, random_masks)
     require(
         not (random_masks and mask_type == "real"), "`random_masks` are binary or signed: leave out `mask_type` real"
     )
@@ -101,6 +102,22 @@ def plan_masks(
         for number in range(random_masks)
     ]
     return (*trained, *random)
+
+
+def require_room(masks: int, references: int, masks_per_task: int, random_masks: int) -> None:
+    """Refuse more masks than a bank holds.
+
+    Args:
+        masks: how many it would have.
+
+    Raises:
+        UsageError: with what they come from.
+    """
+    require(
+        masks <= MAX_MASKS,
+        f"`masks_per_task` {masks_per_task:,} for {references:,} tasks and `random_masks` {random_masks:,} make a bank "
+        f"of {masks:,} masks, expected at most {MAX_MASKS:,}: name fewer tasks, or ask for fewer masks",
+    )
 
 
 def plan_bank(
@@ -243,12 +260,12 @@ def check_parts(bank: Bank, parts: Parts) -> Parts:
         BankMismatch: format version 1 has no residual; there is no mask to weigh.
     """
     layers = bank.backbone.masked_layers
-    require(parts.granularity >= 1, f"`granularity` {parts.granularity}: expected at least 1")
+    check_number("granularity", parts.granularity, least=1, most=MAX_SIDE)
+    require(parts.head >= 0, f"`head` {parts.head}: expected 0 or more dimensions")
     require(
         parts.alpha_type is not None or parts.residual > 0 or parts.head > 0,
         "a task without coefficients is a residual: give `residual`, its bits in all",
     )
-    require(parts.head >= 0, f"`head` {parts.head}: expected 0 or more dimensions")
     if parts.head:
         _check_head(bank, parts)
     if parts.alpha_type is not None and not bank.manifest.masks:

@@ -118,7 +118,7 @@ def _is_there(bank: ZooBank, target: Path) -> bool:
         return False
     why = ""
     try:
-        if bank_digest(target) == bank.digest:
+        if bank_digest(target.resolve()) == bank.digest:  # the user may have a link to it
             return True
     except FormatError as error:  # not raised as it is: whatever is wrong there, it is not what was asked for
         why = f" ({error})"

@@ -73,7 +73,10 @@ def prepare(
         StorageError: the bank may not be read.
     """
     bank = open_bank(folder)  # first: only what can be opened is sure to have a name
-    name = check_name(name if name is not None else folder.resolve().name.removesuffix(".impress"))
+    # Of a link its own name, not that of where it leads.
+    called = (folder if folder.name not in ("", "..") else folder.resolve()).name
+    name = check_name(name if name is not None else called.removesuffix(".impress"))
+    folder = folder.resolve()  # the user's own link; inside the bank none is followed
     bank.complete_masks()
     outcome = verify_bank(folder)
     if not outcome.ok:

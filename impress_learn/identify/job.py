@@ -5,6 +5,7 @@ torch is imported when the settings have been found in order.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
@@ -15,7 +16,7 @@ from impress_format.bank import open_bank
 from impress_format.errors import TaskNotFound
 from impress_format.task_file import check_task_name
 from impress_learn.budget import HEAD_BITS
-from impress_learn.fits import TaskFit, check_fit, check_holdout, require, steps_per_epoch
+from impress_learn.fits import TaskFit, check_fit, check_holdout, check_number, require, steps_per_epoch
 from impress_learn.held_out import check_basis_held_out, check_held_out, check_same_split, count_training
 from impress_learn.jobs import choose_device
 from impress_learn.plan import Parts, TaskRequest, check_fits_bank, choose_type, usual_head, whole_head
@@ -62,8 +63,8 @@ def evaluate_gn(
         DataError, FormatError, BackboneMismatch, OutOfMemory.
     """
     check_holdout(holdout)
-    require(samples >= 1, f"`samples` {samples}: expected at least 1")
-    require(groups >= 1, f"`groups` {groups}: expected at least 1")
+    check_number("samples", samples, least=1)
+    check_number("groups", groups, least=1)
     bank = open_bank(path)
     bank.complete_masks()
 
@@ -182,7 +183,8 @@ def discover_tasks(
     """
     check_fit(fit)
     require(fit.holdout == 0 and fit.shots is None, "a stream has no `holdout` and no `shots`")
-    require(chunk >= 2, f"`chunk` {chunk}: expected at least 2")
+    check_number("chunk", chunk, least=2)
+    check_number("images", images, least=1)
     require(images is None or images >= chunk, f"`images` {images}: expected at least one chunk of {chunk}")
     check_task_name(f"{prefix}-1")
     bank = open_bank(path)
@@ -191,6 +193,9 @@ def discover_tasks(
         check_fits_bank(parsed, bank.backbone)
     for one in parsed:
         check_same_split(bank, str(one))
+    for reference, times in Counter(parsed).items():
+        share = reference.data_set.train_images // times
+        require(share >= chunk, f"`chunk` {chunk}: {reference} has only {share:,} images for each time it is named")
     bank.complete_masks()
 
     from impress_learn.classes import classes_of_data, share_classes

@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 from impress_format.errors import BackboneMismatch, UsageError
+from impress_format.limits import MAX_WEIGHTS
 from impress_format.records import BackboneSpec, BankManifest, Init, LayerSpec, MadeWith
 from impress_format.weights import layer_weights, weights_digest
 from impress_learn.network.backbone import Backbone, bind
-from impress_learn.network.lenet import LENET, LeNet300100
+from impress_learn.network.lenet import LENET, LeNet300100, lenet_weights
 from impress_learn.network.norm_statistics import statistics_apart
 from impress_learn.network.parameters import (
     constant_parameters,
@@ -145,6 +146,12 @@ def _structure(arch: str, input_shape: tuple[int, int, int], classes: int) -> nn
     with torch.random.fork_rng(devices=[]):
         if arch == LENET:
             channels, height, width = input_shape
+            weights = lenet_weights(channels * height * width, classes)
+            if weights > MAX_WEIGHTS:  # before they are allocated
+                raise UsageError(
+                    f"{LENET} for images of {height:,} x {width:,} has {weights:,} weights, expected at most "
+                    f"{MAX_WEIGHTS:,}: give a smaller `image_size`"
+                )
             return LeNet300100(channels * height * width, classes)
         if (filters := filters_of(arch)) is not None:
             return small_resnet(filters, input_shape[0], classes)

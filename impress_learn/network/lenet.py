@@ -8,6 +8,11 @@ from torch import Tensor, nn
 LENET = "lenet-300-100"
 
 
+def lenet_weights(inputs: int, classes: int) -> int:
+    """How many weights the network has, without building it."""
+    return 300 * inputs + 300 * 100 + 100 * classes
+
+
 class LeNet300100(nn.Module):
     """784-300-100-C with ReLU and no bias (LeCun et al. 1998; 266,200 weights for C = 10)."""
 

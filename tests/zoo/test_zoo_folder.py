@@ -89,6 +89,29 @@ def test_a_bank_that_does_not_verify_is_not_pushed(bank: Path, tmp_path: Path) -
         prepare(bank, None)
 
 
+def test_a_link_to_a_bank_is_followed_and_none_within_it(bank: Path, tmp_path: Path) -> None:
+    link = tmp_path / "current.impress"
+    link.symlink_to(bank)
+    pushed = push(prepare(link, None), str(tmp_path / "zoo"), replace=False)
+    assert pushed.changed
+    copy = tmp_path / "zoo" / "current.impress"
+    assert not copy.is_symlink()
+    assert contents(copy) == contents(bank)
+    task = bank / "tasks" / "one.safetensors"
+    task.rename(tmp_path / "elsewhere")
+    task.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ZooError, match="is not a plain file"):
+        prepare(link, None)
+
+
+def test_a_pull_to_a_link_to_the_very_bank_has_nothing_to_do(zoo: Path, bank: Path, tmp_path: Path) -> None:
+    link = tmp_path / "current.impress"
+    link.symlink_to(bank)
+    source = FolderSource(zoo)
+    entry = find_bank(read_index(source), "tiny")
+    assert pull_bank(source, entry, link, on_file=lambda path: None).already_there
+
+
 def test_pushes_at_once_are_all_kept(tmp_path: Path) -> None:
     banks = [small_bank.make(tmp_path / f"bank{number}.impress", seed=number).path for number in range(6)]
     threads = [
