@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,11 +11,10 @@ import zstandard
 from impress_format.codec import CodecError, decompress
 from impress_format.limits import MAX_CLASS_NAMES, MAX_CLASSES, MAX_STORED_NAMES
 from impress_format.numbers import NumbersError
-from impress_format.records import TEXT
+from impress_format.records import is_text
 
 _LEVEL = 19
 _MOST_NAMED = 5
-_VALID = re.compile(TEXT).fullmatch
 
 
 def fit_in_record(names: Sequence[str]) -> bool:
@@ -25,10 +23,8 @@ def fit_in_record(names: Sequence[str]) -> bool:
 
 
 def unstorable(names: Sequence[str]) -> str | None:
-    """The first name that no bank stores: empty, too long, no Unicode, or with invisible characters. None if all are
-    storable.
-    """
-    return next((name for name in names if not _VALID(name) or not _is_unicode(name)), None)
+    """The first name that no bank stores (records.is_text); None if all are storable."""
+    return next((name for name in names if not is_text(name)), None)
 
 
 def differing_names(before: Sequence[str], now: Sequence[str]) -> str:
@@ -77,12 +73,3 @@ def restore_class_names(stored: npt.NDArray[np.generic]) -> tuple[str, ...]:
     if (wrong := unstorable(names)) is not None:
         raise NumbersError(f"gives a class the name {wrong!r}, which none may have")
     return names
-
-
-def _is_unicode(name: str) -> bool:
-    """Whether the name has no lone surrogate, as the name of a file that is no UTF-8 has."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

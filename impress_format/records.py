@@ -460,6 +460,18 @@ def alpha_columns(layers: tuple[LayerSpec, ...], granularity: int) -> tuple[int,
     return tuple(min(granularity, layer.shape[0]) for layer in layers)
 
 
+_READABLE = re.compile(TEXT).fullmatch
+
+
+def is_text(text: str) -> bool:
+    """Whether a record may hold this as a name or a reference: UTF-8, one to 1,024 characters, none of them invisible."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # as a file name has it whose bytes are no UTF-8
+        return False
+    return _READABLE(text) is not None
+
+
 _TASK_NAME = re.compile(TASK_NAME, re.ASCII).fullmatch
 
 

@@ -6,7 +6,6 @@ PATH/train/<class>/*.png, PATH/test/<class>/*.png     or only    PATH/<class>/*.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -159,23 +158,14 @@ def _check_names(source: Path, classes: Iterable[str]) -> None:
     Raises:
         DataError: naming the folder and the class.
     """
+    from impress_format.records import is_text
+
     for name in classes:
-        if not is_storable(name):
+        if not is_text(name):
             raise DataError(
                 f"{source}: the class {name!r} cannot be stored by its name: expected UTF-8 without control and "
                 "invisible characters; rename the folder"
             )
-
-
-def is_storable(text: str) -> bool:
-    """Whether a name or a reference can be stored in a bank: UTF-8, not too long, nothing in it invisible."""
-    from impress_format.records import TEXT
-
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # bytes of a file name that are no UTF-8
-        return False
-    return re.fullmatch(TEXT, text) is not None
 
 
 def _test_pictures(search: _Search, folder: Path, names: Sequence[str], *, all_known: bool) -> _ByClass:

@@ -14,7 +14,6 @@ from impress_format.limits import MAX_TEXT
 from impress_learn.streams.folder import FOLDER
 from impress_learn.streams.folder_key import FolderKey, check_groups, parse_folder_key
 from impress_learn.streams.folder_layout import Reading, folders_with_images, read_tasks
-from impress_learn.streams.image_files import is_storable
 from impress_learn.streams.stream import DataSet, Key, Stream
 from impress_learn.streams.table import find_stream
 
@@ -134,7 +133,9 @@ def _expand(text: str, groups: str | None) -> list[Reference]:
 
 def _folder_key(text: str, groups: str | None) -> FolderKey:
     """What a reference says of a folder, its path as it was given."""
-    if not is_storable(text):
+    from impress_format.records import is_text
+
+    if not is_text(text):
         raise InvalidReference(
             f"{text!r}: expected a path in UTF-8, at most {MAX_TEXT:,} characters, none of them invisible"
         )
@@ -148,6 +149,8 @@ def _folders(key: FolderKey) -> list[Reference]:
     Raises:
         DataError: as read_tasks, or a task is called what cannot be stored.
     """
+    from impress_format.records import is_text
+
     if key.classes:
         return [_folder(key)]
     read = (
@@ -157,7 +160,7 @@ def _folders(key: FolderKey) -> list[Reference]:
     )
     tasks = [replace(key, path=path, tasks=False) for path in read.tasks]
     for task in tasks:
-        if not is_storable(f"{FOLDER.name}:{task}"):
+        if not is_text(f"{FOLDER.name}:{task}"):
             raise DataError(
                 f"{key.path}: the task {task.path.name!r} cannot be stored by its name: expected UTF-8 without control "
                 "and invisible characters, and a shorter path; rename the folder"
