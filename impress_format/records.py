@@ -464,7 +464,7 @@ _READABLE = re.compile(TEXT).fullmatch
 
 
 def is_text(text: str) -> bool:
-    """Whether a record may hold this as a name or a reference: UTF-8, one to 1,024 characters, none of them invisible."""
+    """Whether a record may hold this name or reference: UTF-8, 1 to 1,024 characters, none of them invisible."""
     try:
         text.encode()
     except UnicodeEncodeError:  # as a file name has it whose bytes are no UTF-8

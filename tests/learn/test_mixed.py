@@ -140,7 +140,7 @@ def test_networks_of_other_layers(tmp_path: Path, arch: str, side: int) -> None:
     kept = mixed(loaded, images, ["t0", "t1", "t0"], keep_tasks(bank))
     torch.testing.assert_close(kept, expected, rtol=1e-3, atol=1e-3 * expected.abs().max().item())
     alone = torch.from_numpy(bank.read_stored("t0").alpha)[None]
-    each = task_logits(loaded, Mixable(alone, 1), images)[0]
+    each = task_logits(loaded, Mixable(alone, 1, torch.tensor([10])), images)[0]
     torch.testing.assert_close(each[[0, 2]], expected[[0, 2]], rtol=1e-3, atol=1e-3 * expected.abs().max().item())
 
 
