@@ -151,7 +151,7 @@ def test_what_can_be_read_only_once_is_read_once(
     content = (pictures / "180" / "05.png").read_bytes()
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    writer = threading.Thread(target=pipe.write_bytes, args=(content,))
+    writer = threading.Thread(target=pipe.write_bytes, args=(content,), daemon=True)
     writer.start()
     given = iter([content])
     found = infer(bank.path, ["-", pipe, pictures / "180"], one_task=True, stdin=lambda: next(given))
