@@ -96,13 +96,15 @@ def infer(
 
     Args:
         images: files, folders (their images, also those further down), or `-` for one image read by `stdin`.
-        task: name or reference of a stored task that the images are of; None to infer it.
+        task: name or reference of a stored task that the images are of; None to infer it, or where the bank has one
+            task alone, to answer under that and to remark on it.
         one_task: the images share one task, which is inferred from all of them.
         method: of inferring.
 
     Raises:
         UsageError: no images, an unknown task, or `one_task` beside `task`.
-        BankMismatch: a bank that does not say what an image is to be like, or has fewer than two tasks to infer among.
+        BankMismatch: a bank that does not say what an image is to be like, or has fewer than two tasks to infer among
+            and not one that is stored alone.
         DataError: a folder without images.
         FormatError, BackboneMismatch, OutOfMemory.
     """
@@ -153,7 +155,7 @@ def begin_inference(
     name = None if task is None else bank.find_task(task)
     bank.complete_masks()
 
-    from impress_learn.identify.candidates import Candidates, find_candidates
+    from impress_learn.identify.candidates import Candidates, find_candidates, only_task
     from impress_learn.loaded import load_bank
     from impress_learn.picture_parts import STANDARD_INPUT, PartReader
     from impress_learn.pictures import find_pictures, tell_notices
@@ -161,6 +163,9 @@ def begin_inference(
     sources: list[str | Path] = []
     for image in images:
         sources += [STANDARD_INPUT] if image == STANDARD_INPUT else find_pictures([Path(image)])
+    remarks = []
+    if name is None and (name := only_task(bank)) is not None:
+        remarks.append(f"{bank.path} has one task, {name}: every image is answered as one of it, whatever it shows")
     found = find_candidates(bank) if name is None else None
     loaded = load_bank(bank, choose_device(device))
     candidates = None if found is None else Candidates(loaded, found)
@@ -177,7 +182,8 @@ def begin_inference(
                     tasks = _tasks(candidates, pixels, method)
                 answers = _answer(bank, loaded, candidates, name, pixels, tasks, read)
             yield Answers(answers=tuple(answers), unreadable=tuple(unreadable))
-        if remarks := tell_notices(reader.noticed, bank.path, preprocess):
+        remarks.extend(tell_notices(reader.noticed, bank.path, preprocess))
+        if remarks:
             for remark in remarks:
                 watch.remark(remark)
             yield Answers(answers=(), unreadable=(), remarks=tuple(remarks))

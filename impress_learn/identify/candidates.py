@@ -204,7 +204,7 @@ def find_candidates(bank: Bank) -> Found:
         if plan.task is not None:
             found.setdefault(plan.task, Candidate(plan.task, f"mask {index}", index))
     if len(found) < 2:
-        raise BankMismatch(f"{bank.path} has {len(found)} task to choose from: inferring a task takes two or more")
+        raise BankMismatch(_nothing_to_infer(bank, [outline.name for outline, _, _ in outlines]))
     stored = tuple((*places, group) for places, group in zip(rows, groups, strict=True) if places[0])
     signatures = np.zeros((len(found), SIGNATURE_BYTES), dtype=np.uint8)
     for places, chosen, group in stored:
@@ -215,6 +215,30 @@ def find_candidates(bank: Bank) -> Found:
             signatures[place] = np.frombuffer(bytes.fromhex(text), dtype=np.uint8)
             check_signatures(bank.mask_path(candidate.mask), signatures[place, np.newaxis], bank.ties)
     return Found(tuple(found.values()), stored, signatures)
+
+
+def only_task(bank: Bank) -> str | None:
+    """The name of the stored task of a bank that has no other, and no mask that was trained for another.
+
+    Raises:
+        FormatError: a file is damaged.
+    """
+    if len(names := bank.task_names()) != 1:
+        return None
+    trained_for = {plan.task for plan in bank.manifest.masks if plan.task is not None}
+    return names[0] if trained_for <= {bank.read_task_record(names[0]).task} else None
+
+
+def _nothing_to_infer(bank: Bank, stored: Sequence[str]) -> str:
+    """What is said where there are not two tasks to choose from."""
+    more = "add another with `impress task add`"
+    if len(stored) > 1:
+        return f"{bank.path} has tasks of one reference alone ({', '.join(stored[:8])}): give the name of one"
+    if stored:
+        return f"{bank.path} has one task, {stored[0]}, and inferring which one takes two or more: {more}"
+    if any(plan.task is not None for plan in bank.manifest.masks):
+        return f"{bank.path} has one task, that of its masks, and none stored; inferring which one takes two or more: {more}"
+    return f"{bank.path} has no task: add one with `impress task add`"
 
 
 def common_granularity(granularities: set[int], channels: Sequence[int]) -> int:

@@ -241,3 +241,31 @@ def test_what_does_not_fit_is_refused(bank: Bank, pictures: Path, tmp_path: Path
         infer(bank.path, [tmp_path])
     with pytest.raises(BankMismatch, match="impress bank upgrade"):
         infer(GOLDEN_V1, [pictures])
+
+
+def test_where_there_is_one_task_the_images_are_of_it_and_a_remark_says_so(pictures: Path, tmp_path: Path) -> None:
+    path = tmp_path / "one.impress"
+    create_bank(path, ["rotated-digits/20"], fit=MaskFit(epochs=1))
+    image = pictures / "20" / "00.png"
+    with pytest.raises(BankMismatch, match=r"none stored; .* add another with `impress task add`"):
+        infer(path, [image])
+    add_tasks(path, ["rotated-digits/20"], fit=TaskFit(epochs=1))
+    found, known = infer(path, [image]), infer(path, [image], task="rotated-digits-20")
+    assert (found.answers, known.remarks) == (known.answers, ())
+    (remark,) = found.remarks
+    assert "has one task, rotated-digits-20: every image is answered as one of it" in remark
+    add_tasks(path, ["rotated-digits/20"], name="again", fit=TaskFit(epochs=1, seed=1))
+    with pytest.raises(BankMismatch, match=r"\(again, rotated-digits-20\): give the name of one"):
+        infer(path, [image])
+
+
+def test_one_stored_task_beside_masks_of_another_is_still_inferred(bank: Bank, pictures: Path) -> None:
+    assert bank.task_names() == ["rotated-digits-20"]
+    assert infer(bank.path, [pictures / "180"], one_task=True).remarks == ()
+    assert infer(bank.path, [pictures / "180"], one_task=True).answers[0].task == "rotated-digits/180"
+
+
+def test_a_bank_without_any_task_says_so(pictures: Path, tmp_path: Path) -> None:
+    create_bank(tmp_path / "none.impress", ["rotated-digits/0"], masks_per_task=0, random_masks=1)
+    with pytest.raises(BankMismatch, match="has no task: add one with `impress task add`"):
+        infer(tmp_path / "none.impress", [pictures])
