@@ -237,7 +237,10 @@ def _nothing_to_infer(bank: Bank, stored: Sequence[str]) -> str:
     if stored:
         return f"{bank.path} has one task, {stored[0]}, and inferring which one takes two or more: {more}"
     if any(plan.task is not None for plan in bank.manifest.masks):
-        return f"{bank.path} has one task, that of its masks, and none stored; inferring which one takes two or more: {more}"
+        return (
+            f"{bank.path} has one task, that of its masks, and none stored; inferring which one takes two or more: "
+            + more
+        )
     return f"{bank.path} has no task: add one with `impress task add`"
 
 
