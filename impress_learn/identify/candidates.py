@@ -235,12 +235,9 @@ def _nothing_to_infer(bank: Bank, stored: Sequence[str]) -> str:
     if len(stored) > 1:
         return f"{bank.path} has tasks of one reference alone ({', '.join(stored[:8])}): give the name of one"
     if stored:
-        return f"{bank.path} has one task, {stored[0]}, and inferring which one takes two or more: {more}"
+        return f"{bank.path} has one task, {stored[0]}, and inferring which takes two or more: {more}"
     if any(plan.task is not None for plan in bank.manifest.masks):
-        return (
-            f"{bank.path} has one task, that of its masks, and none stored; inferring which one takes two or more: "
-            + more
-        )
+        return f"{bank.path} has one task, that of a mask, none stored, and inferring which takes two or more: {more}"
     return f"{bank.path} has no task: add one with `impress task add`"
 
 

@@ -247,7 +247,7 @@ def test_where_there_is_one_task_the_images_are_of_it_and_a_remark_says_so(pictu
     path = tmp_path / "one.impress"
     create_bank(path, ["rotated-digits/20"], fit=MaskFit(epochs=1))
     image = pictures / "20" / "00.png"
-    with pytest.raises(BankMismatch, match=r"none stored; .* add another with `impress task add`"):
+    with pytest.raises(BankMismatch, match=r"none stored, .* add another with `impress task add`"):
         infer(path, [image])
     add_tasks(path, ["rotated-digits/20"], fit=TaskFit(epochs=1))
     found, known = infer(path, [image]), infer(path, [image], task="rotated-digits-20")
