@@ -145,31 +145,29 @@ def write_network(
     from safetensors.torch import save
 
     from impress_learn.network.probe import probe_images
-    from impress_learn.plain_check import check_graph, check_lines
-    from impress_learn.plain_network import graph_lines, loading_lines, of_classes, onnx_graph, plain_state
+    from impress_learn.plain_check import check_graph, check_loaded
+    from impress_learn.plain_network import graph_lines, loading, of_classes, onnx_graph, plain_state
 
     backbone = backbone.to(torch.device("cpu"))
     state = of_classes(backbone, classes, plain_state(backbone, effective))
     images = probe_images(backbone.spec)[:_CHECKED]
     with torch.no_grad():
         expected = backbone.answering(classes)({name: tensor.cpu() for name, tensor in effective.items()}, images)
-    lines: Callable[[Path], str]
-    if file_format == "onnx":
-        content, lines = onnx_graph(backbone, classes, state, metadata), graph_lines
-    else:
-        content, lines = save(state, metadata=dict(metadata)), loading_lines(backbone, classes)
-
+    plain, graph = loading(backbone, classes), file_format == "onnx"
+    content = onnx_graph(backbone, classes, state, metadata) if graph else save(state, metadata=dict(metadata))
     apart = 0.0
 
     def check(written: Path) -> None:
         nonlocal apart
-        if file_format == "onnx":
+        if graph:
             apart = check_graph(written, images, expected)
         else:
-            apart = check_lines(lines(written), images, expected)
+            apart = check_loaded(lambda: plain.load(written), images, expected)
 
     try:
         write_atomically(file, content, replace=False, check=check)
     except FileExistsError as error:
         raise refuse_taken(file) from error
-    return PlainFile(bytes=len(content), tensors=len(state), load=lines(file), apart=apart)
+    return PlainFile(
+        bytes=len(content), tensors=len(state), load=(graph_lines if graph else plain.lines)(file), apart=apart
+    )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from impress_format.errors import ExportFailed
 
@@ -18,30 +19,28 @@ _FIRST = 1
 """Images of the first batch; the rest are another, so that a graph that is made for one size of batch is found out."""
 
 
-def check_lines(lines: str, images: Tensor, expected: Tensor) -> float:
-    """Run the lines that load a file, and say how far the logits of their `net` are from the bank's, of the largest.
+def check_loaded(load: Callable[[], nn.Module], images: Tensor, expected: Tensor) -> float:
+    """Load a file, and say how far the logits of the network are from the bank's, of the largest.
 
     Args:
-        lines: Python of `loading_lines`.
+        load: gives the plain network with the file's tensors.
         images: (batch, *input_shape), normalised.
         expected: the bank's logits (batch, classes) of these.
 
     Raises:
-        ExportFailed: the lines fail, or the logits are apart or not finite.
+        ExportFailed: it cannot be loaded, or the logits are apart or not finite.
     """
-    names: dict[str, Any] = {}
     try:
         with warnings.catch_warnings(), torch.random.fork_rng(devices=[]), torch.no_grad():
             warnings.simplefilter("ignore")
-            exec(lines, names)
-            found = names["net"](images)
+            found = load()(images)
     except Exception as error:
-        raise ExportFailed(f"the lines that load the exported file fail, so none was left: {error}") from error
+        raise ExportFailed(f"the exported file cannot be loaded, so none was left: {error}") from error
     return _apart(np.asarray(found), expected, SAME_KERNELS)
 
 
 def check_graph(file: Path, images: Tensor, expected: Tensor) -> float:
-    """As `check_lines`, for an ONNX graph by the reference evaluator of the package onnx.
+    """As `check_loaded`, for an ONNX graph by the reference evaluator of the package onnx.
 
     Raises:
         ExportFailed: the graph cannot be evaluated, or the logits are apart or not finite.

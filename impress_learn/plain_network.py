@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from impress_format.errors import ExportFailed
 from impress_learn.network.backbone import Backbone
-from impress_learn.network.small_resnet import filters_of, small_resnet_lines
+from impress_learn.network.lenet import LENET
+from impress_learn.network.small_resnet import filters_of, small_resnet, small_resnet_lines
 from impress_learn.network.timm_models import timm_settings
 
 
@@ -50,18 +54,36 @@ def of_classes(backbone: Backbone, classes: int, state: Mapping[str, Tensor]) ->
     }
 
 
-def loading_lines(backbone: Backbone, classes: int) -> Callable[[Path], str]:
-    """What gives, for a file, Python that loads it into the plain network with this many classes, `net`."""
+@dataclass(frozen=True)
+class Loading:
+    """How an exported file becomes the plain network, `net`.
+
+    Attributes:
+        lines: Python that does it, for a file: it is printed. Tests run it.
+        load: does the same.
+    """
+
+    lines: Callable[[Path], str]
+    load: Callable[[Path], nn.Module]
+
+
+def loading(backbone: Backbone, classes: int) -> Loading:
+    """How a file is loaded into the plain network with this many classes."""
     spec = backbone.spec
     family, _, model = spec.arch.partition(":")
-    load = "net.load_state_dict(load_file({file}))"
+    fill = "net.load_state_dict(load_file({file}))"
     first = ["from safetensors.torch import load_file"]
+    make: Callable[[], nn.Module]
     if family == "timm":
+        import timm
+
         settings = timm_settings(model, spec.input_shape, classes)
         named = ", ".join(f"{name}={value!r}" for name, value in settings.items() if name != "pretrained")
-        lines = ["import timm", *first, f'net = timm.create_model("{model}", {named}).eval()', load]
+        lines = ["import timm", *first, f'net = timm.create_model("{model}", {named}).eval()', fill]
+        make = partial(timm.create_model, model, **settings)
     elif (filters := filters_of(spec.arch)) is not None:
-        lines = [*small_resnet_lines(filters, spec.input_shape[0], classes), *first, load, "net.eval()"]
+        lines = [*small_resnet_lines(filters, spec.input_shape[0], classes), *first, fill, "net.eval()"]
+        make = partial(small_resnet, filters, spec.input_shape[0], classes)
     else:
         shapes = [layer.shape for layer in spec.masked_layers[:-1]]
         shapes.append((classes, spec.masked_layers[-1].shape[1]))
@@ -73,7 +95,24 @@ def loading_lines(backbone: Backbone, classes: int) -> Callable[[Path], str]:
             "weights = load_file({file})",
             "net.load_state_dict(dict(zip(net.state_dict(), weights.values())))",
         ]
-    return lambda file: "\n".join(lines).replace("{file}", repr(str(file)))
+        make = partial(_of_linear_layers, shapes)
+
+    def load(file: Path) -> nn.Module:
+        net, tensors = make().eval(), load_file(file)
+        if spec.arch == LENET:  # whose layers have names of their own in the file
+            tensors = dict(zip(net.state_dict(), tensors.values(), strict=True))
+        net.load_state_dict(tensors)
+        return net
+
+    return Loading(lambda file: "\n".join(lines).replace("{file}", repr(str(file))), load)
+
+
+def _of_linear_layers(shapes: Sequence[tuple[int, ...]]) -> nn.Module:
+    """Linear layers without bias, of these shapes, and ReLU between them."""
+    layers: list[nn.Module] = [nn.Flatten()]
+    for out, fan_in in shapes:
+        layers += [nn.Linear(fan_in, out, bias=False), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
 
 
 def graph_lines(file: Path) -> str:
