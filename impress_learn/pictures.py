@@ -73,10 +73,13 @@ def read_picture(
     Raises:
         DataError: no such file, or no image that can be read.
     """
-    with _reading(source), _open(source) as opened:
+    with _reading(source):
+        # Colours of 16 bits are opened twice, and a pipe, as `<(command)` of a shell is, gives what it has once.
+        content = source.read_bytes() if isinstance(source, Path) and source.is_fifo() else source
+    with _reading(source), _open(content) as opened:
         if preprocess.crop is not None:  # a decoder of JPEG can leave out what will be scaled away
             opened.draft(preprocess.mode, scaled_size(preprocess, opened.height, opened.width)[::-1])
-        image = _eight_bits(opened, lambda: _open(source), preprocess.span, notice).convert(preprocess.mode)
+        image = _eight_bits(opened, lambda: _open(content), preprocess.span, notice).convert(preprocess.mode)
     height, width = preprocess.size
     if image.size != (width, height):
         if squeezes(preprocess, image.height, image.width):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -153,6 +155,16 @@ def test_transparent_parts_are_black_whatever_is_black() -> None:
     seen = read_picture(png(GREY_CLEAR), view)[0].numpy().astype(int)
     shown = (GREY_CLEAR[..., 0] + 1000.0) / 66535 * 255 * (GREY_CLEAR[..., 1] / 65535)
     assert np.abs(seen - shown).max() <= 0.5 + 1e-6
+
+
+def test_colours_come_through_a_pipe_which_can_be_read_once(tmp_path: Path) -> None:
+    view = msgspec.structs.replace(VIEW, mode="RGB", mean=(0.5,) * 3, std=(0.5,) * 3, span=(0.0, 4095.0))
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(png(COLOURS),))
+    writer.start()
+    seen = read_picture(tmp_path / "pipe", view)
+    writer.join()
+    assert seen.equal(read_picture(png(COLOURS), view))
 
 
 # One scale
