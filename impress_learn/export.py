@@ -153,21 +153,20 @@ def write_network(
     images = probe_images(backbone.spec)[:_CHECKED]
     with torch.no_grad():
         expected = backbone.answering(classes)({name: tensor.cpu() for name, tensor in effective.items()}, images)
-    plain, graph = loading(backbone, classes), file_format == "onnx"
-    content = onnx_graph(backbone, classes, state, metadata) if graph else save(state, metadata=dict(metadata))
+    plain = None if file_format == "onnx" else loading(backbone, classes)
+    content = onnx_graph(backbone, classes, state, metadata) if plain is None else save(state, metadata=dict(metadata))
     apart = 0.0
 
     def check(written: Path) -> None:
         nonlocal apart
-        if graph:
+        if plain is None:
             apart = check_graph(written, images, expected)
         else:
-            apart = check_loaded(lambda: plain.load(written), images, expected)
+            apart = check_loaded(plain.load, written, images, expected)
 
     try:
         write_atomically(file, content, replace=False, check=check)
     except FileExistsError as error:
         raise refuse_taken(file) from error
-    return PlainFile(
-        bytes=len(content), tensors=len(state), load=(graph_lines if graph else plain.lines)(file), apart=apart
-    )
+    lines = graph_lines(file) if plain is None else plain.lines(file)
+    return PlainFile(bytes=len(content), tensors=len(state), load=lines, apart=apart)

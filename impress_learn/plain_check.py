@@ -19,11 +19,11 @@ _FIRST = 1
 """Images of the first batch; the rest are another, so that a graph that is made for one size of batch is found out."""
 
 
-def check_loaded(load: Callable[[], nn.Module], images: Tensor, expected: Tensor) -> float:
+def check_loaded(load: Callable[[Path], nn.Module], file: Path, images: Tensor, expected: Tensor) -> float:
     """Load a file, and say how far the logits of the network are from the bank's, of the largest.
 
     Args:
-        load: gives the plain network with the file's tensors.
+        load: file -> the plain network with its tensors.
         images: (batch, *input_shape), normalised.
         expected: the bank's logits (batch, classes) of these.
 
@@ -33,7 +33,7 @@ def check_loaded(load: Callable[[], nn.Module], images: Tensor, expected: Tensor
     try:
         with warnings.catch_warnings(), torch.random.fork_rng(devices=[]), torch.no_grad():
             warnings.simplefilter("ignore")
-            found = load()(images)
+            found = load(file)(images)
     except Exception as error:
         raise ExportFailed(f"the exported file cannot be loaded, so none was left: {error}") from error
     return _apart(np.asarray(found), expected, SAME_KERNELS)

@@ -170,7 +170,7 @@ def test_no_file_is_left_that_answers_otherwise_than_the_bank(
 def test_no_file_is_left_that_the_printed_lines_do_not_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What timm builds in one release it may refuse in another."""
     monkeypatch.setattr(plain_network, "timm_settings", lambda *_: {"num_classes": 10, "in_chans": 3})
-    with pytest.raises(ExportFailed, match=r"the lines that load the exported file fail, so none was left: .*\S"):
+    with pytest.raises(ExportFailed, match=r"the exported file cannot be loaded, so none was left: .*\S"):
         plain("timm:test_resnet", 32, tmp_path / "a.safetensors")
     assert not list(tmp_path.iterdir())
 
