@@ -146,7 +146,14 @@ def write_network(
 
     from impress_learn.network.probe import probe_images
     from impress_learn.plain_check import check_graph, check_loaded
-    from impress_learn.plain_network import graph_lines, loading, of_classes, onnx_graph, plain_state
+    from impress_learn.plain_network import (
+        graph_lines,
+        loading,
+        logits_in_float64,
+        of_classes,
+        onnx_graph,
+        plain_state,
+    )
 
     backbone = backbone.to(torch.device("cpu"))
     state = of_classes(backbone, classes, plain_state(backbone, effective))
@@ -155,14 +162,18 @@ def write_network(
         expected = backbone.answering(classes)({name: tensor.cpu() for name, tensor in effective.items()}, images)
     plain = None if file_format == "onnx" else loading(backbone, classes)
     content = onnx_graph(backbone, classes, state, metadata) if plain is None else save(state, metadata=dict(metadata))
+
+    def exact() -> Tensor:
+        return logits_in_float64(backbone, effective, classes, images)
+
     apart = 0.0
 
     def check(written: Path) -> None:
         nonlocal apart
         if plain is None:
-            apart = check_graph(written, images, expected)
+            apart = check_graph(written, images, expected, exact)
         else:
-            apart = check_loaded(plain.load, written, images, expected)
+            apart = check_loaded(plain.load, written, images, expected, exact)
 
     try:
         write_atomically(file, content, replace=False, check=check)

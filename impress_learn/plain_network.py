@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import logging
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from impress_format.errors import ExportFailed
-from impress_learn.network.backbone import Backbone
+from impress_learn.network.backbone import Backbone, bind
 from impress_learn.network.lenet import LENET
 from impress_learn.network.small_resnet import filters_of, small_resnet, small_resnet_lines
 from impress_learn.network.timm_models import timm_settings
@@ -52,6 +54,14 @@ def of_classes(backbone: Backbone, classes: int, state: Mapping[str, Tensor]) ->
     return {
         name: tensor if tensor.shape == shapes[name] else tensor[:classes].clone() for name, tensor in state.items()
     }
+
+
+def logits_in_float64(backbone: Backbone, effective: Mapping[str, Tensor], classes: int, images: Tensor) -> Tensor:
+    """Logits (batch, classes) of normalised images under effective weights, all computed in float64, on the CPU."""
+    precise = bind(backbone.spec, copy.deepcopy(backbone.module).cpu().double()).answering(classes)
+    doubled = {name: one.cpu().double() if one.is_floating_point() else one.cpu() for name, one in effective.items()}
+    with torch.no_grad():
+        return precise(doubled, images.double())
 
 
 @dataclass(frozen=True)
@@ -135,9 +145,11 @@ def onnx_graph(backbone: Backbone, classes: int, state: Mapping[str, Tensor], me
     """
     module = _with_outputs(backbone, classes)
     module.load_state_dict(state)
+    for own in map(vars, module.modules()):
+        if "fused_attn" in own:  # of timm: the exporter takes it of four dimensions alone; NesT and Hiera have five
+            own["fused_attn"] = False
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _quietly():
             program = torch.onnx.export(
                 module.eval(),
                 (torch.zeros(2, *backbone.spec.input_shape),),  # of one image, it would make a constant of the batch
@@ -166,6 +178,20 @@ def _with_outputs(backbone: Backbone, classes: int) -> nn.Module:
     last = list(backbone.weights)[-1]
     module.get_submodule(last.rpartition(".")[0]).weight = nn.Parameter(backbone.weights[last][:classes].cpu().clone())
     return module
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Within it, the exporter says nothing of what it does not optimise."""
+    logger = logging.getLogger("onnxscript")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _reason(error: BaseException) -> str:
