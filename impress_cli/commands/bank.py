@@ -221,7 +221,7 @@ def upgrade(path: options.BankPath, output: Output) -> None:
 
     Example: impress bank upgrade digits.impress
     """
-    from impress_learn.upgrade import upgrade_bank
+    from impress_learn.jobs.upgrade import upgrade_bank
 
     with render.watch("", quiet=output.quiet) as watch:
         written = upgrade_bank(path, watch)

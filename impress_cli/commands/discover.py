@@ -45,7 +45,7 @@ def discover(
 
     Example: impress task discover digits.impress rotated-digits/20 rotated-digits/100 rotated-digits/20
     """
-    from impress_learn.identify.job import discover_tasks, share_right
+    from impress_learn.jobs.discover import discover_tasks, share_right
 
     with render.watch("chunks", quiet=output.quiet) as watch:
         found = discover_tasks(

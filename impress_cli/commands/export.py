@@ -34,7 +34,7 @@ def export(
 
     Example: impress export digits.impress rotated-digits/15 fifteen.safetensors
     """
-    from impress_learn.export import export_weights
+    from impress_learn.jobs.export import export_weights
 
     written = export_weights(path, task, file, file_format=file_format, device=compute.choose_device)
     if output.json:

@@ -15,7 +15,7 @@ from impress_cli.commands.infer_tasks import MethodChoice
 from impress_cli.shared import Compute, Output, command
 
 if TYPE_CHECKING:
-    from impress_learn.infer import Answer, Inference
+    from impress_learn.jobs.infer import Answer, Inference
     from impress_learn.watch import Watch
 
 
@@ -46,7 +46,7 @@ def infer(
 
     Example: impress infer digits.impress seven.png --task rotated-digits-15
     """
-    from impress_learn.infer import begin_inference
+    from impress_learn.jobs.infer import begin_inference
 
     unreadable: list[str] = []
     remarks: list[str] = []

@@ -41,7 +41,7 @@ def infer_and_print(
     holdout: float,
 ) -> None:
     """Run `evaluate_gn` and print accuracy, how often the task was right, and which tasks were taken for which."""
-    from impress_learn.identify.job import evaluate_gn
+    from impress_learn.jobs.identify import evaluate_gn
 
     with render.watch("tasks", quiet=output.quiet) as watch:
         results = evaluate_gn(
@@ -130,7 +130,7 @@ def infer_and_print(
 
 def fit_and_print(path: Path, compute: Compute, data: Data, output: Output, *, fit: TaskFit, samples: int) -> None:
     """Run `evaluate_basis_gn` and print it beside each mask alone."""
-    from impress_learn.identify.job import PAPER_L1, evaluate_basis_gn
+    from impress_learn.jobs.identify import PAPER_L1, evaluate_basis_gn
 
     with render.watch("steps", quiet=output.quiet) as watch:
         results = evaluate_basis_gn(

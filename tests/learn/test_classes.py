@@ -18,11 +18,11 @@ from impress_format.errors import BankMismatch, DataError, TaskExists, UsageErro
 from impress_format.pack_tasks import pack_tasks
 from impress_learn.classes import TaskClasses, match_classes, stored_classes, uneven_remark
 from impress_learn.evaluate import Accuracy
-from impress_learn.export import export_weights
 from impress_learn.fits import MaskFit, TaskFit
-from impress_learn.identify.job import evaluate_gn
-from impress_learn.infer import infer
 from impress_learn.jobs import add_tasks, create_bank, evaluate, extend_bank, update_task
+from impress_learn.jobs.export import export_weights
+from impress_learn.jobs.identify import evaluate_gn
+from impress_learn.jobs.infer import infer
 from impress_learn.kept import keep_tasks
 from impress_learn.loaded import load_bank
 from impress_learn.mixed import mixed

@@ -23,8 +23,8 @@ from impress_format.manifest import seal_manifest
 from impress_format.records import Preprocess
 from impress_learn.deep_images import is_deep, read_deep
 from impress_learn.fits import MaskFit, TaskFit
-from impress_learn.infer import infer
 from impress_learn.jobs import add_tasks, create_bank
+from impress_learn.jobs.infer import infer
 from impress_learn.pictures import read_picture
 from impress_learn.span import choose_span, goes_with
 from impress_learn.streams.load import load_task

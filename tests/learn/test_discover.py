@@ -13,8 +13,8 @@ from impress_format import open_bank
 from impress_format.errors import BankMismatch, TrainingDiverged, UsageError
 from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.identify.discover import chunks_of, count_chunks
-from impress_learn.identify.job import Discovered, discover_tasks, share_right
 from impress_learn.jobs import add_tasks, create_bank
+from impress_learn.jobs.discover import Discovered, discover_tasks, share_right
 from impress_learn.streams.reference import parse_reference
 
 QUICK = TaskFit(epochs=2)

@@ -21,9 +21,9 @@ from impress_format import open_bank
 from impress_format.errors import ExportFailed, StorageError, TaskNotFound, UsageError
 from impress_format.records import LayerSpec
 from impress_learn import plain_network
-from impress_learn.export import PlainFile, export_weights, write_network
 from impress_learn.fits import TaskFit
 from impress_learn.jobs import add_tasks, create_bank
+from impress_learn.jobs.export import PlainFile, export_weights, write_network
 from impress_learn.loaded import load_bank
 from impress_learn.network.backbone import Backbone, bind
 from impress_learn.network.build import build_backbone
@@ -300,7 +300,7 @@ def test_an_onnx_graph_gives_the_same_logits_for_any_batch(
 def test_without_the_packages_onnx_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bank = tmp_path / "a.impress"
     make(bank, "lenet-300-100")
-    monkeypatch.setattr("impress_learn.export.find_spec", lambda _: None)
+    monkeypatch.setattr("impress_learn.jobs.export.find_spec", lambda _: None)
     with pytest.raises(UsageError, match=r"pip install 'impresslearn\[onnx\]'"):
         export_weights(bank, "rotated-digits/15", tmp_path / "a.onnx", file_format="onnx")
     assert not (tmp_path / "a.onnx").exists()

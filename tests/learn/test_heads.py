@@ -19,15 +19,15 @@ from impress_format.head import restore_head, whole_dimensions
 from impress_format.pack_tasks import pack_tasks
 from impress_learn.convert_weights import convert_weights
 from impress_learn.evaluate import accuracy
-from impress_learn.export import export_weights
 from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.head.features import features, features_of
 from impress_learn.head.fit import Head, Rows, discriminant, rounded, store
 from impress_learn.head.placed import placed_of
 from impress_learn.head.projection import Projection, make_projection
 from impress_learn.head.tail import begin_all, cut_off
-from impress_learn.infer import infer
 from impress_learn.jobs import add_tasks, create_bank, evaluate, update_task
+from impress_learn.jobs.export import export_weights
+from impress_learn.jobs.infer import infer
 from impress_learn.loaded import load_bank
 from impress_learn.network.build import build_backbone
 from impress_learn.network.pretrained import Weights

@@ -19,8 +19,8 @@ from impress_learn.basis import effective_weights, refine
 from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.identify.candidates import Candidates, common_granularity, find_candidates
 from impress_learn.identify.entropy import METHODS, entropy_slopes, exhaustive, task_logits
-from impress_learn.identify.job import evaluate_basis_gn, evaluate_gn
 from impress_learn.jobs import create_bank
+from impress_learn.jobs.identify import evaluate_basis_gn, evaluate_gn
 from impress_learn.loaded import load_bank
 from impress_learn.network.norm_statistics import with_statistics
 

@@ -22,8 +22,8 @@ from impress_format.errors import BankMismatch, DataError, TaskNotFound, UsageEr
 from impress_format.records import Preprocess
 from impress_learn import picture_parts
 from impress_learn.fits import MaskFit, TaskFit
-from impress_learn.infer import begin_inference, infer
 from impress_learn.jobs import add_tasks, create_bank
+from impress_learn.jobs.infer import begin_inference, infer
 from impress_learn.loaded import load_bank
 from impress_learn.pictures import Notice, read_picture
 from impress_learn.streams.load import load_task

@@ -14,13 +14,13 @@ from PIL import Image
 from impress_format import Bank, open_bank, verify_bank
 from impress_format.create import write_plan
 from impress_format.manifest import seal_manifest
-from impress_learn import jobs, plan
+from impress_learn import plan
 from impress_learn.fits import MaskFit, TaskFit
-from impress_learn.infer import infer
-from impress_learn.jobs import add_tasks, create_bank
+from impress_learn.jobs import add_tasks, create, create_bank
+from impress_learn.jobs.infer import infer
+from impress_learn.jobs.upgrade import upgrade_bank
 from impress_learn.pictures import read_picture
 from impress_learn.streams.reference import parse_references
-from impress_learn.upgrade import upgrade_bank
 from impress_learn.watch import Watch
 
 OLDER = Path(__file__).parents[1] / "golden" / "v2" / "digits.impress"
@@ -93,7 +93,7 @@ def test_of_square_images_a_bank_learns_the_same_with_and_without(
     cropping = make("new")
     choose_view = plan.choose_view
     monkeypatch.setattr(
-        jobs, "choose_view", lambda *args, **words: msgspec.structs.replace(choose_view(*args, **words), crop=None)
+        create, "choose_view", lambda *args, **words: msgspec.structs.replace(choose_view(*args, **words), crop=None)
     )
     squeezing = make("old")
     assert cropping.keys() == squeezing.keys()

@@ -13,8 +13,8 @@ from impress_format.errors import BankMismatch, UsageError
 from impress_format.records import ResidualBits
 from impress_format.residual import hash_places, restore_residual, split_values
 from impress_learn.fits import MaskFit, TaskFit
-from impress_learn.identify.job import evaluate_gn
 from impress_learn.jobs import add_tasks, create_bank, evaluate, update_task
+from impress_learn.jobs.identify import evaluate_gn
 from impress_learn.loaded import load_bank
 from impress_learn.network.build import build_backbone
 from impress_learn.residual import HashedResidual, make_residual

@@ -16,10 +16,11 @@ from impress_format.pack_tasks import pack_tasks
 from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.head.features import features
 from impress_learn.identify.candidates import Candidates, find_candidates
-from impress_learn.identify.job import discover_tasks, evaluate_gn, share_right
 from impress_learn.identify.methods import infer_groups
-from impress_learn.infer import infer
 from impress_learn.jobs import add_tasks, create_bank
+from impress_learn.jobs.discover import discover_tasks, share_right
+from impress_learn.jobs.identify import evaluate_gn
+from impress_learn.jobs.infer import infer
 from impress_learn.loaded import load_bank
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_reference

@@ -1,6 +1,6 @@
 """Task and class of a person's own images: the whole job of `impress infer`, one call.
 
-from impress_learn.infer import infer
+from impress_learn.jobs.infer import infer
 for answer in infer("digits.impress", ["seven.png"]).answers:
     print(answer.path, answer.task, answer.label, answer.probability)
 """
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from impress_format.bank import Bank, open_bank
 from impress_format.errors import BankMismatch, UsageError
 from impress_learn.classes import stored_classes
-from impress_learn.jobs import choose_device
+from impress_learn.jobs.device import choose_device
 from impress_learn.watch import SILENT, Watch
 
 if TYPE_CHECKING:

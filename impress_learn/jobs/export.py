@@ -95,7 +95,7 @@ def export_weights(
 
     from msgspec import to_builtins
 
-    from impress_learn.jobs import choose_device
+    from impress_learn.jobs.device import choose_device
     from impress_learn.loaded import load_bank
 
     loaded = load_bank(bank, choose_device(device))

@@ -1,0 +1,64 @@
+"""Accuracy of tasks and masks, the task known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from impress_format.bank import open_bank
+from impress_format.errors import TaskNotFound, UsageError
+from impress_learn.fits import check_holdout
+from impress_learn.held_out import check_basis_held_out, check_held_out
+from impress_learn.watch import SILENT, Watch
+
+if TYPE_CHECKING:
+    import torch
+
+    from impress_learn.evaluate import Accuracy
+from impress_learn.jobs.device import choose_device
+
+
+def evaluate(
+    path: Path | str,
+    tasks: Sequence[str] = (),
+    *,
+    basis: bool = False,
+    wrong_mask: bool = False,
+    holdout: float = 0.0,
+    device: Callable[[], torch.device] | None = None,
+    data_dir: Path | None = None,
+    watch: Watch = SILENT,
+) -> list[Accuracy]:
+    """Accuracy of stored tasks, all if none is named, or with `basis` of the masks on their own tasks.
+
+    Args:
+        wrong_mask: the control: each task under masks that were trained for other tasks.
+        holdout: measure on this share of the training images, held out in training, instead of the test images.
+
+    Raises:
+        UsageError: an unknown task, or images that were not held out.
+        DataError, FormatError, BackboneMismatch, OutOfMemory.
+    """
+    check_holdout(holdout)
+    bank = open_bank(path)
+    if basis and tasks:
+        raise UsageError("`basis` evaluates the masks: leave out the names of tasks")
+    names = [bank.find_task(task) for task in tasks] if tasks else bank.task_names()
+    if not names and not basis:
+        raise TaskNotFound(f"{path} has no task yet: add one with `impress task add`, or use `basis`")
+    bank.complete_masks()
+
+    from impress_learn.evaluate import mask_items, measure, own_weights, task_items, wrong_weights
+    from impress_learn.loaded import load_bank
+
+    items = mask_items(bank) if basis else task_items(bank, names)
+    for item in items:
+        name = item.name if item.mask is None else f"mask {item.mask}"
+        check_held_out(name, item.task, item.holdout, holdout)
+        if wrong_mask or not basis:
+            check_basis_held_out(bank, item.task, holdout)
+    loaded = load_bank(bank, choose_device(device))
+    weights_of = wrong_weights(loaded) if wrong_mask else own_weights(loaded)
+    watch.begin(len(items))
+    return measure(loaded, items, weights_of, holdout=holdout, data_dir=data_dir, watch=watch)

@@ -1,0 +1,150 @@
+"""Accuracy with the task inferred, and beside it what labels would give (`eval --gn`, `--basis-gn`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from impress_format.bank import open_bank
+from impress_format.errors import TaskNotFound
+from impress_learn.fits import TaskFit, check_fit, check_holdout, check_number, require, steps_per_epoch
+from impress_learn.held_out import check_basis_held_out, check_held_out, count_training
+from impress_learn.jobs.device import choose_device
+from impress_learn.streams.reference import parse_reference
+from impress_learn.watch import SILENT, Watch
+
+if TYPE_CHECKING:
+    import torch
+
+    from impress_format.bank import Bank
+    from impress_learn.identify.basis_gn import BasisGN
+    from impress_learn.identify.candidates import Candidate
+    from impress_learn.identify.measure import Inferred
+    from impress_learn.identify.methods import MethodName
+
+PAPER_L1 = 0.005
+"""Weight of the L1 term on Split CIFAR-100 and ImageNet (ImpressLearn, App. A)."""
+
+
+def evaluate_gn(
+    path: Path | str,
+    tasks: Sequence[str] = (),
+    *,
+    method: MethodName = "auto",
+    samples: int = 128,
+    groups: int = 100,
+    holdout: float = 0.0,
+    device: Callable[[], torch.device] | None = None,
+    data_dir: Path | None = None,
+    watch: Watch = SILENT,
+) -> list[Inferred]:
+    """Accuracy of tasks with the task inferred, among all tasks of the bank: those stored, and those of masks.
+
+    Args:
+        tasks: those to ask about, by name or reference; all if none is named.
+        samples: images that are known to share one task.
+        groups: at most this many such groups of each task.
+        holdout: measure on this share of the training images, held out in training, instead of the test images.
+
+    Raises:
+        UsageError: an unknown task, numbers out of range, or images that were not held out.
+        BankMismatch: fewer than two tasks, or `method` signature and a task that has none.
+        DataError, FormatError, BackboneMismatch, OutOfMemory.
+    """
+    check_holdout(holdout)
+    check_number("samples", samples, least=1)
+    check_number("groups", groups, least=1)
+    bank = open_bank(path)
+    bank.complete_masks()
+
+    from impress_learn.identify.candidates import Candidates, find_candidates
+    from impress_learn.identify.measure import infer_tasks
+    from impress_learn.loaded import load_bank
+
+    found = find_candidates(bank)
+    named = [_index_of(bank, found.tasks, task) for task in tasks]  # two may be of one reference
+    asked = list(dict.fromkeys(named)) if tasks else list(range(len(found)))
+    for candidate in (found.tasks[index] for index in asked) if holdout else ():
+        check_held_out(candidate.name, candidate.task, _held_out(bank, candidate), holdout)
+        check_basis_held_out(bank, candidate.task, holdout)
+    candidates = Candidates(load_bank(bank, choose_device(device)), found)
+    watch.begin(len(asked))
+    return list(
+        infer_tasks(
+            candidates,
+            method,
+            asked,
+            samples=samples,
+            groups=groups,
+            holdout=holdout,
+            data_dir=data_dir,
+            watch=watch,
+        )
+    )
+
+
+def evaluate_basis_gn(
+    path: Path | str,
+    *,
+    fit: TaskFit = TaskFit(),  # noqa: B008  frozen
+    l1: float = PAPER_L1,
+    samples: int = 128,
+    device: Callable[[], torch.device] | None = None,
+    data_dir: Path | None = None,
+    watch: Watch = SILENT,
+) -> list[BasisGN]:
+    """An alpha fitted with labels, from 1/K, to the task of each mask: with and without the L1 term.
+
+    Beside it stands what needs no label: the task inferred from `samples` images at a time, as by `evaluate_gn`.
+
+    Raises:
+        UsageError: settings out of range, or images that were not held out.
+        BankMismatch: the bank has random masks only, or fewer than two tasks.
+        DataError, FormatError, BackboneMismatch, TrainingDiverged, OutOfMemory.
+    """
+    check_fit(replace(fit, l1=l1))
+    require(samples >= 1, f"`samples` {samples}: expected at least 1")
+    bank = open_bank(path)
+    bank.complete_masks()
+
+    from impress_learn.evaluate import mask_items
+    from impress_learn.identify.basis_gn import fit_basis_tasks
+    from impress_learn.identify.candidates import Candidates, find_candidates
+    from impress_learn.loaded import load_bank
+
+    items = mask_items(bank)
+    for item in items:
+        check_held_out(item.name, item.task, item.holdout, fit.holdout)
+        check_basis_held_out(bank, item.task, fit.holdout)
+    found = find_candidates(bank)
+    candidates = Candidates(load_bank(bank, choose_device(device)), found)
+    watch.begin(2 * sum(_steps(item.task, fit) for item in items))
+    return fit_basis_tasks(candidates, items, fit, l1=l1, samples=samples, data_dir=data_dir, watch=watch)
+
+
+def _steps(task: str, fit: TaskFit) -> int:
+    images = count_training(parse_reference(task).data_set, fit.holdout, fit.shots)
+    return fit.record(images).epochs * steps_per_epoch(images, fit.batch_size)
+
+
+def _index_of(bank: Bank, found: Sequence[Candidate], task: str) -> int:
+    """The candidate of this name or reference."""
+    references = [candidate.task for candidate in found]
+    if task in references:
+        return references.index(task)
+    try:
+        return references.index(bank.read_task_record(bank.find_task(task)).task)
+    except TaskNotFound as error:
+        if task in (names := [candidate.name for candidate in found]):
+            return names.index(task)
+        raise error
+
+
+def _held_out(bank: Bank, candidate: Candidate) -> float:
+    """The share of training images that a candidate was not trained on."""
+    if candidate.mask is None:
+        return bank.read_task_record(candidate.name).fit.holdout
+    fit = bank.manifest.masks[candidate.mask].fit
+    return fit.holdout if fit else 0.0

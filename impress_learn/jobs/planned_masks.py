@@ -1,0 +1,37 @@
+"""Training the masks that a bank plans and does not have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from impress_format.bank import Bank
+from impress_learn.plan import (
+    mask_steps,
+)
+from impress_learn.watch import Watch
+
+if TYPE_CHECKING:
+    import torch
+
+
+def train_planned(bank: Bank, data_dir: Path | None, device: torch.device, watch: Watch) -> None:
+    from impress_learn.train_masks import train_missing_masks
+
+    missing = bank.missing_masks()
+    planned = len(bank.manifest.masks)
+    if not missing:
+        if planned:
+            watch.remark(f"{bank.path} is complete: all {planned} masks are there")
+        return
+    if len(missing) < planned:
+        watch.remark(f"{planned - len(missing)} of {planned} masks are there, training the rest")
+    watch.begin(sum(mask_steps(bank.manifest.masks[index]) for index in missing))
+    train_missing_masks(
+        bank,
+        data_dir=data_dir,
+        device=device,
+        on_mask=lambda index: watch.describe(f"mask {index + 1} of {planned}: {bank.manifest.masks[index].label}"),
+        on_step=watch.step,
+        remark=watch.remark,
+    )

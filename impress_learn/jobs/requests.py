@@ -1,0 +1,67 @@
+"""Learning the tasks that were requested, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from impress_format.bank import Bank
+from impress_format.files import check_writable, make_folder
+from impress_format.records import alpha_columns
+from impress_format.task_store import TASKS
+from impress_learn.plan import (
+    TaskRequest,
+    task_steps,
+)
+from impress_learn.streams.reference import Reference
+from impress_learn.watch import Watch
+
+if TYPE_CHECKING:
+    import torch
+
+    from impress_learn.tasks import AddedTask
+
+_TASK_HEADER_BYTES = 4096
+
+
+def learn_requests(
+    bank: Bank,
+    requests: Sequence[TaskRequest],
+    masks: int,
+    device: torch.device | None,
+    data_dir: Path | None,
+    watch: Watch,
+) -> dict[str, AddedTask]:
+    if not requests or device is None:
+        return {}
+    from impress_learn.head.features import classifiers
+    from impress_learn.loaded import load_bank
+    from impress_learn.memory import explain_memory
+    from impress_learn.streams.load import check_data
+    from impress_learn.tasks import add_task
+
+    columns = max(sum(alpha_columns(bank.backbone.masked_layers, request.parts.granularity)) for request in requests)
+    make_folder(bank.path / TASKS)
+    check_writable(bank.path / TASKS, 4 * masks * columns + _TASK_HEADER_BYTES)
+    references: list[Reference] = [request.reference for request in requests]
+    check_data(references, data_dir=data_dir, view=bank.manifest.preprocess, watch=watch)
+    loaded = load_bank(bank, device)
+    if len(found := classifiers(loaded.backbone)) > 1 and any(request.parts.hybrid for request in requests):
+        last = bank.backbone.masked_layers[-1].name
+        watch.remark(
+            f"{bank.backbone.arch} has {len(found)} classifiers ({', '.join(found)}): `hybrid` gives the last of its "
+            f"layers a mask, {last}, and coefficients weigh the bank's masks in the others"
+        )
+    watch.begin(sum(map(task_steps, requests)))
+    learned = {}
+    for number, request in enumerate(requests, start=1):
+        watch.describe(f"task {number} of {len(requests)}: {request.reference}")
+        batch = request.fit.batch_size
+        with explain_memory(
+            f"learning {request.name} with batches of {batch:,} images",
+            device,
+            lambda _, batch=batch: f"try `batch_size` {max(1, batch // 4)}",  # type: ignore[misc]
+        ):
+            learned[request.name] = add_task(loaded, request, data_dir=data_dir, watch=watch)
+    return learned

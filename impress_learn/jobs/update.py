@@ -1,0 +1,73 @@
+"""Resume learning a stored task on other data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from impress_format.bank import open_bank
+from impress_format.files import remove_abandoned
+from impress_format.locks import hold
+from impress_format.task_store import TASKS
+from impress_learn.fits import UPDATE_FIT, TaskFit
+from impress_learn.held_out import check_basis_held_out, check_held_out, check_same_split
+from impress_learn.plan import (
+    check_fit_is_kept,
+    check_same_classes,
+    request_update,
+    settle_fit,
+)
+from impress_learn.streams.reference import parse_one
+from impress_learn.watch import SILENT, Watch
+
+if TYPE_CHECKING:
+    import torch
+
+    from impress_learn.tasks import AddedTask
+from impress_learn.jobs.device import choose_device
+from impress_learn.jobs.requests import learn_requests
+
+
+def update_task(
+    path: Path | str,
+    task: str,
+    reference: str,
+    *,
+    fit: TaskFit = UPDATE_FIT,
+    groups: str | None = None,
+    device: Callable[[], torch.device] | None = None,
+    data_dir: Path | None = None,
+    watch: Watch = SILENT,
+) -> AddedTask:
+    """Resume learning a stored task on other data (drift); its file is replaced. Given again it changes nothing.
+
+    Args:
+        groups: as create_bank.
+
+    Raises:
+        As add_tasks. StorageError also where another process is updating this task.
+    """
+    bank = open_bank(path)
+    data = parse_one(reference, groups)
+    asked = settle_fit(data, fit)
+    check_fit_is_kept(bank, asked)
+    bank.complete_masks()
+    name = bank.find_task(task)
+    check_same_classes(bank, bank.read_task_record(name), data, data_dir)
+    # Two updates at once would both begin from the same alpha, and the second would undo the first.
+    lock = bank.path / TASKS / f".{name}.lock"
+    with hold(lock, wait=False, busy=f"another process is updating task {name}: wait for it to end", remove=True):
+        remove_abandoned(bank.path / TASKS)
+        stored = bank.read_task_record(name)
+        request = request_update(bank, name, data, asked)
+        if request is None:
+            from impress_learn.tasks import stored_task
+
+            watch.remark("updated with these settings already: give another `seed` to update it once more")
+            return stored_task(bank, name)
+        check_held_out(name, stored.task, stored.fit.holdout, fit.holdout)
+        check_same_split(bank, str(data), stored.task)
+        check_basis_held_out(bank, str(data), fit.holdout)
+        assert request.start is not None
+        return learn_requests(bank, [request], len(request.start.alpha), choose_device(device), data_dir, watch)[name]
