@@ -35,7 +35,8 @@ from impress_learn.evaluate import MeasuredOn, accuracy, measured_on
 from impress_learn.fits import task_fit
 from impress_learn.head.learn import learn_head
 from impress_learn.loaded import LoadedBank
-from impress_learn.plan import Parts, TaskRequest, has_same_residual
+from impress_learn.plan.parts import Parts, has_same_residual
+from impress_learn.plan.tasks import TaskRequest
 from impress_learn.residual import HashedResidual, make_residual
 from impress_learn.streams.images import Images
 from impress_learn.streams.load import split_order, training_images

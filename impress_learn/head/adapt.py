@@ -20,7 +20,7 @@ from impress_learn.head.features import AT_ONCE
 from impress_learn.head.fit import Rows, codes_of
 from impress_learn.head.tail import Begun, begin_all, cut_off
 from impress_learn.network.backbone import Backbone
-from impress_learn.plan import layers_holding
+from impress_learn.plan.parts import layers_holding
 from impress_learn.streams.images import Images
 from impress_learn.training import minimise
 

@@ -22,7 +22,8 @@ from impress_learn.head.placed import placed_of
 from impress_learn.head.tail import Begun, begin_all, cut_off
 from impress_learn.head.with_residual import Both, first_values, fit_both
 from impress_learn.loaded import LoadedBank
-from impress_learn.plan import Parts, has_same_residual, residual_epochs
+from impress_learn.plan.parts import Parts, has_same_residual
+from impress_learn.plan.tasks import residual_epochs
 from impress_learn.residual import HashedResidual, make_residual
 from impress_learn.streams.images import Images
 

@@ -22,7 +22,7 @@ from impress_learn.identify.candidates import Candidates
 from impress_learn.identify.measure import MOST_GROUPS, Inferred, infer_tasks
 from impress_learn.loaded import LoadedBank
 from impress_learn.network.backbone import Backbone
-from impress_learn.plan import settle_fit
+from impress_learn.plan.tasks import settle_fit
 from impress_learn.streams.images import Images
 from impress_learn.streams.load import training_images
 from impress_learn.streams.reference import parse_reference

@@ -13,19 +13,15 @@ from impress_format.records import ResidualBits
 from impress_learn.classes import check_sayable
 from impress_learn.fits import TaskFit, require
 from impress_learn.held_out import check_basis_held_out, check_same_split
-from impress_learn.plan import (
-    Parts,
+from impress_learn.plan.parts import Parts, check_parts, choose_layers, choose_type, usual_head
+from impress_learn.plan.tasks import (
     TaskRequest,
     check_fit_is_kept,
     check_fits_bank,
-    check_parts,
     check_start,
-    choose_layers,
-    choose_type,
     request_tasks,
     settle_fit,
     still_to_add,
-    usual_head,
 )
 from impress_learn.streams.reference import parse_references
 from impress_learn.watch import SILENT, Watch
@@ -133,7 +129,7 @@ def add_tasks(
         check_same_split(bank, str(task))
         check_basis_held_out(bank, str(task), fit.holdout)
     if bytes is not None:
-        from impress_learn.budget import parts_within
+        from impress_learn.plan.budget import parts_within
 
         choices = [parts_within(bank, one, bytes) for one in requests]
         requests = [_choose(one, fit, parts, start) for one, parts in zip(requests, choices, strict=True)]

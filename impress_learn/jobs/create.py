@@ -13,7 +13,7 @@ from impress_format.limits import MAX_SIDE
 from impress_format.records import Allocation, Init, MaskType
 from impress_learn.classes import mask_classes
 from impress_learn.fits import MaskFit, check_number, require
-from impress_learn.plan import (
+from impress_learn.plan.bank import (
     choose_view,
     count_classes,
     plan_bank,

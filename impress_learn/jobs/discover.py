@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 from impress_format.bank import open_bank
 from impress_format.task_file import check_task_name
-from impress_learn.budget import HEAD_BITS
 from impress_learn.fits import TaskFit, check_fit, check_number, require
 from impress_learn.held_out import check_same_split
 from impress_learn.jobs.device import choose_device
-from impress_learn.plan import Parts, TaskRequest, check_fits_bank, choose_type, usual_head, whole_head
+from impress_learn.plan.budget import HEAD_BITS
+from impress_learn.plan.parts import Parts, choose_type, usual_head, whole_head
+from impress_learn.plan.tasks import TaskRequest, check_fits_bank
 from impress_learn.streams.reference import Reference, parse_reference, parse_references
 from impress_learn.watch import SILENT, Watch
 

@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from impress_format.bank import Bank
-from impress_learn.plan import (
-    mask_steps,
-)
+from impress_learn.plan.bank import mask_steps
 from impress_learn.watch import Watch
 
 if TYPE_CHECKING:

@@ -10,10 +10,7 @@ from impress_format.bank import Bank
 from impress_format.files import check_writable, make_folder
 from impress_format.records import alpha_columns
 from impress_format.task_store import TASKS
-from impress_learn.plan import (
-    TaskRequest,
-    task_steps,
-)
+from impress_learn.plan.tasks import TaskRequest, task_steps
 from impress_learn.streams.reference import Reference
 from impress_learn.watch import Watch
 

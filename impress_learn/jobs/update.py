@@ -12,12 +12,7 @@ from impress_format.locks import hold
 from impress_format.task_store import TASKS
 from impress_learn.fits import UPDATE_FIT, TaskFit
 from impress_learn.held_out import check_basis_held_out, check_held_out, check_same_split
-from impress_learn.plan import (
-    check_fit_is_kept,
-    check_same_classes,
-    request_update,
-    settle_fit,
-)
+from impress_learn.plan.tasks import check_fit_is_kept, check_same_classes, request_update, settle_fit
 from impress_learn.streams.reference import parse_one
 from impress_learn.watch import SILENT, Watch
 

@@ -30,7 +30,7 @@ from impress_format.create import extend_plan
 from impress_format.manifest import seal_manifest
 from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.jobs import add_tasks, create_bank
-from impress_learn.plan import plan_masks
+from impress_learn.plan.bank import plan_masks
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_reference, parse_references
 from impress_learn.train_masks import train_missing_masks

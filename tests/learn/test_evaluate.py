@@ -33,7 +33,7 @@ from impress_learn.jobs import evaluate
 from impress_learn.loaded import LoadedBank, load_bank
 from impress_learn.network.backbone import Backbone
 from impress_learn.network.build import build_backbone
-from impress_learn.plan import plan_masks
+from impress_learn.plan.bank import plan_masks
 from impress_learn.streams.images import Images
 from impress_learn.streams.load import TaskData, load_task
 from impress_learn.streams.reference import Reference, parse_reference, parse_references

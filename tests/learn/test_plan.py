@@ -15,7 +15,8 @@ from impress_format.errors import BankMismatch, UsageError
 from impress_format.records import BackboneSpec, LayerSpec, MaskPlan
 from impress_learn.fits import MaskFit, TaskFit, mask_fit, steps_per_epoch, task_fit
 from impress_learn.held_out import count_training
-from impress_learn.plan import check_fits_bank, choose_view, count_classes, plan_masks, shared_class_names
+from impress_learn.plan.bank import choose_view, count_classes, plan_masks, shared_class_names
+from impress_learn.plan.tasks import check_fits_bank
 from impress_learn.streams.reference import Reference, parse_reference, parse_references
 
 GOOD: dict[str, Any] = {"masks_per_task": 1, "random_masks": 0, "density": 0.1}

@@ -14,12 +14,12 @@ from PIL import Image
 from impress_format import Bank, open_bank, verify_bank
 from impress_format.create import write_plan
 from impress_format.manifest import seal_manifest
-from impress_learn import plan
 from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.jobs import add_tasks, create, create_bank
 from impress_learn.jobs.infer import infer
 from impress_learn.jobs.upgrade import upgrade_bank
 from impress_learn.pictures import read_picture
+from impress_learn.plan import bank as bank_plan
 from impress_learn.streams.reference import parse_references
 from impress_learn.watch import Watch
 
@@ -61,7 +61,7 @@ def pets(folder: Path, size: tuple[int, int]) -> str:
 @pytest.mark.parametrize("first", ["rotated-digits/0", "permuted-mnist/3", "split-cifar100/1", "folder"])
 def test_of_a_long_image_the_centre_is_what_a_new_bank_sees(tmp_path: Path, first: str, wide: bool) -> None:
     references = parse_references([first if first != "folder" else pets(tmp_path / "pets", (32, 32))])
-    view = plan.choose_view(references, size=None, mode=None, photo_size=32)
+    view = bank_plan.choose_view(references, size=None, mode=None, photo_size=32)
     shape = view.size if view.mode == "L" else (*view.size, 3)
     pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     with_margin(pixels, wide=wide).save(tmp_path / "long.png")
@@ -91,7 +91,7 @@ def test_of_square_images_a_bank_learns_the_same_with_and_without(
         return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*.*") if file.is_file()}
 
     cropping = make("new")
-    choose_view = plan.choose_view
+    choose_view = bank_plan.choose_view
     monkeypatch.setattr(
         create, "choose_view", lambda *args, **words: msgspec.structs.replace(choose_view(*args, **words), crop=None)
     )

@@ -16,7 +16,7 @@ from impress_learn import train_masks as train_module
 from impress_learn.fits import MaskFit
 from impress_learn.network.backbone import Backbone
 from impress_learn.network.build import build_backbone
-from impress_learn.plan import mask_steps, plan_masks
+from impress_learn.plan.bank import mask_steps, plan_masks
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_references
 from impress_learn.supermask import train_supermask

@@ -17,7 +17,8 @@ from impress_format.task_file import seal_task
 from impress_format.task_parts import TaskParts, count_columns
 from impress_learn.classes import count_to_store, names_to_store
 from impress_learn.held_out import count_training
-from impress_learn.plan import HEAD_DIMENSIONS, Parts, TaskRequest, choose_layers
+from impress_learn.plan.parts import HEAD_DIMENSIONS, Parts, choose_layers
+from impress_learn.plan.tasks import TaskRequest
 
 LEAST_RESIDUAL = 16
 """Bytes of a residual below which it is left out beside alpha, and beside a head."""

@@ -1,0 +1,188 @@
+"""What a new bank is to be, from references and a training config, checked before anything is computed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from impress_format import __version__
+from impress_format.limits import MAX_MASKS, MAX_PIXELS
+from impress_format.records import (
+    Allocation,
+    BackboneSpec,
+    BankManifest,
+    MadeWith,
+    MaskPlan,
+    MaskType,
+    Preprocess,
+)
+from impress_format.versions import FORMAT_VERSION
+from impress_format.weights import substream_seed
+from impress_learn.classes import classes_of_data
+from impress_learn.fits import MaskFit, check_fit, check_number, require, steps_per_epoch
+from impress_learn.held_out import count_training
+from impress_learn.streams.reference import Reference, parse_reference
+from impress_learn.streams.view import PHOTO_MEAN, PHOTO_STD, changed_view, default_view, photo_view
+
+
+def plan_masks(
+    references: Sequence[Reference],
+    fit: MaskFit,
+    *,
+    masks_per_task: int,
+    random_masks: int,
+    density: float,
+    mask_type: MaskType = "binary",
+    allocation: Allocation = "uniform",
+) -> tuple[MaskPlan, ...]:
+    """One mask a reference (heterogeneous), several (homogeneous), and random ones after them.
+
+    Every seed is drawn from that of `fit`.
+
+    Raises:
+        UsageError: a number out of range.
+    """
+    require(0.0 < density <= 1.0, f"`density` {density}: expected a number above 0 and at most 1")
+    check_number("masks_per_task", masks_per_task, least=0, most=MAX_MASKS)
+    check_number("random_masks", random_masks, least=0, most=MAX_MASKS)
+    require_room(len(references) * masks_per_task + random_masks, len(references), masks_per_task, random_masks)
+    require(
+        not (random_masks and mask_type == "real"), "`random_masks` are binary or signed: leave out `mask_type` real"
+    )
+    check_fit(fit)
+    trained = [
+        MaskPlan(
+            kind="heterogeneous" if masks_per_task == 1 else "homogeneous",
+            task=str(reference),
+            density=density,
+            seed=substream_seed(fit.seed, f"mask/{reference}/{repeat}"),
+            fit=replace(fit, seed=substream_seed(fit.seed, f"order/{reference}/{repeat}")).record(
+                count_training(reference.data_set, fit.holdout)
+            ),
+            type=mask_type,
+            allocation=allocation,
+        )
+        for reference in references
+        for repeat in range(masks_per_task)
+    ]
+    random = [
+        MaskPlan(
+            kind="random",
+            task=None,
+            density=density,
+            seed=substream_seed(fit.seed, f"random/{number}"),
+            fit=None,
+            type=mask_type,
+            allocation=allocation,
+        )
+        for number in range(random_masks)
+    ]
+    return (*trained, *random)
+
+
+def require_room(masks: int, references: int, masks_per_task: int, random_masks: int) -> None:
+    """Refuse more masks than a bank holds.
+
+    Args:
+        masks: how many it would have.
+
+    Raises:
+        UsageError: with what they come from.
+    """
+    require(
+        masks <= MAX_MASKS,
+        f"`masks_per_task` {masks_per_task:,} for {references:,} tasks and `random_masks` {random_masks:,} make a bank "
+        f"of {masks:,} masks, expected at most {MAX_MASKS:,}: name fewer tasks, or ask for fewer masks",
+    )
+
+
+def plan_bank(
+    backbone: BackboneSpec,
+    masks: tuple[MaskPlan, ...],
+    view: Preprocess,
+    class_names: tuple[str, ...] | None,
+    mask_classes: Mapping[str, tuple[str, ...]],
+    *,
+    seed: int,
+    calibration: bool,
+    recogniser: bool,
+) -> BankManifest:
+    """The manifest of a new bank.
+
+    Args:
+        view: how its images are made.
+        class_names: of all its tasks, or None where they differ.
+        mask_classes: of its tasks by reference, where the reference does not tell.
+    """
+    learned = {mask.task for mask in masks}
+    own = {task: names for task, names in mask_classes.items() if task in learned and names != class_names}
+    return BankManifest(
+        format_version=FORMAT_VERSION,
+        made_with=MadeWith(
+            impress=__version__, **{name: metadata.version(name) for name in ("torch", "timm", "numpy")}
+        ),
+        seed=seed,
+        preprocess=view,
+        class_names=class_names,
+        backbone=backbone,
+        masks=masks,
+        calibration=calibration,
+        recogniser=recogniser,
+        mask_classes=own or msgspec.UNSET,
+    )
+
+
+def count_classes(references: Sequence[Reference]) -> int:
+    """Classes that a network for all these tasks tells apart: as many as the task with most has."""
+    return max(reference.data_set.classes for reference in references)
+
+
+def shared_class_names(references: Sequence[Reference], data_dir: Path | None) -> tuple[str, ...] | None:
+    """What the classes of all these tasks are called, if it is the same for all.
+
+    Raises:
+        DataError: a data set whose classes its folders name is not there.
+    """
+    first, *others = dict.fromkeys(classes_of_data(reference, data_dir).names for reference in references)
+    return None if others else first
+
+
+def choose_view(
+    references: Sequence[Reference], *, size: int | None, mode: Literal["L", "RGB"] | None, photo_size: int
+) -> Preprocess:
+    """How a new bank's network is to have its images: as those of the first task are by nature, unless asked otherwise.
+
+    Args:
+        size, mode: what is asked for.
+        photo_size: where images have no size by nature and none is asked for.
+
+    Raises:
+        UsageError: the size is out of range.
+    """
+    most = math.isqrt(MAX_PIXELS // 3)
+    require(size is None or 1 <= size <= most, f"`image_size` {size}: expected 1 to {most:,}")
+    data_set = references[0].data_set
+    if data_set.input_shape is None:
+        return photo_view(size or photo_size, grey=mode == "L")
+    return changed_view(default_view(data_set), size=size, mode=mode)
+
+
+def pretrained_view(
+    view: Preprocess, *, size: int, mean: tuple[float, ...] | None, std: tuple[float, ...] | None
+) -> Preprocess:
+    """The same for a network that others trained: in colours, normalised as its images were (else as ImageNet's)."""
+    return msgspec.structs.replace(view, mode="RGB", size=(size, size), mean=mean or PHOTO_MEAN, std=std or PHOTO_STD)
+
+
+def mask_steps(plan: MaskPlan) -> int:
+    """Steps that training this mask takes; 0 for a random one."""
+    if plan.fit is None or plan.task is None:
+        return 0
+    images = count_training(parse_reference(plan.task).data_set, plan.fit.holdout)
+    return plan.fit.epochs * steps_per_epoch(images, plan.fit.batch_size)

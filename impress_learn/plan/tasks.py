@@ -1,0 +1,240 @@
+"""Tasks to be learned: references and a training config -> requests, checked before anything is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from impress_format.bank import Bank, task_exists
+from impress_format.class_names import differing_names
+from impress_format.errors import BankMismatch, TaskExists
+from impress_format.files import remove_abandoned
+from impress_format.records import (
+    BackboneSpec,
+    TaskFitRecord,
+    TaskRecord,
+)
+from impress_format.task_file import check_task_name
+from impress_format.task_parts import StoredTask
+from impress_format.task_store import TASKS
+from impress_learn.classes import TaskClasses, classes_of_data, stored_classes
+from impress_learn.fits import TaskFit, check_fit, require, steps_per_epoch
+from impress_learn.held_out import count_training
+from impress_learn.plan.parts import Parts, has_same_residual, parts_of, whole_head
+from impress_learn.streams.reference import Reference
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TaskRequest:
+    """One task to be learned, and how: from 1/K, or from what `start` has, the task that it replaces if `replaces`.
+
+    `classes` are those of its data, or those of the task that it replaces. `instead` is the same task of other parts,
+    which it has if a trial on held-out images says so.
+    """
+
+    name: str
+    reference: Reference
+    classes: TaskClasses
+    fit: TaskFitRecord
+    parts: Parts
+    start: StoredTask | None = None
+    replaces: bool = False
+    instead: TaskRequest | None = None
+
+
+def request_tasks(
+    references: Sequence[Reference],
+    fit: TaskFit,
+    *,
+    name: str | None,
+    parts: Parts,
+    data_dir: Path | None,
+    start: StoredTask | None = None,
+) -> list[TaskRequest]:
+    """Check settings and fill in what depends on the stream.
+
+    Args:
+        start: the stored task that they begin from.
+
+    Raises:
+        UsageError: a number out of range, or one name for several tasks.
+        DataError: a data set whose classes its folders name is not there.
+    """
+    if name is not None:
+        check_task_name(name)
+        require(
+            len(references) == 1,
+            f"`name` {name} is one name for {len(references)} tasks: leave it out, or add one task",
+        )
+    return [
+        TaskRequest(
+            name=name or reference.default_name,
+            reference=reference,
+            classes=classes_of_data(reference, data_dir),
+            fit=settle_fit(reference, fit, residual=parts.residual, start=start),
+            parts=whole_head(parts, reference.data_set.classes),
+            start=start,
+        )
+        for reference in references
+    ]
+
+
+def request_update(bank: Bank, name: str, reference: Reference, asked: TaskFitRecord) -> TaskRequest | None:
+    """The request to resume a stored task on other data; None if the stored one was made by this very request.
+
+    It keeps its name, granularity and type, and the masks it weighs, also where the bank was extended since.
+
+    Raises:
+        TaskNotFound: there is no such task.
+    """
+    stored = bank.read_stored(name)
+    record = stored.record
+    # A process killed after the write is given the same command again: without this it would learn once more.
+    done = msgspec.structs.replace(asked, start=record.fit.start)
+    if record.fit.start is not None and (record.task, record.fit) == (str(reference), done):
+        return None
+    return TaskRequest(
+        name=name,
+        reference=reference,
+        classes=stored_classes(bank, record.task, record),
+        fit=msgspec.structs.replace(asked, start=record.digest),
+        parts=parts_of(stored),
+        start=stored,
+        replaces=True,
+    )
+
+
+def check_fits_bank(references: Sequence[Reference], spec: BackboneSpec) -> None:
+    """Refuse references with more classes than the bank's network has outputs.
+
+    Raises:
+        BankMismatch: naming the first that does not fit.
+    """
+    for reference in references:
+        classes = reference.data_set.classes
+        if classes > spec.classes:
+            raise BankMismatch(
+                f"{reference} has {classes:,} classes; the bank's network has {spec.classes:,} outputs: use a task "
+                "with fewer, or create a bank for this one"
+            )
+
+
+def check_fit_is_kept(bank: Bank, fit: TaskFitRecord) -> None:
+    """Refuse to learn as the tasks of this bank cannot say that they were learned.
+
+    Raises:
+        BankMismatch: format version 1 knows plain Adam alone.
+    """
+    if bank.manifest.format_version == 1 and not fit.is_of_version_1:
+        raise BankMismatch(
+            f"{bank.path} has format version 1, whose tasks are learned by plain Adam: run `impress bank upgrade` first"
+        )
+
+
+def check_same_classes(bank: Bank, record: TaskRecord, data: Reference, data_dir: Path | None) -> None:
+    """Refuse data of other classes than a stored task tells apart; in which order they are does not matter.
+
+    Raises:
+        UsageError: naming those that differ.
+        DataError: a data set whose classes its folders name is not there.
+    """
+    stored, found = stored_classes(bank, record.task, record), classes_of_data(data, data_dir)
+    require(
+        found.count == stored.count,
+        f"{record.name} has {stored.count:,} classes, {data} has {found.count:,}"
+        + (f" ({differing_names(stored.names, found.names)})" if stored.names and found.names else "")
+        + ": add another task",
+    )
+    if stored.names is not None and found.names is not None:
+        require(
+            set(stored.names) == set(found.names),
+            f"{data} has other classes than {record.name} ({differing_names(stored.names, found.names)}): add another "
+            "task",
+        )
+
+
+def check_start(start: StoredTask, request: TaskRequest) -> None:
+    """Refuse to begin a task from a stored one that has none of its parts, or cannot be written as they are.
+
+    Raises:
+        UsageError: it is so.
+    """
+    name, own, parts = start.record.name, parts_of(start), request.parts
+    classes = request.classes.count
+    same_head = start.head is not None and start.head.weight.shape == (classes, parts.head)
+    require(
+        parts.head == 0 or same_head,
+        f"`warm_start` {name} has no head of {parts.head:,} dimensions for {classes:,} classes, as this task has",
+    )
+    require(
+        same_head or has_same_residual(start, parts) or (own.alpha_type is not None and parts.alpha_type is not None),
+        f"`warm_start` {name}: it has no part that this task could begin from",
+    )
+    require(
+        parts.hybrid == own.hybrid,
+        f"`warm_start` {name} is {'' if own.hybrid else 'not '}`hybrid`: the new task must be alike",
+    )
+    require(
+        parts.alpha_type is None or own.alpha_type is None or parts.granularity % own.granularity == 0,
+        f"`warm_start` {name} has `granularity` {own.granularity}: expected a multiple of it, got {parts.granularity}",
+    )
+
+
+def settle_fit(
+    reference: Reference, fit: TaskFit, *, residual: int = 0, start: StoredTask | None = None
+) -> TaskFitRecord:
+    """The fit that this task's file will keep: checked, its epochs settled by how many images there are.
+
+    Raises:
+        UsageError: a number out of range.
+    """
+    check_fit(fit)
+    record = fit.record(count_training(reference.data_set, fit.holdout, fit.shots), residual=residual)
+    return record if start is None else msgspec.structs.replace(record, start=start.record.digest)
+
+
+def task_steps(request: TaskRequest) -> int:
+    """Steps that learning this task takes; where a trial comes first, about."""
+    images = count_training(request.reference.data_set, request.fit.holdout, request.fit.shots)
+    steps = request.fit.epochs * steps_per_epoch(images, request.fit.batch_size)
+    if request.parts.head and request.parts.residual:
+        steps += residual_epochs(request.fit.epochs) * steps_per_epoch(images, request.fit.batch_size)
+    return steps if request.instead is None else 2 * steps + task_steps(request.instead)
+
+
+def residual_epochs(epochs: int) -> int:
+    """Of those that a head is learned for, how many a residual is learned for with it after that."""
+    return -(-epochs // 2)
+
+
+def still_to_add(bank: Bank, requests: Sequence[TaskRequest]) -> list[TaskRequest]:
+    """The requests not stored yet: an interrupted run resumes, and one that was done has nothing to do.
+
+    Raises:
+        TaskExists: one of the names is taken by a task made with other settings.
+    """
+    remove_abandoned(bank.path / TASKS)
+    there = [request for request in requests if bank.tasks.has(request.name)]
+    taken = [request.name for request in there if not _is_stored(bank, request)]
+    if taken:
+        raise task_exists(bank.path, taken)
+    stored = {request.name for request in there}
+    return [request for request in requests if request.name not in stored]
+
+
+def _is_stored(bank: Bank, request: TaskRequest) -> bool:
+    stored = bank.read_stored(request.name)
+    asked = (str(request.reference), request.fit, request.parts)
+    if (stored.record.task, stored.record.fit, parts_of(stored)) == asked:
+        classes = stored_classes(bank, stored.record.task, stored.record)
+        if classes.names is not None and request.classes.names not in (None, classes.names):
+            raise TaskExists(
+                f"{bank.path} has {request.name}, learned with other classes than {request.reference} has now "
+                f"({differing_names(classes.names, request.classes.names or ())}): remove it first (`impress task "
+                "remove`), or choose another `name`"
+            )
+        return True
+    return request.instead is not None and _is_stored(bank, request.instead)
