@@ -46,7 +46,7 @@ from impress_format.files import (
 )
 from impress_format.manifest import read_manifest
 from impress_format.mask_values import MaskArray
-from impress_format.numbers import FloatArray, NumberType, StoredArray
+from impress_format.numbers import FloatArray, NumberType
 from impress_format.projection_file import StoredProjection
 from impress_format.recogniser_file import StoredRecogniser
 from impress_format.records import (
@@ -321,32 +321,16 @@ class Bank:
         except FileExistsError:
             self.read_mask(index)
 
-    def write_task(
-        self,
-        record: TaskRecord,
-        alpha: StoredArray | None,
-        signature: bytes | None = None,
-        residual: npt.NDArray[np.uint8] | None = None,
-        mask: npt.NDArray[np.uint8] | None = None,
-        head: npt.NDArray[np.uint8] | None = None,
-        *,
-        replace: bool = False,
-    ) -> int:
+    def write_task(self, record: TaskRecord, parts: TaskParts, *, replace: bool = False) -> int:
         """Store a task; return the bytes its file takes.
 
         Args:
-            alpha: in the type it comes in (numbers.store); None for a task that weighs no mask.
-            residual: as residual.store_residual gives it.
-            mask: as own_mask.store_own_mask gives it.
-            head: as head.store_head gives it.
+            parts: as they are stored; an alpha of any other type than float16 and uint8 is stored as float32.
 
         Raises:
             TaskExists: a task of this name is there, and `replace` is false.
-            UsageError: a value out of its range.
+            UsageError: a value out of its range, or parts that no task has together.
         """
-        if alpha is not None and alpha.dtype not in (np.float16, np.uint8):
-            alpha = np.asarray(alpha, dtype=np.float32)
-        parts = TaskParts(alpha=alpha, residual=residual, mask=mask, head=head, signature=signature)
         content = task_file.seal_task(record, parts, self.manifest)
         try:
             self.tasks.write(record.name, content, replace=replace)

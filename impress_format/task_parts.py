@@ -84,7 +84,8 @@ class TaskParts:
         """The tensors of the file."""
         tensors: dict[str, npt.NDArray[np.generic]] = {}
         if self.alpha is not None:
-            tensors[ALPHA] = np.ascontiguousarray(self.alpha)
+            kept = self.alpha.dtype in (np.float16, np.uint8)
+            tensors[ALPHA] = np.ascontiguousarray(self.alpha, dtype=None if kept else np.float32)
         for name, part in (
             (RESIDUAL, self.residual),
             (MASK, self.mask),

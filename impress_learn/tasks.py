@@ -140,9 +140,7 @@ def learn_task(
     signature = None
     if signer is not None:
         signature = signer.sign(signer.chosen(train), _restored_head(loaded, stored, request), fit.seed)
-    size = loaded.bank.write_task(
-        record, stored.alpha, signature, stored.residual, stored.mask, stored.head, replace=request.replaces
-    )
+    size = loaded.bank.write_task(record, replace(stored, signature=signature), replace=request.replaces)
     return AddedTask(
         task=record.task,
         name=record.name,

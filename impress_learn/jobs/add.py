@@ -73,7 +73,7 @@ def add_tasks(
         head: dimensions of a head over pretrained weights, in place of coefficients; None for 128 where the bank has
             such weights and `alpha` is not asked for.
         head_bits: of a value of the head.
-        bytes: the best task in a file of so many bytes (budget.py), instead of the settings above; over pretrained
+        bytes: the best task in a file of so many bytes (plan/budget.py), instead of the settings above; over pretrained
             weights `alpha` may say that it is to weigh masks.
         alpha_dtype: int8 if it is not given, or float32 in a bank of format version 1, which knows no other.
         signature: also store what images of the tasks are recognised by; banks that nothing was made for it have none.

@@ -27,6 +27,7 @@ from impress_format.pack_file import seal_pack
 from impress_format.pack_tasks import pack_tasks
 from impress_format.records import TaskFitRecord, TaskRecord
 from impress_format.task_file import seal_parts
+from impress_format.task_parts import TaskParts
 from impress_format.task_store import PACKS
 from impress_format.task_text import write_text
 
@@ -102,7 +103,7 @@ def main() -> None:
         each("find by name", [partial(bank.find_task, name) for name in names])
         each("find by reference", [partial(bank.find_task, reference) for reference in references])
         each("read", [partial(bank.read_task, name) for name in names])
-        each("add", [partial(bank.write_task, one, alpha) for one in new])
+        each("add", [partial(bank.write_task, one, TaskParts(alpha=alpha)) for one in new])
         each("remove", [partial(bank.remove_task, name) for name in dict.fromkeys(names)])
         once("list, in Python", bank.outline_tasks)
         once("names, in Python", bank.task_names)

@@ -27,6 +27,7 @@ from impress_format.records import (
     TaskFitRecord,
     TaskRecord,
 )
+from impress_format.task_parts import TaskParts
 from impress_format.versions import FORMAT_VERSION
 from impress_format.weights import backbone_digest
 
@@ -144,8 +145,8 @@ def make(path: Path, seed: int = 0, *, calibration: bool = False, recogniser: bo
             bank.write_mask(index, mask(index), None)
         else:
             bank.write_mask(index, mask(index), 0.75 + index / 10, signed)
-    bank.write_task(task_record(bank, "one", "rotated-digits/1"), ALPHA, signed)
-    bank.write_task(task_record(bank, "two", "rotated-digits/2"), -ALPHA, signed)
+    bank.write_task(task_record(bank, "one", "rotated-digits/1"), TaskParts(alpha=ALPHA, signature=signed))
+    bank.write_task(task_record(bank, "two", "rotated-digits/2"), TaskParts(alpha=-ALPHA, signature=signed))
     return bank
 
 

@@ -38,6 +38,7 @@ from impress_format.locks import exclusive
 from impress_format.plain import machine_tag
 from impress_format.records import MadeWith, MaskPlan
 from impress_format.task_file import check_task_name
+from impress_format.task_parts import TaskParts
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -196,7 +197,7 @@ def test_a_task_is_found_by_name_and_by_reference(tmp_path: Path) -> None:
 
 def test_a_reference_that_two_tasks_were_learned_from_names_neither(tmp_path: Path) -> None:
     bank = small_bank.make(tmp_path / "a.impress")
-    bank.write_task(small_bank.task_record(bank, "again", "rotated-digits/2"), small_bank.ALPHA)
+    bank.write_task(small_bank.task_record(bank, "again", "rotated-digits/2"), TaskParts(alpha=small_bank.ALPHA))
     before = contents(bank.path)
     for ask in (bank.find_task, bank.remove_task):
         with pytest.raises(AmbiguousTask, match="again, two"):
@@ -248,7 +249,9 @@ def test_an_empty_path_is_no_bank_and_not_the_current_folder(tmp_path: Path, mon
 def test_tasks_are_listed_as_people_count(tmp_path: Path) -> None:
     bank = small_bank.make(tmp_path / "a.impress")
     for name in ("t-10", "t-9", "t-100"):
-        bank.write_task(small_bank.task_record(bank, name, f"rotated-digits/{name[2:]}"), small_bank.ALPHA)
+        bank.write_task(
+            small_bank.task_record(bank, name, f"rotated-digits/{name[2:]}"), TaskParts(alpha=small_bank.ALPHA)
+        )
     assert bank.task_names() == ["one", "t-9", "t-10", "t-100", "two"]
 
 
@@ -257,9 +260,9 @@ def test_a_task_that_exists_is_kept_unless_replaced(tmp_path: Path) -> None:
     before = contents(bank.path)
     record = small_bank.task_record(bank, "one", "rotated-digits/7")
     with pytest.raises(TaskExists, match="one"):
-        bank.write_task(record, small_bank.ALPHA)
+        bank.write_task(record, TaskParts(alpha=small_bank.ALPHA))
     assert contents(bank.path) == before
-    bank.write_task(record, small_bank.ALPHA, replace=True)
+    bank.write_task(record, TaskParts(alpha=small_bank.ALPHA), replace=True)
     assert bank.read_task("one")[0].task == "rotated-digits/7"
 
 
@@ -305,7 +308,7 @@ def test_finer_granularity_takes_a_column_a_group(tmp_path: Path) -> None:
     bank = small_bank.make(tmp_path / "a.impress")
     record = msgspec.structs.replace(small_bank.task_record(bank, "fine", "rotated-digits/9"), granularity=4)
     columns = 4 + 3  # layers of 5 and of 3 output channels
-    bank.write_task(record, np.ones((2, columns), dtype=np.float32))
+    bank.write_task(record, TaskParts(alpha=np.ones((2, columns), dtype=np.float32)))
     assert bank.read_task("fine")[1].shape == (2, columns)
 
 
@@ -319,7 +322,7 @@ def test_a_disk_that_refuses_leaves_what_was_there(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(os, "fsync", refuse)
     with pytest.raises(StorageError, match=os.strerror(code)):
-        bank.write_task(small_bank.task_record(bank, "new", "rotated-digits/5"), small_bank.ALPHA)
+        bank.write_task(small_bank.task_record(bank, "new", "rotated-digits/5"), TaskParts(alpha=small_bank.ALPHA))
     with pytest.raises(StorageError):
         extend_plan(bank, [small_bank.plan("rotated-digits/180", 14)])
     assert contents(bank.path) == before

@@ -61,8 +61,8 @@ def test_names_come_back_as_they_were_stored(given_names: list[str]) -> None:
 @pytest.mark.parametrize("stored", [("rose", "red", "blue"), LONG, FOUR])
 def test_a_task_keeps_names_of_any_length(tmp_path: Path, stored: tuple[str, ...], packed: bool) -> None:
     bank = small_bank.make(tmp_path / "a.impress")
-    bank.write_task(record(bank, class_names=stored), ALPHA)
-    bank.write_task(record(bank, "plain"), ALPHA)
+    bank.write_task(record(bank, class_names=stored), TaskParts(alpha=ALPHA))
+    bank.write_task(record(bank, "plain"), TaskParts(alpha=ALPHA))
     content = bank.task_bytes("mine")
     assert ("classes" in parse_header(Path("mine"), content).tensors) != fit_in_record(stored)
     if packed:
@@ -77,12 +77,12 @@ def test_a_task_keeps_names_of_any_length(tmp_path: Path, stored: tuple[str, ...
 
 def test_long_names_are_compressed(tmp_path: Path) -> None:
     bank = small_bank.make(tmp_path / "a.impress")
-    assert bank.write_task(record(bank, class_names=LONG), ALPHA) < 1000
+    assert bank.write_task(record(bank, class_names=LONG), TaskParts(alpha=ALPHA)) < 1000
 
 
 def test_long_names_travel_with_their_task(tmp_path: Path) -> None:
     bank = small_bank.make(tmp_path / "a.impress")
-    bank.write_task(record(bank, class_names=LONG), ALPHA)
+    bank.write_task(record(bank, class_names=LONG), TaskParts(alpha=ALPHA))
     export_task(bank, "mine", tmp_path / "a.safetensors")
     other = small_bank.make(tmp_path / "b.impress")
     import_tasks(other, [tmp_path / "a.safetensors"], "other")
@@ -108,11 +108,11 @@ def test_a_task_without_a_head_has_no_more_classes_than_the_network(
     bank = small_bank.make(tmp_path / "a.impress")
     written = record(bank, class_names=named, classes=classes)
     if words is None:
-        bank.write_task(written, ALPHA)
+        bank.write_task(written, TaskParts(alpha=ALPHA))
         assert bank.read_task_record("mine").classes == classes
         return
     with pytest.raises(UsageError, match=words):
-        bank.write_task(written, ALPHA)
+        bank.write_task(written, TaskParts(alpha=ALPHA))
 
 
 @pytest.mark.parametrize("packed", [False, True])

@@ -29,6 +29,7 @@ from impress_format.numbers import NumbersError
 from impress_format.pack_tasks import pack_tasks
 from impress_format.records import SIGNATURE_BYTES
 from impress_format.task_groups import task_groups
+from impress_format.task_parts import TaskParts
 
 DIRECTIONS = 4
 CODES = np.array([15, 0, 7, 8], dtype=np.uint8)
@@ -40,8 +41,8 @@ HALVES = st.floats(-65504, 65504, width=16)
 def bank(tmp_path: Path) -> Bank:
     """A bank with a projection, a signed task with a head, and one without signature."""
     bank = small_bank.over_weights(tmp_path / "a.impress")
-    bank.write_task(test_head.record(bank), None, signature(bank), head=HEAD)
-    bank.write_task(test_head.record(bank, "bare"), None, head=HEAD)
+    bank.write_task(test_head.record(bank), TaskParts(signature=signature(bank), head=HEAD))
+    bank.write_task(test_head.record(bank, "bare"), TaskParts(head=HEAD))
     return bank
 
 
@@ -99,7 +100,7 @@ def test_what_no_writer_stores_is_refused(bank: Bank, at: int, value: np.generic
     hostile[at : at + value.nbytes] = value.tobytes()
     with pytest.raises(NumbersError, match=problem):
         restored(bytes(hostile))
-    bank.write_task(test_head.record(bank, "hostile"), None, bytes(hostile), head=HEAD)
+    bank.write_task(test_head.record(bank, "hostile"), TaskParts(signature=bytes(hostile), head=HEAD))
     if packed:
         pack_tasks(bank)
     (found,) = verify_bank(bank.path).problems
@@ -113,11 +114,14 @@ def test_what_no_writer_stores_is_refused(bank: Bank, at: int, value: np.generic
 @pytest.mark.parametrize("packed", [False, True])
 def test_groups_of_tasks_have_their_signatures_and_heads(bank: Bank, packed: bool) -> None:
     other = store_head(test_head.CODES[::-1], test_head.SCALES, test_head.BIASES, test_head.BITS)
-    bank.write_task(test_head.record(bank, "other"), None, signature(bank, CODES[::-1]), head=other)
+    bank.write_task(test_head.record(bank, "other"), TaskParts(signature=signature(bank, CODES[::-1]), head=other))
     bank.write_task(
-        test_head.record(bank, "two-classes", classes=2), None, signature(bank),
-        head=store_head(test_head.CODES[:2], test_head.SCALES[:2], test_head.BIASES[:2], test_head.BITS),
-    )  # fmt: skip
+        test_head.record(bank, "two-classes", classes=2),
+        TaskParts(
+            signature=signature(bank),
+            head=store_head(test_head.CODES[:2], test_head.SCALES[:2], test_head.BIASES[:2], test_head.BITS),
+        ),
+    )
     if packed:
         pack_tasks(bank)
     opened, found = open_bank(bank.path), {}
@@ -139,7 +143,7 @@ def test_groups_of_tasks_have_their_signatures_and_heads(bank: Bank, packed: boo
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_signature_made_with_another_projection_is_refused(bank: Bank, packed: bool) -> None:
     foreign = bytes([bank.signature_tag[0] ^ 1]) + signature(bank)[1:]
-    bank.write_task(test_head.record(bank, "foreign"), None, foreign, head=HEAD)
+    bank.write_task(test_head.record(bank, "foreign"), TaskParts(signature=foreign, head=HEAD))
     if packed:
         pack_tasks(bank)
     (found,) = verify_bank(bank.path).problems
@@ -155,5 +159,5 @@ def test_a_recogniser_that_the_bank_has_signs_instead(tmp_path: Path) -> None:
     assert (like.signs_by, older.signs_by) == ("features", "pixels")
     assert like.signature_tag == bytes.fromhex(like.projection_record.digest)[:2]
     assert older.signature_tag == older.read_recogniser()[0].tag
-    older.write_task(test_head.record(older), None, small_bank.signature(older), head=HEAD)
+    older.write_task(test_head.record(older), TaskParts(signature=small_bank.signature(older), head=HEAD))
     assert verify_bank(older.path).ok

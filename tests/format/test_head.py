@@ -31,6 +31,7 @@ from impress_format.residual import store_residual
 from impress_format.stats import measure_storage
 from impress_format.task_exchange import export_task, import_tasks
 from impress_format.task_groups import task_groups
+from impress_format.task_parts import TaskParts
 from impress_format.task_text import TaskText, is_nameless, read_own, read_owns, read_text, write_text
 
 CLASSES, BITS = 3, 2
@@ -52,9 +53,9 @@ def bank(tmp_path: Path) -> Bank:
     """A bank with a task of a head, and one of a head and a residual in the layer before it."""
     bank = small_bank.over_weights(tmp_path / "a.impress")
     head = store_head(CODES, SCALES, BIASES, BITS)
-    bank.write_task(record(bank), None, head=head)
+    bank.write_task(record(bank), TaskParts(head=head))
     residual = store_residual(np.arange(8, dtype=np.uint8) % 2, np.array([0.5], dtype=np.float16), 1)
-    bank.write_task(record(bank, "both", residual_bits=1, residual_layers=1), None, residual=residual, head=head)
+    bank.write_task(record(bank, "both", residual_bits=1, residual_layers=1), TaskParts(residual=residual, head=head))
     return bank
 
 
@@ -86,7 +87,9 @@ def test_five_classes_of_128_values_of_two_bits_take_180_bytes() -> None:
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_one_that_no_writer_stores_is_found_before_any_of_its_group_is_asked_for(bank: Bank, packed: bool) -> None:
-    bank.write_task(record(bank, "bad"), None, head=store_head(CODES, np.full(3, np.nan, np.float16), BIASES, BITS))
+    bank.write_task(
+        record(bank, "bad"), TaskParts(head=store_head(CODES, np.full(3, np.nan, np.float16), BIASES, BITS))
+    )
     if packed:
         pack_tasks(bank)
     with pytest.raises(FormatError, match="NaN or infinite"):
@@ -115,7 +118,7 @@ def test_it_is_read_from_a_file_of_its_own_and_from_a_pack(bank: Bank, packed: b
 
 def test_a_task_of_other_classes_than_the_network_says_how_many(bank: Bank) -> None:
     own = record(bank, "four", classes=2)
-    bank.write_task(own, None, head=store_head(CODES[:2], SCALES[:2], BIASES[:2], BITS))
+    bank.write_task(own, TaskParts(head=store_head(CODES[:2], SCALES[:2], BIASES[:2], BITS)))
     stored = bank.read_stored("four")
     assert stored.head is not None
     assert stored.head.weight.shape == (2, 4)
@@ -152,8 +155,8 @@ def test_a_task_names_its_own_classes(bank: Bank, packed: bool) -> None:
     assert write_text(named).own.endswith(b',["mine","rose, red","a \\"wild\\" one","\xe5\xb1\xb1"]')
     assert is_nameless(write_text(msgspec.structs.replace(nameless, task="rotated-digits/9")).own)
     assert not is_nameless(write_text(named).own)
-    bank.write_task(named, None, head=head)
-    bank.write_task(msgspec.structs.replace(nameless, task="rotated-digits/9"), None, head=head)
+    bank.write_task(named, TaskParts(head=head))
+    bank.write_task(msgspec.structs.replace(nameless, task="rotated-digits/9"), TaskParts(head=head))
     if packed:
         pack_tasks(bank)
     opened = open_bank(bank.path)
@@ -201,7 +204,7 @@ def test_what_is_no_head_is_refused(bank: Bank, stored: np.ndarray, words: str) 
     with pytest.raises(NumbersError, match=words):
         check_heads(stored[np.newaxis], BITS, CLASSES, 4)
     if stored.dtype == np.uint8 and stored.ndim == 1:
-        bank.write_task(record(bank, "bad"), None, head=stored)
+        bank.write_task(record(bank, "bad"), TaskParts(head=stored))
         assert [one.error for one in verify_bank(bank.path).problems if words in one.error]
         pack_tasks(bank)
         assert [one.error for one in verify_bank(bank.path).problems if words in one.error]
@@ -229,18 +232,18 @@ def test_padding_bits_that_are_set_are_refused() -> None:
 )
 def test_a_record_that_says_otherwise_is_not_written(bank: Bank, changes: dict[str, int], words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        bank.write_task(record(bank, "bad", **changes), None, head=store_head(CODES, SCALES, BIASES, BITS))
+        bank.write_task(record(bank, "bad", **changes), TaskParts(head=store_head(CODES, SCALES, BIASES, BITS)))
 
 
 def test_a_head_stands_beside_no_alpha_and_no_mask(bank: Bank) -> None:
     head = store_head(CODES, SCALES, BIASES, BITS)
     with pytest.raises(UsageError, match="no alpha and no mask"):
-        bank.write_task(record(bank, "bad"), small_bank.ALPHA, head=head)
+        bank.write_task(record(bank, "bad"), TaskParts(alpha=small_bank.ALPHA, head=head))
     residual = store_residual(np.zeros(8, np.uint8), np.zeros(2, np.float16), 1)
     with pytest.raises(UsageError, match="1 to 1"):
-        bank.write_task(record(bank, "bad", residual_bits=1), None, residual=residual, head=head)
+        bank.write_task(record(bank, "bad", residual_bits=1), TaskParts(residual=residual, head=head))
     with pytest.raises(UsageError, match="or a head to tell them apart"):
-        bank.write_task(record(bank, "bad", residual_bits=1, head_bits=0, classes=4), None, residual=residual)
+        bank.write_task(record(bank, "bad", residual_bits=1, head_bits=0, classes=4), TaskParts(residual=residual))
 
 
 def test_a_head_over_another_projection_is_refused(bank: Bank, tmp_path: Path) -> None:

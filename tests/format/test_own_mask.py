@@ -18,6 +18,7 @@ from impress_format.own_mask import check_own_masks, restore_own_mask, store_own
 from impress_format.pack_tasks import pack_tasks
 from impress_format.records import LayerSpec
 from impress_format.task_groups import task_groups
+from impress_format.task_parts import TaskParts
 
 LAST = small_bank.LAYERS[-1]
 MASK = np.arange(LAST.size).reshape(LAST.shape) % 4 == 0
@@ -28,7 +29,7 @@ def bank(tmp_path: Path) -> Bank:
     """A bank with a hybrid task: alpha has one column, for the first of two layers."""
     bank = small_bank.make(tmp_path / "a.impress")
     record = small_bank.task_record(bank, "own", "rotated-digits/7")
-    bank.write_task(record, small_bank.ALPHA[:, :1], mask=store_own_mask(MASK))
+    bank.write_task(record, TaskParts(alpha=small_bank.ALPHA[:, :1], mask=store_own_mask(MASK)))
     return bank
 
 
@@ -74,17 +75,17 @@ def test_what_is_no_mask_is_refused(bank: Bank, stored: np.ndarray, words: str) 
         check_own_masks(stored[np.newaxis], LAST)
     if stored.dtype == np.uint8:
         record = small_bank.task_record(bank, "bad", "rotated-digits/8")
-        bank.write_task(record, small_bank.ALPHA[:, :1], mask=stored)
+        bank.write_task(record, TaskParts(alpha=small_bank.ALPHA[:, :1], mask=stored))
         assert [one.error for one in verify_bank(bank.path).problems if words in one.error]
 
 
 def test_alpha_has_no_column_for_the_layer_of_the_mask(bank: Bank) -> None:
     record = small_bank.task_record(bank, "bad", "rotated-digits/8")
-    bank.write_task(record, small_bank.ALPHA, mask=store_own_mask(MASK))
+    bank.write_task(record, TaskParts(alpha=small_bank.ALPHA, mask=store_own_mask(MASK)))
     assert not verify_bank(bank.path).ok
 
 
 def test_a_mask_alone_is_no_task(bank: Bank) -> None:
     record = small_bank.task_record(bank, "bad", "rotated-digits/8", masks=0)
     with pytest.raises(UsageError, match="expected alpha, residual"):
-        bank.write_task(record, None, mask=store_own_mask(MASK))
+        bank.write_task(record, TaskParts(mask=store_own_mask(MASK)))

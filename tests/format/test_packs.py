@@ -21,6 +21,7 @@ from impress_format.numbers import NumberType, store
 from impress_format.pack_file import OWN, OWN_END, open_pack
 from impress_format.pack_tasks import pack_tasks
 from impress_format.records import TaskFitRecord, TaskRecord, alpha_columns
+from impress_format.task_parts import TaskParts
 
 TYPES: tuple[NumberType, ...] = ("float32", "float16", "int8")
 GOLDEN_V1 = Path(__file__).parents[1] / "golden" / "v1" / "digits.impress"
@@ -46,7 +47,7 @@ def add(
         fit=TaskFitRecord(epochs=3, lr=0.03, seed=seed % 3),
         granularity=granularity,
     )
-    bank.write_task(record, store(alpha, kind))
+    bank.write_task(record, TaskParts(alpha=store(alpha, kind)))
 
 
 def everything(bank: Bank) -> dict[str, tuple[TaskRecord, bytes, str | None]]:
@@ -133,7 +134,7 @@ def test_a_packed_task_is_removed_and_its_name_is_free_again(bank: Bank) -> None
     record, alpha = bank.read_task("one")
     pack_tasks(bank)
     with pytest.raises(TaskExists):
-        bank.write_task(record, alpha)
+        bank.write_task(record, TaskParts(alpha=alpha))
     assert bank.remove_task("one") == "one"
     assert bank.task_names() == ["two"]
     assert files(bank, "tasks") == ["one.removed"]
@@ -141,7 +142,7 @@ def test_a_packed_task_is_removed_and_its_name_is_free_again(bank: Bank) -> None
         with pytest.raises(TaskNotFound):
             ask("one")
     assert verify_bank(bank.path).ok
-    bank.write_task(record, -alpha)
+    bank.write_task(record, TaskParts(alpha=-alpha))
     assert (bank.read_task("one")[1] == -alpha).all()
     bank.remove_task("one")
     assert bank.task_names() == ["two"]
@@ -152,7 +153,7 @@ def test_a_packed_task_is_removed_and_its_name_is_free_again(bank: Bank) -> None
 def test_a_packed_task_is_replaced(bank: Bank) -> None:
     record, alpha = bank.read_task("one")
     pack_tasks(bank)
-    bank.write_task(record, -alpha, replace=True)
+    bank.write_task(record, TaskParts(alpha=-alpha), replace=True)
     assert (open_bank(bank.path).read_task("one")[1] == -alpha).all()
     pack_tasks(bank)
     assert (open_bank(bank.path).read_task("one")[1] == -alpha).all()
@@ -313,7 +314,7 @@ def test_two_packs_may_have_one_task_only_if_it_is_the_same(bank: Bank) -> None:
     first.write_bytes(content)
     assert verify_bank(bank.path).ok
     assert bank.task_names() == ["one", "three", "two"]
-    bank.write_task(record, -alpha, replace=True)
+    bank.write_task(record, TaskParts(alpha=-alpha), replace=True)
     first.unlink()
     pack_tasks(bank)
     first.write_bytes(content)

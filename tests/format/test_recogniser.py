@@ -94,8 +94,11 @@ def test_large_images_are_seen_pooled(shape: tuple[int, int, int], seen: tuple[i
 
 def test_a_signature_is_read_from_a_file_of_its_own_and_from_a_pack(bank: Bank) -> None:
     signature = small_bank.signature(bank, 9)
-    bank.write_task(small_bank.task_record(bank, "three", "rotated-digits/3"), small_bank.ALPHA, signature)
-    bank.write_task(small_bank.task_record(bank, "four", "rotated-digits/4"), small_bank.ALPHA)
+    bank.write_task(
+        small_bank.task_record(bank, "three", "rotated-digits/3"),
+        TaskParts(alpha=small_bank.ALPHA, signature=signature),
+    )
+    bank.write_task(small_bank.task_record(bank, "four", "rotated-digits/4"), TaskParts(alpha=small_bank.ALPHA))
     assert bank.read_signature("three") == signature
     before = {name: bank.tasks.read(name) for name in bank.task_names()}
     assert pack_tasks(bank).packs == 2  # those with a signature, and that without
@@ -110,9 +113,10 @@ def test_a_signature_is_read_from_a_file_of_its_own_and_from_a_pack(bank: Bank) 
 @pytest.mark.parametrize("packed", [False, True])
 def test_groups_of_tasks_have_their_signatures(bank: Bank, packed: bool) -> None:
     bank.write_task(
-        small_bank.task_record(bank, "three", "rotated-digits/3"), small_bank.ALPHA, small_bank.signature(bank, 9)
+        small_bank.task_record(bank, "three", "rotated-digits/3"),
+        TaskParts(alpha=small_bank.ALPHA, signature=small_bank.signature(bank, 9)),
     )
-    bank.write_task(small_bank.task_record(bank, "four", "rotated-digits/4"), small_bank.ALPHA)
+    bank.write_task(small_bank.task_record(bank, "four", "rotated-digits/4"), TaskParts(alpha=small_bank.ALPHA))
     if packed:
         pack_tasks(bank)
     found = {}
@@ -126,7 +130,9 @@ def test_groups_of_tasks_have_their_signatures(bank: Bank, packed: bool) -> None
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_signature_made_with_another_recogniser_is_refused(bank: Bank, packed: bool) -> None:
     foreign = bytes([bank.signature_tag[0] ^ 1]) + small_bank.signature(bank)[1:]
-    bank.write_task(small_bank.task_record(bank, "three", "rotated-digits/3"), small_bank.ALPHA, foreign)
+    bank.write_task(
+        small_bank.task_record(bank, "three", "rotated-digits/3"), TaskParts(alpha=small_bank.ALPHA, signature=foreign)
+    )
     if packed:
         pack_tasks(bank)
     problem = "has a signature that was not made with this bank's recogniser"
@@ -140,7 +146,10 @@ def test_a_signature_made_with_another_recogniser_is_refused(bank: Bank, packed:
 
 def test_a_signature_in_a_bank_without_a_recogniser_is_refused(tmp_path: Path) -> None:
     bank = small_bank.make(tmp_path / "a.impress")
-    bank.write_task(small_bank.task_record(bank, "three", "rotated-digits/3"), small_bank.ALPHA, bytes(64))
+    bank.write_task(
+        small_bank.task_record(bank, "three", "rotated-digits/3"),
+        TaskParts(alpha=small_bank.ALPHA, signature=bytes(64)),
+    )
     with pytest.raises(FormatError, match="says that there is no recogniser"):
         bank.read_task("three")
 

@@ -28,6 +28,7 @@ from impress_format.residual import (
     store_residual,
 )
 from impress_format.task_groups import task_groups
+from impress_format.task_parts import TaskParts
 
 BITS: tuple[ResidualBits, ...] = (1, 2, 4, 8)
 LENET = tuple(
@@ -50,7 +51,10 @@ def add(bank: Bank, name: str, bits: ResidualBits, *, alpha: bool, count: int = 
     record = small_bank.task_record(bank, name, f"rotated-digits/{len(name)}{bits}", masks=2 if alpha else 0)
     record = msgspec.structs.replace(record, residual_bits=bits)
     signature = small_bank.signature(bank)
-    bank.write_task(record, small_bank.ALPHA if alpha else None, signature, some_residual(bits, count))
+    bank.write_task(
+        record,
+        TaskParts(alpha=small_bank.ALPHA if alpha else None, signature=signature, residual=some_residual(bits, count)),
+    )
 
 
 @settings(max_examples=60)
@@ -162,8 +166,8 @@ def test_what_is_no_residual_is_refused(stored: np.ndarray, bits: int, words: st
 def test_a_record_and_its_parts_must_agree(bank: Bank) -> None:
     record = small_bank.task_record(bank, "three", "rotated-digits/3")
     with pytest.raises(UsageError, match="takes 0 bits, and has a residual"):
-        bank.write_task(record, small_bank.ALPHA, None, some_residual(1))
+        bank.write_task(record, TaskParts(alpha=small_bank.ALPHA, residual=some_residual(1)))
     with pytest.raises(UsageError, match="takes 1 bits, and has none"):
-        bank.write_task(msgspec.structs.replace(record, residual_bits=1), small_bank.ALPHA)
+        bank.write_task(msgspec.structs.replace(record, residual_bits=1), TaskParts(alpha=small_bank.ALPHA))
     with pytest.raises(UsageError, match="expected alpha, residual or head"):
-        bank.write_task(record, None, small_bank.signature(bank))
+        bank.write_task(record, TaskParts(signature=small_bank.signature(bank)))

@@ -12,6 +12,7 @@ from impress_format.bank import Bank, open_bank
 from impress_format.errors import FormatError, StorageError, TaskExists, TaskNotFound
 from impress_format.pack_tasks import pack_tasks
 from impress_format.task_exchange import export_task, import_tasks
+from impress_format.task_parts import TaskParts
 
 
 @pytest.fixture
@@ -50,10 +51,10 @@ def test_all_are_checked_before_one_is_stored(bank: Bank, tmp_path: Path) -> Non
     import_tasks(bank, [file], "three")
     export_task(bank, "three", renamed)
     bank.remove_task("three")
-    bank.write_task(task_record(bank, "four", "rotated-digits/4"), bank.read_task("one")[1])
+    bank.write_task(task_record(bank, "four", "rotated-digits/4"), TaskParts(alpha=bank.read_task("one")[1]))
     export_task(bank, "four", taken)
     bank.remove_task("four")
-    bank.write_task(task_record(bank, "four", "rotated-digits/5"), bank.read_task("two")[1])
+    bank.write_task(task_record(bank, "four", "rotated-digits/5"), TaskParts(alpha=bank.read_task("two")[1]))
     with pytest.raises(TaskExists, match="four"):
         import_tasks(bank, [renamed, taken])
     taken.write_bytes(taken.read_bytes()[:-1])

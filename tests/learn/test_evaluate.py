@@ -15,6 +15,7 @@ from planned import planned_bank
 from impress_format.bank import Bank
 from impress_format.errors import BankMismatch, OutOfMemory, UsageError
 from impress_format.records import TaskFitRecord, TaskRecord
+from impress_format.task_parts import TaskParts
 from impress_learn import evaluate as evaluate_module
 from impress_learn import train_masks as train_module
 from impress_learn.evaluate import (
@@ -80,7 +81,7 @@ def store(bank: Bank, name: str, task: str, alpha: np.ndarray, granularity: int 
         fit=TaskFitRecord(epochs=1, lr=0.1, holdout=holdout),
         granularity=granularity,
     )
-    bank.write_task(record, alpha.astype(np.float32))
+    bank.write_task(record, TaskParts(alpha=alpha.astype(np.float32)))
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from torch import Tensor
 from impress_format import Bank, open_bank
 from impress_format.errors import BankMismatch, TaskNotFound, UsageError
 from impress_format.records import TaskFitRecord, TaskRecord
+from impress_format.task_parts import TaskParts
 from impress_learn.basis import effective_weights, refine
 from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.identify.candidates import Candidates, common_granularity, find_candidates
@@ -38,7 +39,7 @@ def store(bank: Bank, name: str, task: str, alpha: np.ndarray, granularity: int 
             fit=TaskFitRecord(epochs=1, lr=0.1),
             granularity=granularity,
         ),
-        alpha.astype(np.float32),
+        TaskParts(alpha=alpha.astype(np.float32)),
     )
 
 
@@ -217,7 +218,7 @@ def test_norm_statistics_are_those_of_each_task(tmp_path: Path) -> None:
 
 def test_of_two_tasks_of_one_reference_the_first_stands_for_both(bank: Bank) -> None:
     record, alpha = bank.read_task("twin")
-    bank.write_task(msgspec.structs.replace(record, name="zwin"), alpha)
+    bank.write_task(msgspec.structs.replace(record, name="zwin"), TaskParts(alpha=alpha))
     try:
         assert [one.name for one in find_candidates(bank).tasks][:3] == ["fine", "twin", "mask 0"]
         asked_both = evaluate_gn(bank.path, ["zwin", "twin"], samples=100, groups=1)

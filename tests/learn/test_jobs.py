@@ -23,6 +23,7 @@ from impress_format.errors import (
     TrainingDiverged,
     UsageError,
 )
+from impress_format.task_parts import TaskParts
 from impress_format.verify import verify_bank
 from impress_learn import supermask as supermask_module
 from impress_learn import tasks as tasks_module
@@ -218,7 +219,7 @@ def test_a_task_that_was_changed_during_its_update_stays(bank: Path) -> None:
     record, alpha = opened.read_task("rotated-digits-45")
 
     def changed(_: int) -> None:
-        opened.write_task(record, -alpha, replace=True)
+        opened.write_task(record, TaskParts(alpha=-alpha), replace=True)
 
     with pytest.raises(BankMismatch, match="was changed by another process meanwhile"):
         update_task(bank, "rotated-digits-45", "rotated-digits/46", fit=QUICK, watch=Watch(begin=changed))

@@ -17,6 +17,7 @@ from impress_format.errors import TaskNotFound, UsageError
 from impress_format.numbers import store
 from impress_format.pack_tasks import pack_tasks
 from impress_format.records import TaskFitRecord, TaskRecord
+from impress_format.task_parts import TaskParts
 from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.identify.candidates import Mixable
 from impress_learn.identify.entropy import task_logits
@@ -51,7 +52,7 @@ def store_random(bank: Bank, name: str, *, granularity: int = 1, masks: int | No
         fit=TaskFitRecord(epochs=1, lr=0.03),
         granularity=granularity,
     )
-    bank.write_task(record, store(alpha, "int8"))
+    bank.write_task(record, TaskParts(alpha=store(alpha, "int8")))
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +166,7 @@ def test_heads_of_other_numbers_of_classes_share_one_forward(tmp_path: Path, mon
     from impress_format.head import store_head
 
     codes = np.ones((3, 8), dtype=np.uint8)
-    bank.write_task(few, None, head=store_head(codes, np.ones(3, np.float16), np.zeros(3, np.float16), 4))
+    bank.write_task(few, TaskParts(head=store_head(codes, np.ones(3, np.float16), np.zeros(3, np.float16), 4)))
     loaded = load_bank(bank, CPU)
     names = ["head", "three", "both", "alpha", "small", "head"]
     images = torch.randn(len(names), 3, 32, 32, generator=torch.Generator().manual_seed(0))
