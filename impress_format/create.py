@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from impress_format.bank import MANIFEST, MASKS, Bank, open_bank
+from impress_format.bank_files import BANK_FILES
 from impress_format.class_names import differing_names
 from impress_format.errors import BankMismatch, BankNotFound
 from impress_format.files import is_there, list_folder, make_folder, remove_abandoned, write_atomically
@@ -39,8 +40,9 @@ def write_plan(path: Path | str, planned: BankManifest) -> Bank:
         remove_abandoned(path)
         bank = open_bank(path)
         if _is_empty(bank) and bank.manifest != msgspec.structs.replace(planned, digest=bank.manifest.digest):
-            for made_for_it in (bank.calibration_path, bank.recogniser_path):
-                made_for_it.unlink(missing_ok=True)  # of the plan that gives way
+            for file in BANK_FILES:
+                if not file.binds:
+                    file.path(bank).unlink(missing_ok=True)  # of the plan that gives way
             write_atomically(path / MANIFEST, seal_manifest(planned), replace=True)
         else:
             _require_same(bank, planned)

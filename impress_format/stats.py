@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import asdict, dataclass
 
 from impress_format.bank import Bank
+from impress_format.bank_files import files_of
 from impress_format.codec import entropy_bytes
 from impress_format.errors import BankMismatch, UsageError
 from impress_format.files import file_size
@@ -103,10 +105,13 @@ def measure_storage(bank: Bank, total_tasks: int | None = None) -> Storage:
     basis_tasks = {record.plan.task for record in records if record.plan.task is not None}
     alpha_tasks = {outline.task for outline in outlines} - basis_tasks
     served = len(basis_tasks) + len(alpha_tasks)
+    kept: Counter[str] = Counter()
+    for file in files_of(bank):
+        kept[file.counted_as] += file_size(file.path(bank))
     disk = DiskBytes(
-        backbone=file_size(bank.calibration_path) if bank.manifest.calibration else 0,
-        recogniser=file_size(bank.recogniser_path) if bank.manifest.recogniser else 0,
-        projection=file_size(bank.projection_path) if bank.has_projection else 0,
+        backbone=kept["backbone"],
+        recogniser=kept["recogniser"],
+        projection=kept["projection"],
         masks=sum(mask_sizes),
         tasks=task_bytes,
         manifest=file_size(bank.manifest_path),

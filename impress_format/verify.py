@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from impress_format.bank import MASKS, Bank, open_bank
+from impress_format.bank_files import files_of
 from impress_format.errors import FormatError, ImpressError, StorageError
 from impress_format.files import is_there, list_folder, read_limited
 from impress_format.pack_check import check_pack
@@ -108,10 +109,8 @@ def _checks(bank: Bank) -> Iterator[tuple[Path, Callable[[], object]]]:
         except ImpressError as error:
             yield bank.path / folder, lambda error=error: _raise(error)  # type: ignore[misc]
             return
-    if bank.manifest.recogniser:
-        yield bank.recogniser_path, bank.read_recogniser
-    if bank.has_projection:
-        yield bank.projection_path, bank.read_projection
+    for file in files_of(bank):  # first: masks and tasks are held to some of them
+        yield file.path(bank), lambda file=file: file.read(file.path(bank), bank.manifest)  # type: ignore[misc]
     for index in range(len(bank.manifest.masks)):
         yield bank.mask_path(index), lambda index=index: bank.read_mask(index)  # type: ignore[misc]
     loose, removed = bank.tasks.listed()
@@ -124,8 +123,6 @@ def _checks(bank: Bank) -> Iterator[tuple[Path, Callable[[], object]]]:
     for name in sorted(removed):
         path = bank.tasks.removed_path(name)
         yield path, lambda path=path: read_limited(path, 0)  # type: ignore[misc]
-    if bank.manifest.calibration:
-        yield bank.calibration_path, bank.read_calibration
     for stray in _strays(bank):
         yield stray, lambda stray=stray: _refuse(stray)  # type: ignore[misc]
 
@@ -152,12 +149,7 @@ def _strays(bank: Bank) -> Iterator[Path]:
     folders = [bank.path / MASKS, bank.path / TASKS]
     if bank.manifest.format_version > 1:
         folders.append(bank.path / PACKS)
-    if bank.manifest.calibration:
-        known.add(bank.calibration_path)
-    if bank.manifest.recogniser:
-        known.add(bank.recogniser_path)
-    if bank.has_projection:
-        known.add(bank.projection_path)
+    known |= {file.path(bank) for file in files_of(bank)}
     for folder in (bank.path, *filter(_is_folder, folders)):
         for name in sorted(list_folder(folder)):
             path = folder / name

@@ -20,14 +20,13 @@ from pathlib import Path
 import msgspec
 
 from impress_format.bank import open_bank
+from impress_format.bank_files import BANK_FILES
+from impress_format.bank_files import files_of as kept_once
 from impress_format.errors import FormatError, StorageError, UsageError, ZooError
 from impress_format.files import unreadable
 from impress_format.limits import (
-    MAX_CALIBRATION_BYTES,
     MAX_MANIFEST_BYTES,
     MAX_PACK_BYTES,
-    MAX_PROJECTION_BYTES,
-    MAX_RECOGNISER_BYTES,
     MAX_TASK_BYTES,
 )
 from impress_format.strict_json import check_json
@@ -48,9 +47,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,79}", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _LIMITS = (
     (re.compile(r"bank\.json", re.ASCII), MAX_MANIFEST_BYTES),
-    (re.compile(r"calibration\.safetensors", re.ASCII), MAX_CALIBRATION_BYTES),
-    (re.compile(r"recogniser\.safetensors", re.ASCII), MAX_RECOGNISER_BYTES),
-    (re.compile(r"projection\.safetensors", re.ASCII), MAX_PROJECTION_BYTES),
+    *((re.compile(re.escape(file.name), re.ASCII), file.most_bytes) for file in BANK_FILES),
     (re.compile(r"masks/[0-9]{5}\.safetensors", re.ASCII), MAX_MASK_BYTES),
     (re.compile(r"tasks/[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.safetensors", re.ASCII), MAX_TASK_BYTES),
     (re.compile(r"tasks/[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.removed", re.ASCII), 0),
@@ -227,12 +224,7 @@ def bank_files(folder: Path) -> tuple[ZooFile, ...]:
     """
     bank = open_bank(folder)
     paths = [bank.manifest_path, *(bank.mask_path(index) for index in range(len(bank.manifest.masks)))]
-    if bank.manifest.calibration:
-        paths.append(bank.calibration_path)
-    if bank.manifest.recogniser:
-        paths.append(bank.recogniser_path)
-    if bank.has_projection:
-        paths.append(bank.projection_path)
+    paths += [file.path(bank) for file in kept_once(bank)]
     while True:
         tasks = bank.tasks.files()
         try:
