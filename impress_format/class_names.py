@@ -34,10 +34,10 @@ def differing_names(before: Sequence[str], now: Sequence[str]) -> str:
     return ", ".join(words) or "in another order"
 
 
-def listed(names: Sequence[str]) -> str:
-    """A few names, for people."""
-    shown = ", ".join(names[:_MOST_NAMED])
-    return shown if len(names) <= _MOST_NAMED else f"{shown} and {len(names) - _MOST_NAMED:,} more"
+def listed(names: Sequence[str], most: int = _MOST_NAMED) -> str:
+    """The first names, and how many more there are, for people."""
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"
 
 
 def store_class_names(names: Sequence[str]) -> npt.NDArray[np.uint8]:

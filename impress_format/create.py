@@ -39,7 +39,7 @@ def write_plan(path: Path | str, planned: BankManifest) -> Bank:
     except FileExistsError:
         remove_abandoned(path)
         bank = open_bank(path)
-        if _is_empty(bank) and bank.manifest != msgspec.structs.replace(planned, digest=bank.manifest.digest):
+        if is_empty(bank) and bank.manifest != msgspec.structs.replace(planned, digest=bank.manifest.digest):
             for file in BANK_FILES:
                 if not file.binds:
                     file.path(bank).unlink(missing_ok=True)  # of the plan that gives way
@@ -63,7 +63,7 @@ def check_can_create(path: Path) -> None:
         raise BankNotFound(f"{path} holds other files ({foreign[0]}): choose an empty or a new folder")
 
 
-def _is_empty(bank: Bank) -> bool:
+def is_empty(bank: Bank) -> bool:
     """Whether a run was stopped before it trained anything: its plan binds nobody. A projection may be hours of it."""
     no_mask = len(bank.missing_masks()) == len(bank.manifest.masks)
     return no_mask and not bank.has_projection and not bank.task_names()
@@ -87,7 +87,8 @@ def extend_plan(
     own, shared = dict(bank.manifest.mask_classes or {}), bank.manifest.class_names or ()
     learned = {plan.task for plan in bank.manifest.masks}
     for task, names in (mask_classes or {}).items():
-        if task in learned and (there := own.get(task, shared)) != names:
+        there = own.get(task, shared)
+        if task in learned and there not in ((), names):  # older releases did not keep them
             raise _other_classes(bank, task, there, names)
         if names != shared:
             own[task] = names
@@ -111,6 +112,10 @@ def _training(plan: MaskPlan) -> tuple[object, ...]:
 
 def _require_same(bank: Bank, planned: BankManifest) -> None:
     found = bank.manifest
+    there, asked = _all_class_names(found), _all_class_names(planned)
+    for task, names in there.items():  # those that an older release did not keep are not held against anybody
+        if names != asked.get(task, names):
+            raise _other_classes(bank, task, names, asked[task])
     differences = []
     for name in ("arch", "init", "seed", "input_shape", "classes", "digest"):
         there, asked = getattr(found.backbone, name), getattr(planned.backbone, name)
@@ -118,11 +123,6 @@ def _require_same(bank: Bank, planned: BankManifest) -> None:
             differences.append(f"backbone {name} {there} there, {asked} asked")
     if not differences and found.masks != planned.masks:
         differences.append(_first_difference(found.masks, planned.masks))
-    if not differences:
-        there, asked = _all_class_names(found), _all_class_names(planned)
-        for task in sorted(there.keys() | asked.keys()):
-            if there.get(task) != asked.get(task):
-                raise _other_classes(bank, task, there.get(task, ()), asked.get(task, ()))
     if differences:
         raise BankMismatch(
             f"{bank.path} exists with other settings ({differences[0]}): give the same command to resume it, "

@@ -33,10 +33,12 @@ class TaskClasses:
     Attributes:
         count: how many there are.
         names: what they are called, or None where only their numbers are known.
+        exact: whether there are so many, and not at most so many.
     """
 
     count: int
     names: tuple[str, ...] | None
+    exact: bool = True
 
     def label(self, number: int) -> str:
         """What class `number` is called: its name, else the number."""
@@ -54,11 +56,12 @@ def classes_of_data(reference: Reference, data_dir: Path | None) -> TaskClasses:
 
 
 def names_to_store(bank: Bank, reference: Reference, classes: TaskClasses) -> tuple[str, ...]:
-    """What the file of a task with these classes is to say: names that neither the bank nor the reference tells. None
-    in a bank of format version 1.
+    """What the file of a task with these classes is to say: names that its reference does not tell. None in a bank of
+    format version 1. What the bank calls its classes does not count: a task may travel to another.
     """
-    told = not reference.stream.names_by_data or classes.names == bank.manifest.class_names
-    return () if told or classes.names is None or bank.manifest.format_version == 1 else classes.names
+    told = None if reference.stream.names_by_data else reference.data_set.class_names
+    unsaid = classes.names is None or classes.names == told or bank.manifest.format_version == 1
+    return () if unsaid or classes.names is None else classes.names
 
 
 def count_to_store(bank: Bank, classes: TaskClasses) -> int:
@@ -111,7 +114,8 @@ def stored_classes(bank: Bank, task: str, record: TaskRecord | None) -> TaskClas
     if names:
         return TaskClasses(len(names), names)
     stream = STREAMS.get(_stream_name(task))
-    return TaskClasses(count or (stream and stream.classes) or bank.backbone.classes, None)
+    known = count or (stream and stream.classes) or None
+    return TaskClasses(known or bank.backbone.classes, None, exact=known is not None or record is not None)
 
 
 def fixed_data_set(task: str) -> DataSet | None:
@@ -145,7 +149,7 @@ def match_classes(task: str, stored: TaskClasses, data: TaskClasses, remark: Cal
     if stored == data:
         return None
     if stored.names is None or data.names is None:
-        if stored.count != data.count:
+        if stored.count != data.count if stored.exact else stored.count < data.count:
             raise DataError(
                 f"{task} was learned with {stored.count:,} classes, which have no names, and its data have "
                 f"{data.count:,} by now: nobody knows which is which; add it again under another `name`"
@@ -190,6 +194,8 @@ def uneven_remark(task: str, classes: TaskClasses, images: Sequence[int], what: 
         few: whether to say that there are too few to measure accuracy on.
     """
     present = [(count, number) for number, count in enumerate(images) if count]
+    if len(present) == 1 and classes.count > 1:
+        return f"{task}: all of the {what} are of {classes.label(present[0][1])}: they say nothing of the other classes"
     if len(present) < 2:
         return None
     (most, largest), (least, smallest), total = max(present), min(present), sum(images)

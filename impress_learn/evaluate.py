@@ -18,6 +18,7 @@ from impress_learn.memory import explain_memory
 from impress_learn.network.backbone import Backbone
 from impress_learn.network.norm_statistics import with_statistics
 from impress_learn.streams.images import Images
+from impress_learn.streams.reference import parse_reference
 from impress_learn.watch import Watch
 
 _BATCH = 1000
@@ -103,7 +104,7 @@ def measure(
     results = []
     for item in items:
         data = loaded.stored_data(
-            item.task, item.name, item.classes, data_dir=data_dir, holdout=holdout, remark=watch.remark
+            parse_reference(item.task), item.name, item.classes, data_dir=data_dir, holdout=holdout, remark=watch.remark
         )
         images = data.measured(holdout=holdout)
         if not len(images):

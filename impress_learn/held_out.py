@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from impress_format.bank import Bank
 from impress_format.errors import UsageError
+from impress_format.records import TaskRecord
 from impress_learn.fits import require
 from impress_learn.streams.stream import DataSet
-from impress_learn.streams.table import source_of
+from impress_learn.streams.table import read_alike, share_images
 
 
 def count_training(data_set: DataSet, holdout: float, shots: int | None = None) -> int:
@@ -89,15 +90,25 @@ def check_same_split(bank: Bank, task: str, start: str | None = None) -> None:
         made_of.append(("the stored task", start))
     for what, other in made_of:
         require(
-            other == task or not other.startswith("folder:") or source_of(other) != source_of(task),
+            not other.startswith("folder:") or read_alike(other, task) or not share_images(other, task),
             f"{what} was made of {other}; {task} reads the same folder otherwise, and would test on images that were "
             "learned from: give the same reference and `groups`, or create a bank with these",
         )
 
 
+def check_start_held_out(start: TaskRecord, task: str, holdout: float) -> None:
+    """Refuse to hold out images that the stored task has learned from which another begins.
+
+    Raises:
+        UsageError: it held out fewer.
+    """
+    if share_images(start.task, task):
+        check_held_out(start.name, start.task, start.fit.holdout, holdout)
+
+
 def _require_held_out(what: str, made_of: str, trained: float, task: str, holdout: float) -> None:
     require(
-        holdout <= trained or source_of(made_of) != source_of(task),
+        holdout <= trained or not share_images(made_of, task),
         f"`holdout` {holdout:g}: {what} was trained on these images"
         + (f" (it held out {trained:g})" if trained else "")
         + f", so that accuracy on them would be too good: create the bank with `holdout` {holdout:g} too",

@@ -30,7 +30,7 @@ from impress_learn.network.norm_statistics import with_statistics
 from impress_learn.residual import make_residual
 from impress_learn.streams.images import normalise
 from impress_learn.streams.load import TaskData, load_task
-from impress_learn.streams.reference import Reference, parse_reference
+from impress_learn.streams.reference import Reference
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class LoadedBank:
 
     def stored_data(
         self,
-        task: str,
+        reference: Reference,
         name: str,
         classes: TaskClasses,
         *,
@@ -100,7 +100,6 @@ class LoadedBank:
         """As task_data, of a task of this bank: labels are numbers of the classes that it was learned with, by name.
 
         Args:
-            task: its reference.
             name: what it is called, for people.
             classes: of `stored_classes`.
             remark: told which classes differ; their images are left out.
@@ -108,7 +107,6 @@ class LoadedBank:
         Raises:
             DataError: as load_task, or no class is the same.
         """
-        reference = parse_reference(task)
         numbers = match_classes(name, classes, classes_of_data(reference, data_dir), remark)
         return replace(self.task_data(reference, data_dir=data_dir, holdout=holdout), numbers=numbers)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ from impress_learn.span import Span, goes_with, in_words
 from impress_learn.streams.folder_layout import SUFFIXES, is_image
 from impress_learn.streams.view import central, scaled_size, squeezes
 
+_OBJECT = re.compile(r"<_io\.BytesIO object at 0x[0-9a-f]+>")
+"""What Pillow calls bytes that have no file's name."""
 _RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -137,7 +140,8 @@ def _reading(source: Path | bytes) -> Iterator[None]:
         raise DataError(f"{name}: there is no such file") from error
     # Decoders of two dozen formats have as many ways to refuse.
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError, Warning) as error:
-        raise DataError(f"{name}: no image that can be read ({error or type(error).__name__})") from error
+        reason = _OBJECT.sub("it", str(error)) or type(error).__name__
+        raise DataError(f"{name}: no image that can be read ({reason})") from error
 
 
 def _open(source: Path | bytes) -> Image.Image:
@@ -148,17 +152,18 @@ def _eight_bits(
     image: Image.Image, again: Callable[[], Image.Image], span: Span | None, notice: Callable[[Notice], None]
 ) -> Image.Image:
     """The same image upright, without palette, alpha, or more than 8 bits a channel."""
-    if is_deep(image):
-        if span is not None:
-            deep = read_deep(image, again)
-            shown = deep.visible()
-            if not goes_with(float(shown.min()), float(shown.max()), span):
-                notice("off")
-            return deep.scaled(*span)
-        notice("unscaled")
+    if is_deep(image) and span is not None:
+        deep = read_deep(image, again)
+        shown = deep.visible()
+        if not goes_with(float(shown.min()), float(shown.max()), span):
+            notice("off")
+        return deep.scaled(*span)
+    unscaled = is_deep(image)
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith(("I", "F")):
-        return _unscaled(image)
+        image = _unscaled(image)
+    if unscaled:
+        notice("unscaled")
     if image.mode in {"P", "PA", "LA", "La", "RGBa", "RGBA"} or "transparency" in image.info:
         coloured = image.convert("RGBA")
         black = Image.new("RGBA", coloured.size, (0, 0, 0, 255))

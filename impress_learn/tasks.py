@@ -73,14 +73,17 @@ def add_task(loaded: LoadedBank, request: TaskRequest, *, data_dir: Path | None,
     """
     fit = request.fit
     data = loaded.stored_data(
-        str(request.reference),
+        request.reference,
         request.name,
         request.classes,
         data_dir=data_dir,
         holdout=fit.holdout,
         remark=watch.remark,
     )
-    train, measured = training_images(data, fit.shots, fit.seed), data.measured(holdout=fit.holdout)
+    train, measured = (
+        training_images(data, fit.shots, fit.seed, request.classes.label),
+        data.measured(holdout=fit.holdout),
+    )
     _remark_uneven(request, train, measured, watch)
     if request.instead is not None:
         request = _better(loaded, request, request.instead, train, watch.step)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -86,6 +86,8 @@ def train_missing_masks(
     backbone = rebuild_backbone(bank.backbone, bank.manifest.made_with).to(device)
     # Now: after hours of training is too late to find one missing.
     calibration, signer = load_calibration(bank, device), load_signer(bank, backbone, device)
+    tasks = {bank.manifest.masks[index].task for index in missing}
+    references = {task: parse_reference(task) for task in tasks if task is not None}  # a folder is listed once
     for index in missing:
         on_mask(index)
         batch = fit.batch_size if (fit := bank.manifest.masks[index].fit) else 1
@@ -93,7 +95,7 @@ def train_missing_masks(
             f"training mask {index} with batches of {batch:,} images", device,
             lambda _, batch=batch: f"try `batch_size` {max(1, batch // 4)}",  # type: ignore[misc]
         ):  # fmt: skip
-            _train_one(bank, index, backbone, calibration, signer, data_dir, device, on_step, remark)
+            _train_one(bank, index, references, backbone, calibration, signer, data_dir, device, on_step, remark)
 
 
 def keep_calibration_images(
@@ -211,6 +213,7 @@ def mask_bytes(spec: BackboneSpec, mask_type: MaskType) -> int:
 def _train_one(
     bank: Bank,
     index: int,
+    references: Mapping[str, Reference],
     backbone: Backbone,
     calibration: Tensor | None,
     signer: Signer | None,
@@ -230,7 +233,7 @@ def _train_one(
         )
         measured = signature = None
     else:
-        reference, classes = parse_reference(plan.task), stored_classes(bank, plan.task, None)
+        reference, classes = references[plan.task], stored_classes(bank, plan.task, None)
         data = load_task(
             reference,
             data_dir=data_dir,

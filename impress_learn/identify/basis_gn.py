@@ -86,7 +86,7 @@ def fit_basis_tasks(
         assert item.mask is not None
         reference = parse_reference(item.task)
         data = loaded.stored_data(
-            item.task, item.name, item.classes, data_dir=data_dir, holdout=fit.holdout, remark=watch.remark
+            reference, item.name, item.classes, data_dir=data_dir, holdout=fit.holdout, remark=watch.remark
         )
         backbone = loaded.backbone.answering(item.classes.count)
         train = training_images(data, fit.shots, fit.seed)

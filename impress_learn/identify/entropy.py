@@ -96,7 +96,8 @@ def entropy_slopes(loaded: LoadedBank, tasks: Mixable, images: Tensor, mixture: 
     weights = effective_weights(loaded.basis, alpha, tasks.granularity)
     fixed = {name: weight.detach() for name, weight in weights.items()}
     entropy = _entropy(
-        loaded.backbone({**with_statistics(loaded.backbone, fixed, loaded.calibration), **weights}, images)
+        loaded.backbone({**with_statistics(loaded.backbone, fixed, loaded.calibration), **weights}, images),
+        tasks.classes.max(),
     )
     slope: Tensor = torch.autograd.grad(entropy.mean(), alpha)[0]
     slopes: Tensor = tasks.alpha.flatten(1) @ slope.flatten()

@@ -16,6 +16,7 @@ from impress_learn.evaluate import MeasuredOn, measured_on, predictions
 from impress_learn.identify.candidates import Candidates
 from impress_learn.identify.methods import MethodName, infer_groups, settle_method
 from impress_learn.streams.images import Images
+from impress_learn.streams.reference import parse_reference
 from impress_learn.watch import Watch
 
 MOST_GROUPS = 100
@@ -85,7 +86,12 @@ def infer_tasks(
         candidate = candidates.tasks[index]
         classes = candidates.classes(index)
         data = candidates.loaded.stored_data(
-            candidate.task, candidate.name, classes, data_dir=data_dir, holdout=holdout, remark=watch.remark
+            parse_reference(candidate.task),
+            candidate.name,
+            classes,
+            data_dir=data_dir,
+            holdout=holdout,
+            remark=watch.remark,
         )
         images = data.measured(holdout=holdout)
         chosen = _groups(images, candidate.task, samples, groups)

@@ -12,7 +12,7 @@ from impress_format.errors import UsageError
 from impress_format.records import ResidualBits
 from impress_learn.classes import check_sayable
 from impress_learn.fits import TaskFit, require
-from impress_learn.held_out import check_basis_held_out, check_same_split
+from impress_learn.held_out import check_basis_held_out, check_same_split, check_start_held_out
 from impress_learn.plan.parts import Parts, check_parts, choose_layers, choose_type, usual_head
 from impress_learn.plan.tasks import (
     TaskRequest,
@@ -126,7 +126,9 @@ def add_tasks(
         check_fit_is_kept(bank, request.fit)
     for task in tasks:
         check_sayable(bank, task)
-        check_same_split(bank, str(task))
+        check_same_split(bank, str(task), None if start is None else start.record.task)
+        if start is not None:
+            check_start_held_out(start.record, str(task), fit.holdout)
         check_basis_held_out(bank, str(task), fit.holdout)
     if bytes is not None:
         from impress_learn.plan.budget import parts_within

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from impress_format.bank import MANIFEST, Bank, open_bank
-from impress_format.create import check_can_create, write_plan
+from impress_format.create import check_can_create, is_empty, write_plan
 from impress_format.files import check_writable, is_there, make_folder
 from impress_format.limits import MAX_SIDE
 from impress_format.records import Allocation, Init, MaskType
@@ -194,13 +194,14 @@ def _settle_view(
     from impress_learn.streams.load import check_data, measured_view, spanned_view
 
     kept = None if there is None else there.manifest.preprocess
-    if needs_data:
+    if there is not None and kept is not None and not is_empty(there):
+        view = replace_fields(view, crop=kept.crop, span=kept.span)
+    elif needs_data:
         view = spanned_view(tasks, view, data_dir=data_dir)
         if view.span is not None:
             watch.remark(f"images of more than 8 bits: {in_words(*view.span)} become black … white, in this bank")
+    if needs_data:
         check_data(tasks, data_dir=data_dir, view=view, watch=watch)
-    elif kept is not None:
-        view = replace_fields(view, crop=kept.crop, span=kept.span)
     if tasks[0].data_set.input_shape is not None or not measure:
         return view
     if kept is not None:

@@ -36,14 +36,14 @@ class Discovered:
         name: that of the bank's task, or of the mask whose task it is.
         new: whether it was opened by the stream, learned and stored.
         taken: the references of its chunks, and how many of each; no decision looked at them.
-        accuracy: on the test images of `task`.
+        accuracy: on the test images of `task`; None where it has none of a class that the known task has.
     """
 
     task: str
     name: str
     new: bool
     taken: dict[str, int]
-    accuracy: float
+    accuracy: float | None
 
 
 def discover_tasks(
@@ -128,11 +128,13 @@ def discover_tasks(
             name, measured = learned.name, learned.accuracy
         else:
             name, classes = candidates.tasks[group.place].name, candidates.classes(group.place)
-            measured = 0.0  # where no class has the same name, no answer is right
-            if share_classes(classes, classes_of_data(parse_reference(task), data_dir)):
-                test = loaded.stored_data(task, name, classes, data_dir=data_dir, remark=watch.remark).test
+            measured = None
+            reference = parse_reference(task)
+            if share_classes(classes, classes_of_data(reference, data_dir)):
+                test = loaded.stored_data(reference, name, classes, data_dir=data_dir, remark=watch.remark).test
                 backbone = loaded.backbone.answering(classes.count)
-                measured = accuracy(backbone, candidates.weights(group.place), test, None)
+                if len(test):
+                    measured = accuracy(backbone, candidates.weights(group.place), test, None)
         results.append(
             Discovered(task=task, name=name, new=group.place is None, taken=dict(group.taken), accuracy=measured)
         )

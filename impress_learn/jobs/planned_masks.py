@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from impress_format.bank import Bank
 from impress_learn.plan.bank import mask_steps
+from impress_learn.streams.reference import parse_reference
 from impress_learn.watch import Watch
 
 if TYPE_CHECKING:
@@ -24,7 +25,9 @@ def train_planned(bank: Bank, data_dir: Path | None, device: torch.device, watch
         return
     if len(missing) < planned:
         watch.remark(f"{planned - len(missing)} of {planned} masks are there, training the rest")
-    watch.begin(sum(mask_steps(bank.manifest.masks[index]) for index in missing))
+    plans = [bank.manifest.masks[index] for index in missing]
+    known = {task: parse_reference(task) for task in {plan.task for plan in plans} if task is not None}
+    watch.begin(sum(mask_steps(plan, known.get(plan.task or "")) for plan in plans))
     train_missing_masks(
         bank,
         data_dir=data_dir,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from impress_format.records import BackboneSpec
-from impress_learn.network.functional import functional_call
+from impress_learn.network.functional import Places, functional_call, places_of
 
 _BATCH_NORMS = (nn.modules.batchnorm._BatchNorm,)
 
@@ -43,12 +43,17 @@ class Backbone:
                 self.module.get_submodule(path).train(not calibrated)
         if images.is_cuda and images.ndim == 4:
             images = images.contiguous(memory_format=torch.channels_last)  # what its convolutions are fastest on
-        logits: Tensor = functional_call(self.module, dict(effective), (images,))
+        logits: Tensor = functional_call(self.module, dict(effective), (images,), self.places)
         return logits if self.answers is None else logits[:, : self.answers]
 
     def answering(self, classes: int | None) -> Backbone:
         """The same network, whose logits are those of a task of so many classes alone; None for all outputs."""
         return self if classes is None or classes == self.spec.classes else replace(self, answers=classes)
+
+    @cached_property
+    def places(self) -> Places:
+        """Where the network holds each tensor."""
+        return places_of(self.module)
 
     @cached_property
     def norms(self) -> tuple[str, ...]:

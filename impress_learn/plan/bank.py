@@ -180,9 +180,13 @@ def pretrained_view(
     return msgspec.structs.replace(view, mode="RGB", size=(size, size), mean=mean or PHOTO_MEAN, std=std or PHOTO_STD)
 
 
-def mask_steps(plan: MaskPlan) -> int:
-    """Steps that training this mask takes; 0 for a random one."""
+def mask_steps(plan: MaskPlan, reference: Reference | None = None) -> int:
+    """Steps that training this mask takes; 0 for a random one.
+
+    Args:
+        reference: of its task, where it was parsed before.
+    """
     if plan.fit is None or plan.task is None:
         return 0
-    images = count_training(parse_reference(plan.task).data_set, plan.fit.holdout)
+    images = count_training((reference or parse_reference(plan.task)).data_set, plan.fit.holdout)
     return plan.fit.epochs * steps_per_epoch(images, plan.fit.batch_size)

@@ -189,8 +189,8 @@ def _set_apart(found: _ByClass, groups: str | None) -> tuple[_ByClass, _ByClass,
     train = {name: [file for file in each if file.name not in names] for name, each in found.items()}
     test = {name: [file for file in each if file.name in names] for name, each in found.items()}
     remarks = [
-        f"no folder of test images: {len(names):,} of {len(files):,} images, a fifth of each class, are set apart to "
-        "test on"
+        f"no folder of test images: {len(names):,} of {len(files):,} images are set apart to test on, about a fifth "
+        "of each class"
     ]
     if single := [name for name, each in found.items() if len(each) == 1 and not test[name]]:
         remarks.append(f"one image of {some(single)}: it is learned from, and not tested on")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -188,7 +188,7 @@ def split_order(order: Tensor, count: int, sets: Tensor | None) -> tuple[Tensor,
     return order[by_set[:count]], order[by_set[count:]]
 
 
-def training_images(data: TaskData, shots: int | None, seed: int) -> Images:
+def training_images(data: TaskData, shots: int | None, seed: int, label_of: Callable[[int], str] = str) -> Images:
     """What a task is learned from: all training images, or few of each class, varied as the stream allows (`jitter`).
 
     Raises:
@@ -196,12 +196,15 @@ def training_images(data: TaskData, shots: int | None, seed: int) -> Images:
     """
     if shots is None:
         return data.train
-    few, jitter = take_shots(data.train, shots, seed), data.reference.stream.jitter
+    few, jitter = take_shots(data.train, shots, seed, label_of), data.reference.stream.jitter
     return few.varied(jitter) if jitter else few
 
 
-def take_shots(train: Images, shots: int, seed: int) -> Images:
+def take_shots(train: Images, shots: int, seed: int, label_of: Callable[[int], str] = str) -> Images:
     """`shots` images of each class, chosen by the seed.
+
+    Args:
+        label_of: what a class is called, for people.
 
     Raises:
         UsageError: a class has fewer images.
@@ -211,6 +214,6 @@ def take_shots(train: Images, shots: int, seed: int) -> Images:
     for label in train.labels.unique():
         members = order[train.labels.cpu()[order] == label.cpu()]
         if len(members) < shots:
-            raise UsageError(f"`shots` {shots}: class {int(label)} has only {len(members)} training images")
+            raise UsageError(f"`shots` {shots}: class {label_of(int(label))} has only {len(members)} training images")
         chosen.append(members[:shots])
     return train.subset(torch.cat(chosen).sort().values)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import os
 from dataclasses import replace
+from pathlib import Path
 
 from impress_format.errors import InvalidReference
 from impress_learn.streams import cifar100, imagenet
 from impress_learn.streams.augment import crop_and_flip, shift_and_flip
 from impress_learn.streams.digits import DIGITS
 from impress_learn.streams.folder import FOLDER
-from impress_learn.streams.folder_key import parse_folder_key
+from impress_learn.streams.folder_key import FolderKey, parse_folder_key
 from impress_learn.streams.jitter import jitter
 from impress_learn.streams.mnist import MNIST
 from impress_learn.streams.permuted import PERMUTED_KEYS, permute
@@ -98,10 +100,30 @@ def find_stream(name: str) -> Stream:
     raise InvalidReference(f"unknown stream {name!r}: {hint} (`impress streams` describes them)")
 
 
-def source_of(task: str) -> str:
-    """What a task's images are made from: two tasks with the same share images."""
-    if task.startswith(f"{FOLDER.name}:"):
-        return f"{FOLDER.name}:{parse_folder_key(task.partition(':')[2]).path.as_posix()}"
+def share_images(one: str, other: str) -> bool:
+    """Whether two tasks may have images in common: they are made from one data set, or a folder lies in the other's."""
+    folders = [_folder_key(task) for task in (one, other)]
+    if folders[0] is None or folders[1] is None:
+        return _source_of(one) == _source_of(other)
+    first, second = (Path(os.path.realpath(key.path)) for key in folders if key is not None)
+    return first == second or first in second.parents or second in first.parents
+
+
+def read_alike(one: str, other: str) -> bool:
+    """Whether two references read the same folder in the same way, however its path is written."""
+    if one == other:
+        return True
+    keys = [_folder_key(task) for task in (one, other)]
+    return None not in keys and len({replace(key, path=Path(os.path.realpath(key.path))) for key in keys if key}) == 1
+
+
+def _folder_key(task: str) -> FolderKey | None:
+    """What the reference of a folder says; None of any other."""
+    return parse_folder_key(task.partition(":")[2]) if task.startswith(f"{FOLDER.name}:") else None
+
+
+def _source_of(task: str) -> str:
+    """What the images of a task that is no folder are made from."""
     name = task.partition("/")[0]
     stream = STREAMS.get(name)
     return task if stream is None or stream.shared is None else stream.shared

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -15,7 +16,9 @@ from safetensors import safe_open
 
 from impress_format.bank import open_bank
 from impress_format.errors import BankMismatch, DataError, TaskExists, UsageError
+from impress_format.manifest import seal_manifest
 from impress_format.pack_tasks import pack_tasks
+from impress_format.task_exchange import export_task, import_tasks
 from impress_learn.classes import TaskClasses, match_classes, stored_classes, uneven_remark
 from impress_learn.evaluate import Accuracy
 from impress_learn.fits import MaskFit, TaskFit
@@ -165,7 +168,7 @@ def test_accuracy_is_told_class_by_class(pets: tuple[Path, Path]) -> None:
         ((50, 50, 12), "only 12 of the test images are of three"),
         ((14, 5, 12), "only 5 of the test images are of two (fewer than 20 of 3 classes)"),
         ((50, 0, 50), None),
-        ((50, 0, 0), None),
+        ((50, 0, 0), "all of the test images are of one"),
     ],
 )
 def test_uneven_classes_are_told(counts: tuple[int, ...], words: str | None) -> None:
@@ -351,7 +354,7 @@ def test_the_names_of_a_bank_are_not_those_of_a_stream(tmp_path: Path) -> None:
     (own,) = infer(path, [one], task="own").answers
     assert digit.label in "0123456789"
     assert own.label.startswith("class ")
-    assert open_bank(path).read_task_record("own").class_names == ()
+    assert open_bank(path).read_task_record("own").class_names == open_bank(path).manifest.class_names
     assert [one.label for one in evaluate(path)[0].classes] == [f"class {number}" for number in range(10)]
 
 
@@ -361,3 +364,63 @@ def test_a_bank_of_version_1_takes_no_task_whose_classes_it_cannot_tell(tmp_path
     folder = make_folder(tmp_path / "pets", PETS)
     with pytest.raises(BankMismatch, match="cannot say that"):
         add_tasks(path, [f"folder:{folder}"], fit=TaskFit(epochs=1))
+
+
+# What travels, and what older releases left
+
+
+def test_a_task_keeps_its_names_in_a_bank_that_calls_its_own_otherwise(tmp_path: Path) -> None:
+    folders = [make_folder(tmp_path / "cats", {"cat": 1, "dog": 4}, count=6)]
+    folders.append(make_folder(tmp_path / "horses", {"horse": 1, "zebra": 4}, count=6))
+    paths = [tmp_path / "one.impress", tmp_path / "two.impress"]
+    for path, folder in zip(paths, folders, strict=True):
+        create_bank(path, [f"folder:{folder}"], masks_per_task=0, random_masks=2, image_size=SIDE, image_mode="L")
+    add_tasks(paths[0], [f"folder:{folders[0]}"], name="mine", fit=TaskFit(epochs=1), signature=False)
+    export_task(open_bank(paths[0]), "mine", tmp_path / "mine.safetensors")
+    import_tasks(open_bank(paths[1]), [tmp_path / "mine.safetensors"])
+    one = next((folders[0] / "test" / "cat").iterdir())
+    (there,), (here,) = (infer(path, [one], task="mine").answers for path in paths)
+    assert here.label == there.label
+    assert here.label in ("cat", "dog")
+
+
+def test_masks_of_a_bank_that_does_not_name_their_classes_are_measured_in_order(
+    tmp_path: Path, told: tuple[list[str], Watch]
+) -> None:
+    """As older releases made it: of tasks with classes of their own, nothing said which."""
+    folders = [make_folder(tmp_path / "pets", PETS), make_folder(tmp_path / "tools", {"adze": 2, "hammer": 5})]
+    path, tasks = tmp_path / "b.impress", [f"folder:{folder}" for folder in folders]
+    bank = create_bank(path, tasks, fit=MaskFit(epochs=20), image_size=SIDE, image_mode="L")
+    expected = [one.accuracy for one in evaluate(path, basis=True)]
+    bank.manifest_path.write_bytes(seal_manifest(msgspec.structs.replace(bank.manifest, mask_classes=msgspec.UNSET)))
+    found = [one.accuracy for one in evaluate(path, basis=True, watch=told[1])]
+    assert found[0] == expected[0]
+    assert found[1] <= expected[1]  # all three outputs answer
+    assert sum("no names of classes" in remark for remark in told[0]) == 2
+    create_bank(path, tasks, fit=MaskFit(epochs=20), image_size=SIDE, image_mode="L")
+    extended = extend_bank(path, tasks[:1], fit=MaskFit(epochs=1, seed=1))
+    assert extended.manifest.classes_of_mask(tasks[0]) == tuple(PETS)
+
+
+@pytest.mark.parametrize("written", ["link", "absolute", "inside"])
+def test_a_folder_is_known_however_its_path_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, digit in PETS.items():
+        write_images(tmp_path / "pets" / name, digit, test=False, count=12)
+    create_bank("a.impress", ["folder:pets"], fit=MaskFit(epochs=1), image_size=SIDE, image_mode="L")
+    (tmp_path / "link").symlink_to("pets")
+    other = {"link": "link", "absolute": str(tmp_path / "pets"), "inside": "pets/../pets"}[written]
+    with pytest.raises(UsageError, match="reads the same folder otherwise"):
+        add_tasks("a.impress", [f"folder:{other}"], groups="{}.*", fit=TaskFit(epochs=1))
+    add_tasks("a.impress", [f"folder:{other}"], fit=TaskFit(epochs=1))
+
+
+def test_nothing_is_held_out_that_the_task_before_has_learned_from(bank: Path) -> None:
+    add_tasks(bank, ["rotated-digits/30"], name="all", fit=TaskFit(epochs=1))
+    random = bank.parent / "random.impress"
+    create_bank(random, ["rotated-digits/0"], masks_per_task=0, random_masks=2)
+    add_tasks(random, ["rotated-digits/30"], name="all", fit=TaskFit(epochs=1))
+    with pytest.raises(UsageError, match="was trained on all training images"):
+        add_tasks(random, ["rotated-digits/40"], warm_start="all", fit=TaskFit(epochs=1, holdout=0.2))

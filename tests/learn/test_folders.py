@@ -516,7 +516,7 @@ def test_what_is_left_out_is_said(tmp_path: Path) -> None:
     told: list[str] = []
     check_data([folder(task)], data_dir=None, view=VIEW, watch=Watch(remark=told.append))
     assert [text.removeprefix(f"{task}: ") for text in told] == [
-        "no folder of test images: 1 of 6 images, a fifth of each class, are set apart to test on",
+        "no folder of test images: 1 of 6 images are set apart to test on, about a fifth of each class",
         "one image of dog: it is learned from, and not tested on",
         "no image in empty: left out",
         "4 files or linked folders are no images of a class (beside.png, cat/elsewhere, cat/lost.png and 1 more): "
