@@ -132,9 +132,8 @@ def discover_tasks(
             reference = parse_reference(task)
             if share_classes(classes, classes_of_data(reference, data_dir)):
                 test = loaded.stored_data(reference, name, classes, data_dir=data_dir, remark=watch.remark).test
-                backbone = loaded.backbone.answering(classes.count)
-                if len(test):
-                    measured = accuracy(backbone, candidates.weights(group.place), test, None)
+                known = loaded.backbone.answering(classes.count)
+                measured = accuracy(known, candidates.weights(group.place), test, None) if len(test) else None
         results.append(
             Discovered(task=task, name=name, new=group.place is None, taken=dict(group.taken), accuracy=measured)
         )
