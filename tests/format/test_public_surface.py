@@ -42,7 +42,7 @@ def test_signatures_are_these() -> None:
     assert str(inspect.signature(verify_bank)) == "(path: 'Path | str') -> 'Verification'"
     assert {name: str(inspect.signature(getattr(Bank, name))) for name in SIGNATURES} == SIGNATURES
     write = inspect.signature(Bank.write_task)
-    assert list(write.parameters) == ["self", "record", "alpha", "signature", "residual", "mask", "head", "replace"]
+    assert list(write.parameters) == ["self", "record", "parts", "replace"]
     assert write.parameters["replace"].default is False
 
 
