@@ -12,6 +12,7 @@ from impress_format.codec import CodecError, decompress
 from impress_format.limits import MAX_CLASS_NAMES, MAX_CLASSES, MAX_STORED_NAMES
 from impress_format.numbers import NumbersError
 from impress_format.records import is_text
+from impress_format.words import listed
 
 _LEVEL = 19
 _MOST_NAMED = 5
@@ -30,14 +31,13 @@ def unstorable(names: Sequence[str]) -> str | None:
 def differing_names(before: Sequence[str], now: Sequence[str]) -> str:
     """How two lists of classes differ, for people: names that are gone, names that are new, or their order."""
     gone, new = ([name for name in one if name not in set(other)] for one, other in ((before, now), (now, before)))
-    words = [*([f"no longer {listed(gone)}"] if gone else []), *([f"now also {listed(new)}"] if new else [])]
+    words = [*([f"no longer {some_names(gone)}"] if gone else []), *([f"now also {some_names(new)}"] if new else [])]
     return ", ".join(words) or "in another order"
 
 
-def listed(names: Sequence[str], most: int = _MOST_NAMED) -> str:
-    """The first names, and how many more there are, for people."""
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"
+def some_names(names: Sequence[str]) -> str:
+    """A few names of classes, for people."""
+    return listed(names, _MOST_NAMED)
 
 
 def store_class_names(names: Sequence[str]) -> npt.NDArray[np.uint8]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from impress_format.bank import Bank
-from impress_format.class_names import listed
+from impress_format.class_names import some_names
 from impress_format.errors import BankMismatch, DataError, InvalidReference
 from impress_format.records import TaskRecord
 from impress_learn.streams.reference import Reference, parse_reference
@@ -162,13 +162,13 @@ def match_classes(task: str, stored: TaskClasses, data: TaskClasses, remark: Cal
     missing = [name for name in stored.names if name not in set(data.names)]
     if len(unknown) == len(data.names):
         raise DataError(
-            f"{task} was learned with the classes {listed(stored.names)}; its data have none of these by now, but "
-            f"{listed(unknown)}"
+            f"{task} was learned with the classes {some_names(stored.names)}; its data have none of these by now, but "
+            f"{some_names(unknown)}"
         )
     if unknown:
-        remark(f"{task} was learned without {listed(unknown)}: images of {_these(unknown)} are left out")
+        remark(f"{task} was learned without {some_names(unknown)}: images of {_these(unknown)} are left out")
     if missing:
-        remark(f"{task} was learned with {listed(missing)}: its data have no image of {_these(missing)} by now")
+        remark(f"{task} was learned with {some_names(missing)}: its data have no image of {_these(missing)} by now")
     return table
 
 

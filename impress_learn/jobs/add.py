@@ -13,6 +13,8 @@ from impress_format.records import ResidualBits
 from impress_learn.classes import check_sayable
 from impress_learn.fits import TaskFit, require
 from impress_learn.held_out import check_basis_held_out, check_same_split, check_start_held_out
+from impress_learn.jobs.device import choose_device
+from impress_learn.jobs.requests import learn_requests
 from impress_learn.plan.parts import Parts, check_parts, choose_layers, choose_type, usual_head
 from impress_learn.plan.tasks import (
     TaskRequest,
@@ -32,8 +34,6 @@ if TYPE_CHECKING:
     from impress_format.numbers import NumberType
     from impress_format.task_parts import StoredTask
     from impress_learn.tasks import AddedTask
-from impress_learn.jobs.device import choose_device
-from impress_learn.jobs.requests import learn_requests
 
 
 def add_tasks(

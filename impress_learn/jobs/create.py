@@ -13,6 +13,8 @@ from impress_format.limits import MAX_SIDE
 from impress_format.records import Allocation, Init, MaskType
 from impress_learn.classes import mask_classes
 from impress_learn.fits import MaskFit, check_number, require
+from impress_learn.jobs.device import choose_device
+from impress_learn.jobs.planned_masks import train_planned
 from impress_learn.plan.bank import (
     choose_view,
     count_classes,
@@ -28,8 +30,6 @@ if TYPE_CHECKING:
     import torch
 
     from impress_format.records import Preprocess
-from impress_learn.jobs.device import choose_device
-from impress_learn.jobs.planned_masks import train_planned
 
 
 def create_bank(
@@ -91,7 +91,7 @@ def create_bank(
     check_can_create(path)
 
     from impress_learn.head.features import classifier_name
-    from impress_learn.network.build import build_backbone, stored_backbone, usual_side
+    from impress_learn.network.build import build_backbone, usual_side
     from impress_learn.network.pretrained import load_weights
     from impress_learn.streams.view import view_shape
     from impress_learn.train_masks import (
@@ -112,28 +112,16 @@ def create_bank(
         require(image_mode != "L", "`image_mode` L: networks that others trained take RGB")
         pretrained = load_weights(weights, backbone, None if there is None else there.backbone.pretrained)
         view = pretrained_view(view, size=image_size or side, mean=pretrained.mean, std=pretrained.std)
-    shape, classes = view_shape(view), count_classes(tasks)
-    network = None
-    if there is not None:  # given again, the command is held to the rules that the bank was made by
-        network = stored_backbone(
-            there.manifest,
-            backbone,
-            init=init,
-            seed=fit.seed,
-            input_shape=shape,
-            classes=classes,
-            weights=pretrained,
-        )
-    if network is None:
-        network = build_backbone(
-            backbone,
-            init=init,
-            seed=fit.seed,
-            input_shape=shape,
-            classes=classes,
-            weights=pretrained,
-            remark=watch.remark,
-        )
+    network = build_backbone(
+        backbone,
+        init=init,
+        seed=fit.seed,
+        input_shape=view_shape(view),
+        classes=count_classes(tasks),
+        weights=pretrained,
+        there=None if there is None else there.manifest,
+        remark=watch.remark,
+    )
     heads = pretrained is not None and classifier_name(network) is not None
     view = _settle_view(
         tasks,

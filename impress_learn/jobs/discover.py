@@ -112,16 +112,17 @@ def discover_tasks(
     results = []
     for group in opened:
         ((task, _),) = group.taken.most_common(1)
+        reference = parse_reference(task)
         if group.place is None:
-            classes = classes_of_data(parse_reference(task), data_dir)
-            test = loaded.task_data(parse_reference(task), data_dir=data_dir).test
+            classes = classes_of_data(reference, data_dir)
+            test = loaded.task_data(reference, data_dir=data_dir).test
             train = group.images(classes)
             request = TaskRequest(
                 name=next(names),
-                reference=parse_reference(task),
+                reference=reference,
                 classes=classes,
                 fit=fit.record(len(train)),
-                parts=_usual_parts(bank, parse_reference(task)),
+                parts=_usual_parts(bank, reference),
             )
             watch.describe(f"learning {request.name} from {len(train):,} images")
             learned = learn_task(loaded, request, train, test, on_step=lambda: None)
@@ -129,7 +130,6 @@ def discover_tasks(
         else:
             name, classes = candidates.tasks[group.place].name, candidates.classes(group.place)
             measured = None
-            reference = parse_reference(task)
             if share_classes(classes, classes_of_data(reference, data_dir)):
                 test = loaded.stored_data(reference, name, classes, data_dir=data_dir, remark=watch.remark).test
                 known = loaded.backbone.answering(classes.count)

@@ -10,13 +10,13 @@ from impress_format.bank import open_bank
 from impress_format.errors import TaskNotFound, UsageError
 from impress_learn.fits import check_holdout
 from impress_learn.held_out import check_basis_held_out, check_held_out
+from impress_learn.jobs.device import choose_device
 from impress_learn.watch import SILENT, Watch
 
 if TYPE_CHECKING:
     import torch
 
     from impress_learn.evaluate import Accuracy
-from impress_learn.jobs.device import choose_device
 
 
 def evaluate(

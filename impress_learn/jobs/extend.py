@@ -14,6 +14,8 @@ from impress_format.records import Allocation, MaskType
 from impress_learn.classes import mask_classes
 from impress_learn.fits import MaskFit
 from impress_learn.held_out import check_same_split
+from impress_learn.jobs.device import choose_device
+from impress_learn.jobs.planned_masks import train_planned
 from impress_learn.plan.bank import plan_masks, require_room
 from impress_learn.plan.tasks import check_fits_bank
 from impress_learn.streams.reference import parse_references
@@ -21,9 +23,6 @@ from impress_learn.watch import SILENT, Watch
 
 if TYPE_CHECKING:
     import torch
-
-from impress_learn.jobs.device import choose_device
-from impress_learn.jobs.planned_masks import train_planned
 
 
 def extend_bank(

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 
 
 def train_planned(bank: Bank, data_dir: Path | None, device: torch.device, watch: Watch) -> None:
+    """Train the masks that a bank plans and does not have, and say how many there are.
+
+    Raises:
+        TrainingDiverged, DataError, StorageError: masks finished before stay stored.
+    """
     from impress_learn.train_masks import train_missing_masks
 
     missing = bank.missing_masks()

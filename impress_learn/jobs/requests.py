@@ -30,6 +30,16 @@ def learn_requests(
     data_dir: Path | None,
     watch: Watch,
 ) -> dict[str, AddedTask]:
+    """Learn and store each of these tasks; what was learned, by name.
+
+    Args:
+        masks: that the bank has.
+        device: None where there is nothing to learn.
+
+    Raises:
+        DataError, StorageError: nothing was started.
+        TrainingDiverged, OutOfMemory: tasks finished before stay stored.
+    """
     if not requests or device is None:
         return {}
     from impress_learn.head.features import classifiers

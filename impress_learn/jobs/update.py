@@ -12,6 +12,8 @@ from impress_format.locks import hold
 from impress_format.task_store import TASKS
 from impress_learn.fits import UPDATE_FIT, TaskFit
 from impress_learn.held_out import check_basis_held_out, check_held_out, check_same_split
+from impress_learn.jobs.device import choose_device
+from impress_learn.jobs.requests import learn_requests
 from impress_learn.plan.tasks import check_fit_is_kept, check_same_classes, request_update, settle_fit
 from impress_learn.streams.reference import parse_one
 from impress_learn.watch import SILENT, Watch
@@ -20,8 +22,6 @@ if TYPE_CHECKING:
     import torch
 
     from impress_learn.tasks import AddedTask
-from impress_learn.jobs.device import choose_device
-from impress_learn.jobs.requests import learn_requests
 
 
 def update_task(

@@ -112,9 +112,10 @@ def drawn_layers(module: nn.Module, rules: Rules, constants: Container[str]) -> 
 
 
 def follow_swapped_weights(module: nn.Module) -> None:
-    """Let recurrent layers compute with the weights that a call gives them.
+    """Let recurrent layers compute with the weights that a call gives them, and hold none of them afterwards.
 
-    They keep a list of their weights, which `torch.func.functional_call` does not reach: it would change nothing.
+    They keep a list of their weights. torch makes it anew where it finds that they changed, and goes on holding what a
+    call gave (seen in 2.14.1); here each call makes the list and empties it.
     """
     for layer in module.modules():
         if isinstance(layer, nn.RNNBase):

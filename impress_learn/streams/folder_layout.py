@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from impress_format.errors import DataError
+from impress_format.words import listed
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 TRAIN = ("train", "training")
@@ -182,8 +183,7 @@ def folders_in(path: Path) -> list[Path]:
 
 def some(names: Sequence[str]) -> str:
     """The first three names, and how many more there are."""
-    shown = ", ".join(names[:_MOST_NAMED])
-    return shown if len(names) <= _MOST_NAMED else f"{shown} and {len(names) - _MOST_NAMED:,} more"
+    return listed(names, _MOST_NAMED)
 
 
 @dataclass(frozen=True)

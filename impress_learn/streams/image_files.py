@@ -61,6 +61,7 @@ class _File:
 
 
 _ByClass = Mapping[str, Sequence[_File]]
+_Copies = Mapping[str, int]
 
 
 def list_pictures(
@@ -98,17 +99,19 @@ def list_pictures(
     train, test, remarks = found, found, list[str]()
     if split.test is not None:
         test = _test_pictures(search, split.test, list(found), all_known=published)
+        copies = {} if published else _find_copies([*_files(train), *_files(test)])
         remarks.append(f"tested on the {_count(test):,} images in {split.test.name}")
         if missing := [name for name in found if not test[name]]:
             remarks.append(f"no test image of {some(missing)}")
     else:
-        train, test, remarks = _set_apart(found, groups)
+        copies = _find_copies(_files(found))
+        train, test, remarks = _set_apart(found, groups, copies)
     if not any(test.values()):
         raise DataError(
             f"{path} has no test image: put some into {path / TEST[0][0]}, or more than one into each class"
         )
     if not published:
-        remarks += _on_copies(train, test)
+        remarks += _on_copies(train, test, copies)
     if groups is not None:
         remarks += _on_groups(path, groups, train, test)
     if empty:
@@ -120,7 +123,7 @@ def list_pictures(
     if ignored := sorted(search.ignored):
         remarks.append(f"{len(ignored):,} files or linked folders are no images of a class ({some(ignored)}): left out")
     told = tuple(f"{path}: {remark}" for remark in remarks)
-    sets = None if published else _sets(train, groups)
+    sets = None if published else _sets(train, groups, copies)
     return Listing(tuple(found), _labelled(train), _labelled(test), told, sets)
 
 
@@ -180,11 +183,30 @@ def _test_pictures(search: _Search, folder: Path, names: Sequence[str], *, all_k
     return {name: search.pictures(folder / name) for name in names}
 
 
-def _set_apart(found: _ByClass, groups: str | None) -> tuple[_ByClass, _ByClass, list[str]]:
+def _find_copies(files: Sequence[_File]) -> _Copies:
+    """Files that are there more than once, byte for byte: to each by its name the number of those that it is one of."""
+    found = find_copies([(file.path, file.status) for file in files])
+    return {files[place].name: number for number, places in enumerate(found) for place in places}
+
+
+def _same(files: Sequence[_File], copies: _Copies) -> list[list[int]]:
+    """Places of these files that are copies of one another, two or more in a group, in order."""
+    groups: dict[int, list[int]] = {}
+    for place, file in enumerate(files):
+        if file.name in copies:
+            groups.setdefault(copies[file.name], []).append(place)
+    return [places for places in groups.values() if len(places) > 1]
+
+
+def _files(found: _ByClass) -> list[_File]:
+    return [file for each in found.values() for file in each]
+
+
+def _set_apart(found: _ByClass, groups: str | None, copies: _Copies) -> tuple[_ByClass, _ByClass, list[str]]:
     """Training images, those set apart for testing, and what to say of it."""
-    members, files = _members(found, groups), [file for each in found.values() for file in each]
-    copies = find_copies([(file.path, file.status) for file in files])
-    chosen = set_apart(members, together(members, copies))
+    members, files = _members(found, groups), _files(found)
+    same = _same(files, copies)
+    chosen = set_apart(members, together(members, same))
     names = {files[place].name for place in chosen}
     train = {name: [file for file in each if file.name not in names] for name, each in found.items()}
     test = {name: [file for file in each if file.name in names] for name, each in found.items()}
@@ -196,17 +218,17 @@ def _set_apart(found: _ByClass, groups: str | None) -> tuple[_ByClass, _ByClass,
         remarks.append(f"one image of {some(single)}: it is learned from, and not tested on")
     if whole := [name for name, each in found.items() if len(each) > 1 and not test[name]]:
         remarks.append(f"all images of {some(whole)} belong together: they are learned from, and not tested on")
-    if copies:
-        more = sum(map(len, copies)) - len(copies)
-        first = " and ".join(files[place].name for place in copies[0][:2])
+    if same:
+        more = sum(map(len, same)) - len(same)
+        first = " and ".join(files[place].name for place in same[0][:2])
         remarks.append(f"{_number(more, 'image')} there once more, byte for byte ({first}): copies stay on one side")
     return train, test, remarks
 
 
-def _sets(found: _ByClass, groups: str | None) -> tuple[int, ...] | None:
+def _sets(found: _ByClass, groups: str | None, copies: _Copies) -> tuple[int, ...] | None:
     """For each image the number of the set that it belongs with; None where each is by itself."""
-    files = [file for each in found.values() for file in each]
-    sets = together(_members(found, groups), find_copies([(file.path, file.status) for file in files]))
+    files = _files(found)
+    sets = together(_members(found, groups), _same(files, copies))
     if len(sets) == len(files):
         return None
     numbers = {place: number for number, places in enumerate(sets) for place in places}
@@ -222,14 +244,14 @@ def _members(found: _ByClass, groups: str | None) -> list[Member]:
     ]
 
 
-def _on_copies(train: _ByClass, test: _ByClass) -> list[str]:
+def _on_copies(train: _ByClass, test: _ByClass, copies: _Copies) -> list[str]:
     """What is wrong with images that are there more than once: test images that were learned from, and classes that
     share an image."""
     files = [
         (file, label, part) for part, by in enumerate((train, test)) for label, each in by.items() for file in each
     ]
     learned, shared, tested = [], [], 0
-    for group in find_copies([(file.path, file.status) for file, _, _ in files]):
+    for group in _same([file for file, _, _ in files], copies):
         same = [files[place] for place in group]
         if len({part for _, _, part in same}) > 1:
             tested += sum(part for _, _, part in same)
@@ -260,7 +282,7 @@ def _on_groups(path: Path, groups: str, train: _ByClass, test: _ByClass) -> list
     """
     parts = [_members(train, groups), _members(test, groups)]
     learned, tested = ({member.group for member in part if member.group is not None} for part in parts)
-    files = [file for part in (train, test) for each in part.values() for file in each]
+    files = [*_files(train), *_files(test)]
     alone = sorted((file.name, file.below) for file in files if group_name(groups, file.below) is None)
     if not learned | tested:
         raise DataError(
