@@ -365,3 +365,14 @@ def _substitute(error: UnicodeError) -> tuple[str, int]:
         raise error
     missing = error.object[error.start : error.end]
     return "".join(_SUBSTITUTES.get(one, ascii(one)[1:-1]) for one in missing), error.end
+
+
+_ALWAYS, _NEVER = ("coefficients", "residual"), ("masks", "granularity")
+
+
+def shown_facts(tasks: Sequence[Mapping[str, int]]) -> list[str]:
+    """What a table of tasks has a column for, of what their parts say: others than the usual only where a task has any,
+    for the sake of narrow terminals.
+    """
+    names = dict.fromkeys(name for facts in tasks for name in facts if name not in _NEVER)
+    return [name for name in (names or _ALWAYS) if name in _ALWAYS or any(facts[name] for facts in tasks)]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
@@ -109,7 +109,7 @@ _EVERY_COMMAND = (Compute, Data, Output)
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
-    """A command whose parameters that are records (those above, and fits) become the options that make them up."""
+    """A command whose parameters that are records (those above, fits, parts) become the options of their fields."""
     hints = get_type_hints(function, include_extras=True)
     own: list[inspect.Parameter] = []
     everywhere: list[inspect.Parameter] = []
@@ -140,15 +140,34 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def _options(record: Any) -> list[inspect.Parameter]:
-    """A record's fields as options, its values as their defaults. A fit's seed is that of the command."""
+    """A record's fields as options, its values as their defaults. A fit's seed is that of the command.
+
+    What an option is comes from FIT_OPTIONS, or from the help that the record's own field has.
+    """
     types = get_type_hints(type(record), include_extras=True)
     options = []
     for field in fields(record):
         kind = types[field.name]
         if type(record) not in _EVERY_COMMAND:
-            if field.name not in FIT_OPTIONS:
+            if field.metadata:
+                kind = _option(field.name, kind, field.default, field.metadata)
+            elif field.name in FIT_OPTIONS:
+                kind = Annotated[kind, FIT_OPTIONS[field.name]]
+            else:
                 continue
-            kind = Annotated[kind, FIT_OPTIONS[field.name]]
         value = getattr(record, field.name)
         options.append(inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=value, annotation=kind))
     return options
+
+
+def _option(name: str, kind: Any, default: object, words: Mapping[str, Any]) -> Any:
+    """A field as an option, by its help; one that may be yes, no or neither has its opposite."""
+    flag = f"--{name.replace('_', '-')}"
+    settings: dict[str, Any] = dict(words)
+    if default is None:
+        settings["show_default"] = False
+    if bool in (kind, *get_args(kind)) and default is not False:
+        flag = f"{flag}/--no-{flag.removeprefix('--')}"
+    if get_origin(kind) is Literal and not isinstance(default, str | None):  # numbers, which the library checks
+        kind, settings["metavar"] = int, f"[{'|'.join(map(str, get_args(kind)))}]"
+    return Annotated[kind, typer.Option(flag, **settings)]

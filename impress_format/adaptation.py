@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from impress_format.codes import pack_codes, unpack_codes
 from impress_format.errors import FormatError
+from impress_format.parts.codes import pack_codes, unpack_codes
 from impress_format.records import LayerSpec, ResidualBits
 
 CODES, STEPS = "codes", "steps"

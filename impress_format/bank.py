@@ -46,7 +46,9 @@ from impress_format.files import (
 )
 from impress_format.manifest import read_manifest
 from impress_format.mask_values import MaskArray
-from impress_format.numbers import FloatArray, NumberType
+from impress_format.parts.alpha import coefficients_of, count_columns
+from impress_format.parts.numbers import FloatArray
+from impress_format.parts.part import BankIdentity
 from impress_format.projection_file import StoredProjection
 from impress_format.recogniser_file import StoredRecogniser
 from impress_format.records import (
@@ -56,11 +58,10 @@ from impress_format.records import (
     MaskRecord,
     ProjectionRecord,
     RecogniserRecord,
-    TaskRecord,
     is_task_name,
 )
-from impress_format.task_file import TaskOutline
-from impress_format.task_parts import StoredTask, TaskParts, Ties
+from impress_format.task_file import StoredTask, TaskOutline
+from impress_format.task_record import TaskRecord
 from impress_format.task_store import PACKS, SUFFIX, TASKS, TaskStore
 
 MANIFEST = "bank.json"
@@ -145,9 +146,9 @@ class Bank:
             )
         return planned
 
-    def basis_digest(self, count: int, head: bool = False) -> str:
-        """Digest of the backbone and the bits of the first `count` masks: all that an alpha over them depends on. With
-        a head, of the projection too.
+    def basis_digest(self, count: int, projected: bool = False) -> str:
+        """Digest of the backbone and the bits of the first `count` masks: all that an alpha over them depends on. Of
+        the projection too, for tasks that stand on it.
 
         Raises:
             FormatError: a mask or the projection is missing or damaged.
@@ -156,7 +157,7 @@ class Bank:
             if index not in self._bits:
                 self._bits[index] = self.read_mask_record(index).bits
         parts = [self.backbone.digest, *(self._bits[index] for index in range(count))]
-        if head:
+        if projected:
             parts.append(self.projection_record.digest)
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:DIGEST_DIGITS]
 
@@ -195,9 +196,9 @@ class Bank:
         return self._projection[1]
 
     @property
-    def ties(self) -> Ties:
+    def identity(self) -> BankIdentity:
         """What a task must have been made with to belong here."""
-        return Ties(
+        return BankIdentity(
             self.basis_digest, lambda: self.signature_tag, lambda: self.signs_by == "features", lambda: self.directions
         )
 
@@ -251,7 +252,10 @@ class Bank:
             FormatError: the file is damaged, or belongs to another basis.
         """
         stored = self.read_stored(name)
-        return stored.record, stored.alpha
+        if (alpha := coefficients_of(stored)) is None:
+            granularity = stored.record.settings.alpha.granularity
+            alpha = np.zeros((0, count_columns(self.backbone, granularity, but_last=False)), dtype=np.float32)
+        return stored.record, alpha
 
     def read_stored(self, name: str) -> StoredTask:
         """One task with all its parts.
@@ -260,23 +264,7 @@ class Bank:
             TaskNotFound, FormatError: as read_task.
         """
         path, content, _ = self._task_there(name)
-        return task_file.read_task(path, content, name, self.manifest, self.ties)
-
-    def read_alpha_type(self, name: str) -> NumberType | None:
-        """The type a task's alpha is stored in; None for a task that weighs no mask.
-
-        Raises:
-            TaskNotFound, FormatError: as read_task.
-        """
-        return self.read_stored(name).alpha_type
-
-    def read_signature(self, name: str) -> bytes | None:
-        """A task's signature, if it has one.
-
-        Raises:
-            TaskNotFound, FormatError: as read_task.
-        """
-        return self.read_stored(name).signature
+        return task_file.read_task(path, content, name, self.manifest, self.identity)
 
     def read_task_record(self, name: str) -> TaskRecord:
         """Only the record of a task (the checksum over all of it is checked)."""
@@ -321,11 +309,14 @@ class Bank:
         except FileExistsError:
             self.read_mask(index)
 
-    def write_task(self, record: TaskRecord, parts: TaskParts, *, replace: bool = False) -> int:
+    def write_task(
+        self, record: TaskRecord, parts: Mapping[str, npt.NDArray[np.generic]], *, replace: bool = False
+    ) -> int:
         """Store a task; return the bytes its file takes.
 
         Args:
-            parts: as they are stored; an alpha of any other type than float16 and uint8 is stored as float32.
+            parts: as they are stored, by name (parts.table.stored_parts); an alpha of any other type than float16 and
+                uint8 is stored as float32.
 
         Raises:
             TaskExists: a task of this name is there, and `replace` is false.

@@ -9,10 +9,10 @@ import msgspec
 
 from impress_format.bank import MANIFEST, MASKS, Bank, open_bank
 from impress_format.bank_files import BANK_FILES
-from impress_format.class_names import differing_names
 from impress_format.errors import BankMismatch, BankNotFound
 from impress_format.files import is_there, list_folder, make_folder, remove_abandoned, write_atomically
 from impress_format.manifest import check_manifest, seal_manifest
+from impress_format.parts.class_names import differing_names
 from impress_format.records import BankManifest, MaskPlan
 from impress_format.task_store import PACKS, TASKS
 

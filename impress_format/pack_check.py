@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Container
+from typing import Any
 
 import numpy as np
 
-from impress_format.class_names import restore_class_names
-from impress_format.container import check_text_seal
 from impress_format.errors import FormatError
-from impress_format.head import check_heads
-from impress_format.numbers import NumbersError, restore_all
-from impress_format.own_mask import check_own_masks
 from impress_format.pack_file import COMMON_END, COMMON_OF, DIGEST, OWN, OWN_END, Pack, check_seal
-from impress_format.records import BankManifest
-from impress_format.residual import check_residuals
-from impress_format.task_parts import (
-    ALPHA,
-    CLASSES,
-    HEAD,
-    MASK,
-    RESIDUAL,
-    SIGNATURE,
-    Ties,
+from impress_format.parts.class_names import CLASSES, check_number_of_names
+from impress_format.parts.numbers import NumbersError
+from impress_format.parts.part import BankIdentity, Part
+from impress_format.parts.table import (
+    PARTS,
+    beside,
     check_basis,
-    check_class_names,
-    check_parts,
-    check_said,
-    check_signatures,
-    count_classes,
-    count_columns,
+    check_present,
+    check_settings,
+    count_masks,
+    is_label,
+    settings_of,
 )
+from impress_format.records import BankManifest
+from impress_format.task_seal import check_text_seal
 from impress_format.task_text import read_own_classes
 
 _AT_ONCE = 1 << 14
@@ -40,7 +33,7 @@ _AT_ONCE = 1 << 14
 def check_pack(
     pack: Pack,
     manifest: BankManifest,
-    ties: Ties,
+    identity: BankIdentity,
     *,
     seen: dict[str, bytes],
     hidden: Container[str],
@@ -55,11 +48,9 @@ def check_pack(
         FormatError: at the first that is wrong.
     """
     check_seal(pack)
-    check_parts(pack.path, pack.parts)
-    if SIGNATURE in pack.parts:
-        check_signatures(pack.path, pack.parts[SIGNATURE], ties)
+    check_present(pack.path, pack.parts, manifest.format_version)
     for index in range(len(pack.columns[COMMON_END])):
-        _check_alike(pack, index, manifest, ties)
+        _check_alike(pack, index, manifest, identity)
     digests, before = pack.columns[DIGEST], b""
     for number in range(len(pack)):
         name = pack.name(number)
@@ -74,41 +65,41 @@ def check_pack(
 
 
 def _check_names(pack: Pack, number: int, manifest: BankManifest) -> None:
-    """Check that a task names as many classes as it has, in its record or in a part."""
-    text = pack.text(number, OWN, OWN_END)
-    named = len(read_own_classes(text))
-    if CLASSES in pack.parts:
-        if named:
-            raise FormatError(pack.path, f"task {pack.name(number)} names its classes twice")
-        try:
-            named = len(restore_class_names(pack.parts[CLASSES][number]))
-        except NumbersError as error:
-            raise FormatError(pack.path, f"{CLASSES} of task {pack.name(number)} {error}") from error
-    if named:
-        alike = pack.alike(int(pack.columns[COMMON_OF][number]))
-        check_class_names(pack.path, named, HEAD in pack.parts, alike, manifest)
+    """Check that a task whose record names its classes names as many as it has, and that no part names them too."""
+    if not (named := len(read_own_classes(pack.text(number, OWN, OWN_END)))):
+        return
+    if CLASSES.name in pack.parts:
+        raise FormatError(pack.path, f"task {pack.name(number)} names its classes twice")
+    settings = pack.alike(int(pack.columns[COMMON_OF][number])).settings
+    try:
+        check_number_of_names(named, settings.classes, beside(manifest, settings, pack.parts))
+    except NumbersError as error:
+        raise FormatError(pack.path, f"task {pack.name(number)} {error}") from error
 
 
-def _check_alike(pack: Pack, index: int, manifest: BankManifest, ties: Ties) -> None:
+def _check_alike(pack: Pack, index: int, manifest: BankManifest, identity: BankIdentity) -> None:
     """Check what tasks with this common text have in common, and their numbers."""
     alike = pack.alike(index)
-    layers = manifest.backbone.masked_layers
-    check_said(pack.path, pack.parts, alike, manifest.backbone)
-    columns, masks = count_columns(manifest, alike.granularity, hybrid=MASK in pack.parts), 0
-    covered, classes = manifest.backbone.residual_layers(alike.residual_layers), count_classes(manifest, alike)
+    check_settings(pack.path, pack.parts, alike.settings, manifest)
+    around = beside(manifest, alike.settings, pack.parts)
     (rows,) = np.nonzero(pack.columns[COMMON_OF] == index)
-    for start in range(0, len(rows), _AT_ONCE):
-        some = rows[start : start + _AT_ONCE]
-        try:
-            if (part := ALPHA) in pack.parts:
-                masks = restore_all(pack.parts[ALPHA][some], columns).shape[1]
-            if (part := RESIDUAL) in pack.parts:
-                check_residuals(pack.parts[RESIDUAL][some], alike.residual_bits, covered)
-            if (part := MASK) in pack.parts:
-                check_own_masks(pack.parts[MASK][some], layers[-1])
-            if (part := HEAD) in pack.parts:
-                check_heads(pack.parts[HEAD][some], alike.head_bits, classes, ties.directions())
-        except NumbersError as error:
-            raise FormatError(pack.path, f"{part} of task {pack.name(int(rows[start]))} or after it {error}") from error
+
+    def check(part: Part[Any, Any]) -> None:
+        for start in range(0, len(rows), _AT_ONCE):
+            some = rows[start : start + _AT_ONCE]
+            try:
+                part.check(pack.parts[part.name][some], settings_of(part, alike.settings), around, identity)
+            except NumbersError as error:
+                which = f"{part.name} of task {pack.name(int(rows[start]))} or after it"
+                raise FormatError(pack.path, f"{which} {error}") from error
+
+    present = [part for part in PARTS if part.name in pack.parts]
+    for part in present:
+        if not is_label(part.name):
+            check(part)
     if len(rows):
-        check_basis(pack.path, alike.basis, masks, HEAD in pack.parts, manifest, ties)
+        masks = count_masks(pack.shapes, alike.settings, around)
+        check_basis(pack.path, alike.basis, masks, pack.parts, manifest, identity)
+    for part in present:
+        if is_label(part.name):
+            check(part)

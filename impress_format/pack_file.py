@@ -21,6 +21,7 @@ from impress_format.errors import FormatError
 from impress_format.files import open_limited, refuse_pointer
 from impress_format.header import in_file_order, parse_header, write_header
 from impress_format.limits import MAX_CLASS_NAMES, MAX_HEADER_BYTES, MAX_PACK_BYTES, MAX_PACKED, MAX_TEXT
+from impress_format.parts.part import Tensor
 from impress_format.records import PackRecord
 from impress_format.task_text import (
     DIGITS,
@@ -68,6 +69,11 @@ class Pack:
     def row_bytes(self) -> int:
         """Bytes of a task in all columns but its text."""
         return 2 * _INDEX + DIGITS // 2 + sum(column[:1].nbytes for column in self.parts.values())
+
+    @property
+    def shapes(self) -> dict[str, Tensor]:
+        """Type and shape that each part has in every task."""
+        return {name: Tensor(column.dtype, column.shape[1:]) for name, column in self.parts.items()}
 
     def find(self, name: str) -> int | None:
         """The number of the task of this name, by binary search.

@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from impress_format.bank import Bank
-from impress_format.container import digest_of_task
 from impress_format.errors import BankMismatch, FormatError, StorageError
 from impress_format.files import make_folder, remove_abandoned, write_atomically
 from impress_format.limits import MAX_PACKED, MIB
 from impress_format.pack_file import DIGEST, Pack, check_seal, seal_pack
 from impress_format.task_file import take_apart
+from impress_format.task_seal import digest_of_task
 from impress_format.task_store import PACKS
 from impress_format.task_text import TaskText, read_own
 

@@ -16,7 +16,7 @@ from impress_format.adaptation import CODES, STEPS, StoredAdaptation, restore_ad
 from impress_format.container import seal_tensors, unseal_tensors
 from impress_format.errors import FormatError
 from impress_format.limits import MAX_DIRECTIONS, MAX_PROJECTION_BYTES
-from impress_format.numbers import FloatArray, NumbersError, restore, store
+from impress_format.parts.numbers import FloatArray, NumbersError, restore, store
 from impress_format.records import BankManifest, ProjectionRecord
 
 _TENSORS = {"mean", "directions", "within", "between"}

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from impress_format.container import seal_tensors, unseal_tensors
 from impress_format.errors import FormatError
 from impress_format.limits import MAX_RECOGNISER_BYTES
-from impress_format.numbers import FloatArray
+from impress_format.parts.numbers import FloatArray
 from impress_format.records import SIGNATURE_BYTES, TAG_BYTES, BankManifest, RecogniserRecord
 
 HEAD_BYTES = TAG_BYTES + 6

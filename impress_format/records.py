@@ -28,7 +28,6 @@ from impress_format.limits import (
     MAX_PROJECTION_BYTES,
     MAX_RECOGNISER_BYTES,
     MAX_SIDE,
-    MAX_TASK_BYTES,
     MAX_TEXT,
     MAX_WEIGHTS,
 )
@@ -77,11 +76,11 @@ Allocation = Literal["uniform", "erdos-renyi"]
 Optimizer = Literal["sgd", "adam", "rmsprop"]
 
 
-class _Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    pass
+class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A record that takes no field it does not know."""
 
 
-class LayerSpec(_Record, frozen=True, omit_defaults=True):
+class LayerSpec(Record, frozen=True, omit_defaults=True):
     """One tensor of the backbone that is drawn from the seed.
 
     `masked` is false for tensors that are random but carry no mask (position embeddings, class tokens). `acts_as` is
@@ -109,7 +108,7 @@ class LayerSpec(_Record, frozen=True, omit_defaults=True):
         return prod(self.fans[1:])
 
 
-class PretrainedRecord(_Record, frozen=True, omit_defaults=True):
+class PretrainedRecord(Record, frozen=True, omit_defaults=True):
     """Weights that others trained, which the network stands on. The bank names them and does not hold them.
 
     `tensors` has the SHA-256 of each in their file, those that the network has no use for (its classifier) too;
@@ -137,7 +136,7 @@ class PretrainedRecord(_Record, frozen=True, omit_defaults=True):
         return hashlib.sha256(lines.encode()).hexdigest()
 
 
-class BackboneSpec(_Record, frozen=True, omit_defaults=True):
+class BackboneSpec(Record, frozen=True, omit_defaults=True):
     """All that is needed to rebuild the frozen network, and to check it by: the digest of its weights, a few logits.
 
     A bank of version 1 has no logits. On weights that others trained (`pretrained`) only the last layer is drawn from
@@ -160,15 +159,20 @@ class BackboneSpec(_Record, frozen=True, omit_defaults=True):
     def masked_layers(self) -> tuple[LayerSpec, ...]:
         return tuple(layer for layer in self.layers if layer.masked)
 
-    def residual_layers(self, count: int) -> tuple[LayerSpec, ...]:
-        """The layers that a residual is of: all that are masked, or with `count` so many before the last."""
-        layers = self.masked_layers
-        return layers[-1 - count : -1] if count else layers
-
     def adapted_layers(self, count: int) -> tuple[LayerSpec, ...]:
         """Of the last `count` masked layers before the last one those whose outputs see more than one input."""
         layers = self.masked_layers
         return tuple(layer for layer in layers[len(layers) - 1 - count : -1] if layer.fans[1] > 1)
+
+    def last_layers_holding(self, share: float) -> int:
+        """The fewest last masked layers before the last one that hold this share of the weights before it."""
+        layers = self.masked_layers[:-1]
+        enough, held = share * sum(layer.size for layer in layers), 0
+        for count, layer in enumerate(reversed(layers), start=1):
+            held += layer.size
+            if held >= enough:
+                return count
+        return len(layers)
 
     @property
     def weights(self) -> int:
@@ -181,7 +185,7 @@ class BackboneSpec(_Record, frozen=True, omit_defaults=True):
         return self.weights / sum(layer.size for layer in self.layers)
 
 
-class MaskFitRecord(_Record, frozen=True, omit_defaults=True):
+class MaskFitRecord(Record, frozen=True, omit_defaults=True):
     """How a mask was trained; enough to train it again. What has a default is left out of the file where it holds."""
 
     epochs: Count
@@ -194,7 +198,7 @@ class MaskFitRecord(_Record, frozen=True, omit_defaults=True):
     warmup: Warmup = 0
 
 
-class MaskPlan(_Record, frozen=True, omit_defaults=True):
+class MaskPlan(Record, frozen=True, omit_defaults=True):
     """One mask of the bank, as planned when the bank was created; its file follows when it is trained.
 
     `type` is what its ones weigh (mask_values.py), `allocation` how many of them each layer has (supermask_sizes).
@@ -226,7 +230,7 @@ class MaskPlan(_Record, frozen=True, omit_defaults=True):
         return ", ".join(told)
 
 
-class MadeWith(_Record, frozen=True):
+class MadeWith(Record, frozen=True):
     """The releases that a bank was made with: what to install where its network comes out otherwise."""
 
     impress: Release
@@ -235,7 +239,7 @@ class MadeWith(_Record, frozen=True):
     numpy: Release
 
 
-class Preprocess(_Record, frozen=True, omit_defaults=True):
+class Preprocess(Record, frozen=True, omit_defaults=True):
     """How an image becomes an input: converted to `mode`, made `size`, (pixel / 255 - mean) / std a channel.
 
     Without `crop` an image is resized to `size` whatever its shape; with it, resized in proportion until it just covers
@@ -252,7 +256,7 @@ class Preprocess(_Record, frozen=True, omit_defaults=True):
     span: tuple[Bound, Bound] | None = None
 
 
-class BankManifest(_Record, frozen=True):
+class BankManifest(Record, frozen=True):
     """`bank.json`: what the bank is, and which masks it has or will have.
 
     `seed` is that of the command that created it. A bank of version 1 does not say it, nor how it was made; one that
@@ -282,7 +286,7 @@ class BankManifest(_Record, frozen=True):
         return () if isinstance(self.mask_classes, msgspec.UnsetType) else self.mask_classes.get(task, ())
 
 
-class ManifestV1(_Record, frozen=True):
+class ManifestV1(Record, frozen=True):
     """`bank.json` of format version 1."""
 
     max_bytes: ClassVar[int] = MAX_MANIFEST_BYTES
@@ -294,7 +298,7 @@ class ManifestV1(_Record, frozen=True):
     digest: Digest = ""
 
 
-class MaskRecord(_Record, frozen=True, omit_defaults=True):
+class MaskRecord(Record, frozen=True, omit_defaults=True):
     """Header of one mask file.
 
     A file of version 1 does not say its version. `ones` gives the number of ones in each masked layer, in order; `bits`
@@ -315,7 +319,7 @@ class MaskRecord(_Record, frozen=True, omit_defaults=True):
     digest: Digest = ""
 
 
-class CalibrationRecord(_Record, frozen=True, omit_defaults=True):
+class CalibrationRecord(Record, frozen=True, omit_defaults=True):
     """Header of the calibration images: how to normalise their pixels (units of pixel / 255, per channel)."""
 
     max_bytes: ClassVar[int] = MAX_CALIBRATION_BYTES
@@ -327,7 +331,7 @@ class CalibrationRecord(_Record, frozen=True, omit_defaults=True):
     digest: Digest = ""
 
 
-class RecogniserRecord(_Record, frozen=True):
+class RecogniserRecord(Record, frozen=True):
     """Header of the recogniser that signatures of tasks are made with."""
 
     max_bytes: ClassVar[int] = MAX_RECOGNISER_BYTES
@@ -343,7 +347,7 @@ class RecogniserRecord(_Record, frozen=True):
         return bytes.fromhex(self.digest)[:TAG_BYTES]
 
 
-class ProjectionRecord(_Record, frozen=True):
+class ProjectionRecord(Record, frozen=True):
     """Header of the projection that heads of tasks stand on.
 
     `tasks` are those whose images it was made of, but for a share of `holdout`. Where the network was moved towards
@@ -368,7 +372,7 @@ class ProjectionRecord(_Record, frozen=True):
         return bytes.fromhex(self.digest)[:TAG_BYTES]
 
 
-class TaskFitRecord(_Record, frozen=True, omit_defaults=True):
+class TaskFitRecord(Record, frozen=True, omit_defaults=True):
     """How an alpha was learned. Defaults are left out of the file, where every byte counts.
 
     `start` is the digest of the task file whose alpha this one went on from (`task update`), null if from 1/K.
@@ -392,37 +396,7 @@ class TaskFitRecord(_Record, frozen=True, omit_defaults=True):
         return (self.optimizer, self.weight_decay, self.warmup) == ("adam", 0.0, 0)
 
 
-class TaskRecord(_Record, frozen=True, omit_defaults=True):
-    """Header of one task file: this very record in version 1, task_text.py in version 2.
-
-    `basis` is the digest of the masks that alpha weighs, the first rows of the bank; so an alpha stays
-    valid when masks are added, and is refused beside other masks. Version 2 stores its first half, and a record read
-    from it has zeros for the rest. `granularity` is G of method.md. `residual_bits` and `head_bits` are what a value of
-    the residual and of the head take, 0 for a task without one. Beside a head, the residual is of the last
-    `residual_layers` layers before the classifier. `classes` is how many the task tells apart, 0 for as many as the
-    backbone has outputs: a head has as many rows, and without a head the first `classes` outputs answer.
-    `class_names` are those of its own classes in the order of the outputs, none where its reference or the bank tells
-    them.
-    """
-
-    max_bytes: ClassVar[int] = MAX_TASK_BYTES
-
-    name: TaskName
-    task: Text
-    basis: Digest
-    accuracy: Share
-    train_accuracy: Share
-    fit: TaskFitRecord
-    granularity: Side = 1
-    residual_bits: ResidualBits = 0
-    head_bits: ResidualBits = 0
-    residual_layers: NumberOf = 0
-    classes: NumberOf = 0
-    class_names: tuple[Text, ...] = ()
-    digest: Digest = ""
-
-
-class PackRecord(_Record, frozen=True):
+class PackRecord(Record, frozen=True):
     """Header of one pack of tasks; `named` is how many have a name that their reference does not make."""
 
     max_bytes: ClassVar[int] = MAX_PACK_BYTES
@@ -453,11 +427,6 @@ def supermask_sizes(
         left, wished = left - share, wished - wishes[index]
         sizes[index] = max(1, int(share))
     return tuple(sizes)
-
-
-def alpha_columns(layers: tuple[LayerSpec, ...], granularity: int) -> tuple[int, ...]:
-    """Columns of alpha each layer takes: min(G, length of the first axis) (method.md, granularity)."""
-    return tuple(min(granularity, layer.shape[0]) for layer in layers)
 
 
 _READABLE = re.compile(TEXT).fullmatch

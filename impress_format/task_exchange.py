@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from impress_format.bank import Bank, task_exists
-from impress_format.container import record_of_task
 from impress_format.errors import UsageError
 from impress_format.files import read_limited, refuse_taken, write_atomically
 from impress_format.header import parse_header
 from impress_format.task_file import TaskOutline, check_task_name, most_bytes, outline_task, read_task, rename_task
+from impress_format.task_seal import record_of_task
 
 
 def export_task(bank: Bank, name_or_reference: str, path: Path) -> TaskOutline:
@@ -67,9 +67,9 @@ def _read(bank: Bank, path: Path, name: str | None) -> tuple[str, bytes]:
     """Name and file of a task that belongs to this bank: over its first masks, signed with its recogniser."""
     content = read_limited(path, most_bytes(bank.manifest))
     own = record_of_task(path, content, parse_header(path, content).record).name
-    read_task(path, content, own, bank.manifest, bank.ties)
+    read_task(path, content, own, bank.manifest, bank.identity)
     if name is None or name == own:
         return own, content
     renamed = rename_task(path, content, name, bank.manifest.format_version)
-    read_task(path, renamed, name, bank.manifest, bank.ties)
+    read_task(path, renamed, name, bank.manifest, bank.identity)
     return name, renamed

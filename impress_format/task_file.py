@@ -1,73 +1,85 @@
-"""tasks/NAME.safetensors: one task, its coefficients over the bank's masks (docs/format.md)."""
+"""tasks/NAME.safetensors: one task, its parts over the bank's masks or its projection (docs/format.md)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
-from math import prod
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from impress_format.class_names import fit_in_record, restore_class_names, store_class_names
-from impress_format.container import record_of_task, seal_tensors, seal_text
 from impress_format.errors import FormatError, UsageError
-from impress_format.head import count_dimensions, restore_head
 from impress_format.header import Header, in_file_order, parse_header, read_tensors
 from impress_format.limits import MAX_HEADER_BYTES, MAX_TASK_BYTES
 from impress_format.manifest import check_file_version
-from impress_format.numbers import NumbersError, restore, rows_of, type_of
-from impress_format.own_mask import restore_own_mask
-from impress_format.records import BankManifest, TaskRecord, is_task_name
-from impress_format.residual import count_values, restore_residual
-from impress_format.task_parts import (
-    ALPHA,
+from impress_format.parts.class_names import (
     CLASSES,
-    HEAD,
-    MASK,
-    RESIDUAL,
-    SIGNATURE,
-    StoredTask,
-    TaskParts,
-    Ties,
-    check_basis,
-    check_class_names,
-    check_parts,
-    check_said,
-    check_signatures,
-    count_classes,
-    count_columns,
+    check_number_of_names,
+    fit_in_record,
+    restore_class_names,
+    store_class_names,
 )
-from impress_format.task_text import BASIS_DIGITS, START, TaskText, write_text
+from impress_format.parts.numbers import NumbersError
+from impress_format.parts.part import BankIdentity, Tensor
+from impress_format.parts.table import (
+    BY_NAME,
+    beside,
+    check_basis,
+    check_present,
+    check_settings,
+    count_masks,
+    facts_of,
+    is_label,
+    only_part,
+    restore_parts,
+    tensor_of,
+)
+from impress_format.records import BankManifest, is_task_name
+from impress_format.task_record import Images, TaskRecord
+from impress_format.task_seal import Tensors, record_of_task, seal_text, seal_version_1, version_of_text
+from impress_format.task_text import BASIS_DIGITS, TaskText, write_text
 
-Images = Literal["test", "held-out"]
-"""What an accuracy was measured on."""
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredTask:
+    """A task as it is read.
+
+    Attributes:
+        values: what each of its parts stands for, by the part's name; `Part.of` gives one.
+    """
+
+    record: TaskRecord
+    values: Mapping[str, object]
+
+    @property
+    def only(self) -> str | None:
+        """The part that is all that it has, beside labels; None if it is more."""
+        return only_part(self.values)
 
 
 class TaskOutline(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One stored task as a list shows it: a million of these are made in a second.
 
-    `coefficients` is the number of those, `residual` that of the residual's values, `head` that of the head's
-    dimensions; 0 for none.
+    `facts` are what its parts say of themselves (Part.facts): coefficients, masks, values, dimensions; 0 for none.
     """
 
     task: str
     name: str
-    coefficients: int
-    residual: int
-    head: int
+    facts: Mapping[str, int]
     bytes: int
     accuracy: float
     train_accuracy: float
     images: Images
-    masks: int
-    granularity: int
+
+    def flat(self) -> dict[str, object]:
+        """All of it under one name each, as JSON has it."""
+        own = msgspec.structs.asdict(self)
+        return {**{name: own[name] for name in own if name != "facts"}, **self.facts}
 
 
-def read_task(path: Path, content: bytes, name: str, manifest: BankManifest, ties: Ties) -> StoredTask:
+def read_task(path: Path, content: bytes, name: str, manifest: BankManifest, identity: BankIdentity) -> StoredTask:
     """A task from the bytes of its file, all of it checked.
 
     Raises:
@@ -77,41 +89,19 @@ def read_task(path: Path, content: bytes, name: str, manifest: BankManifest, tie
     record = _record(path, content, header, manifest)
     if record.name != name:
         raise FormatError(path, f"holds task {record.name!r}, its file name says {name!r}")
+    version = version_of_text(header.record)
     tensors = read_tensors(content, header)
-    check_parts(path, tensors, header.record.startswith(START))
-    columns = count_columns(manifest, record.granularity, hybrid=MASK in tensors)
-    stored = tensors.get(ALPHA)
-    if stored is not None and stored.dtype == np.uint8 and manifest.format_version == 1:
-        raise FormatError(path, "alpha is uint8, expected float32 or float16")
-    layers = manifest.backbone.masked_layers
-    check_said(path, tensors, record, manifest.backbone)
-    residual = mask = head = None
-    part = ALPHA
-    try:
-        alpha = np.zeros((0, columns), dtype=np.float32) if stored is None else restore(stored, columns)
-        if (part := RESIDUAL) in tensors:
-            covered = manifest.backbone.residual_layers(record.residual_layers)
-            residual = restore_residual(tensors[RESIDUAL], record.residual_bits, covered)
-        if (part := MASK) in tensors:
-            mask = restore_own_mask(tensors[MASK], layers[-1])
-        if (part := HEAD) in tensors:
-            head = restore_head(tensors[HEAD], record.head_bits, count_classes(manifest, record), ties.directions())
-    except NumbersError as error:
-        raise FormatError(path, f"{part} {error}") from error
-    digits = BASIS_DIGITS if header.record.startswith(START) else len(record.basis)
-    check_basis(path, record.basis[:digits], len(alpha), head is not None, manifest, ties)
-    signature = tensors.get(SIGNATURE)
-    if signature is not None:
-        check_signatures(path, signature[np.newaxis], ties)
-    return StoredTask(
-        record=record,
-        alpha=alpha,
-        alpha_type=None if stored is None else type_of(stored),
-        residual=residual,
-        mask=mask,
-        head=head,
-        signature=None if signature is None else signature.tobytes(),
-    )
+    check_present(path, tensors, version)
+    check_settings(path, tensors, record.settings, manifest)
+    labels = {part: tensor for part, tensor in tensors.items() if is_label(part)}
+    others = {part: tensor for part, tensor in tensors.items() if part not in labels}
+    values = restore_parts(path, others, record.settings, manifest, identity)
+    shapes = {part: tensor_of(tensor) for part, tensor in tensors.items()}
+    masks = count_masks(shapes, record.settings, beside(manifest, record.settings, tensors))
+    digits = BASIS_DIGITS if version > 1 else len(record.basis)
+    check_basis(path, record.basis[:digits], masks, tensors, manifest, identity)
+    values |= restore_parts(path, labels, record.settings, manifest, identity)  # last: that of another bank says so
+    return StoredTask(record=record, values=values)
 
 
 def read_task_record(path: Path, content: bytes, manifest: BankManifest) -> TaskRecord:
@@ -127,30 +117,20 @@ def outline_task(path: Path, content: bytes, manifest: BankManifest, size: int) 
     """
     header = parse_header(path, content)
     record = _record(path, content, header, manifest)
-    columns = count_columns(manifest, record.granularity, hybrid=MASK in header.tensors)
-    check_parts(path, header.tensors, header.record.startswith(START))
-    alpha, residual, head = (header.tensors.get(part) for part in (ALPHA, RESIDUAL, HEAD))
-    check_said(path, header.tensors, record, manifest.backbone)
-    layers = len(manifest.backbone.residual_layers(record.residual_layers))
-    classes = count_classes(manifest, record)
+    check_present(path, header.tensors, version_of_text(header.record))
+    shapes = {part: Tensor(tensor.numpy, tuple(tensor.shape)) for part, tensor in header.tensors.items()}
     try:
-        masks = 0 if alpha is None else rows_of(alpha.numpy, alpha.shape, columns)
-        values = 0 if residual is None else count_values(prod(residual.shape), record.residual_bits, layers)
-        dimensions = 0 if head is None else count_dimensions(prod(head.shape), record.head_bits, classes)
+        facts = facts_of(path, shapes, record.settings, manifest)
     except NumbersError as error:
         raise FormatError(path, f"has parts of no task: {error}") from error
     return TaskOutline(
         task=record.task,
         name=record.name,
-        coefficients=masks * columns,
-        residual=values,
-        head=dimensions,
+        facts=facts,
         bytes=size,
         accuracy=record.accuracy,
         train_accuracy=record.train_accuracy,
-        images="held-out" if record.fit.holdout else "test",
-        masks=masks,
-        granularity=record.granularity,
+        images=record.images,
     )
 
 
@@ -160,7 +140,7 @@ def is_of_version(path: Path, content: bytes, version: int) -> bool:
     Raises:
         FormatError: it is no safetensors file.
     """
-    return version == (2 if parse_header(path, content).record.startswith(START) else 1)
+    return version == version_of_text(parse_header(path, content).record)
 
 
 def take_apart(path: Path, content: bytes) -> tuple[TaskText, dict[str, npt.NDArray[np.generic]]] | None:
@@ -175,30 +155,26 @@ def take_apart(path: Path, content: bytes) -> tuple[TaskText, dict[str, npt.NDAr
     return (text, tensors) if seal_parts(text, tensors) == content else None
 
 
-def seal_task(record: TaskRecord, parts: TaskParts, manifest: BankManifest) -> bytes:
-    """The file of a task in the format version of its bank, alpha in the type it has.
+def seal_task(record: TaskRecord, parts: Tensors, manifest: BankManifest) -> bytes:
+    """The file of a task in the format version of its bank.
+
+    Args:
+        parts: as they are stored, by name (parts.table.stored_parts).
 
     Raises:
         UsageError: a value out of its range, a part or a type that this version does not have, or no part.
     """
-    if manifest.format_version == 1:
-        tensors = parts.tensors()
-        if parts.alpha is None or parts.alpha.dtype == np.uint8 or len(tensors) > 1:
-            raise UsageError(
-                "a bank of format version 1 stores alpha alone, and none as int8: run `impress bank upgrade` first"
-            )
-        if not record.fit.is_of_version_1:
-            raise UsageError("a bank of format version 1 stores tasks learned by plain Adam alone")
-        return seal_tensors(record, tensors)
-    path, written = Path(record.name), record
-    if not fit_in_record(record.class_names):
+    path, version = Path(record.name), manifest.format_version
+    written, tensors = record, {part: BY_NAME[part].as_stored(tensor) for part, tensor in parts.items()}
+    if version > 1 and not fit_in_record(record.class_names):
         written = msgspec.structs.replace(record, class_names=())
-        parts = replace(parts, classes=store_class_names(record.class_names))
-    tensors = parts.tensors()
+        tensors[CLASSES.name] = store_class_names(record.class_names)
+    if version == 1:
+        return _seal_version_1(record, tensors, manifest)
     try:
-        check_parts(path, tensors)
-        check_said(path, tensors, record, manifest.backbone)
-        check_class_names(path, len(record.class_names), HEAD in tensors, record, manifest)
+        check_present(path, tensors, version)
+        check_settings(path, tensors, record.settings, manifest)
+        _check_names(path, record, tensors, manifest)
     except FormatError as error:
         raise UsageError(f"a task cannot be stored: it {error.problem}") from error
     content = seal_parts(write_text(written), tensors)
@@ -207,6 +183,20 @@ def seal_task(record: TaskRecord, parts: TaskParts, manifest: BankManifest) -> b
     except FormatError as error:
         raise UsageError(f"TaskRecord cannot be stored: {error.problem}") from error
     return content
+
+
+def _seal_version_1(record: TaskRecord, tensors: Tensors, manifest: BankManifest) -> bytes:
+    path, shapes = Path(record.name), {part: tensor_of(tensor) for part, tensor in tensors.items()}
+    try:
+        check_present(path, tensors, 1)
+        facts_of(path, shapes, record.settings, manifest)
+    except (FormatError, NumbersError) as error:
+        raise UsageError(
+            "a bank of format version 1 stores alpha alone, and none as int8: run `impress bank upgrade` first"
+        ) from error
+    if not record.fit.is_of_version_1:
+        raise UsageError("a bank of format version 1 stores tasks learned by plain Adam alone")
+    return seal_version_1(record, tensors)
 
 
 def rename_task(path: Path, content: bytes, name: str, version: int) -> bytes:
@@ -218,10 +208,10 @@ def rename_task(path: Path, content: bytes, name: str, version: int) -> bytes:
     header = parse_header(path, content)
     record = msgspec.structs.replace(record_of_task(path, content, header.record), name=name)
     tensors = read_tensors(content, header)
-    return seal_tensors(record, tensors) if version == 1 else seal_parts(write_text(record), tensors)
+    return seal_version_1(record, tensors) if version == 1 else seal_parts(write_text(record), tensors)
 
 
-def seal_parts(text: TaskText, parts: Mapping[str, npt.NDArray[np.generic]]) -> bytes:
+def seal_parts(text: TaskText, parts: Tensors) -> bytes:
     """The file of these parts."""
     return seal_text(text, in_file_order(parts))
 
@@ -246,15 +236,23 @@ def most_bytes(manifest: BankManifest) -> int:
 def _record(path: Path, content: bytes, header: Header, manifest: BankManifest) -> TaskRecord:
     """The record, with the names of classes that a part of the file has for it."""
     text = header.record
-    check_file_version(path, 2 if text.startswith(START) else 1, manifest)
+    check_file_version(path, version_of_text(text), manifest)
     record = record_of_task(path, content, text)
-    if CLASSES in header.tensors:
+    if CLASSES.name in header.tensors:
         if record.class_names:
             raise FormatError(path, "names its classes twice: in its record and in a part")
         try:
-            names = restore_class_names(read_tensors(content, header)[CLASSES])
+            names = restore_class_names(read_tensors(content, header)[CLASSES.name])
         except NumbersError as error:
-            raise FormatError(path, f"{CLASSES} {error}") from error
+            raise FormatError(path, f"{CLASSES.name} {error}") from error
         record = msgspec.structs.replace(record, class_names=names)
-    check_class_names(path, len(record.class_names), HEAD in header.tensors, record, manifest)
+    _check_names(path, record, header.tensors, manifest)
     return record
+
+
+def _check_names(path: Path, record: TaskRecord, present: Collection[str], manifest: BankManifest) -> None:
+    try:
+        around = beside(manifest, record.settings, present)
+        check_number_of_names(len(record.class_names), record.settings.classes, around)
+    except NumbersError as error:
+        raise FormatError(path, str(error)) from error

@@ -2,40 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from impress_format.bank import Bank
 from impress_format.errors import FormatError
-from impress_format.head import StoredHead, check_heads, restore_heads
-from impress_format.numbers import FloatArray, NumbersError, restore_all
 from impress_format.pack_file import COMMON, COMMON_END, COMMON_OF, Pack, check_seal
-from impress_format.task_file import TaskOutline, outline_task, read_task
-from impress_format.task_parts import (
-    ALPHA,
-    CLASSES,
-    HEAD,
-    MASK,
-    SIGNATURE,
-    OnlyPart,
-    Said,
+from impress_format.parts.alpha import ALPHA, count_columns, restore_alphas
+from impress_format.parts.head import HEAD, StoredHead, restore_heads
+from impress_format.parts.numbers import FloatArray, NumbersError
+from impress_format.parts.part import Part
+from impress_format.parts.signature import SIGNATURE
+from impress_format.parts.table import (
+    beside,
     check_basis,
-    check_parts,
-    check_said,
-    check_signatures,
+    check_present,
+    check_settings,
     count_classes,
-    count_columns,
+    count_masks,
+    only_part,
+    settings_of,
 )
+from impress_format.task_file import TaskOutline, outline_task, read_task
 from impress_format.task_store import outline_pack
 
-_ONLY: Final[Mapping[frozenset[str], OnlyPart]] = {
-    frozenset({ALPHA}): "alpha",
-    frozenset({HEAD}): "head",
-}
 AlphaOf = Callable[[npt.NDArray[np.intp]], FloatArray]
 """Rows (n,) -> their coefficients, float32 (n, K, columns)."""
 HeadsOf = Callable[[npt.NDArray[np.intp]], StoredHead]
@@ -51,7 +45,7 @@ class TaskGroup:
         alpha: those of its rows, all of one shape, read when they are asked for; K is 0 where no mask is weighed.
         signatures: uint8 (N, 64), or None if these tasks have none.
         heads: likewise; None if these tasks have none.
-        only: what is all that each has, beside a signature; None if it is more.
+        only: the part that is all that each has, beside labels; None if it is more.
         classes: that each tells apart.
     """
 
@@ -60,7 +54,7 @@ class TaskGroup:
     granularity: int
     signatures: npt.NDArray[np.uint8] | None
     heads: HeadsOf | None
-    only: OnlyPart | None
+    only: str | None
     classes: int
 
 
@@ -85,16 +79,19 @@ def task_groups(bank: Bank) -> Iterator[TaskGroup]:
     for name in there.loose:
         if (file := bank.tasks.read(name)) is not None:  # else removed meanwhile
             path, content, size = file
-            stored = read_task(path, content, name, bank.manifest, bank.ties)
-            signed = stored.signature
+            stored = read_task(path, content, name, bank.manifest, bank.identity)
+            alpha, head, signature = ALPHA.of(stored), HEAD.of(stored), SIGNATURE.of(stored)
+            settings = stored.record.settings
+            columns = count_columns(bank.backbone, settings.alpha.granularity, but_last=False)
+            coefficients = np.zeros((0, columns), np.float32) if alpha is None else alpha.values
             yield TaskGroup(
                 outlines=(outline_task(path, content, bank.manifest, size),),
-                alpha=stored.alpha[np.newaxis].__getitem__,
-                granularity=stored.record.granularity,
-                signatures=None if signed is None else np.frombuffer(signed, dtype=np.uint8)[np.newaxis],
-                heads=None if stored.head is None else head_of_one(stored.head),
+                alpha=coefficients[np.newaxis].__getitem__,
+                granularity=settings.alpha.granularity,
+                signatures=None if signature is None else np.frombuffer(signature, dtype=np.uint8)[np.newaxis],
+                heads=None if head is None else head_of_one(head),
                 only=stored.only,
-                classes=count_classes(bank.manifest, stored.record),
+                classes=count_classes(bank.manifest, settings),
             )
 
 
@@ -103,49 +100,44 @@ def _group(
 ) -> TaskGroup:
     """The tasks in these rows, which have the same common text."""
     alike = pack.alike(index)
-    check_parts(pack.path, pack.parts)
-    check_said(pack.path, pack.parts, alike, bank.backbone)
-    columns = count_columns(bank.manifest, alike.granularity, hybrid=MASK in pack.parts)
+    check_present(pack.path, pack.parts, bank.manifest.format_version)
+    check_settings(pack.path, pack.parts, alike.settings, bank.manifest)
+    around = beside(bank.manifest, alike.settings, pack.parts)
+    own, columns = alike.settings, count_columns(bank.backbone, alike.settings.alpha.granularity, but_last=False)
 
     def alpha(some: npt.NDArray[np.intp]) -> FloatArray:
-        if ALPHA not in pack.parts:
+        if ALPHA.name not in pack.parts:
             return np.zeros((len(some), 0, columns), dtype=np.float32)
-        return restore_all(pack.parts[ALPHA][rows[some]], columns)
+        return restore_alphas(pack.parts[ALPHA.name][rows[some]], own.alpha, around)
 
-    try:
-        masks = alpha(np.arange(len(rows))).shape[1]  # read once, to know that all can be
-    except NumbersError as error:
-        raise FormatError(pack.path, f"alpha of the tasks of {COMMON}[{index}] {error}") from error
-    check_basis(pack.path, alike.basis, masks, HEAD in pack.parts, bank.manifest, bank.ties)
-    signatures = None
-    if (column := pack.parts.get(SIGNATURE)) is not None:
-        check_signatures(pack.path, column, bank.ties)
-        signatures = column[rows].astype(np.uint8)
+    def heads(some: npt.NDArray[np.intp]) -> StoredHead:
+        return restore_heads(pack.parts[HEAD.name][rows[some]], own.head.bits, around.classes, bank.directions)
+
+    def check(part: Part[Any, Any]) -> None:  # read once, to know that all can be
+        try:
+            part.check(pack.parts[part.name][rows], settings_of(part, own), around, bank.identity)
+        except NumbersError as error:
+            raise FormatError(pack.path, f"{part.name} of the tasks of {COMMON}[{index}] {error}") from error
+
+    if ALPHA.name in pack.parts:
+        check(ALPHA)
+    masks = count_masks(pack.shapes, own, around)
+    check_basis(pack.path, alike.basis, masks, pack.parts, bank.manifest, bank.identity)
+    for part in (SIGNATURE, HEAD):
+        if part.name in pack.parts:
+            check(part)
+    signatures = pack.parts.get(SIGNATURE.name)
     return TaskGroup(
         outlines=[outlines[row] for row in rows],
         alpha=alpha,
-        granularity=alike.granularity,
-        signatures=signatures,
-        heads=_heads_of(bank, pack, alike, rows) if HEAD in pack.parts else None,
-        only=_ONLY.get(frozenset(pack.parts) - {CLASSES, SIGNATURE}),
-        classes=count_classes(bank.manifest, alike),
+        granularity=own.alpha.granularity,
+        signatures=None if signatures is None else signatures[rows].astype(np.uint8),
+        heads=heads if HEAD.name in pack.parts else None,
+        only=only_part(pack.parts),
+        classes=around.classes,
     )
 
 
 def head_of_one(head: StoredHead) -> HeadsOf:
     """What gives the head of a task alone: its row is 0."""
     return lambda rows: StoredHead(head.weight[np.newaxis][rows], head.bias[np.newaxis][rows])
-
-
-def _heads_of(bank: Bank, pack: Pack, alike: Said, rows: npt.NDArray[np.intp]) -> HeadsOf:
-    """Those of tasks in these rows of a pack."""
-    classes, most = count_classes(bank.manifest, alike), bank.directions
-    try:
-        check_heads(pack.parts[HEAD][rows], alike.head_bits, classes, most)
-    except NumbersError as error:
-        raise FormatError(pack.path, f"head of some of its tasks {error}") from error
-
-    def heads(some: npt.NDArray[np.intp]) -> StoredHead:
-        return restore_heads(pack.parts[HEAD][rows[some]], alike.head_bits, classes, most)
-
-    return heads

@@ -17,11 +17,10 @@ threads share it without a lock.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import prod
 from pathlib import Path
 from typing import TypeVar
 
@@ -37,31 +36,20 @@ from impress_format.files import (
     remove_abandoned,
     write_atomically,
 )
-from impress_format.head import count_dimensions
 from impress_format.header import parse_header
 from impress_format.locks import hold
-from impress_format.numbers import NumbersError, rows_of
 from impress_format.pack_file import COMMON, COMMON_END, COMMON_OF, OWN, OWN_END, Pack, open_pack
+from impress_format.parts.numbers import NumbersError
+from impress_format.parts.table import PARTS, facts_of
 from impress_format.records import BankManifest, is_task_name
-from impress_format.residual import count_values
 from impress_format.task_file import (
-    Images,
     TaskOutline,
     check_task_name,
     most_bytes,
     outline_task,
     read_task_record,
 )
-from impress_format.task_parts import (
-    ALPHA,
-    HEAD,
-    MASK,
-    PARTS,
-    RESIDUAL,
-    check_said,
-    count_classes,
-    count_columns,
-)
+from impress_format.task_record import Images
 
 TASKS = "tasks"
 PACKS = "packs"
@@ -362,7 +350,8 @@ class TaskStore:
 
     def _measure(self, there: Snapshot) -> Measured:
         outlines = there.outlines(self.manifest)
-        total, parts = sum(len(pack.mapped) for pack in there.packs), dict.fromkeys(sorted(PARTS), 0)
+        total = sum(len(pack.mapped) for pack in there.packs)
+        parts = dict.fromkeys(sorted(part.name for part in PARTS), 0)
         for pack in there.packs:
             for part, column in pack.parts.items():
                 parts[part] += column.nbytes
@@ -405,24 +394,15 @@ def outline_pack(pack: Pack, manifest: BankManifest) -> list[TaskOutline]:
         TaskOutline(
             task=task,
             name=name,
-            coefficients=masks * columns,
-            residual=values,
-            head=dimensions,
+            facts=facts,
             bytes=size,
             accuracy=accuracy,
             train_accuracy=train_accuracy,
             images=images,
-            masks=masks,
-            granularity=granularity,
         )
-        for (name, task, accuracy, train_accuracy), size, (
-            masks,
-            columns,
-            values,
-            dimensions,
-            granularity,
-            images,
-        ) in zip(owns, sizes, map(shared.__getitem__, of.tolist()), strict=True)
+        for (name, task, accuracy, train_accuracy), size, (facts, images) in zip(
+            owns, sizes, map(shared.__getitem__, of.tolist()), strict=True
+        )
     ]
 
 
@@ -439,22 +419,14 @@ def _padded(digits: re.Match[str]) -> str:
     return digits[0].zfill(12)
 
 
-def _shared(pack: Pack, index: int, manifest: BankManifest) -> tuple[int, int, int, int, int, Images]:
-    """Masks, columns, values of the residual, dimensions of the head, granularity of the tasks with this common text,
-    and what their accuracy was measured on.
-    """
-    alpha, residual, head = (pack.parts.get(part) for part in (ALPHA, RESIDUAL, HEAD))
+def _shared(pack: Pack, index: int, manifest: BankManifest) -> tuple[Mapping[str, int], Images]:
+    """What a list shows of the tasks with this common text, and what their accuracy was measured on."""
     alike = pack.alike(index)
-    check_said(pack.path, pack.parts, alike, manifest.backbone)
-    columns = count_columns(manifest, alike.granularity, hybrid=MASK in pack.parts)
-    layers, classes = len(manifest.backbone.residual_layers(alike.residual_layers)), count_classes(manifest, alike)
     try:
-        masks = 0 if alpha is None else rows_of(alpha.dtype, alpha.shape[1:], columns)
-        values = 0 if residual is None else count_values(prod(residual.shape[1:]), alike.residual_bits, layers)
-        dimensions = 0 if head is None else count_dimensions(prod(head.shape[1:]), alike.head_bits, classes)
+        facts = facts_of(pack.path, pack.shapes, alike.settings, manifest)
     except NumbersError as error:
         raise FormatError(pack.path, f"{COMMON}[{index}] does not describe its tasks ({error})") from error
-    return masks, columns, values, dimensions, alike.granularity, "held-out" if alike.fit.holdout else "test"
+    return facts, alike.images
 
 
 def _stems(files: Iterable[str], suffix: str) -> list[str]:

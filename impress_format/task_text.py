@@ -1,11 +1,10 @@
 """The record of a task as format version 2 writes it: one array of JSON, in which every byte counts.
 
-    ["DIGEST",2,TASK,ACCURACY,TRAIN_ACCURACY,NAME,BASIS,FIT,GRANULARITY,RESIDUAL_BITS,HEAD_BITS,
-     RESIDUAL_LAYERS,CLASSES]
+    ["DIGEST",2,TASK,ACCURACY,TRAIN_ACCURACY,NAME,BASIS,FIT,SETTINGS...]
 
-It comes in two halves. `own` (TASK to NAME) differs from task to task; `common` (the rest) is the same for all tasks
-learned alike, and a pack keeps it once. NAME is a text, or null where TASK makes it; or a list of that, followed by the
-names of the task's classes.
+SETTINGS are those of the parts, in the order of parts/table.py. It comes in two halves. `own` (TASK to NAME) differs
+from task to task; `common` (the rest) is the same for all tasks learned alike, and a pack keeps it once. NAME is a
+text, or null where TASK makes it; or a list of that, followed by the names of the task's classes.
 """
 
 from __future__ import annotations
@@ -14,26 +13,16 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 
 from impress_format.errors import FormatError
 from impress_format.limits import MAX_CLASS_NAMES, MAX_TEXT
-from impress_format.records import (
-    TEXT,
-    BasisId,
-    Digest,
-    NumberOf,
-    ResidualBits,
-    Share,
-    Side,
-    TaskFitRecord,
-    TaskRecord,
-    Text,
-    is_task_name,
-)
+from impress_format.parts.table import PLACES, Settings
+from impress_format.records import TEXT, BasisId, Digest, Share, TaskFitRecord, Text, is_task_name
 from impress_format.strict_json import decode_strictly
+from impress_format.task_record import Images, TaskRecord, images_of
 
 _LEAST_CLASSES = 2
 BASIS_DIGITS = 16
@@ -43,52 +32,51 @@ START = b'["'
 """The digest follows."""
 _TEXT = re.compile(TEXT).fullmatch
 _FIT = msgspec.structs.fields(TaskFitRecord)
-_SETTINGS = {"granularity": 1, "residual_bits": 0, "head_bits": 0, "residual_layers": 0, "classes": 0}
-"""Fields of a record that stand at its end, in this order, with their defaults."""
 _FIT_DEFAULTS = [field.default for field in _FIT if field.default is not msgspec.NODEFAULT]
 
-if TYPE_CHECKING:
-    _Fit = Any
-else:
-    _Fit = msgspec.defstruct(
-        "_Fit",
-        [(field.name, field.type, *(() if field.default is msgspec.NODEFAULT else (field.default,))) for field in _FIT],
-        array_like=True,
-        frozen=True,
-        forbid_unknown_fields=True,
-    )
+_GROUPS = {field.name: field.type for field in msgspec.structs.fields(Settings)}
+"""Of settings, by part."""
 
 
-class _Common(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
-    basis: BasisId
-    fit: _Fit
-    granularity: Side = 1
-    residual_bits: ResidualBits = 0
-    head_bits: ResidualBits = 0
-    residual_layers: NumberOf = 0
-    classes: NumberOf = 0
+def _setting(part: str, name: str) -> tuple[str, Any, object]:
+    """One field of the settings as the text has it: its name there, type and default."""
+    (field,) = (field for field in msgspec.structs.fields(_GROUPS[part]) if field.name == name)
+    return f"{part}_{name}", field.type, field.default
+
+
+_SETTINGS = [_setting(part, name) for part, name in PLACES]
+_SETTING_DEFAULTS = [default for _, _, default in _SETTINGS]
+
+
+def _array(name: str, fields: Sequence[tuple[Any, ...]]) -> Any:
+    """A record that JSON has as an array of its fields."""
+    return msgspec.defstruct(name, fields, array_like=True, frozen=True, forbid_unknown_fields=True)
+
+
+_Fit = _array(
+    "_Fit",
+    [(field.name, field.type, *(() if field.default is msgspec.NODEFAULT else (field.default,))) for field in _FIT],
+)
+_SHARED: list[tuple[Any, ...]] = [("basis", BasisId), ("fit", _Fit), *_SETTINGS]
 
 
 _Given = str | tuple[str | None, ...] | None
 # What is in it is checked in `_named`: with a pattern in such a union, msgspec 0.22 frees memory twice.
 
 
-class _Line(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
-    digest: Digest
-    format_version: Literal[2]
-    task: Text
-    accuracy: Share
-    train_accuracy: Share
-    name: _Given
-    basis: BasisId
-    fit: _Fit
-    granularity: Side = 1
-    residual_bits: ResidualBits = 0
-    head_bits: ResidualBits = 0
-    residual_layers: NumberOf = 0
-    classes: NumberOf = 0
-
-
+_Common = _array("_Common", _SHARED)
+_Line = _array(
+    "_Line",
+    [
+        ("digest", Digest),
+        ("format_version", Literal[2]),
+        ("task", Text),
+        ("accuracy", Share),
+        ("train_accuracy", Share),
+        ("name", _Given),
+        *_SHARED,
+    ],
+)
 _OWN = msgspec.json.Decoder(tuple[Text, Share, Share, _Given])
 _PLAIN_OWN = msgspec.json.Decoder(tuple[str, Share, Share, _Given])
 _COMMON = msgspec.json.Decoder(_Common)
@@ -100,11 +88,12 @@ class Common:
 
     basis: str
     fit: TaskFitRecord
-    granularity: int
-    residual_bits: ResidualBits
-    head_bits: ResidualBits
-    residual_layers: int
-    classes: int
+    settings: Settings
+
+    @property
+    def images(self) -> Images:
+        """What their accuracies were measured on."""
+        return images_of(self.fit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,9 +136,9 @@ def write_text(record: TaskRecord) -> TaskText:
         [name, *record.class_names] if record.class_names else name,
     ]
     fit = [getattr(record.fit, field.name) for field in _FIT]
-    settings = [getattr(record, name) for name in _SETTINGS]
+    settings = [getattr(getattr(record.settings, part), name) for part, name in PLACES]
     common = [record.basis[:BASIS_DIGITS], _trimmed(fit, _FIT_DEFAULTS), *settings]
-    return TaskText(_inside(own), _inside(_trimmed(common, list(_SETTINGS.values()))))
+    return TaskText(_inside(own), _inside(_trimmed(common, _SETTING_DEFAULTS)))
 
 
 def read_text(path: Path, text: bytes) -> TaskRecord:
@@ -159,7 +148,7 @@ def read_text(path: Path, text: bytes) -> TaskRecord:
         FormatError: it is none, or it gives no name where one is needed.
     """
     try:
-        line: _Line = decode_strictly(
+        line = decode_strictly(
             path,
             text,
             lambda given: msgspec.json.decode(given, type=_Line),
@@ -224,8 +213,8 @@ def read_common(common: bytes) -> Common:
     Raises:
         msgspec.MsgspecError, UnicodeError: it is none.
     """
-    shared: _Common = _COMMON.decode(b"[%s]" % common)
-    return Common(shared.basis, _fit(shared.fit), **{name: getattr(shared, name) for name in _SETTINGS})
+    shared = _COMMON.decode(b"[%s]" % common)
+    return Common(shared.basis, _fit(shared.fit), _settings(shared))
 
 
 def _named(given: _Given, task: str) -> tuple[str, tuple[str, ...]]:
@@ -251,7 +240,7 @@ def _named(given: _Given, task: str) -> tuple[str, tuple[str, ...]]:
     return name, names
 
 
-def _record(path: Path, line: _Line) -> TaskRecord:
+def _record(path: Path, line: Any) -> TaskRecord:
     try:
         name, classes = _named(line.name, line.task)
     except msgspec.ValidationError as error:
@@ -264,12 +253,19 @@ def _record(path: Path, line: _Line) -> TaskRecord:
         accuracy=line.accuracy,
         train_accuracy=line.train_accuracy,
         fit=_fit(line.fit),
-        **{name: getattr(line, name) for name in _SETTINGS},
+        settings=_settings(line),
         digest=line.digest,
     )
 
 
-def _fit(line: _Fit) -> TaskFitRecord:
+def _settings(line: Any) -> Settings:
+    said: dict[str, dict[str, object]] = {}
+    for (part, name), (in_text, _, _) in zip(PLACES, _SETTINGS, strict=True):
+        said.setdefault(part, {})[name] = getattr(line, in_text)
+    return Settings(**{part: _GROUPS[part](**fields) for part, fields in said.items()})
+
+
+def _fit(line: Any) -> TaskFitRecord:
     return TaskFitRecord(**{field.name: getattr(line, field.name) for field in _FIT})
 
 

@@ -6,11 +6,11 @@ from impress_format import calibration_file, mask_file
 from impress_format.bank import Bank, open_bank
 from impress_format.errors import FormatError
 from impress_format.files import write_atomically
+from impress_format.header import parse_header, read_tensors
 from impress_format.manifest import seal_manifest
-from impress_format.numbers import store
 from impress_format.records import BankManifest
 from impress_format.task_file import is_of_version, seal_task
-from impress_format.task_parts import TaskParts
+from impress_format.task_seal import record_of_task
 from impress_format.verify import verify_bank
 from impress_format.versions import FORMAT_VERSION
 
@@ -60,10 +60,11 @@ def _upgrade_tasks(bank: Bank) -> int:
             stored = bank.tasks.read(name)
             if stored is None or is_of_version(*stored[:2], FORMAT_VERSION):
                 continue
-            record, alpha = bank.read_task(name)
-            kind = bank.read_alpha_type(name)
-            assert kind is not None  # version 1 knows alpha alone
-            content = seal_task(record, TaskParts(alpha=store(alpha, kind)), bank.manifest)
+            path, content, _ = stored
+            bank.read_task(name)  # checks all of it
+            header = parse_header(path, content)
+            record = record_of_task(path, content, header.record)
+            content = seal_task(record, read_tensors(content, header), bank.manifest)
             write_atomically(bank.task_path(name), content, replace=True)
             written += 1
     return written

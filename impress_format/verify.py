@@ -137,7 +137,7 @@ def _check_backbone(bank: Bank) -> None:
 
 
 def _check_pack(bank: Bank, path: Path, seen: dict[str, bytes], hidden: set[str]) -> None:
-    check_pack(open_pack(path), bank.manifest, bank.ties, seen=seen, hidden=hidden)
+    check_pack(open_pack(path), bank.manifest, bank.identity, seen=seen, hidden=hidden)
 
 
 def _strays(bank: Bank) -> Iterator[Path]:

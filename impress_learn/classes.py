@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from impress_format.bank import Bank
-from impress_format.class_names import some_names
 from impress_format.errors import BankMismatch, DataError, InvalidReference
-from impress_format.records import TaskRecord
+from impress_format.parts.class_names import some_names
+from impress_format.task_record import TaskRecord
 from impress_learn.streams.reference import Reference, parse_reference
 from impress_learn.streams.stream import DataSet
 from impress_learn.streams.table import STREAMS
@@ -106,7 +106,7 @@ def stored_classes(bank: Bank, task: str, record: TaskRecord | None) -> TaskClas
         record: of its file; None for a mask's own task.
     """
     names = bank.manifest.classes_of_mask(task) if record is None else record.class_names
-    count = 0 if record is None else record.classes
+    count = 0 if record is None else record.settings.classes.count
     if not names and (fixed := fixed_data_set(task)) is not None:
         return TaskClasses(fixed.classes, fixed.class_names)
     if not names and not count and bank.manifest.class_names is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from impress_format.bank import Bank
 from impress_format.errors import UsageError
-from impress_format.records import TaskRecord
+from impress_format.task_record import TaskRecord
 from impress_learn.fits import require
 from impress_learn.streams.stream import DataSet
 from impress_learn.streams.table import read_alike, share_images

@@ -10,8 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from impress_format.bank import Bank
+from impress_format.parts.alpha import ALPHA, coefficients_of
+from impress_format.parts.head import HEAD
+from impress_format.task_file import StoredTask
 from impress_format.task_groups import AlphaOf, HeadsOf, head_of_one, task_groups
-from impress_format.task_parts import StoredTask
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,8 +28,10 @@ class Lot:
     @staticmethod
     def of_one(stored: StoredTask, classes: int) -> Lot:
         """A task that was read: its row is 0."""
-        heads = None if stored.head is None else head_of_one(stored.head)
-        return Lot(stored.alpha[np.newaxis].__getitem__, stored.record.granularity, heads, classes)
+        head, alpha = HEAD.of(stored), coefficients_of(stored)
+        rows = np.zeros((1, 0, 0), np.float32) if alpha is None else alpha[np.newaxis]
+        heads = None if head is None else head_of_one(head)
+        return Lot(rows.__getitem__, stored.record.settings.alpha.granularity, heads, classes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +80,7 @@ def keep_tasks(bank: Bank) -> KeptTasks:
     places: dict[str, int] = {}
     number = 0
     for group in task_groups(bank):
-        if group.only is not None:
+        if group.only in (ALPHA.name, HEAD.name):
             lots.append(Lot(group.alpha, group.granularity, group.heads, group.classes))
             starts.append(number)
             places.update((outline.name, number + row) for row, outline in enumerate(group.outlines))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,15 +11,11 @@ import torch
 from torch import Tensor
 
 from impress_format.bank import Bank
-from impress_format.codec import BoolArray
-from impress_format.head import StoredHead
-from impress_format.numbers import FloatArray
-from impress_format.records import ResidualBits, TaskRecord
-from impress_format.task_parts import StoredTask
-from impress_learn.basis import Basis, basis_is_packed, effective_weights, make_basis
+from impress_format.parts.table import Settings, beside
+from impress_format.task_file import StoredTask
+from impress_learn.basis import Basis, basis_is_packed, make_basis
 from impress_learn.classes import TaskClasses, classes_of_data, match_classes
 from impress_learn.head.adapt import adapted
-from impress_learn.head.features import require_classifier
 from impress_learn.head.projection import Projection, load_projection
 from impress_learn.identify.recogniser import Recogniser, load_recogniser
 from impress_learn.identify.signing import ByFeatures, ByPixels, Signer
@@ -27,7 +23,8 @@ from impress_learn.memory import explain_memory
 from impress_learn.network.backbone import Backbone
 from impress_learn.network.build import rebuild_backbone
 from impress_learn.network.norm_statistics import with_statistics
-from impress_learn.residual import make_residual
+from impress_learn.parts.part import Ground
+from impress_learn.parts.table import lay, nothing
 from impress_learn.streams.images import normalise
 from impress_learn.streams.load import TaskData, load_task
 from impress_learn.streams.reference import Reference
@@ -130,48 +127,38 @@ class LoadedBank:
 
     def weights_of(self, stored: StoredTask) -> Mapping[str, Tensor]:
         """As task_weights, of a task that was read already."""
-        if stored.head is not None:
-            return self.with_head(stored.head, stored.residual, stored.record)
-        effective = self.build(
-            stored.alpha, stored.record.granularity, stored.residual, stored.record.residual_bits, stored.mask
-        )
-        return with_statistics(self.backbone, effective, self.calibration)
+        return self.lay(stored.values, stored.record.settings)
 
-    def with_head(self, head: StoredHead, values: FloatArray | None, record: TaskRecord) -> dict[str, Tensor]:
-        """Weights of the adapted network, its classifier that of a head, with a residual if there are `values`."""
-        device, effective = self.basis.device, dict(self.adapted.weights)
-        if values is not None:
-            bits, last = record.residual_bits, record.residual_layers
-            residual = make_residual(self.bank.backbone, len(values), bits, device, last=last)
-            effective = residual.add_to(effective, self.adapted.weights, torch.from_numpy(values).to(device))
-        weight, bias = (torch.from_numpy(values).to(device) for values in (head.weight, head.bias))
-        name = require_classifier(self.backbone)
-        effective[f"{name}.weight"], effective[f"{name}.bias"] = self.projection.classifier(weight, bias)
-        return effective
+    def lay(self, values: Mapping[str, object], settings: Settings) -> Mapping[str, Tensor]:
+        """Effective weights of a task: those that its parts give, and the norm statistics under them.
 
-    def build(
-        self,
-        alpha: FloatArray,
-        granularity: int,
-        values: FloatArray | None,
-        residual_bits: ResidualBits,
-        mask: BoolArray | None,
-    ) -> dict[str, Tensor]:
-        """Effective weights of a task with these parts: (sum_k alpha_k M_k + v[h]) * W, in the last layer of a hybrid
-        task its own mask in place of the sum.
+        Args:
+            values: what its parts stand for, by name.
+            settings: what its record says of them.
         """
-        device, weights = self.basis.device, self.backbone.weights
-        basis = self.basis.first(len(alpha))
-        if mask is not None:
-            basis = basis.but_last()
-        effective = effective_weights(basis, torch.from_numpy(alpha).to(device), granularity)
-        if mask is not None:
-            last = list(weights)[-1]
-            effective[last] = torch.from_numpy(mask).to(device) * weights[last]
-        if values is not None:
-            residual = make_residual(self.bank.backbone, len(values), residual_bits, device)
-            effective = residual.add_to(effective, weights, torch.from_numpy(values).to(device))
-        return effective
+        ground = self.ground(settings, values)
+        weights = ground.backbone.weights
+        effective = lay(ground, values, dict(weights) if ground.reads_out else nothing(weights))
+        return effective if ground.reads_out else with_statistics(self.backbone, effective, self.calibration)
+
+    def ground(self, settings: Settings, present: Collection[str]) -> Ground:
+        """What the parts of a task are laid over.
+
+        Args:
+            present: names of its parts.
+
+        Raises:
+            FormatError: as projection.
+        """
+        around = beside(self.bank.manifest, settings, present)
+        return Ground(
+            backbone=self.adapted if around.reads_out else self.backbone,
+            basis=self.basis,
+            masks=self.bank.manifest.masks,
+            projection=self.projection if around.reads_out else None,
+            settings=settings,
+            own_last_layer=around.own_last_layer,
+        )
 
 
 def load_bank(bank: Bank, device: torch.device) -> LoadedBank:

@@ -24,10 +24,11 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from impress_format.errors import UsageError
-from impress_format.head import StoredHead
-from impress_format.numbers import FloatArray
-from impress_format.records import alpha_columns
-from impress_format.task_parts import StoredTask, count_classes
+from impress_format.parts.alpha import ALPHA, alpha_columns
+from impress_format.parts.head import HEAD, StoredHead
+from impress_format.parts.numbers import FloatArray
+from impress_format.parts.table import count_classes
+from impress_format.task_file import StoredTask
 from impress_learn.basis import refine
 from impress_learn.fits import require
 from impress_learn.head.features import features
@@ -71,7 +72,7 @@ def mixed(loaded: LoadedBank, images: Tensor, tasks: Sequence[str], kept: KeptTa
             rows = np.concatenate([rows for rows, _ in alphas])
             parts.append((rows, _by_products(loaded, images[rows], [alpha for _, alpha in alphas])))
         parts += [(rows, loaded.logits(loaded.weights_of(stored), images[rows])) for rows, stored in alone]
-    counts += [(rows, count_classes(loaded.bank.manifest, stored.record)) for rows, stored in alone]
+    counts += [(rows, count_classes(loaded.bank.manifest, stored.record.settings)) for rows, stored in alone]
     classes = max(logits.shape[1] for _, logits in parts)
     result = images.new_full((len(images), classes), -torch.inf)
     for rows, logits in parts:
@@ -104,8 +105,8 @@ def _sorted(
         lots += [(lot, of_known[chosen], places) for lot, chosen, places in kept.find([tasks[row] for row in known])]
     for name, of_name in rest.items():
         stored, rows = loaded.bank.read_stored(name), np.array(of_name, dtype=np.intp)
-        if stored.only == "head" or (stored.only == "alpha" and shares_products):
-            lot = Lot.of_one(stored, count_classes(loaded.bank.manifest, stored.record))
+        if stored.only == HEAD.name or (stored.only == ALPHA.name and shares_products):
+            lot = Lot.of_one(stored, count_classes(loaded.bank.manifest, stored.record.settings))
             lots.append((lot, rows, np.zeros(len(rows), dtype=np.intp)))
         else:
             alone.append((rows, stored))

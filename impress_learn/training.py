@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -26,6 +27,29 @@ class Batches(Protocol):
 
     def batch(self, indices: Tensor | slice, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Inputs (B, ...) and labels (B,)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Labelled rows to learn from.
+
+    Attributes:
+        values: (N, D), for one projected features.
+        labels: (N,).
+    """
+
+    values: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def device(self) -> torch.device:
+        return self.labels.device
+
+    def batch(self, indices: Tensor | slice, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+        return self.values[indices], self.labels[indices]
 
 
 def minimise(

@@ -16,11 +16,12 @@ import sys
 import tempfile
 from pathlib import Path
 
+from impress_format.task_parts import StoredTask
+
 from impress_format import open_bank
 from impress_format.bank import MANIFEST
-from impress_format.numbers import FloatArray
+from impress_format.parts.numbers import FloatArray
 from impress_format.records import BankManifest
-from impress_format.task_parts import StoredTask
 from impress_format.zoo.index import ZooBank, bank_files, find_bank, parse_index
 
 ZOO = Path(__file__).parent

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
-from enum import Enum
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,31 +11,10 @@ import typer
 from impress_cli import options, render
 from impress_cli.shared import Compute, Data, Output, command
 from impress_learn.fits import UPDATE_FIT, TaskFit
+from impress_learn.parts.table import Parts
 
 if TYPE_CHECKING:
-    from impress_format.records import ResidualBits
-    from impress_learn.tasks import AddedTask
-
-
-class ResidualBitsChoice(str, Enum):
-    one = "1"
-    two = "2"
-    four = "4"
-    eight = "8"
-
-
-_BITS: dict[ResidualBitsChoice, ResidualBits] = {
-    ResidualBitsChoice.one: 1,
-    ResidualBitsChoice.two: 2,
-    ResidualBitsChoice.four: 4,
-    ResidualBitsChoice.eight: 8,
-}
-
-
-class AlphaTypeChoice(str, Enum):
-    float32 = "float32"
-    float16 = "float16"
-    int8 = "int8"
+    from impress_learn.tasks.learn import AddedTask
 
 
 @command
@@ -50,71 +28,7 @@ def add(
         str | None, typer.Option("--name", help="Name of a single task. Default: the reference with '-' for '/'.")
     ] = None,
     fit: TaskFit = TaskFit(),  # noqa: B008  frozen
-    granularity: Annotated[
-        int,
-        typer.Option(
-            "--granularity",
-            help="Groups of output channels in each layer with coefficients of their own: the dial "
-            "between bytes and accuracy. 1 is the paper.",
-        ),
-    ] = 1,
-    alpha_dtype: Annotated[
-        AlphaTypeChoice | None,
-        typer.Option(
-            "--alpha-dtype",
-            help="How coefficients are stored: in 4, 2 or 1 bytes. Default: int8 (float32 in banks of version 1).",
-            show_default=False,
-        ),
-    ] = None,
-    alpha: Annotated[
-        bool | None,
-        typer.Option(
-            "--alpha/--no-alpha",
-            help="Weigh the bank's masks; without, a task is its residual alone. Default: unless it has a head.",
-            show_default=False,
-        ),
-    ] = None,
-    residual: Annotated[
-        int,
-        typer.Option(
-            "--residual",
-            metavar="BITS",
-            help="Bits, in all, of values that all weights share, each weight's chosen by a hash: for tasks unlike the "
-            "basis, or the last points of accuracy. 4,096 are 512 bytes.",
-        ),
-    ] = 0,
-    residual_bits: Annotated[
-        ResidualBitsChoice, typer.Option("--residual-bits", help="Of these for each value.")
-    ] = ResidualBitsChoice.one,
-    residual_layers: Annotated[
-        int | None,
-        typer.Option(
-            "--residual-layers",
-            metavar="N",
-            help="Beside a head, the last layers before the classifier that the residual is of. Default: as many as "
-            "hold a quarter of the weights; more gain more, and take longer.",
-            show_default=False,
-        ),
-    ] = None,
-    head: Annotated[
-        int | None,
-        typer.Option(
-            "--head",
-            metavar="DIMENSIONS",
-            help="Over pretrained weights (`bank create --weights`): a classifier of so many numbers a class, in the "
-            "bank's projection of features. Default there: 128. 0 for none.",
-            show_default=False,
-        ),
-    ] = None,
-    head_bits: Annotated[
-        ResidualBitsChoice, typer.Option("--head-bits", help="Of a value of the head.")
-    ] = ResidualBitsChoice.two,
-    hybrid: Annotated[
-        bool,
-        typer.Option(
-            "--hybrid", help="A mask of its own in the last layer, in place of coefficients there (the paper)."
-        ),
-    ] = False,
+    parts: Parts = Parts(),  # noqa: B008  frozen
     bytes: Annotated[
         int | None,
         typer.Option(
@@ -125,12 +39,6 @@ def add(
             show_default=False,
         ),
     ] = None,
-    signature: Annotated[
-        bool,
-        typer.Option(
-            help="Store 64 bytes, too, that images of the task are recognised by: `impress infer`, `impress eval --gn`."
-        ),
-    ] = True,
     warm_start: Annotated[
         str | None,
         typer.Option(
@@ -156,17 +64,8 @@ def add(
             references,
             fit=replace(fit, seed=compute.seed),
             name=name,
-            granularity=granularity,
-            alpha_dtype=alpha_dtype.value if alpha_dtype else None,
-            alpha=alpha,
-            residual=residual,
-            residual_bits=_BITS[residual_bits],
-            residual_layers=residual_layers,
-            hybrid=hybrid,
-            head=head,
-            head_bits=_BITS[head_bits],
+            parts=parts,
             bytes=bytes,
-            signature=signature,
             warm_start=warm_start,
             groups=groups,
             device=compute.choose_device,
@@ -211,15 +110,13 @@ def update(
 
 def _print_learned(title: str, tasks: Sequence[AddedTask], *, json: bool) -> None:
     if json:
-        render.print_json({"tasks": [asdict(task) for task in tasks]})
+        render.print_json({"tasks": [task.flat() for task in tasks]})
         return
-    heads = any(task.head for task in tasks)
+    shown = render.shown_facts([task.facts for task in tasks])
     rows = [
         (
             task.name,
-            f"{task.coefficients:,}",
-            f"{task.residual:,}",
-            *([f"{task.head:,}"] if heads else []),
+            *(f"{task.facts[fact]:,}" for fact in shown),
             f"{task.bytes:,} B",
             render.percent(task.accuracy),
             render.percent(task.train_accuracy),
@@ -230,16 +127,7 @@ def _print_learned(title: str, tasks: Sequence[AddedTask], *, json: bool) -> Non
     mean = sum(task.accuracy for task in tasks) / len(tasks)
     render.print_table(
         title,
-        (
-            "task",
-            "coefficients",
-            "residual",
-            *(["head"] if heads else []),
-            "on disk",
-            "accuracy",
-            "in training",
-            "time",
-        ),
+        ("task", *shown, "on disk", "accuracy", "in training", "time"),
         rows,
         footer=f"mean accuracy {render.percent(mean)}"
         + (" on held-out training images" if tasks[0].images == "held-out" else ""),

@@ -33,7 +33,7 @@ def list_tasks(path: options.BankPath, output: Output) -> None:
     bank = open_bank(path)
     tasks = bank.outline_tasks()
     if output.json:
-        render.print_json({"tasks": tasks})
+        render.print_json({"tasks": [task.flat() for task in tasks]})
         return
     _print_tasks(f"{path}: {render.count(len(tasks), 'task')}", tasks)
 
@@ -43,21 +43,25 @@ def list_tasks(path: options.BankPath, output: Output) -> None:
 def show(path: options.BankPath, task: options.Task, output: Output) -> None:
     """One task: how it was learned, and its coefficients (masks down, layers or groups across)."""
     from impress_format.bank import open_bank
+    from impress_format.parts.alpha import ALPHA
+    from impress_format.parts.own_mask import OWN_MASK
 
     bank = open_bank(path)
     name = bank.find_task(task)
     record, alpha = bank.read_task(name)
+    stored = bank.read_stored(name)
+    found = ALPHA.of(stored)
     outline = bank.outline_task(name)
     if output.json:
         from msgspec.structs import asdict
 
-        fit, type_ = asdict(record.fit), bank.read_alpha_type(name)
-        render.print_json({**asdict(outline), "fit": fit, "alpha_dtype": type_, "alpha": alpha.tolist()})
+        fit, kind = asdict(record.fit), found and found.type
+        render.print_json({**outline.flat(), "fit": fit, "alpha_dtype": kind, "alpha": alpha.tolist()})
         return
     _print_tasks(f"{path}: {name}", [outline])
     columns = range(alpha.shape[1]) if alpha.shape[1] <= _MOST_COLUMNS else range(_MOST_COLUMNS)
     layers = [layer.name.removesuffix(".weight") for layer in bank.backbone.masked_layers]
-    layers = layers[:-1] if bank.read_stored(name).mask is not None else layers  # a hybrid task has none for the last
+    layers = layers[:-1] if OWN_MASK.of(stored) is not None else layers  # a hybrid task has none for the last
     heads = layers if len(layers) == alpha.shape[1] else [f"column {column}" for column in columns]
     rows = [
         (f"{index} ({bank.manifest.masks[index].label})", *(f"{weights[column]:+.3f}" for column in columns))
@@ -129,7 +133,7 @@ def import_tasks(
 
     stored = store(open_bank(path), files, name)
     if output.json:
-        render.print_json({"tasks": stored})
+        render.print_json({"tasks": [task.flat() for task in stored]})
         return
     _print_tasks(f"{path}: {render.count(len(stored), 'task')} imported", stored)
 
@@ -139,18 +143,15 @@ _MOST_COLUMNS = 12
 
 def _print_tasks(title: str, tasks: Sequence[TaskOutline]) -> None:
     """A row for each task; of heads only where there are any, for the sake of narrow terminals."""
-    heads = any(task.head for task in tasks)
+    shown = render.shown_facts([task.facts for task in tasks])
     rows = [
         (
             task.name,
             task.task,
-            f"{task.coefficients:,}",
-            f"{task.residual:,}",
-            *([f"{task.head:,}"] if heads else []),
+            *(f"{task.facts[fact]:,}" for fact in shown),
             f"{task.bytes:,} B",
             render.percent(task.accuracy),
         )
         for task in tasks
     ]
-    columns = ("task", "of", "coefficients", "residual", *(["head"] if heads else []), "on disk", "accuracy")
-    render.print_table(title, columns, rows, text_columns=2)
+    render.print_table(title, ("task", "of", *shown, "on disk", "accuracy"), rows, text_columns=2)

@@ -11,8 +11,9 @@ from pathlib import Path
 from impress_format.bank import Bank, open_bank
 from impress_format.errors import UsageError
 from impress_format.files import file_size
-from impress_format.records import TaskRecord
+from impress_format.parts.head import HEAD
 from impress_format.stats import measure_storage
+from impress_format.task_record import TaskRecord
 from impress_format.zoo.index import bank_digest
 from impress_format.zoo.rebuilding import rebuilding_commands
 
@@ -129,7 +130,7 @@ def _summary(bank: Bank, tasks: Sequence[TaskRecord]) -> str:
     spec = bank.backbone
     streams = _all_streams(bank, tasks)
     if spec.pretrained:
-        heads = [bank.read_stored(task.name).head for task in tasks]
+        heads = [HEAD.of(bank.read_stored(task.name)) for task in tasks]
         classes = sum(len(head.weight) for head in heads if head is not None)
         moved = bank.has_projection and bank.projection_record.epochs
         return (

@@ -8,8 +8,14 @@ from collections.abc import Sequence
 import msgspec
 
 from impress_format.bank import Bank
-from impress_format.records import MaskFitRecord, MaskPlan, ProjectionRecord, TaskFitRecord, TaskRecord
-from impress_format.task_parts import StoredTask
+from impress_format.parts.alpha import ALPHA
+from impress_format.parts.head import HEAD
+from impress_format.parts.own_mask import OWN_MASK
+from impress_format.parts.residual import RESIDUAL
+from impress_format.parts.signature import SIGNATURE
+from impress_format.records import MaskFitRecord, MaskPlan, ProjectionRecord, TaskFitRecord
+from impress_format.task_file import StoredTask
+from impress_format.task_record import TaskRecord
 
 
 def rebuilding_commands(bank: Bank, tasks: Sequence[TaskRecord], name: str) -> list[str]:
@@ -120,19 +126,20 @@ def _task_lines(bank: Bank, tasks: Sequence[TaskRecord], name: str) -> list[str]
         words = _fit_words(fit, "adam")
         words += ["--l1", f"{fit.l1:g}"] if fit.l1 else []
         stored = bank.read_stored(task.name)
-        words += ["--granularity", str(task.granularity)] if task.granularity != 1 else []
+        alpha, residual, said = ALPHA.of(stored), RESIDUAL.of(stored), task.settings
+        words += ["--granularity", str(said.alpha.granularity)] if said.alpha.granularity != 1 else []
         if bank.has_projection:
             words += _head_words(stored)
         else:
-            words += ["--no-alpha"] if stored.alpha_type is None else []
-        words += ["--alpha-dtype", stored.alpha_type] if stored.alpha_type not in (None, usual) else []
-        if stored.residual is not None:
-            words += ["--residual", str(len(stored.residual) * task.residual_bits)]
-            words += ["--residual-bits", str(task.residual_bits)] if task.residual_bits != 1 else []
-            words += ["--residual-layers", str(task.residual_layers)] if task.residual_layers else []
-        words += ["--hybrid"] if stored.mask is not None else []
+            words += ["--no-alpha"] if alpha is None else []
+        words += ["--alpha-dtype", alpha.type] if alpha is not None and alpha.type != usual else []
+        if residual is not None:
+            words += ["--residual", str(len(residual) * said.residual.bits)]
+            words += ["--residual-bits", str(said.residual.bits)] if said.residual.bits != 1 else []
+            words += ["--residual-layers", str(said.residual.layers)] if said.residual.layers else []
+        words += ["--hybrid"] if OWN_MASK.of(stored) is not None else []
         words += ["--warm-start", names[fit.start]] if fit.start else []
-        words += ["--no-signature"] if bank.signs_by and stored.signature is None else []
+        words += ["--no-signature"] if bank.signs_by and SIGNATURE.of(stored) is None else []
         words += ["--shots", str(fit.shots)] if fit.shots is not None else []
         words += ["--holdout", f"{fit.holdout:g}"] if fit.holdout else []
         words += ["--seed", str(fit.seed)] if fit.seed else []
@@ -147,7 +154,6 @@ def _task_lines(bank: Bank, tasks: Sequence[TaskRecord], name: str) -> list[str]
 
 def _head_words(stored: StoredTask) -> list[str]:
     """Where a task has a head unless asked otherwise."""
-    if stored.head is None:
-        return ["--head", "0", "--no-alpha" if stored.alpha_type is None else "--alpha"]
-    dimensions = str(stored.head.weight.shape[1])
-    return ["--head", dimensions, "--head-bits", str(stored.record.head_bits)]
+    if (head := HEAD.of(stored)) is None:
+        return ["--head", "0", "--no-alpha" if ALPHA.of(stored) is None else "--alpha"]
+    return ["--head", str(head.weight.shape[1]), "--head-bits", str(stored.record.settings.head.bits)]

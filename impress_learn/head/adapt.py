@@ -17,12 +17,11 @@ from impress_format.adaptation import StoredAdaptation
 from impress_format.records import LayerSpec, ResidualBits
 from impress_learn.fits import TaskFit, steps_per_epoch
 from impress_learn.head.features import AT_ONCE
-from impress_learn.head.fit import Rows, codes_of
 from impress_learn.head.tail import Begun, begin_all, cut_off
 from impress_learn.network.backbone import Backbone
-from impress_learn.plan.parts import layers_holding
+from impress_learn.quantise import codes_of, levels_of
 from impress_learn.streams.images import Images
-from impress_learn.training import minimise
+from impress_learn.training import Rows, minimise
 
 BITS: ResidualBits = 4
 """Of what a weight moved by: with two, heads lost half a point."""
@@ -81,7 +80,7 @@ def adapt(
     Raises:
         TrainingDiverged: loss or weights became NaN or infinite.
     """
-    layers = layers_holding(backbone.spec, _SHARE)
+    layers = backbone.spec.last_layers_holding(_SHARE)
     moved = backbone.spec.adapted_layers(layers)
     tail = cut_off(backbone, [layer.name for layer in moved])
     joined = _Joined(
@@ -150,7 +149,7 @@ def adapted(backbone: Backbone, stored: StoredAdaptation) -> dict[str, Tensor]:
         weight = backbone.weights[layer.name]
         codes = torch.from_numpy(stored.codes[at : at + layer.size].astype("float32")).reshape(len(weight), -1)
         steps = torch.from_numpy(stored.steps[channel : channel + len(weight)].astype("float32"))
-        by = ((2 * codes - (2**stored.bits - 1)) * steps[:, None]).reshape(weight.shape)
+        by = (levels_of(codes, stored.bits) * steps[:, None]).reshape(weight.shape)
         found[layer.name] = weight + by.to(weight.device)
         at, channel = at + layer.size, channel + len(weight)
     return found

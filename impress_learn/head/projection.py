@@ -14,7 +14,7 @@ from torch import Tensor
 
 from impress_format.adaptation import StoredAdaptation
 from impress_format.bank import Bank
-from impress_format.numbers import restore, store
+from impress_format.parts.numbers import restore, store
 from impress_format.projection_file import StoredProjection
 
 MOST_DIRECTIONS = 256

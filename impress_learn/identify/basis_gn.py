@@ -14,7 +14,6 @@ from pathlib import Path
 from torch import Tensor
 
 from impress_format.weights import substream_seed
-from impress_learn.alpha import fit_alpha
 from impress_learn.basis import effective_weights
 from impress_learn.evaluate import Item, MeasuredOn, accuracy, measured_on
 from impress_learn.fits import TaskFit, task_fit
@@ -26,6 +25,7 @@ from impress_learn.plan.tasks import settle_fit
 from impress_learn.streams.images import Images
 from impress_learn.streams.load import training_images
 from impress_learn.streams.reference import parse_reference
+from impress_learn.tasks.weights import fit_alpha
 from impress_learn.watch import SILENT, Watch
 
 

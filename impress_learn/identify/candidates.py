@@ -12,10 +12,12 @@ import torch
 from torch import Tensor
 
 from impress_format.bank import Bank
-from impress_format.errors import BankMismatch
-from impress_format.records import SIGNATURE_BYTES, alpha_columns
+from impress_format.errors import BankMismatch, FormatError
+from impress_format.parts.alpha import ALPHA, alpha_columns
+from impress_format.parts.numbers import NumbersError
+from impress_format.parts.signature import check_signatures
+from impress_format.records import SIGNATURE_BYTES
 from impress_format.task_groups import TaskGroup, task_groups
-from impress_format.task_parts import check_signatures
 from impress_format.task_store import as_people_count
 from impress_learn.basis import refine
 from impress_learn.classes import TaskClasses, stored_classes
@@ -75,7 +77,7 @@ class Found:
     @property
     def mixable(self) -> bool:
         """Whether alpha is all that each has."""
-        return all(group.only == "alpha" for _, _, group in self.stored)
+        return all(group.only == ALPHA.name for _, _, group in self.stored)
 
     @property
     def headed(self) -> Headed:
@@ -213,7 +215,10 @@ def find_candidates(bank: Bank) -> Found:
     for place, candidate in enumerate(found.values()):
         if candidate.mask is not None and (text := bank.read_mask_record(candidate.mask).signature) is not None:
             signatures[place] = np.frombuffer(bytes.fromhex(text), dtype=np.uint8)
-            check_signatures(bank.mask_path(candidate.mask), signatures[place, np.newaxis], bank.ties)
+            try:
+                check_signatures(signatures[place, np.newaxis], bank.identity)
+            except NumbersError as error:
+                raise FormatError(bank.mask_path(candidate.mask), f"signature {error}") from error
     return Found(tuple(found.values()), stored, signatures)
 
 

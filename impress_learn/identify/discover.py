@@ -19,7 +19,6 @@ from torch import Tensor
 
 from impress_format.records import Preprocess
 from impress_format.weights import permutation
-from impress_learn.alpha import fit_alpha
 from impress_learn.basis import refine
 from impress_learn.classes import TaskClasses, classes_of_data, renumbered
 from impress_learn.fits import TaskFit, task_fit
@@ -29,6 +28,7 @@ from impress_learn.loaded import LoadedBank
 from impress_learn.streams.images import Images, ImagesInMemory
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import Reference
+from impress_learn.tasks.weights import fit_alpha
 
 Rule = Literal["signature", "supsup"]
 

@@ -16,14 +16,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from impress_format.evidence import BITS, StoredEvidence, count_weights, restore_evidence, store_evidence
-from impress_format.head import StoredHead
+from impress_format.parts.feature_signature import BITS, StoredEvidence, count_weights, restore_evidence, store_evidence
+from impress_format.parts.head import StoredHead
 from impress_format.records import TAG_BYTES
 from impress_format.task_groups import HeadsOf
 from impress_format.weights import substream_seed
-from impress_learn.head.fit import codes_of
 from impress_learn.head.projection import Projection
 from impress_learn.identify.signature import Recognised
+from impress_learn.quantise import codes_of, levels_of
 
 SHARE = 0.4
 """Of the linear discriminant between the task and others, beside a head: its logits are drawn to 0 by a ridge.
@@ -106,7 +106,7 @@ def sign_placed(projection: Projection, placed: Tensor, head: StoredHead | None,
     weight = torch.linalg.solve(inner + ridge, mean).float() * (1.0 if head is None else SHARE)
     codes, scales = codes_of(weight[None], BITS)
     scale = scales[0, 0].half()
-    form = (2 * codes[0] - (2**BITS - 1)) * scale.float()
+    form = levels_of(codes[0], BITS) * scale.float()
 
     def evidence(points: Tensor) -> Tensor:
         linear: Tensor = points[:, :count] @ form

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from impress_format.bank import Bank
-from impress_format.head import StoredHead
+from impress_format.parts.head import StoredHead
 from impress_learn.head.adapt import adapted
 from impress_learn.head.features import AT_ONCE, features
 from impress_learn.head.placed import placed_of

@@ -14,8 +14,8 @@ from impress_format.task_file import check_task_name
 from impress_learn.fits import TaskFit, check_fit, check_number, require
 from impress_learn.held_out import check_same_split
 from impress_learn.jobs.device import choose_device
-from impress_learn.plan.budget import HEAD_BITS
-from impress_learn.plan.parts import Parts, choose_type, usual_head, whole_head
+from impress_learn.parts.head import usual_head
+from impress_learn.parts.table import Parts, for_classes, settle
 from impress_learn.plan.tasks import TaskRequest, check_fits_bank
 from impress_learn.streams.reference import Reference, parse_reference, parse_references
 from impress_learn.watch import SILENT, Watch
@@ -98,7 +98,7 @@ def discover_tasks(
     from impress_learn.identify.discover import chunks_of, count_chunks, discover
     from impress_learn.loaded import load_bank
     from impress_learn.streams.load import check_data
-    from impress_learn.tasks import learn_task
+    from impress_learn.tasks.learn import learn_task
 
     view = bank.manifest.preprocess
     check_data(parsed, data_dir=data_dir, view=view, watch=watch)
@@ -151,11 +151,7 @@ def share_right(found: Sequence[Discovered]) -> float:
 
 def _usual_parts(bank: Bank, reference: Reference) -> Parts:
     """Those that `task add` gives a task unless asked otherwise."""
-    signed = bank.signs_by is not None
-    if not (head := usual_head(bank)):
-        return Parts(alpha_type=choose_type(bank, None), signed=signed)
-    parts = Parts(alpha_type=None, head=head, head_bits=HEAD_BITS, signed=signed)
-    return whole_head(parts, reference.data_set.classes)
+    return for_classes(settle(bank, Parts()), reference.data_set.classes)
 
 
 def _free_names(bank: Bank, prefix: str) -> Iterator[str]:

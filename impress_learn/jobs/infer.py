@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from impress_format.records import TaskRecord
+    from impress_format.task_record import TaskRecord
     from impress_learn.identify.candidates import Candidates
     from impress_learn.identify.methods import MethodName
     from impress_learn.identify.signature import Recognised

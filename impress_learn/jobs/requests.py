@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from impress_format.bank import Bank
 from impress_format.files import check_writable, make_folder
-from impress_format.records import alpha_columns
 from impress_format.task_store import TASKS
+from impress_learn.parts.table import blank_parts
 from impress_learn.plan.tasks import TaskRequest, task_steps
 from impress_learn.streams.reference import Reference
 from impress_learn.watch import Watch
@@ -17,7 +17,7 @@ from impress_learn.watch import Watch
 if TYPE_CHECKING:
     import torch
 
-    from impress_learn.tasks import AddedTask
+    from impress_learn.tasks.learn import AddedTask
 
 _TASK_HEADER_BYTES = 4096
 
@@ -25,7 +25,6 @@ _TASK_HEADER_BYTES = 4096
 def learn_requests(
     bank: Bank,
     requests: Sequence[TaskRequest],
-    masks: int,
     device: torch.device | None,
     data_dir: Path | None,
     watch: Watch,
@@ -33,7 +32,6 @@ def learn_requests(
     """Learn and store each of these tasks; what was learned, by name.
 
     Args:
-        masks: that the bank has.
         device: None where there is nothing to learn.
 
     Raises:
@@ -46,11 +44,10 @@ def learn_requests(
     from impress_learn.loaded import load_bank
     from impress_learn.memory import explain_memory
     from impress_learn.streams.load import check_data
-    from impress_learn.tasks import add_task
+    from impress_learn.tasks.learn import add_task
 
-    columns = max(sum(alpha_columns(bank.backbone.masked_layers, request.parts.granularity)) for request in requests)
     make_folder(bank.path / TASKS)
-    check_writable(bank.path / TASKS, 4 * masks * columns + _TASK_HEADER_BYTES)
+    check_writable(bank.path / TASKS, max(_part_bytes(bank, request) for request in requests) + _TASK_HEADER_BYTES)
     references: list[Reference] = [request.reference for request in requests]
     check_data(references, data_dir=data_dir, view=bank.manifest.preprocess, watch=watch)
     loaded = load_bank(bank, device)
@@ -72,3 +69,7 @@ def learn_requests(
         ):
             learned[request.name] = add_task(loaded, request, data_dir=data_dir, watch=watch)
     return learned
+
+
+def _part_bytes(bank: Bank, request: TaskRequest) -> int:
+    return sum(part.nbytes for part in blank_parts(bank, request.parts, request.classes.count).values())

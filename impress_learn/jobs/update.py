@@ -21,7 +21,7 @@ from impress_learn.watch import SILENT, Watch
 if TYPE_CHECKING:
     import torch
 
-    from impress_learn.tasks import AddedTask
+    from impress_learn.tasks.learn import AddedTask
 
 
 def update_task(
@@ -57,12 +57,11 @@ def update_task(
         stored = bank.read_task_record(name)
         request = request_update(bank, name, data, asked)
         if request is None:
-            from impress_learn.tasks import stored_task
+            from impress_learn.tasks.learn import stored_task
 
             watch.remark("updated with these settings already: give another `seed` to update it once more")
             return stored_task(bank, name)
         check_held_out(name, stored.task, stored.fit.holdout, fit.holdout)
         check_same_split(bank, str(data), stored.task)
         check_basis_held_out(bank, str(data), fit.holdout)
-        assert request.start is not None
-        return learn_requests(bank, [request], len(request.start.alpha), choose_device(device), data_dir, watch)[name]
+        return learn_requests(bank, [request], choose_device(device), data_dir, watch)[name]

@@ -9,21 +9,20 @@ from pathlib import Path
 import msgspec
 
 from impress_format.bank import Bank, task_exists
-from impress_format.class_names import differing_names
 from impress_format.errors import BankMismatch, TaskExists
 from impress_format.files import remove_abandoned
-from impress_format.records import (
-    BackboneSpec,
-    TaskFitRecord,
-    TaskRecord,
-)
-from impress_format.task_file import check_task_name
-from impress_format.task_parts import StoredTask
+from impress_format.parts.alpha import coefficients_of
+from impress_format.parts.class_names import differing_names
+from impress_format.parts.table import Settings
+from impress_format.records import BackboneSpec, TaskFitRecord
+from impress_format.task_file import StoredTask, check_task_name
+from impress_format.task_record import TaskRecord
 from impress_format.task_store import TASKS
-from impress_learn.classes import TaskClasses, classes_of_data, stored_classes
+from impress_learn.classes import TaskClasses, classes_of_data, count_to_store, names_to_store, stored_classes
 from impress_learn.fits import TaskFit, check_fit, require, steps_per_epoch
 from impress_learn.held_out import count_training
-from impress_learn.plan.parts import Parts, has_same_residual, parts_of, whole_head
+from impress_learn.parts import table
+from impress_learn.parts.table import Parts, for_classes, parts_of
 from impress_learn.streams.reference import Reference
 
 
@@ -74,8 +73,8 @@ def request_tasks(
             name=name or reference.default_name,
             reference=reference,
             classes=classes_of_data(reference, data_dir),
-            fit=settle_fit(reference, fit, residual=parts.residual, start=start),
-            parts=whole_head(parts, reference.data_set.classes),
+            fit=settle_fit(reference, fit, residual=parts.values, start=start),
+            parts=for_classes(parts, reference.data_set.classes),
             start=start,
         )
         for reference in references
@@ -156,33 +155,6 @@ def check_same_classes(bank: Bank, record: TaskRecord, data: Reference, data_dir
         )
 
 
-def check_start(start: StoredTask, request: TaskRequest) -> None:
-    """Refuse to begin a task from a stored one that has none of its parts, or cannot be written as they are.
-
-    Raises:
-        UsageError: it is so.
-    """
-    name, own, parts = start.record.name, parts_of(start), request.parts
-    classes = request.classes.count
-    same_head = start.head is not None and start.head.weight.shape == (classes, parts.head)
-    require(
-        parts.head == 0 or same_head,
-        f"`warm_start` {name} has no head of {parts.head:,} dimensions for {classes:,} classes, as this task has",
-    )
-    require(
-        same_head or has_same_residual(start, parts) or (own.alpha_type is not None and parts.alpha_type is not None),
-        f"`warm_start` {name}: it has no part that this task could begin from",
-    )
-    require(
-        parts.hybrid == own.hybrid,
-        f"`warm_start` {name} is {'' if own.hybrid else 'not '}`hybrid`: the new task must be alike",
-    )
-    require(
-        parts.alpha_type is None or own.alpha_type is None or parts.granularity % own.granularity == 0,
-        f"`warm_start` {name} has `granularity` {own.granularity}: expected a multiple of it, got {parts.granularity}",
-    )
-
-
 def settle_fit(
     reference: Reference, fit: TaskFit, *, residual: int = 0, start: StoredTask | None = None
 ) -> TaskFitRecord:
@@ -200,9 +172,40 @@ def task_steps(request: TaskRequest) -> int:
     """Steps that learning this task takes; where a trial comes first, about."""
     images = count_training(request.reference.data_set, request.fit.holdout, request.fit.shots)
     steps = request.fit.epochs * steps_per_epoch(images, request.fit.batch_size)
-    if request.parts.head and request.parts.residual:
+    if request.parts.reads_out and request.parts.residual:
         steps += residual_epochs(request.fit.epochs) * steps_per_epoch(images, request.fit.batch_size)
     return steps if request.instead is None else 2 * steps + task_steps(request.instead)
+
+
+def count_masks(bank: Bank, request: TaskRequest) -> int:
+    """How many masks the task weighs: all of a complete bank, or those that the task weighs which it replaces."""
+    if request.start is not None and request.replaces:
+        alpha = coefficients_of(request.start)
+        return 0 if alpha is None else len(alpha)
+    return len(bank.manifest.masks) if request.parts.alpha else 0
+
+
+def settings_of(bank: Bank, request: TaskRequest) -> Settings:
+    """What the record of the task says of its parts."""
+    return table.settings_of(request.parts, count_to_store(bank, request.classes))
+
+
+def task_record(bank: Bank, request: TaskRequest, accuracy: float, train_accuracy: float) -> TaskRecord:
+    """The record of the task; accuracies to a hundredth of a percent, as its file has them.
+
+    Raises:
+        FormatError: a mask or the projection that it stands on is missing or damaged.
+    """
+    return TaskRecord(
+        name=request.name,
+        task=str(request.reference),
+        basis=bank.basis_digest(count_masks(bank, request), request.parts.reads_out),
+        accuracy=round(accuracy, 4),
+        train_accuracy=round(train_accuracy, 4),
+        fit=request.fit,
+        settings=settings_of(bank, request),
+        class_names=names_to_store(bank, request.reference, request.classes),
+    )
 
 
 def residual_epochs(epochs: int) -> int:

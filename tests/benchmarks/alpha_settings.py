@@ -18,6 +18,7 @@ from impress_learn.evaluate import accuracy
 from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.jobs import add_tasks, create_bank, update_task
 from impress_learn.loaded import load_bank
+from impress_learn.parts.table import Parts
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_references
 
@@ -36,7 +37,11 @@ def main(data_dir: Path, folder: Path) -> None:
     ):  # fmt: skip
         bank = fresh(basis, folder)
         found = add_tasks(
-            bank, NEW, granularity=granularity, fit=TaskFit(epochs=epochs, lr=lr, holdout=HOLDOUT), data_dir=data_dir
+            bank,
+            NEW,
+            parts=Parts(granularity=granularity),
+            fit=TaskFit(epochs=epochs, lr=lr, holdout=HOLDOUT),
+            data_dir=data_dir,
         )
         print(granularity, epochs, lr, *numbers([task.accuracy for task in found]), flush=True)
     for degrees in (5, 20):

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig, VeraConfig, get_peft_model
@@ -34,6 +35,7 @@ from impress_learn.head.features import features_of, require_classifier
 from impress_learn.jobs import add_tasks
 from impress_learn.loaded import LoadedBank, load_bank
 from impress_learn.network.backbone import Backbone
+from impress_learn.parts.table import Parts
 from impress_learn.streams.images import Images
 from impress_learn.streams.load import training_images
 from impress_learn.streams.reference import Reference, parse_references
@@ -135,9 +137,11 @@ def fine_tuned(backbone: Backbone, classes: int, images: Images, test: Images) -
     return Result(len(save(network.state_dict())), measured(network, test), seconds)
 
 
-def of_impress(path: Path, reference: str, fit: TaskFit, data_dir: Path, **parts: int) -> Result:
+def of_impress(path: Path, reference: str, fit: TaskFit, data_dir: Path, **parts: Any) -> Result:
     name = "-".join(f"{key}-{value}" for key, value in parts.items()) + "-" + reference.replace("/", "-")
-    (added,) = add_tasks(path, [reference], fit=fit, name=name, signature=False, data_dir=data_dir, **parts)  # type: ignore[arg-type]
+    (added,) = add_tasks(
+        path, [reference], fit=fit, name=name, parts=Parts(signature=False, **parts), data_dir=data_dir
+    )
     header = parse_header(path, open_bank(path).task_bytes(name))
     stored = sum(part.size for part in header.tensors.values())
     text = len(f'"{reference}",{added.accuracy},{added.train_accuracy},null')

@@ -27,19 +27,21 @@ import torch
 from torch import Tensor
 
 from impress_format import open_bank
-from impress_format.numbers import restore, store
-from impress_format.residual import residual_bytes, restore_residual
+from impress_format.parts.numbers import restore, store
+from impress_format.parts.residual import residual_bytes, restore_residual
 from impress_format.weights import random_words, substream_seed
-from impress_learn.alpha import Shape, fit_parts
 from impress_learn.basis import Basis, effective_weights, layer_columns
 from impress_learn.evaluate import accuracy
 from impress_learn.fits import TaskFit, task_fit
 from impress_learn.layer_masks import LayerMasks, StackedMasks, stack_masks
 from impress_learn.loaded import LoadedBank, load_bank
-from impress_learn.residual import make_residual
+from impress_learn.parts.alpha import trainable_alpha
+from impress_learn.parts.residual import first_values, make_residual, trainable_residual
+from impress_learn.parts.table import nothing
 from impress_learn.streams.images import Images
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_reference
+from impress_learn.tasks.weights import train_parts
 from impress_learn.training import minimise
 
 DATA = Path(os.environ.get("IMPRESS_DATA", "."))
@@ -87,16 +89,19 @@ def ours(place: Place, basis: Basis, *, granularity: int = 1, size: int | None =
     taken = OVERHEAD + ((len(basis) + 2) * columns if alpha else 0)
     layers = len(spec.masked_layers)
     values = 0 if size is None else 8 * (size - taken - 2 * layers)
-    shape = Shape(granularity=granularity, residual=make_residual(spec, values, 1, CPU) if values else None)
-    fit = place.fit(residual=values)
-    learned = fit_parts(loaded.backbone, basis, place.train, fit, shape, on_step=lambda: None)
-    coefficients = learned.alpha.numpy()
+    fit, weights = place.fit(residual=values), loaded.backbone.weights
+    parts = [trainable_alpha(basis, fit, granularity, None, "int8")] if alpha else []
+    residual = make_residual(spec, values, 1, CPU) if values else None
+    if residual is not None:
+        parts.append(trainable_residual(residual, weights, first_values(residual, fit.seed, 0.1 if alpha else 0.5)))
+    train_parts(loaded.backbone, parts, place.train, fit, on_step=lambda: None)
+    effective = nothing(weights)
     if alpha:
-        coefficients = restore(store(coefficients, "int8"), columns)
-    effective = effective_weights(basis, torch.from_numpy(coefficients), granularity)
-    if shape.residual is not None and learned.values is not None:
-        restored = restore_residual(shape.residual.store(learned.values), 1, spec.masked_layers)
-        effective = shape.residual.add_to(effective, loaded.backbone.weights, torch.from_numpy(restored))
+        coefficients = restore(np.asarray(parts[0].store()), columns)
+        effective = effective_weights(basis, torch.from_numpy(coefficients), granularity)
+    if residual is not None:
+        restored = restore_residual(np.asarray(parts[-1].store()), 1, spec.masked_layers)
+        effective = residual.add_to(effective, weights, torch.from_numpy(restored))
     total = taken + (residual_bytes(values, 1, layers) if values else 0)
     return total, accuracy(loaded.backbone, effective, place.test, None)
 

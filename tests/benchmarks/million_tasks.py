@@ -19,15 +19,16 @@ from pathlib import Path
 import numpy as np
 
 from impress_format import Bank, open_bank, verify_bank
-from impress_format.container import digest_of_task
 from impress_format.files import make_folder, write_atomically
 from impress_format.limits import MAX_PACKED
-from impress_format.numbers import store
 from impress_format.pack_file import seal_pack
 from impress_format.pack_tasks import pack_tasks
-from impress_format.records import TaskFitRecord, TaskRecord
+from impress_format.parts.numbers import store
+from impress_format.parts.table import stored_parts
+from impress_format.records import TaskFitRecord
 from impress_format.task_file import seal_parts
-from impress_format.task_parts import TaskParts
+from impress_format.task_record import TaskRecord
+from impress_format.task_seal import digest_of_task
 from impress_format.task_store import PACKS
 from impress_format.task_text import write_text
 
@@ -103,7 +104,7 @@ def main() -> None:
         each("find by name", [partial(bank.find_task, name) for name in names])
         each("find by reference", [partial(bank.find_task, reference) for reference in references])
         each("read", [partial(bank.read_task, name) for name in names])
-        each("add", [partial(bank.write_task, one, TaskParts(alpha=alpha)) for one in new])
+        each("add", [partial(bank.write_task, one, stored_parts(alpha=alpha)) for one in new])
         each("remove", [partial(bank.remove_task, name) for name in dict.fromkeys(names)])
         once("list, in Python", bank.outline_tasks)
         once("names, in Python", bank.task_names)

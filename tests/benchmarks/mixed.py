@@ -24,12 +24,15 @@ import torch
 from million_tasks import MASKS, fill
 
 from impress_format import Bank, open_bank
-from impress_format.container import digest_of_task
 from impress_format.files import make_folder, write_atomically
-from impress_format.head import store_head
 from impress_format.pack_file import seal_pack
-from impress_format.records import ResidualBits, TaskFitRecord, TaskRecord
+from impress_format.parts.class_names import ClassSettings
+from impress_format.parts.head import HeadSettings, store_head
+from impress_format.parts.table import Settings
+from impress_format.records import ResidualBits, TaskFitRecord
 from impress_format.task_file import seal_parts
+from impress_format.task_record import TaskRecord
+from impress_format.task_seal import digest_of_task
 from impress_format.task_store import PACKS
 from impress_format.task_text import write_text
 from impress_learn.kept import keep_tasks
@@ -43,11 +46,13 @@ BITS: ResidualBits = 2
 def fill_heads(bank: Bank, tasks: int) -> None:
     """A pack of heads as `pack_tasks` writes it, without the loose files before."""
     generator = np.random.default_rng(0)
-    fit, basis = TaskFitRecord(epochs=25, lr=0.03), bank.basis_digest(0, head=True)
+    fit, basis = TaskFitRecord(epochs=25, lr=0.03), bank.basis_digest(0, projected=True)
     texts, heads = [], []
     for key in sorted(range(tasks), key=str):
         record = TaskRecord(name=f"photos-{key}", task=f"photos/{key}", basis=basis, accuracy=0.9,
-                            train_accuracy=0.9, fit=fit, head_bits=BITS, classes=CLASSES)  # fmt: skip
+                            train_accuracy=0.9, fit=fit,
+                            settings=Settings(head=HeadSettings(bits=BITS),
+                                              classes=ClassSettings(count=CLASSES)))  # fmt: skip
         texts.append(write_text(record))
         codes = generator.integers(0, 2**BITS, (CLASSES, DIMENSIONS)).astype(np.uint8)
         scales = generator.uniform(0.01, 0.1, CLASSES).astype(np.float16)

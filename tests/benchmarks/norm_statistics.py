@@ -12,20 +12,24 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from impress_learn.alpha import Shape, fit_parts
-from impress_learn.basis import effective_weights, make_basis
+from impress_learn.basis import Basis, make_basis
 from impress_learn.evaluate import accuracy
 from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.network.backbone import Backbone
 from impress_learn.network.build import build_backbone
-from impress_learn.residual import make_residual
+from impress_learn.parts.alpha import trainable_alpha
+from impress_learn.parts.part import Trainable
+from impress_learn.parts.residual import first_values, make_residual, trainable_residual
+from impress_learn.parts.table import nothing
 from impress_learn.streams.load import TaskData, load_task
 from impress_learn.streams.reference import parse_reference
 from impress_learn.supermask import train_supermask
+from impress_learn.tasks.weights import laid_over, train_parts
 
 BASIS = tuple(f"rotated-digits/{angle}" for angle in (0, 90, 180, 270))
 NEW = ("rotated-digits/20", "rotated-digits/110", "permuted-digits/20", "permuted-digits/110")
 IMAGES = 256
+FIT = TaskFit(epochs=50, seed=5)
 
 
 def main() -> None:
@@ -39,21 +43,18 @@ def main() -> None:
             _print(label, f"mask {name}", backbone, effective, data[name], of_bank)
         basis = make_basis(backbone, masks)
         for name in NEW:
-            for part, shape in _shapes(backbone):
-                learned = fit_parts(
-                    backbone, basis, data[name].train, TaskFit(epochs=50, seed=5), shape,
-                    on_step=lambda: None, calibration=trained_under,
-                )  # fmt: skip
-                effective = effective_weights(basis, learned.alpha, shape.granularity)
-                if shape.residual is not None and learned.values is not None:
-                    values = shape.residual.rounded(learned.values)
-                    effective = shape.residual.add_to(effective, backbone.weights, values)
+            for part, parts in _parts(backbone, basis):
+                train_parts(backbone, parts, data[name].train, FIT, on_step=lambda: None, calibration=trained_under)
+                with torch.no_grad():
+                    effective = laid_over(parts, nothing(backbone.weights))
                 _print(label, f"{part} {name}", backbone, effective, data[name], of_bank)
 
 
-def _shapes(backbone: Backbone) -> list[tuple[str, Shape]]:
+def _parts(backbone: Backbone, basis: Basis) -> list[tuple[str, list[Trainable]]]:
     residual = make_residual(backbone.spec, 4096, 1, torch.device("cpu"))
-    return [("alpha", Shape()), ("alpha, G = 16", Shape(granularity=16)), ("4,096 bits", Shape(residual=residual))]
+    alpha, finer, beside = (trainable_alpha(basis, FIT, groups, None, "float32") for groups in (1, 16, 1))
+    values = trainable_residual(residual, backbone.weights, first_values(residual, FIT.seed, 0.1))
+    return [("alpha", [alpha]), ("alpha, G = 16", [finer]), ("4,096 bits", [beside, values])]
 
 
 def _mask(backbone: Backbone, data: TaskData, number: int, trained_under: Tensor | None) -> dict[str, Tensor]:

@@ -22,18 +22,19 @@ import torch
 from torch import Tensor
 
 from impress_format.bank import open_bank
+from impress_format.parts.residual import hash_places, split_values
 from impress_format.records import BackboneSpec, LayerSpec
-from impress_format.residual import hash_places, split_values
 from impress_format.weights import substream_seed
-from impress_learn.alpha import Shape, fit_parts
 from impress_learn.basis import effective_weights
 from impress_learn.evaluate import accuracy
 from impress_learn.fits import MaskFit, TaskFit, task_fit
 from impress_learn.jobs import create_bank
 from impress_learn.loaded import load_bank
-from impress_learn.residual import HashedResidual, make_residual
+from impress_learn.parts.alpha import trainable_alpha
+from impress_learn.parts.residual import HashedResidual, first_values, make_residual, trainable_residual
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_reference
+from impress_learn.tasks.weights import train_parts
 
 HOLDOUT = 1 / 6
 SEEDS = 1
@@ -174,15 +175,17 @@ def main(data_dir: Path, folder: Path, path: Path) -> None:
                             residual = make(loaded.bank.backbone, 8 * size)
                             asked = TaskFit(epochs=EPOCHS, seed=substream_seed(seed, f"settings/{key}"))
                             fit = task_fit(asked.record(len(data.train), residual=residual.count))
-                            shape = Shape(residual=residual)
-                            learned = fit_parts(
-                                loaded.backbone, loaded.basis, data.train, fit, shape, on_step=lambda: None
-                            )
-                            assert learned.values is not None
+                            backbone = loaded.backbone
+                            start = first_values(residual, fit.seed, 0.1)
+                            parts = [
+                                trainable_alpha(loaded.basis, fit, 1, None, "float32"),
+                                trainable_residual(residual, backbone.weights, start),
+                            ]
+                            train_parts(backbone, parts, data.train, fit, on_step=lambda: None)
                             weights = residual.add_to(
-                                effective_weights(loaded.basis, learned.alpha),
-                                loaded.backbone.weights,
-                                residual.rounded(learned.values),
+                                effective_weights(loaded.basis, parts[0].learned()),
+                                backbone.weights,
+                                residual.rounded(parts[1].learned()),
                             )
                             share = accuracy(loaded.backbone, weights, data.validation, None)
                             out.writerow((stream, key, seed, size, name, f"{share:.4f}"))

@@ -30,6 +30,7 @@ from impress_format.create import extend_plan
 from impress_format.manifest import seal_manifest
 from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.jobs import add_tasks, create_bank
+from impress_learn.parts.table import Parts
 from impress_learn.plan.bank import plan_masks
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_reference, parse_references
@@ -146,7 +147,8 @@ def _add(
         return None
     name = f"{key}-{parts}".replace(" ", "").replace(",", "").replace("=", "")
     (added,) = add_tasks(path, [f"split-cifar100/{key}"], name=name, fit=fit, data_dir=chosen.data_dir,
-                         device=lambda: torch.device(chosen.device), signature=False, **settings)  # fmt: skip
+                         device=lambda: torch.device(chosen.device),
+                         parts=Parts(signature=False, **settings))  # fmt: skip
     kind, masks = path.stem.rsplit("-", 1)
     return {
         "bank": kind, "masks": int(masks), "task": added.task, "parts": parts, "bytes": added.bytes,

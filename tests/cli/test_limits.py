@@ -32,7 +32,8 @@ COMMANDS: Mapping[str, Mapping[str, Sequence[object]]] = {
     "bank extend BANK rotated-digits/90": {**FIT, **MASKS},
     "task add BANK rotated-digits/30": {
         **FIT, "--granularity": (0, (1 << 24) + 1, HUGE), "--residual": (-1, 3, BEYOND, HUGE),
-        "--residual-layers": (0, 1, HUGE), "--head": (-1,), "--bytes": (0, 1), "--shots": (0, BEYOND, HUGE),
+        "--residual-layers": (0, 1, HUGE), "--residual-bits": (0, 3), "--head": (-1,), "--head-bits": (3,),
+        "--bytes": (0, 1), "--shots": (0, BEYOND, HUGE),
         "--l1": (-1, "nan", "inf"),
     },
     "task update BANK rotated-digits-60 rotated-digits/65": {**FIT, "--shots": (0, BEYOND, HUGE), "--l1": (-1,)},

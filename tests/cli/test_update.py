@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.numpy
+import small_bank
 from commandline import Impress, contents
 
 from impress_format import open_bank
@@ -72,7 +73,7 @@ def test_each_type_takes_its_bytes_a_coefficient_and_is_kept(impress: Impress, b
         (measured,) = impress("eval", bank, task["name"], "--json").json["tasks"]
         assert measured["accuracy"] == pytest.approx(task["accuracy"], abs=1e-4)
         impress("task", "update", bank, task["name"], f"rotated-digits/{number + 10}", "--epochs", 1, "--shots", 5)
-        assert open_bank(bank).read_alpha_type(task["name"]) == kind
+        assert small_bank.alpha_type(open_bank(bank).read_stored(task["name"])) == kind
         sizes[kind] = task["bytes"]
         coefficients = task["coefficients"]
     assert sizes["float32"] - sizes["float16"] == pytest.approx(2 * coefficients, abs=16)
@@ -82,14 +83,14 @@ def test_each_type_takes_its_bytes_a_coefficient_and_is_kept(impress: Impress, b
 
 def test_int8_is_the_default(impress: Impress, bank: Path) -> None:
     (task,) = impress("task", "add", bank, "rotated-digits/64", "--epochs", 1, "--shots", 5, "--json").json["tasks"]
-    assert open_bank(bank).read_alpha_type(task["name"]) == "int8"
+    assert small_bank.alpha_type(open_bank(bank).read_stored(task["name"])) == "int8"
     assert task["bytes"] < 250 + 64 + 72
 
 
 def test_a_task_may_do_without_a_signature(impress: Impress, bank: Path) -> None:
     words = ("task", "add", bank, "rotated-digits/65", "--epochs", 1, "--shots", 5, "--no-signature", "--json")
     (task,) = impress(*words).json["tasks"]
-    assert open_bank(bank).read_signature(task["name"]) is None
+    assert small_bank.signature_of(open_bank(bank), task["name"]) is None
     assert task["bytes"] < 250
     (again,) = impress(*words).json["tasks"]
     assert again["seconds"] == 0

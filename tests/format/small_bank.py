@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -11,6 +12,11 @@ import numpy as np
 from impress_format.adaptation import StoredAdaptation
 from impress_format.bank import Bank
 from impress_format.create import write_plan
+from impress_format.parts.alpha import ALPHA as ALPHA_PART
+from impress_format.parts.numbers import NumberType
+from impress_format.parts.part import Part
+from impress_format.parts.signature import SIGNATURE
+from impress_format.parts.table import Settings, stored_parts
 from impress_format.projection_file import StoredProjection
 from impress_format.recogniser_file import StoredRecogniser
 from impress_format.records import (
@@ -25,11 +31,56 @@ from impress_format.records import (
     Preprocess,
     PretrainedRecord,
     TaskFitRecord,
-    TaskRecord,
 )
-from impress_format.task_parts import TaskParts
+from impress_format.task_file import StoredTask
+from impress_format.task_record import TaskRecord
 from impress_format.versions import FORMAT_VERSION
 from impress_format.weights import backbone_digest
+
+T = TypeVar("T")
+
+_SETTINGS = {
+    "granularity": ("alpha", "granularity"),
+    "residual_bits": ("residual", "bits"),
+    "residual_layers": ("residual", "layers"),
+    "head_bits": ("head", "bits"),
+    "classes": ("classes", "count"),
+}
+
+
+def settings(**said: int) -> Settings:
+    """Settings of parts by the names that docs/format.md has for them."""
+    given = Settings()
+    for name, value in said.items():
+        part, field = _SETTINGS[name]
+        changed = msgspec.structs.replace(getattr(given, part), **{field: value})
+        given = msgspec.structs.replace(given, **{part: changed})
+    return given
+
+
+def changed(record: TaskRecord, **changes: Any) -> TaskRecord:
+    """A record with other fields, settings of parts among them."""
+    said = {name: changes.pop(name) for name in _SETTINGS if name in changes}
+    return msgspec.structs.replace(record, **changes, **({"settings": settings(**said)} if said else {}))
+
+
+def alpha_type(stored: StoredTask) -> NumberType | None:
+    """What a task's alpha is stored in."""
+    alpha = ALPHA_PART.of(stored)
+    return None if alpha is None else alpha.type
+
+
+def part(which: Part[Any, T], stored: StoredTask) -> T:
+    """What a task has of a part that it must have."""
+    value = which.of(stored)
+    assert value is not None
+    return value
+
+
+def signature_of(bank: Bank, name: str) -> bytes | None:
+    """The signature of a stored task."""
+    return SIGNATURE.of(bank.read_stored(name))
+
 
 LAYERS = (LayerSpec(name="a.weight", shape=(5, 7)), LayerSpec(name="b.weight", shape=(3, 5)))
 DENSITY = 0.2
@@ -145,8 +196,8 @@ def make(path: Path, seed: int = 0, *, calibration: bool = False, recogniser: bo
             bank.write_mask(index, mask(index), None)
         else:
             bank.write_mask(index, mask(index), 0.75 + index / 10, signed)
-    bank.write_task(task_record(bank, "one", "rotated-digits/1"), TaskParts(alpha=ALPHA, signature=signed))
-    bank.write_task(task_record(bank, "two", "rotated-digits/2"), TaskParts(alpha=-ALPHA, signature=signed))
+    bank.write_task(task_record(bank, "one", "rotated-digits/1"), stored_parts(alpha=ALPHA, signature=signed))
+    bank.write_task(task_record(bank, "two", "rotated-digits/2"), stored_parts(alpha=-ALPHA, signature=signed))
     return bank
 
 

@@ -35,10 +35,11 @@ from impress_format.errors import (
 )
 from impress_format.files import remove_abandoned, write_atomically
 from impress_format.locks import exclusive
+from impress_format.parts.table import stored_parts
 from impress_format.plain import machine_tag
 from impress_format.records import MadeWith, MaskPlan
 from impress_format.task_file import check_task_name
-from impress_format.task_parts import TaskParts
+from impress_format.task_record import version_1
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -197,7 +198,7 @@ def test_a_task_is_found_by_name_and_by_reference(tmp_path: Path) -> None:
 
 def test_a_reference_that_two_tasks_were_learned_from_names_neither(tmp_path: Path) -> None:
     bank = small_bank.make(tmp_path / "a.impress")
-    bank.write_task(small_bank.task_record(bank, "again", "rotated-digits/2"), TaskParts(alpha=small_bank.ALPHA))
+    bank.write_task(small_bank.task_record(bank, "again", "rotated-digits/2"), stored_parts(alpha=small_bank.ALPHA))
     before = contents(bank.path)
     for ask in (bank.find_task, bank.remove_task):
         with pytest.raises(AmbiguousTask, match="again, two"):
@@ -250,7 +251,7 @@ def test_tasks_are_listed_as_people_count(tmp_path: Path) -> None:
     bank = small_bank.make(tmp_path / "a.impress")
     for name in ("t-10", "t-9", "t-100"):
         bank.write_task(
-            small_bank.task_record(bank, name, f"rotated-digits/{name[2:]}"), TaskParts(alpha=small_bank.ALPHA)
+            small_bank.task_record(bank, name, f"rotated-digits/{name[2:]}"), stored_parts(alpha=small_bank.ALPHA)
         )
     assert bank.task_names() == ["one", "t-9", "t-10", "t-100", "two"]
 
@@ -260,9 +261,9 @@ def test_a_task_that_exists_is_kept_unless_replaced(tmp_path: Path) -> None:
     before = contents(bank.path)
     record = small_bank.task_record(bank, "one", "rotated-digits/7")
     with pytest.raises(TaskExists, match="one"):
-        bank.write_task(record, TaskParts(alpha=small_bank.ALPHA))
+        bank.write_task(record, stored_parts(alpha=small_bank.ALPHA))
     assert contents(bank.path) == before
-    bank.write_task(record, TaskParts(alpha=small_bank.ALPHA), replace=True)
+    bank.write_task(record, stored_parts(alpha=small_bank.ALPHA), replace=True)
     assert bank.read_task("one")[0].task == "rotated-digits/7"
 
 
@@ -291,7 +292,7 @@ def test_removing_a_task_removes_its_file_only(tmp_path: Path) -> None:
 def test_an_alpha_that_does_not_fit_is_refused_however_well_sealed(tmp_path: Path, alpha: np.ndarray) -> None:
     bank = small_bank.make(tmp_path / "a.impress")
     record = small_bank.task_record(bank, "one", "rotated-digits/1")
-    bank.task_path("one").write_bytes(seal_tensors(record, {"alpha": alpha}))
+    bank.task_path("one").write_bytes(seal_tensors(version_1(record), {"alpha": alpha}))
     with pytest.raises(FormatError, match="alpha"):
         bank.read_task("one")
 
@@ -306,9 +307,11 @@ def test_an_alpha_learned_over_another_basis_is_refused(tmp_path: Path) -> None:
 
 def test_finer_granularity_takes_a_column_a_group(tmp_path: Path) -> None:
     bank = small_bank.make(tmp_path / "a.impress")
-    record = msgspec.structs.replace(small_bank.task_record(bank, "fine", "rotated-digits/9"), granularity=4)
+    record = msgspec.structs.replace(
+        small_bank.task_record(bank, "fine", "rotated-digits/9"), settings=small_bank.settings(granularity=4)
+    )
     columns = 4 + 3  # layers of 5 and of 3 output channels
-    bank.write_task(record, TaskParts(alpha=np.ones((2, columns), dtype=np.float32)))
+    bank.write_task(record, stored_parts(alpha=np.ones((2, columns), dtype=np.float32)))
     assert bank.read_task("fine")[1].shape == (2, columns)
 
 
@@ -322,7 +325,7 @@ def test_a_disk_that_refuses_leaves_what_was_there(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(os, "fsync", refuse)
     with pytest.raises(StorageError, match=os.strerror(code)):
-        bank.write_task(small_bank.task_record(bank, "new", "rotated-digits/5"), TaskParts(alpha=small_bank.ALPHA))
+        bank.write_task(small_bank.task_record(bank, "new", "rotated-digits/5"), stored_parts(alpha=small_bank.ALPHA))
     with pytest.raises(StorageError):
         extend_plan(bank, [small_bank.plan("rotated-digits/180", 14)])
     assert contents(bank.path) == before

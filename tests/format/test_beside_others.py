@@ -20,9 +20,9 @@ from impress_format import Bank, open_bank, task_store, verify, verify_bank
 from impress_format.errors import StorageError, TaskExists, TaskNotFound
 from impress_format.locks import exclusive
 from impress_format.pack_tasks import pack_tasks
+from impress_format.parts.table import stored_parts
 from impress_format.stats import measure_storage
 from impress_format.task_groups import task_groups
-from impress_format.task_parts import TaskParts
 from impress_format.zoo import index as zoo_index
 
 LOOKS = {
@@ -41,7 +41,7 @@ def bank(tmp_path: Path) -> Bank:
         add(bank, f"rotated-digits-{key}", f"rotated-digits/{key}")
     pack_tasks(bank)
     record, alpha = bank.read_task("one")
-    bank.write_task(record, TaskParts(alpha=2 * alpha), replace=True)
+    bank.write_task(record, stored_parts(alpha=2 * alpha), replace=True)
     bank.remove_task("two")
     add(bank, "late", "rotated-digits/5")
     add(bank, "later", "rotated-digits/6")
@@ -50,7 +50,7 @@ def bank(tmp_path: Path) -> Bank:
 
 def replace_and_pack(bank: Bank) -> None:
     record, alpha = bank.read_task("rotated-digits-3")
-    bank.write_task(record, TaskParts(alpha=3 * alpha), replace=True)
+    bank.write_task(record, stored_parts(alpha=3 * alpha), replace=True)
     pack_tasks(bank)
 
 
@@ -62,7 +62,7 @@ def remove_and_pack(bank: Bank) -> None:
 def remove_and_add_anew(bank: Bank) -> None:
     record, alpha = bank.read_task("rotated-digits-3")
     bank.remove_task("rotated-digits-3")
-    bank.write_task(record, TaskParts(alpha=4 * alpha))
+    bank.write_task(record, stored_parts(alpha=4 * alpha))
 
 
 def pack_twice(bank: Bank) -> None:

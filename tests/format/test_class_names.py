@@ -15,23 +15,23 @@ from hypothesis import strategies as st
 
 from impress_format import open_bank, verify_bank
 from impress_format.bank import Bank
-from impress_format.class_names import (
+from impress_format.create import extend_plan, write_plan
+from impress_format.errors import BankMismatch, FormatError, UsageError
+from impress_format.header import parse_header
+from impress_format.limits import MAX_STORED_NAMES
+from impress_format.pack_tasks import pack_tasks
+from impress_format.parts.class_names import (
     differing_names,
     fit_in_record,
     restore_class_names,
     store_class_names,
     unstorable,
 )
-from impress_format.create import extend_plan, write_plan
-from impress_format.errors import BankMismatch, FormatError, UsageError
-from impress_format.header import parse_header
-from impress_format.limits import MAX_STORED_NAMES
-from impress_format.numbers import NumbersError
-from impress_format.pack_tasks import pack_tasks
-from impress_format.records import TaskRecord
+from impress_format.parts.numbers import NumbersError
+from impress_format.parts.table import stored_parts
 from impress_format.task_exchange import export_task, import_tasks
 from impress_format.task_file import seal_parts, seal_task
-from impress_format.task_parts import TaskParts
+from impress_format.task_record import TaskRecord
 from impress_format.task_text import write_text
 
 LONG = ("é" * 1024, "ü" * 1024, "ß" * 1024)
@@ -49,7 +49,7 @@ names = st.lists(
 
 
 def record(bank: Bank, name: str = "mine", **changes: object) -> TaskRecord:
-    return msgspec.structs.replace(small_bank.task_record(bank, name, f"folder:{name}"), **changes)
+    return small_bank.changed(small_bank.task_record(bank, name, f"folder:{name}"), **changes)
 
 
 @given(names)
@@ -61,8 +61,8 @@ def test_names_come_back_as_they_were_stored(given_names: list[str]) -> None:
 @pytest.mark.parametrize("stored", [("rose", "red", "blue"), LONG, FOUR])
 def test_a_task_keeps_names_of_any_length(tmp_path: Path, stored: tuple[str, ...], packed: bool) -> None:
     bank = small_bank.make(tmp_path / "a.impress")
-    bank.write_task(record(bank, class_names=stored), TaskParts(alpha=ALPHA))
-    bank.write_task(record(bank, "plain"), TaskParts(alpha=ALPHA))
+    bank.write_task(record(bank, class_names=stored), stored_parts(alpha=ALPHA))
+    bank.write_task(record(bank, "plain"), stored_parts(alpha=ALPHA))
     content = bank.task_bytes("mine")
     assert ("classes" in parse_header(Path("mine"), content).tensors) != fit_in_record(stored)
     if packed:
@@ -77,12 +77,12 @@ def test_a_task_keeps_names_of_any_length(tmp_path: Path, stored: tuple[str, ...
 
 def test_long_names_are_compressed(tmp_path: Path) -> None:
     bank = small_bank.make(tmp_path / "a.impress")
-    assert bank.write_task(record(bank, class_names=LONG), TaskParts(alpha=ALPHA)) < 1000
+    assert bank.write_task(record(bank, class_names=LONG), stored_parts(alpha=ALPHA)) < 1000
 
 
 def test_long_names_travel_with_their_task(tmp_path: Path) -> None:
     bank = small_bank.make(tmp_path / "a.impress")
-    bank.write_task(record(bank, class_names=LONG), TaskParts(alpha=ALPHA))
+    bank.write_task(record(bank, class_names=LONG), stored_parts(alpha=ALPHA))
     export_task(bank, "mine", tmp_path / "a.safetensors")
     other = small_bank.make(tmp_path / "b.impress")
     import_tasks(other, [tmp_path / "a.safetensors"], "other")
@@ -108,11 +108,11 @@ def test_a_task_without_a_head_has_no_more_classes_than_the_network(
     bank = small_bank.make(tmp_path / "a.impress")
     written = record(bank, class_names=named, classes=classes)
     if words is None:
-        bank.write_task(written, TaskParts(alpha=ALPHA))
-        assert bank.read_task_record("mine").classes == classes
+        bank.write_task(written, stored_parts(alpha=ALPHA))
+        assert bank.read_task_record("mine").settings.classes.count == classes
         return
     with pytest.raises(UsageError, match=words):
-        bank.write_task(written, TaskParts(alpha=ALPHA))
+        bank.write_task(written, stored_parts(alpha=ALPHA))
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -132,10 +132,10 @@ def test_a_part_that_names_no_classes_is_refused(
     tmp_path: Path, packed: bool, classes: npt.NDArray[np.uint8], words: str
 ) -> None:
     bank = small_bank.make(tmp_path / "a.impress")
-    parts = TaskParts(alpha=ALPHA, classes=classes)
+    parts = stored_parts(alpha=ALPHA, classes=classes)
     with pytest.raises(UsageError, match=words):
         seal_task(record(bank), parts, bank.manifest)
-    bank.task_path("mine").write_bytes(seal_parts(write_text(record(bank)), parts.tensors()))
+    bank.task_path("mine").write_bytes(seal_parts(write_text(record(bank)), parts))
     if packed:
         pack_tasks(bank)
     assert [one.error for one in verify_bank(bank.path).problems if words in one.error]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from impress_format import ImpressError, verify_bank
 from impress_format.create import write_plan
-from impress_format.task_parts import TaskParts
+from impress_format.parts.table import stored_parts
 
 FILES = (
     "bank.json",
@@ -44,7 +44,7 @@ def one_of_each(tmp_path_factory: pytest.TempPathFactory) -> Path:
     bank.write_mask(0, small_bank.mask(0), 0.75, signature)
     bank.write_task(
         small_bank.task_record(bank, "one", "rotated-digits/1", masks=1),
-        TaskParts(alpha=small_bank.ALPHA[:1], signature=signature),
+        stored_parts(alpha=small_bank.ALPHA[:1], signature=signature),
     )
     assert verify_bank(path).ok
     return path

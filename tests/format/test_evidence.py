@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import msgspec
@@ -16,7 +17,8 @@ from impress_format import open_bank, verify_bank
 from impress_format.bank import Bank
 from impress_format.create import write_plan
 from impress_format.errors import FormatError
-from impress_format.evidence import (
+from impress_format.pack_tasks import pack_tasks
+from impress_format.parts.feature_signature import (
     MOST_WEIGHTS,
     StoredEvidence,
     check_evidence,
@@ -24,12 +26,12 @@ from impress_format.evidence import (
     restore_evidence,
     store_evidence,
 )
-from impress_format.head import store_head
-from impress_format.numbers import NumbersError
-from impress_format.pack_tasks import pack_tasks
+from impress_format.parts.head import HEAD as HEAD_PART
+from impress_format.parts.head import store_head
+from impress_format.parts.numbers import NumbersError
+from impress_format.parts.table import stored_parts
 from impress_format.records import SIGNATURE_BYTES
 from impress_format.task_groups import task_groups
-from impress_format.task_parts import TaskParts
 
 DIRECTIONS = 4
 CODES = np.array([15, 0, 7, 8], dtype=np.uint8)
@@ -41,8 +43,8 @@ HALVES = st.floats(-65504, 65504, width=16)
 def bank(tmp_path: Path) -> Bank:
     """A bank with a projection, a signed task with a head, and one without signature."""
     bank = small_bank.over_weights(tmp_path / "a.impress")
-    bank.write_task(test_head.record(bank), TaskParts(signature=signature(bank), head=HEAD))
-    bank.write_task(test_head.record(bank, "bare"), TaskParts(head=HEAD))
+    bank.write_task(test_head.record(bank), stored_parts(signature=signature(bank), head=HEAD))
+    bank.write_task(test_head.record(bank, "bare"), stored_parts(head=HEAD))
     return bank
 
 
@@ -100,7 +102,7 @@ def test_what_no_writer_stores_is_refused(bank: Bank, at: int, value: np.generic
     hostile[at : at + value.nbytes] = value.tobytes()
     with pytest.raises(NumbersError, match=problem):
         restored(bytes(hostile))
-    bank.write_task(test_head.record(bank, "hostile"), TaskParts(signature=bytes(hostile), head=HEAD))
+    bank.write_task(test_head.record(bank, "hostile"), stored_parts(signature=bytes(hostile), head=HEAD))
     if packed:
         pack_tasks(bank)
     (found,) = verify_bank(bank.path).problems
@@ -114,10 +116,10 @@ def test_what_no_writer_stores_is_refused(bank: Bank, at: int, value: np.generic
 @pytest.mark.parametrize("packed", [False, True])
 def test_groups_of_tasks_have_their_signatures_and_heads(bank: Bank, packed: bool) -> None:
     other = store_head(test_head.CODES[::-1], test_head.SCALES, test_head.BIASES, test_head.BITS)
-    bank.write_task(test_head.record(bank, "other"), TaskParts(signature=signature(bank, CODES[::-1]), head=other))
+    bank.write_task(test_head.record(bank, "other"), stored_parts(signature=signature(bank, CODES[::-1]), head=other))
     bank.write_task(
         test_head.record(bank, "two-classes", classes=2),
-        TaskParts(
+        stored_parts(
             signature=signature(bank),
             head=store_head(test_head.CODES[:2], test_head.SCALES[:2], test_head.BIASES[:2], test_head.BITS),
         ),
@@ -131,7 +133,7 @@ def test_groups_of_tasks_have_their_signatures_and_heads(bank: Bank, packed: boo
         heads = group.heads(backwards)
         for row, weight, bias in zip(backwards, heads.weight, heads.bias, strict=True):
             name = group.outlines[row].name
-            stored = opened.read_stored(name).head
+            stored = HEAD_PART.of(opened.read_stored(name))
             assert stored is not None
             assert np.array_equal(weight, stored.weight)
             assert np.array_equal(bias, stored.bias)
@@ -143,11 +145,11 @@ def test_groups_of_tasks_have_their_signatures_and_heads(bank: Bank, packed: boo
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_signature_made_with_another_projection_is_refused(bank: Bank, packed: bool) -> None:
     foreign = bytes([bank.signature_tag[0] ^ 1]) + signature(bank)[1:]
-    bank.write_task(test_head.record(bank, "foreign"), TaskParts(signature=foreign, head=HEAD))
+    bank.write_task(test_head.record(bank, "foreign"), stored_parts(signature=foreign, head=HEAD))
     if packed:
         pack_tasks(bank)
     (found,) = verify_bank(bank.path).problems
-    assert found.error == "has a signature that was not made with this bank's projection"
+    assert re.fullmatch(r"signature (of task .* )?was not made with this bank's projection", found.error)
 
 
 def test_a_recogniser_that_the_bank_has_signs_instead(tmp_path: Path) -> None:
@@ -159,5 +161,5 @@ def test_a_recogniser_that_the_bank_has_signs_instead(tmp_path: Path) -> None:
     assert (like.signs_by, older.signs_by) == ("features", "pixels")
     assert like.signature_tag == bytes.fromhex(like.projection_record.digest)[:2]
     assert older.signature_tag == older.read_recogniser()[0].tag
-    older.write_task(test_head.record(older), TaskParts(signature=small_bank.signature(older), head=HEAD))
+    older.write_task(test_head.record(older), stored_parts(signature=small_bank.signature(older), head=HEAD))
     assert verify_bank(older.path).ok

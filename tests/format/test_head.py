@@ -11,12 +11,15 @@ import pytest
 import small_bank
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_bank import alpha_type
 
 from impress_format import open_bank, verify_bank
 from impress_format.adaptation import StoredAdaptation, restore_adaptation
 from impress_format.bank import Bank
 from impress_format.errors import FormatError, UsageError
-from impress_format.head import (
+from impress_format.pack_tasks import pack_tasks
+from impress_format.parts.head import HEAD as HEAD_PART
+from impress_format.parts.head import (
     check_heads,
     count_dimensions,
     head_bytes,
@@ -24,14 +27,14 @@ from impress_format.head import (
     store_head,
     whole_dimensions,
 )
-from impress_format.numbers import NumbersError
-from impress_format.pack_tasks import pack_tasks
-from impress_format.records import LayerSpec, TaskRecord
-from impress_format.residual import store_residual
+from impress_format.parts.numbers import NumbersError
+from impress_format.parts.residual import RESIDUAL, store_residual
+from impress_format.parts.table import stored_parts
+from impress_format.records import LayerSpec
 from impress_format.stats import measure_storage
 from impress_format.task_exchange import export_task, import_tasks
 from impress_format.task_groups import task_groups
-from impress_format.task_parts import TaskParts
+from impress_format.task_record import TaskRecord
 from impress_format.task_text import TaskText, is_nameless, read_own, read_owns, read_text, write_text
 
 CLASSES, BITS = 3, 2
@@ -45,7 +48,7 @@ WEIGHT = (2.0 * CODES - 3) * SCALES[:, np.newaxis].astype(np.float32)
 def record(bank: Bank, name: str = "one", /, **changes: object) -> TaskRecord:
     task = small_bank.task_record(bank, name, f"rotated-digits/{len(name)}", masks=0)
     made = {"basis": bank.basis_digest(0, True), "head_bits": BITS, **changes}
-    return msgspec.structs.replace(task, **made)
+    return small_bank.changed(task, **made)
 
 
 @pytest.fixture
@@ -53,9 +56,11 @@ def bank(tmp_path: Path) -> Bank:
     """A bank with a task of a head, and one of a head and a residual in the layer before it."""
     bank = small_bank.over_weights(tmp_path / "a.impress")
     head = store_head(CODES, SCALES, BIASES, BITS)
-    bank.write_task(record(bank), TaskParts(head=head))
+    bank.write_task(record(bank), stored_parts(head=head))
     residual = store_residual(np.arange(8, dtype=np.uint8) % 2, np.array([0.5], dtype=np.float16), 1)
-    bank.write_task(record(bank, "both", residual_bits=1, residual_layers=1), TaskParts(residual=residual, head=head))
+    bank.write_task(
+        record(bank, "both", residual_bits=1, residual_layers=1), stored_parts(residual=residual, head=head)
+    )
     return bank
 
 
@@ -88,7 +93,7 @@ def test_five_classes_of_128_values_of_two_bits_take_180_bytes() -> None:
 @pytest.mark.parametrize("packed", [False, True])
 def test_one_that_no_writer_stores_is_found_before_any_of_its_group_is_asked_for(bank: Bank, packed: bool) -> None:
     bank.write_task(
-        record(bank, "bad"), TaskParts(head=store_head(CODES, np.full(3, np.nan, np.float16), BIASES, BITS))
+        record(bank, "bad"), stored_parts(head=store_head(CODES, np.full(3, np.nan, np.float16), BIASES, BITS))
     )
     if packed:
         pack_tasks(bank)
@@ -103,28 +108,30 @@ def test_it_is_read_from_a_file_of_its_own_and_from_a_pack(bank: Bank, packed: b
     opened = open_bank(bank.path)
     one, both = (opened.read_stored(name) for name in ("one", "both"))
     for stored in (one, both):
-        assert stored.head is not None
-        assert np.array_equal(stored.head.weight, WEIGHT)
-        assert np.array_equal(stored.head.bias, BIASES.astype(np.float32))
-        assert (stored.alpha_type, len(stored.alpha)) == (None, 0)
-    assert one.residual is None
-    assert both.residual is not None
-    assert both.residual.tolist() == [-0.5, 0.5] * 4  # all of the one layer before the last
-    assert [(task.head, task.residual, task.coefficients) for task in opened.outline_tasks()] == [(4, 8, 0), (4, 0, 0)]
-    assert opened.outline_task("one").head == 4
+        assert HEAD_PART.of(stored) is not None
+        assert np.array_equal(small_bank.part(HEAD_PART, stored).weight, WEIGHT)
+        assert np.array_equal(small_bank.part(HEAD_PART, stored).bias, BIASES.astype(np.float32))
+        assert alpha_type(stored) is None
+    assert RESIDUAL.of(one) is None
+    assert RESIDUAL.of(both) is not None
+    assert small_bank.part(RESIDUAL, both).tolist() == [-0.5, 0.5] * 4  # all of the one layer before the last
+    assert [
+        (task.facts["head"], task.facts["residual"], task.facts["coefficients"]) for task in opened.outline_tasks()
+    ] == [(4, 8, 0), (4, 0, 0)]
+    assert opened.outline_task("one").facts["head"] == 4
     assert not any(group.only == "alpha" for group in task_groups(opened))
     assert verify_bank(bank.path).ok
 
 
 def test_a_task_of_other_classes_than_the_network_says_how_many(bank: Bank) -> None:
     own = record(bank, "four", classes=2)
-    bank.write_task(own, TaskParts(head=store_head(CODES[:2], SCALES[:2], BIASES[:2], BITS)))
+    bank.write_task(own, stored_parts(head=store_head(CODES[:2], SCALES[:2], BIASES[:2], BITS)))
     stored = bank.read_stored("four")
-    assert stored.head is not None
-    assert stored.head.weight.shape == (2, 4)
+    assert HEAD_PART.of(stored) is not None
+    assert small_bank.part(HEAD_PART, stored).weight.shape == (2, 4)
     pack_tasks(bank)
     assert verify_bank(bank.path).ok
-    assert open_bank(bank.path).outline_task("four").head == 4
+    assert open_bank(bank.path).outline_task("four").facts["head"] == 4
 
 
 def test_the_text_of_a_record_ends_with_its_last_setting_that_is_no_default(bank: Bank) -> None:
@@ -137,7 +144,7 @@ def test_the_text_of_a_record_ends_with_its_last_setting_that_is_no_default(bank
         text = write_text(record(bank, **settings_))
         assert text.common.endswith(end)
         read = read_text(Path("a"), text.sealed(b"0" * 32))
-        assert (read.head_bits, read.residual_layers, read.classes) == (
+        assert (read.settings.head.bits, read.settings.residual.layers, read.settings.classes.count) == (
             settings_.get("head_bits", BITS),
             settings_.get("residual_layers", 0),
             settings_.get("classes", 0),
@@ -155,8 +162,8 @@ def test_a_task_names_its_own_classes(bank: Bank, packed: bool) -> None:
     assert write_text(named).own.endswith(b',["mine","rose, red","a \\"wild\\" one","\xe5\xb1\xb1"]')
     assert is_nameless(write_text(msgspec.structs.replace(nameless, task="rotated-digits/9")).own)
     assert not is_nameless(write_text(named).own)
-    bank.write_task(named, TaskParts(head=head))
-    bank.write_task(msgspec.structs.replace(nameless, task="rotated-digits/9"), TaskParts(head=head))
+    bank.write_task(named, stored_parts(head=head))
+    bank.write_task(msgspec.structs.replace(nameless, task="rotated-digits/9"), stored_parts(head=head))
     if packed:
         pack_tasks(bank)
     opened = open_bank(bank.path)
@@ -204,7 +211,7 @@ def test_what_is_no_head_is_refused(bank: Bank, stored: np.ndarray, words: str) 
     with pytest.raises(NumbersError, match=words):
         check_heads(stored[np.newaxis], BITS, CLASSES, 4)
     if stored.dtype == np.uint8 and stored.ndim == 1:
-        bank.write_task(record(bank, "bad"), TaskParts(head=stored))
+        bank.write_task(record(bank, "bad"), stored_parts(head=stored))
         assert [one.error for one in verify_bank(bank.path).problems if words in one.error]
         pack_tasks(bank)
         assert [one.error for one in verify_bank(bank.path).problems if words in one.error]
@@ -232,18 +239,18 @@ def test_padding_bits_that_are_set_are_refused() -> None:
 )
 def test_a_record_that_says_otherwise_is_not_written(bank: Bank, changes: dict[str, int], words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        bank.write_task(record(bank, "bad", **changes), TaskParts(head=store_head(CODES, SCALES, BIASES, BITS)))
+        bank.write_task(record(bank, "bad", **changes), stored_parts(head=store_head(CODES, SCALES, BIASES, BITS)))
 
 
 def test_a_head_stands_beside_no_alpha_and_no_mask(bank: Bank) -> None:
     head = store_head(CODES, SCALES, BIASES, BITS)
     with pytest.raises(UsageError, match="no alpha and no mask"):
-        bank.write_task(record(bank, "bad"), TaskParts(alpha=small_bank.ALPHA, head=head))
+        bank.write_task(record(bank, "bad"), stored_parts(alpha=small_bank.ALPHA, head=head))
     residual = store_residual(np.zeros(8, np.uint8), np.zeros(2, np.float16), 1)
     with pytest.raises(UsageError, match="1 to 1"):
-        bank.write_task(record(bank, "bad", residual_bits=1), TaskParts(residual=residual, head=head))
+        bank.write_task(record(bank, "bad", residual_bits=1), stored_parts(residual=residual, head=head))
     with pytest.raises(UsageError, match="or a head to tell them apart"):
-        bank.write_task(record(bank, "bad", residual_bits=1, head_bits=0, classes=4), TaskParts(residual=residual))
+        bank.write_task(record(bank, "bad", residual_bits=1, head_bits=0, classes=4), stored_parts(residual=residual))
 
 
 def test_a_head_over_another_projection_is_refused(bank: Bank, tmp_path: Path) -> None:
@@ -255,7 +262,7 @@ def test_a_head_over_another_projection_is_refused(bank: Bank, tmp_path: Path) -
     with pytest.raises(FormatError, match="another basis"):
         import_tasks(open_bank(other.path), [file])
     same = small_bank.over_weights(tmp_path / "c.impress")
-    assert [task.head for task in import_tasks(same, [file])] == [4]
+    assert [task.facts["head"] for task in import_tasks(same, [file])] == [4]
 
 
 def test_without_a_projection_heads_are_unchecked_and_named(bank: Bank) -> None:

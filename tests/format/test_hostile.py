@@ -29,6 +29,7 @@ from impress_format.limits import MAX_CALIBRATION_BYTES, MAX_HEADER_BYTES, MAX_W
 from impress_format.locks import exclusive
 from impress_format.records import CalibrationRecord
 from impress_format.strict_json import check_json
+from impress_format.task_record import version_1
 from impress_format.verify import Problem
 
 HUGE = 10**400
@@ -503,9 +504,14 @@ def test_folders_of_any_depth_are_reported_once(bank: Bank) -> None:
 
 def test_no_file_is_written_that_no_reader_takes(bank: Bank) -> None:
     record = small_bank.task_record(bank, "new", "rotated-digits/5")
-    for changed in ({"accuracy": 1.5}, {"granularity": 0}, {"task": "a\nb"}, {"name": "../x"}):
+    for changed in (
+        {"accuracy": 1.5},
+        {"settings": small_bank.settings(granularity=0)},
+        {"task": "a\nb"},
+        {"name": "../x"},
+    ):
         with pytest.raises(UsageError, match="cannot be stored"):
-            seal_tensors(msgspec.structs.replace(record, **changed), {"alpha": small_bank.ALPHA})
+            seal_tensors(version_1(msgspec.structs.replace(record, **changed)), {"alpha": small_bank.ALPHA})
     calibration = CalibrationRecord(mean=(0.0,), std=(1.0,), backbone=bank.backbone.digest)
     with pytest.raises(UsageError, match="at most 67,108,864"):
         seal_tensors(calibration, {"pixels": np.zeros(MAX_CALIBRATION_BYTES, dtype=np.uint8)})

@@ -13,13 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from impress_format.container import record_of_task, seal_text
 from impress_format.errors import FormatError
 from impress_format.header import parse_header
-from impress_format.numbers import NumbersError, NumberType, restore, restore_all, rows_of, store
-from impress_format.records import TaskFitRecord, TaskRecord
+from impress_format.parts.numbers import NumbersError, NumberType, restore, restore_all, rows_of, store
+from impress_format.parts.table import stored_parts
+from impress_format.records import TaskFitRecord
 from impress_format.task_file import seal_task, take_apart
-from impress_format.task_parts import TaskParts
+from impress_format.task_record import TaskRecord
+from impress_format.task_seal import record_of_task, seal_text
 from impress_format.task_text import TaskText, default_name, read_own, read_owns, write_text
 
 SHAPES = st.tuples(st.integers(1, 6), st.integers(1, 5))
@@ -104,7 +105,7 @@ RECORDS = st.builds(
     accuracy=st.integers(0, 10_000).map(lambda share: share / 10_000),
     train_accuracy=st.integers(0, 10_000).map(lambda share: share / 10_000),
     fit=FITS,
-    granularity=st.just(1) | st.integers(1, 300),
+    settings=(st.just(1) | st.integers(1, 300)).map(lambda groups: small_bank.settings(granularity=groups)),
 )
 HERE = Path("a.safetensors")
 
@@ -114,9 +115,9 @@ HERE = Path("a.safetensors")
 def test_a_record_comes_back_from_its_text(record: TaskRecord, made: bool) -> None:
     name = default_name(record.task) if made else None
     record = TaskRecord(**{**{f: getattr(record, f) for f in record.__struct_fields__}, "name": name or record.name})
-    content = seal_task(record, TaskParts(alpha=np.ones((1, 2), np.float32)), small_bank.manifest())
+    content = seal_task(record, stored_parts(alpha=np.ones((1, 2), np.float32)), small_bank.manifest())
     found = record_of_task(HERE, content, parse_header(HERE, content).record)
-    for field in ("name", "task", "accuracy", "train_accuracy", "fit", "granularity"):
+    for field in ("name", "task", "accuracy", "train_accuracy", "fit", "settings"):
         assert getattr(found, field) == getattr(record, field)
     assert found.basis[:16] == record.basis[:16]
     apart = take_apart(HERE, content)
@@ -142,7 +143,7 @@ def test_thirty_coefficients_take_less_than_250_bytes() -> None:
         fit=fit,
     )
     alpha = np.linspace(-1, 1, 30, dtype=np.float32).reshape(10, 3)
-    assert len(seal_task(record, TaskParts(alpha=store(alpha, "int8")), small_bank.manifest())) < 250
+    assert len(seal_task(record, stored_parts(alpha=store(alpha, "int8")), small_bank.manifest())) < 250
     text = write_text(record)
     assert text.own == b'"rotated-mnist/345",0.9412,0.9533,null'
     assert text.common == b'"0000000000000000",[3,0.03]'

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from impress_format import open_bank, verify_bank
 from impress_format.bank import Bank
 from impress_format.errors import UsageError
-from impress_format.numbers import NumbersError
-from impress_format.own_mask import check_own_masks, restore_own_mask, store_own_mask
 from impress_format.pack_tasks import pack_tasks
+from impress_format.parts.numbers import NumbersError
+from impress_format.parts.own_mask import OWN_MASK, check_own_masks, restore_own_mask, store_own_mask
+from impress_format.parts.table import stored_parts
 from impress_format.records import LayerSpec
 from impress_format.task_groups import task_groups
-from impress_format.task_parts import TaskParts
 
 LAST = small_bank.LAYERS[-1]
 MASK = np.arange(LAST.size).reshape(LAST.shape) % 4 == 0
@@ -29,7 +29,7 @@ def bank(tmp_path: Path) -> Bank:
     """A bank with a hybrid task: alpha has one column, for the first of two layers."""
     bank = small_bank.make(tmp_path / "a.impress")
     record = small_bank.task_record(bank, "own", "rotated-digits/7")
-    bank.write_task(record, TaskParts(alpha=small_bank.ALPHA[:, :1], mask=store_own_mask(MASK)))
+    bank.write_task(record, stored_parts(alpha=small_bank.ALPHA[:, :1], mask=store_own_mask(MASK)))
     return bank
 
 
@@ -49,11 +49,11 @@ def test_it_is_read_from_a_file_of_its_own_and_from_a_pack(bank: Bank, packed: b
         pack_tasks(bank)
     opened = open_bank(bank.path)
     stored = opened.read_stored("own")
-    assert stored.mask is not None
-    assert np.array_equal(stored.mask, MASK)
-    assert np.array_equal(stored.alpha, small_bank.ALPHA[:, :1])
-    assert opened.outline_task("own").coefficients == 2
-    assert {one.name: one.coefficients for one in opened.outline_tasks()} == {"one": 4, "own": 2, "two": 4}
+    assert OWN_MASK.of(stored) is not None
+    assert np.array_equal(small_bank.part(OWN_MASK, stored), MASK)
+    assert np.array_equal(opened.read_task("own")[1], small_bank.ALPHA[:, :1])
+    assert opened.outline_task("own").facts["coefficients"] == 2
+    assert {one.name: one.facts["coefficients"] for one in opened.outline_tasks()} == {"one": 4, "own": 2, "two": 4}
     assert sorted((group.outlines[0].name, group.only == "alpha") for group in task_groups(opened))[:2] == [
         ("one", True),
         ("own", False),
@@ -75,17 +75,17 @@ def test_what_is_no_mask_is_refused(bank: Bank, stored: np.ndarray, words: str) 
         check_own_masks(stored[np.newaxis], LAST)
     if stored.dtype == np.uint8:
         record = small_bank.task_record(bank, "bad", "rotated-digits/8")
-        bank.write_task(record, TaskParts(alpha=small_bank.ALPHA[:, :1], mask=stored))
+        bank.write_task(record, stored_parts(alpha=small_bank.ALPHA[:, :1], mask=stored))
         assert [one.error for one in verify_bank(bank.path).problems if words in one.error]
 
 
 def test_alpha_has_no_column_for_the_layer_of_the_mask(bank: Bank) -> None:
     record = small_bank.task_record(bank, "bad", "rotated-digits/8")
-    bank.write_task(record, TaskParts(alpha=small_bank.ALPHA, mask=store_own_mask(MASK)))
+    bank.write_task(record, stored_parts(alpha=small_bank.ALPHA, mask=store_own_mask(MASK)))
     assert not verify_bank(bank.path).ok
 
 
 def test_a_mask_alone_is_no_task(bank: Bank) -> None:
     record = small_bank.task_record(bank, "bad", "rotated-digits/8", masks=0)
     with pytest.raises(UsageError, match="expected alpha, residual"):
-        bank.write_task(record, TaskParts(mask=store_own_mask(MASK)))
+        bank.write_task(record, stored_parts(mask=store_own_mask(MASK)))

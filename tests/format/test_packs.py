@@ -17,11 +17,13 @@ from hypothesis import strategies as st
 
 from impress_format import Bank, open_bank, verify_bank
 from impress_format.errors import AmbiguousTask, BankMismatch, FormatError, ImpressError, TaskExists, TaskNotFound
-from impress_format.numbers import NumberType, store
 from impress_format.pack_file import OWN, OWN_END, open_pack
 from impress_format.pack_tasks import pack_tasks
-from impress_format.records import TaskFitRecord, TaskRecord, alpha_columns
-from impress_format.task_parts import TaskParts
+from impress_format.parts.alpha import alpha_columns
+from impress_format.parts.numbers import NumberType, store
+from impress_format.parts.table import stored_parts
+from impress_format.records import TaskFitRecord
+from impress_format.task_record import TaskRecord
 
 TYPES: tuple[NumberType, ...] = ("float32", "float16", "int8")
 GOLDEN_V1 = Path(__file__).parents[1] / "golden" / "v1" / "digits.impress"
@@ -45,16 +47,21 @@ def add(
         accuracy=0.5,
         train_accuracy=0.625,
         fit=TaskFitRecord(epochs=3, lr=0.03, seed=seed % 3),
-        granularity=granularity,
+        settings=small_bank.settings(granularity=granularity),
     )
-    bank.write_task(record, TaskParts(alpha=store(alpha, kind)))
+    bank.write_task(record, stored_parts(alpha=store(alpha, kind)))
+
+
+def _record_and_alpha(bank: Bank, name: str) -> tuple[TaskRecord, bytes]:
+    record, alpha = bank.read_task(name)
+    return record, alpha.tobytes()
 
 
 def everything(bank: Bank) -> dict[str, tuple[TaskRecord, bytes, str | None]]:
     """All that can be read of the tasks, from a bank opened anew."""
     opened = open_bank(bank.path)
     return {
-        name: (opened.read_task(name)[0], opened.read_task(name)[1].tobytes(), opened.read_alpha_type(name))
+        name: (*_record_and_alpha(opened, name), small_bank.alpha_type(opened.read_stored(name)))
         for name in opened.task_names()
     }
 
@@ -134,7 +141,7 @@ def test_a_packed_task_is_removed_and_its_name_is_free_again(bank: Bank) -> None
     record, alpha = bank.read_task("one")
     pack_tasks(bank)
     with pytest.raises(TaskExists):
-        bank.write_task(record, TaskParts(alpha=alpha))
+        bank.write_task(record, stored_parts(alpha=alpha))
     assert bank.remove_task("one") == "one"
     assert bank.task_names() == ["two"]
     assert files(bank, "tasks") == ["one.removed"]
@@ -142,7 +149,7 @@ def test_a_packed_task_is_removed_and_its_name_is_free_again(bank: Bank) -> None
         with pytest.raises(TaskNotFound):
             ask("one")
     assert verify_bank(bank.path).ok
-    bank.write_task(record, TaskParts(alpha=-alpha))
+    bank.write_task(record, stored_parts(alpha=-alpha))
     assert (bank.read_task("one")[1] == -alpha).all()
     bank.remove_task("one")
     assert bank.task_names() == ["two"]
@@ -153,7 +160,7 @@ def test_a_packed_task_is_removed_and_its_name_is_free_again(bank: Bank) -> None
 def test_a_packed_task_is_replaced(bank: Bank) -> None:
     record, alpha = bank.read_task("one")
     pack_tasks(bank)
-    bank.write_task(record, TaskParts(alpha=-alpha), replace=True)
+    bank.write_task(record, stored_parts(alpha=-alpha), replace=True)
     assert (open_bank(bank.path).read_task("one")[1] == -alpha).all()
     pack_tasks(bank)
     assert (open_bank(bank.path).read_task("one")[1] == -alpha).all()
@@ -314,7 +321,7 @@ def test_two_packs_may_have_one_task_only_if_it_is_the_same(bank: Bank) -> None:
     first.write_bytes(content)
     assert verify_bank(bank.path).ok
     assert bank.task_names() == ["one", "three", "two"]
-    bank.write_task(record, TaskParts(alpha=-alpha), replace=True)
+    bank.write_task(record, stored_parts(alpha=-alpha), replace=True)
     first.unlink()
     pack_tasks(bank)
     first.write_bytes(content)

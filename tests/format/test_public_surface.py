@@ -20,7 +20,7 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "v1" / "digits.impress"
 SIGNATURES = {
     "missing_masks": "(self) -> 'list[int]'",
     "complete_masks": "(self) -> 'int'",
-    "basis_digest": "(self, count: 'int', head: 'bool' = False) -> 'str'",
+    "basis_digest": "(self, count: 'int', projected: 'bool' = False) -> 'str'",
     "task_names": "(self) -> 'list[str]'",
     "find_task": "(self, name_or_reference: 'str') -> 'str'",
     "read_mask": "(self, index: 'int') -> 'tuple[MaskRecord, dict[str, MaskArray]]'",

@@ -11,14 +11,15 @@ import pytest
 import small_bank
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_bank import alpha_type
 
 from impress_format import open_bank, verify_bank
 from impress_format.bank import Bank
 from impress_format.errors import UsageError
-from impress_format.numbers import NumbersError
 from impress_format.pack_tasks import pack_tasks
-from impress_format.records import LayerSpec, ResidualBits
-from impress_format.residual import (
+from impress_format.parts.numbers import NumbersError
+from impress_format.parts.residual import (
+    RESIDUAL,
     check_residuals,
     count_values,
     hash_places,
@@ -27,8 +28,9 @@ from impress_format.residual import (
     split_values,
     store_residual,
 )
+from impress_format.parts.table import stored_parts
+from impress_format.records import LayerSpec, ResidualBits
 from impress_format.task_groups import task_groups
-from impress_format.task_parts import TaskParts
 
 BITS: tuple[ResidualBits, ...] = (1, 2, 4, 8)
 LENET = tuple(
@@ -49,11 +51,13 @@ def some_residual(bits: int, count: int = 16) -> np.ndarray:
 
 def add(bank: Bank, name: str, bits: ResidualBits, *, alpha: bool, count: int = 16) -> None:
     record = small_bank.task_record(bank, name, f"rotated-digits/{len(name)}{bits}", masks=2 if alpha else 0)
-    record = msgspec.structs.replace(record, residual_bits=bits)
+    record = msgspec.structs.replace(record, settings=small_bank.settings(residual_bits=bits))
     signature = small_bank.signature(bank)
     bank.write_task(
         record,
-        TaskParts(alpha=small_bank.ALPHA if alpha else None, signature=signature, residual=some_residual(bits, count)),
+        stored_parts(
+            alpha=small_bank.ALPHA if alpha else None, signature=signature, residual=some_residual(bits, count)
+        ),
     )
 
 
@@ -126,14 +130,14 @@ def test_residuals_are_read_from_files_of_their_own_and_from_packs(bank: Bank, p
     for bits in BITS:
         for name, masks in ((f"both-{bits}", 2), (f"alone-{bits}", 0)):
             stored = opened.read_stored(name)
-            assert stored.residual is not None
+            assert RESIDUAL.of(stored) is not None
             expected = restore_residual(some_residual(bits), bits, small_bank.LAYERS)
-            assert np.array_equal(stored.residual, expected)
-            assert stored.alpha.shape == (masks, 2)
-            assert (stored.alpha_type is None) == (masks == 0)
-            assert (outlines[name].residual, outlines[name].coefficients) == (16, 2 * masks)
+            assert np.array_equal(small_bank.part(RESIDUAL, stored), expected)
+            assert opened.read_task(name)[1].shape == (masks, 2)
+            assert (alpha_type(stored) is None) == (masks == 0)
+            assert (outlines[name].facts["residual"], outlines[name].facts["coefficients"]) == (16, 2 * masks)
             assert opened.tasks.read(name)[1] == before[name]  # type: ignore[index]
-    groups = {outline.name: group.only is None for group in task_groups(opened) for outline in group.outlines}
+    groups = {outline.name: group.only != "alpha" for group in task_groups(opened) for outline in group.outlines}
     assert groups == {name: name not in ("one", "two") for name in before}
 
 
@@ -141,7 +145,7 @@ def test_a_residual_alone_needs_no_mask(bank: Bank) -> None:
     add(bank, "alone", 1, alpha=False)
     for index in range(3):
         bank.mask_path(index).unlink()
-    assert open_bank(bank.path).read_stored("alone").residual is not None
+    assert RESIDUAL.of(open_bank(bank.path).read_stored("alone")) is not None
 
 
 @pytest.mark.parametrize(
@@ -166,8 +170,11 @@ def test_what_is_no_residual_is_refused(stored: np.ndarray, bits: int, words: st
 def test_a_record_and_its_parts_must_agree(bank: Bank) -> None:
     record = small_bank.task_record(bank, "three", "rotated-digits/3")
     with pytest.raises(UsageError, match="takes 0 bits, and has a residual"):
-        bank.write_task(record, TaskParts(alpha=small_bank.ALPHA, residual=some_residual(1)))
+        bank.write_task(record, stored_parts(alpha=small_bank.ALPHA, residual=some_residual(1)))
     with pytest.raises(UsageError, match="takes 1 bits, and has none"):
-        bank.write_task(msgspec.structs.replace(record, residual_bits=1), TaskParts(alpha=small_bank.ALPHA))
+        bank.write_task(
+            msgspec.structs.replace(record, settings=small_bank.settings(residual_bits=1)),
+            stored_parts(alpha=small_bank.ALPHA),
+        )
     with pytest.raises(UsageError, match="expected alpha, residual or head"):
-        bank.write_task(record, TaskParts(signature=small_bank.signature(bank)))
+        bank.write_task(record, stored_parts(signature=small_bank.signature(bank)))

@@ -12,11 +12,11 @@ import small_bank
 from impress_format.bank import open_bank
 from impress_format.create import write_plan
 from impress_format.errors import BankMismatch, UsageError
-from impress_format.own_mask import store_own_mask
 from impress_format.pack_tasks import pack_tasks
-from impress_format.residual import store_residual
+from impress_format.parts.own_mask import store_own_mask
+from impress_format.parts.residual import store_residual
+from impress_format.parts.table import stored_parts
 from impress_format.stats import measure_storage
-from impress_format.task_parts import TaskParts
 
 WEIGHTS, ONES = 35 + 15, 7 + 3
 
@@ -38,12 +38,14 @@ def test_bytes_are_those_on_disk(tmp_path: Path) -> None:
 @pytest.mark.parametrize("packed", [False, True])
 def test_the_bytes_of_tasks_are_told_apart_by_part(tmp_path: Path, packed: bool) -> None:
     bank = small_bank.make(tmp_path / "a.impress", recogniser=True)
-    record = msgspec.structs.replace(small_bank.task_record(bank, "all", "rotated-digits/3"), residual_bits=1)
+    record = msgspec.structs.replace(
+        small_bank.task_record(bank, "all", "rotated-digits/3"), settings=small_bank.settings(residual_bits=1)
+    )
     stored = store_residual(np.zeros(16, dtype=np.uint8), np.ones(2, dtype=np.float16), 1)
     own = store_own_mask(np.ones(small_bank.LAYERS[-1].shape, dtype=np.bool_))
     bank.write_task(
         record,
-        TaskParts(alpha=small_bank.ALPHA[:, :1], signature=small_bank.signature(bank), residual=stored, mask=own),
+        stored_parts(alpha=small_bank.ALPHA[:, :1], signature=small_bank.signature(bank), residual=stored, mask=own),
     )
     if packed:
         pack_tasks(bank)
@@ -63,7 +65,7 @@ def test_trained_masks_serve_their_own_tasks_and_random_ones_none(tmp_path: Path
     bank = small_bank.make(tmp_path / "a.impress")
     storage = measure_storage(bank)
     assert (storage.masks, storage.stored_tasks, storage.tasks_served) == (3, 2, 4)
-    bank.write_task(small_bank.task_record(bank, "again", "rotated-digits/90"), TaskParts(alpha=small_bank.ALPHA))
+    bank.write_task(small_bank.task_record(bank, "again", "rotated-digits/90"), stored_parts(alpha=small_bank.ALPHA))
     assert measure_storage(bank).tasks_served == 4
 
 

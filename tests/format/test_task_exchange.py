@@ -6,13 +6,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+import small_bank
 from small_bank import make, task_record
 
 from impress_format.bank import Bank, open_bank
 from impress_format.errors import FormatError, StorageError, TaskExists, TaskNotFound
 from impress_format.pack_tasks import pack_tasks
+from impress_format.parts.table import stored_parts
 from impress_format.task_exchange import export_task, import_tasks
-from impress_format.task_parts import TaskParts
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def test_a_new_name_changes_nothing_else(bank: Bank, tmp_path: Path) -> None:
     (was, alpha), (now, again) = bank.read_task("one"), bank.read_task("three")
     assert (now.name, now.task, now.fit, now.accuracy) == ("three", was.task, was.fit, was.accuracy)
     assert (alpha == again).all()
-    assert bank.read_signature("three") == bank.read_signature("one")
+    assert small_bank.signature_of(bank, "three") == small_bank.signature_of(bank, "one")
 
 
 def test_all_are_checked_before_one_is_stored(bank: Bank, tmp_path: Path) -> None:
@@ -51,10 +52,10 @@ def test_all_are_checked_before_one_is_stored(bank: Bank, tmp_path: Path) -> Non
     import_tasks(bank, [file], "three")
     export_task(bank, "three", renamed)
     bank.remove_task("three")
-    bank.write_task(task_record(bank, "four", "rotated-digits/4"), TaskParts(alpha=bank.read_task("one")[1]))
+    bank.write_task(task_record(bank, "four", "rotated-digits/4"), stored_parts(alpha=bank.read_task("one")[1]))
     export_task(bank, "four", taken)
     bank.remove_task("four")
-    bank.write_task(task_record(bank, "four", "rotated-digits/5"), TaskParts(alpha=bank.read_task("two")[1]))
+    bank.write_task(task_record(bank, "four", "rotated-digits/5"), stored_parts(alpha=bank.read_task("two")[1]))
     with pytest.raises(TaskExists, match="four"):
         import_tasks(bank, [renamed, taken])
     taken.write_bytes(taken.read_bytes()[:-1])

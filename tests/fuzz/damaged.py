@@ -108,7 +108,7 @@ class Target:
             assert np.isfinite(alpha).all()
         elif self.kind == "pack":
             with contextlib.suppress(ImpressError):
-                check_pack(open_pack(path), bank.manifest, bank.ties, seen={}, hidden=())
+                check_pack(open_pack(path), bank.manifest, bank.identity, seen={}, hidden=())
             with contextlib.suppress(ImpressError):
                 assert len(bank.outline_tasks()) <= MAX_PACKED
             for name in bank.task_names():

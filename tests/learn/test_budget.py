@@ -6,11 +6,15 @@ import shutil
 from pathlib import Path
 
 import pytest
+import small_bank
 
 from impress_format import open_bank
 from impress_format.errors import BankMismatch, UsageError
+from impress_format.parts.alpha import ALPHA
+from impress_format.parts.signature import SIGNATURE
 from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.jobs import add_tasks, create_bank
+from impress_learn.parts.table import Parts
 from impress_learn.watch import Watch
 
 GOLDEN_V1 = Path(__file__).parents[1] / "golden" / "v1" / "digits.impress"
@@ -38,27 +42,27 @@ def test_the_file_is_as_large_as_was_asked_and_hardly_smaller(bank: Path, size: 
     assert added.bytes == on_disk
     assert size - 24 <= on_disk <= size  # a header is padded to 8, accuracies may be shorter
     stored = open_bank(bank).read_stored(name)
-    assert stored.alpha.shape == (4, 3)
-    assert stored.record.residual_bits == 1
-    assert stored.signature is not None
+    assert small_bank.part(ALPHA, stored).values.shape == (4, 3)
+    assert stored.record.settings.residual.bits == 1
+    assert SIGNATURE.of(stored) is not None
     (again,) = add_tasks(bank, [reference], bytes=size, fit=QUICK)
     assert again.seconds == 0
 
 
 def test_alpha_goes_alone_where_a_residual_would_be_too_small(bank: Path) -> None:
     (added,) = add_tasks(bank, ["rotated-digits/20"], bytes=420, fit=QUICK)
-    assert (added.residual, added.coefficients) == (0, 12)
-    (bare,) = add_tasks(bank, ["rotated-digits/21"], bytes=240, fit=QUICK, signature=False)
+    assert (added.facts["residual"], added.facts["coefficients"]) == (0, 12)
+    (bare,) = add_tasks(bank, ["rotated-digits/21"], bytes=240, fit=QUICK, parts=Parts(signature=False))
     assert bare.bytes <= 240
-    assert open_bank(bank).read_signature("rotated-digits-21") is None
+    assert small_bank.signature_of(open_bank(bank), "rotated-digits-21") is None
 
 
 def test_where_masks_do_not_fit_the_residual_goes_alone(tmp_path: Path) -> None:
     path = tmp_path / "many.impress"
     create_bank(path, ["rotated-digits/0"], masks_per_task=0, random_masks=200)
     (added,) = add_tasks(path, ["rotated-digits/20"], bytes=600, fit=QUICK)
-    assert added.coefficients == 0
-    assert added.residual > 1000
+    assert added.facts["coefficients"] == 0
+    assert added.facts["residual"] > 1000
     assert added.bytes <= 600
 
 
@@ -67,22 +71,22 @@ def test_a_bank_without_masks_gives_all_to_the_residual(tmp_path: Path) -> None:
     create_bank(path, ["rotated-digits/0:180:45"], masks_per_task=0)
     told: list[str] = []
     (added,) = add_tasks(path, ["rotated-digits/20"], bytes=600, fit=QUICK, watch=Watch(remark=told.append))
-    assert added.coefficients == 0
+    assert added.facts["coefficients"] == 0
     assert 576 <= added.bytes <= 600
-    assert f"a residual of {added.residual:,} bits" in told[0]
+    assert f"a residual of {added.facts['residual']:,} bits" in told[0]
 
 
 def test_what_is_chosen_is_told(bank: Path) -> None:
     told: list[str] = []
     (added,) = add_tasks(bank, ["rotated-digits/20"], bytes=700, fit=QUICK, watch=Watch(remark=told.append))
     assert told[0] == (
-        f"700 bytes hold coefficients of 4 masks and a residual of {added.residual:,} bits and a signature"
+        f"700 bytes hold coefficients of 4 masks and a residual of {added.facts['residual']:,} bits and a signature"
     )
 
 
 def test_more_bytes_than_weights_are_not_used(bank: Path) -> None:
     (added,) = add_tasks(bank, ["rotated-digits/20"], bytes=50_000, fit=QUICK)
-    assert added.residual == 266_200 // 8 * 8
+    assert added.facts["residual"] == 266_200 // 8 * 8
 
 
 @pytest.mark.parametrize("size", [-5, 0, 10, 200])
@@ -95,7 +99,7 @@ def test_too_few_bytes_are_refused_and_the_least_is_named(bank: Path, size: int)
 @pytest.mark.parametrize("words", [{"granularity": 4}, {"alpha": False}, {"alpha_dtype": "float32"}, {"residual": 80}])
 def test_parts_are_chosen_by_one_or_the_other(bank: Path, words: dict[str, object]) -> None:
     with pytest.raises(UsageError, match="`bytes` chooses the parts"):
-        add_tasks(bank, ["rotated-digits/20"], bytes=600, **words)  # type: ignore[arg-type]
+        add_tasks(bank, ["rotated-digits/20"], bytes=600, parts=Parts(**words))  # type: ignore[arg-type]
 
 
 def test_version_1_has_no_residual_to_fill_up_with() -> None:
@@ -105,24 +109,24 @@ def test_version_1_has_no_residual_to_fill_up_with() -> None:
 
 def test_from_few_images_there_is_no_residual(bank: Path) -> None:
     (added,) = add_tasks(bank, ["rotated-digits/20"], bytes=1000, fit=TaskFit(epochs=1, shots=5))
-    assert (added.residual, added.coefficients) == (0, 12)
+    assert (added.facts["residual"], added.facts["coefficients"]) == (0, 12)
 
 
 def test_from_some_images_a_trial_lets_the_residual_in_where_it_helps(bank: Path) -> None:
     told: list[str] = []
     fit = TaskFit(shots=40, batch_size=32, epochs=12)  # of a permutation, which these masks know nothing of
     (added,) = add_tasks(bank, ["permuted-digits/5"], bytes=1000, fit=fit, watch=Watch(remark=told.append))
-    assert added.residual > 3000
+    assert added.facts["residual"] > 3000
     assert "if a trial on held-out images says so" in told[0]
     (again,) = add_tasks(bank, ["permuted-digits/5"], bytes=1000, fit=fit)
     assert again.seconds == 0
 
 
 def test_a_trial_that_shows_no_gain_leaves_alpha_alone(bank: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("impress_learn.tasks.accuracy", lambda *_: 0.9)
+    monkeypatch.setattr("impress_learn.tasks.learn.accuracy", lambda *_: 0.9)
     fit = TaskFit(epochs=1, shots=40)
     (added,) = add_tasks(bank, ["permuted-digits/5"], bytes=1000, fit=fit)
-    assert (added.residual, added.coefficients) == (0, 12)
+    assert (added.facts["residual"], added.facts["coefficients"]) == (0, 12)
     (again,) = add_tasks(bank, ["permuted-digits/5"], bytes=1000, fit=fit)
     assert again.seconds == 0
 

@@ -29,6 +29,7 @@ from impress_learn.jobs.infer import infer
 from impress_learn.kept import keep_tasks
 from impress_learn.loaded import load_bank
 from impress_learn.mixed import mixed
+from impress_learn.parts.table import Parts
 from impress_learn.streams.digits import load_digits
 from impress_learn.watch import Watch
 
@@ -85,7 +86,7 @@ def learned(digits_bank: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
     """The bank with a task of three classes, and its folder."""
     root = tmp_path_factory.mktemp("learned")
     path, folder = Path(shutil.copytree(digits_bank, root / "a.impress")), make_folder(root / "pets", PETS)
-    add_tasks(path, [f"folder:{folder}"], name="pets", residual=8000, fit=FIT)
+    add_tasks(path, [f"folder:{folder}"], name="pets", parts=Parts(residual=8000), fit=FIT)
     return path, folder
 
 
@@ -209,7 +210,7 @@ def test_with_the_task_inferred_a_class_of_another_name_is_wrong(bank: Path, tmp
     """Both tasks have images of the same two digits: their outputs agree by position, and not by name."""
     same = {"a": ("high", "low"), "b": ("left", "right")}
     folders = [make_folder(tmp_path / task, dict(zip(names, (1, 4), strict=True))) for task, names in same.items()]
-    add_tasks(bank, [f"folder:{folder}" for folder in folders], residual=8000, fit=FIT)
+    add_tasks(bank, [f"folder:{folder}" for folder in folders], parts=Parts(residual=8000), fit=FIT)
     for result in evaluate_gn(bank, [f"folder:{folder}" for folder in folders], samples=1):
         assert result.known > 0.8
         assert result.task_accuracy < 0.9  # nobody can tell these tasks apart
@@ -221,11 +222,11 @@ def test_with_the_task_inferred_a_class_of_another_name_is_wrong(bank: Path, tmp
 
 def test_a_task_that_is_there_is_not_the_task_of_a_changed_folder(pets: tuple[Path, Path]) -> None:
     path, folder = pets
-    (again,) = add_tasks(path, [f"folder:{folder}"], name="pets", residual=8000, fit=FIT)
+    (again,) = add_tasks(path, [f"folder:{folder}"], name="pets", parts=Parts(residual=8000), fit=FIT)
     assert again.seconds == 0
     rename(folder, "bear", "zbear")
     with pytest.raises(TaskExists, match=r"no longer bear, now also zbear.*remove it first"):
-        add_tasks(path, [f"folder:{folder}"], name="pets", residual=8000, fit=FIT)
+        add_tasks(path, [f"folder:{folder}"], name="pets", parts=Parts(residual=8000), fit=FIT)
 
 
 def test_an_update_with_other_classes_is_refused_and_one_with_the_same_goes_on(
@@ -375,7 +376,7 @@ def test_a_task_keeps_its_names_in_a_bank_that_calls_its_own_otherwise(tmp_path:
     paths = [tmp_path / "one.impress", tmp_path / "two.impress"]
     for path, folder in zip(paths, folders, strict=True):
         create_bank(path, [f"folder:{folder}"], masks_per_task=0, random_masks=2, image_size=SIDE, image_mode="L")
-    add_tasks(paths[0], [f"folder:{folders[0]}"], name="mine", fit=TaskFit(epochs=1), signature=False)
+    add_tasks(paths[0], [f"folder:{folders[0]}"], name="mine", fit=TaskFit(epochs=1), parts=Parts(signature=False))
     export_task(open_bank(paths[0]), "mine", tmp_path / "mine.safetensors")
     import_tasks(open_bank(paths[1]), [tmp_path / "mine.safetensors"])
     one = next((folders[0] / "test" / "cat").iterdir())

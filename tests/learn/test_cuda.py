@@ -8,19 +8,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from impress_learn.alpha import Shape, fit_parts
 from impress_learn.basis import effective_weights, make_basis
 from impress_learn.evaluate import accuracy
 from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.layer_masks import pack_masks, stack_masks
 from impress_learn.network.backbone import Backbone
 from impress_learn.network.build import build_backbone
-from impress_learn.residual import make_residual
+from impress_learn.parts.alpha import trainable_alpha
+from impress_learn.parts.own_mask import trainable_mask
+from impress_learn.parts.residual import first_values, make_residual, trainable_residual
 from impress_learn.streams.augment import shift_and_flip
 from impress_learn.streams.images import Images
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_reference
 from impress_learn.supermask import random_supermask, train_supermask
+from impress_learn.tasks.weights import train_parts
 from impress_learn.top_k import top_k_mask
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
@@ -83,12 +85,14 @@ def test_learning_a_task_does_not_wait_for_the_device(
         monkeypatch.setattr("impress_learn.basis.STACKED_AT_MOST", -1)
     backbone, images = network.to(CUDA), digits.to(CUDA)
     basis = make_basis(backbone, [random_supermask(network.spec, density=0.3, seed=seed) for seed in range(9)])
-    shape = Shape(granularity=16, residual=make_residual(network.spec, 512, 1, CUDA), last_ones=100)
+    fit, residual = TaskFit(epochs=3, batch_size=64, l1=0.01), make_residual(network.spec, 512, 1, CUDA)
+    parts = [
+        trainable_alpha(basis.but_last(), fit, 16, None, "int8"),
+        trainable_mask(backbone, 100, fit.seed),
+        trainable_residual(residual, backbone.weights, first_values(residual, fit.seed, 0.1)),
+    ]
     try:
-        fit_parts(
-            backbone, basis, images, TaskFit(epochs=3, batch_size=64, l1=0.01), shape,
-            on_step=never_waits(), calibration=calibration_of(images),
-        )  # fmt: skip
+        train_parts(backbone, parts, images, fit, on_step=never_waits(), calibration=calibration_of(images))
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
@@ -114,24 +118,20 @@ def test_a_mask_from_the_gpu_is_as_good_on_the_cpu(network: Backbone) -> None:
 def test_a_run_can_be_repeated(network: Backbone, digits: Images) -> None:
     backbone, images = network.to(CUDA), digits.to(CUDA)
 
-    def once() -> tuple[dict[str, Tensor], Tensor | None]:
+    def once() -> dict[str, Tensor]:
         calibration = calibration_of(images)
         mask = train_supermask(
             backbone, images, MaskFit(epochs=2), density=0.3, score_seed=0,
             on_step=lambda: None, calibration=calibration,
         )  # fmt: skip
-        shape = Shape(granularity=16, residual=make_residual(network.spec, 512, 1, CUDA))
-        learned = fit_parts(
-            backbone, make_basis(backbone, [mask]), images, TaskFit(epochs=2), shape,
-            on_step=lambda: None, calibration=calibration,
-        )  # fmt: skip
-        return {**mask, "alpha": learned.alpha}, learned.values
+        fit, residual = TaskFit(epochs=2), make_residual(network.spec, 512, 1, CUDA)
+        alpha = trainable_alpha(make_basis(backbone, [mask]), fit, 16, None, "int8")
+        values = trainable_residual(residual, backbone.weights, first_values(residual, fit.seed, 0.1))
+        train_parts(backbone, [alpha, values], images, fit, on_step=lambda: None, calibration=calibration)
+        return {**mask, "alpha": alpha.learned(), "values": values.learned()}
 
-    (first, first_values), (second, second_values) = once(), once()
+    first, second = once(), once()
     assert all(torch.equal(first[name], second[name]) for name in first)
-    assert first_values is not None
-    assert second_values is not None
-    assert torch.equal(first_values, second_values)
 
 
 def test_the_largest_are_chosen_as_on_the_cpu() -> None:

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import small_bank
 import torch
 
 from impress_format import open_bank
@@ -15,6 +16,7 @@ from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.identify.discover import chunks_of, count_chunks
 from impress_learn.jobs import add_tasks, create_bank
 from impress_learn.jobs.discover import Discovered, discover_tasks, share_right
+from impress_learn.parts.table import Parts
 from impress_learn.streams.reference import parse_reference
 
 QUICK = TaskFit(epochs=2)
@@ -67,7 +69,7 @@ def test_known_tasks_are_recognised_and_new_ones_opened_learned_and_stored(bank:
     assert share_right(found) >= 0.9
     stored = open_bank(bank)
     assert stored.task_names() == ["discovered-1", "discovered-2", "rotated-digits-30"]
-    assert stored.read_signature("discovered-1") is not None
+    assert small_bank.signature_of(stored, "discovered-1") is not None
     record = stored.read_task_record("discovered-1")
     assert (record.task, record.fit.epochs) == ("rotated-digits/60", 2)
     assert record.accuracy == pytest.approx(next(one.accuracy for one in found if one.name == "discovered-1"), abs=1e-4)
@@ -116,7 +118,7 @@ def test_what_cannot_be_done_is_refused_and_stores_nothing(
 
 
 def test_signatures_are_needed_but_for_the_rule_of_supsup(bank: Path) -> None:
-    add_tasks(bank, ["rotated-digits/200"], fit=QUICK, signature=False)
+    add_tasks(bank, ["rotated-digits/200"], fit=QUICK, parts=Parts(signature=False))
     with pytest.raises(BankMismatch, match="rotated-digits-200 has none"):
         discover_tasks(bank, ["rotated-digits/60"], images=128, fit=QUICK)
     discover_tasks(bank, ["rotated-digits/60"], images=128, rule="supsup", fit=QUICK)

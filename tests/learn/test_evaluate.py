@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import small_bank
 import torch
 from planned import planned_bank
 
 from impress_format.bank import Bank
 from impress_format.errors import BankMismatch, OutOfMemory, UsageError
-from impress_format.records import TaskFitRecord, TaskRecord
-from impress_format.task_parts import TaskParts
+from impress_format.parts.table import stored_parts
+from impress_format.records import TaskFitRecord
+from impress_format.task_record import TaskRecord
 from impress_learn import evaluate as evaluate_module
 from impress_learn import train_masks as train_module
 from impress_learn.evaluate import (
@@ -79,9 +81,9 @@ def store(bank: Bank, name: str, task: str, alpha: np.ndarray, granularity: int 
         accuracy=0.0,
         train_accuracy=0.0,
         fit=TaskFitRecord(epochs=1, lr=0.1, holdout=holdout),
-        granularity=granularity,
+        settings=small_bank.settings(granularity=granularity),
     )
-    bank.write_task(record, TaskParts(alpha=alpha.astype(np.float32)))
+    bank.write_task(record, stored_parts(alpha=alpha.astype(np.float32)))
 
 
 @pytest.fixture(scope="module")

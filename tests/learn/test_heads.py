@@ -9,19 +9,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+import small_bank
 import timm
 import torch
 
 from impress_format import open_bank, verify_bank
 from impress_format.bank import Bank
 from impress_format.errors import BankMismatch, TaskExists, UsageError
-from impress_format.head import restore_head, whole_dimensions
 from impress_format.pack_tasks import pack_tasks
+from impress_format.parts.head import HEAD as HEAD_PART
+from impress_format.parts.head import restore_head, whole_dimensions
+from impress_format.parts.residual import residual_layers
 from impress_learn.convert_weights import convert_weights
 from impress_learn.evaluate import accuracy
 from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.head.features import features, features_of
-from impress_learn.head.fit import Head, Rows, discriminant, rounded, store
 from impress_learn.head.placed import placed_of
 from impress_learn.head.projection import Projection, make_projection
 from impress_learn.head.tail import begin_all, cut_off
@@ -31,8 +33,12 @@ from impress_learn.jobs.infer import infer
 from impress_learn.loaded import load_bank
 from impress_learn.network.build import build_backbone
 from impress_learn.network.pretrained import Weights
+from impress_learn.parts.table import Parts
+from impress_learn.quantise import rounded
 from impress_learn.streams.images import ImagesInMemory
 from impress_learn.streams.reference import parse_reference
+from impress_learn.tasks.head_fit import Head, discriminant, store
+from impress_learn.training import Rows
 
 CPU = torch.device("cpu")
 FIT = TaskFit(epochs=8)
@@ -84,7 +90,7 @@ def test_a_head_over_the_projection_is_a_linear_classifier_of_features() -> None
 def test_what_is_stored_is_what_was_rounded_in_training(bits: int) -> None:
     head = Head(torch.randn(5, 12, generator=torch.Generator().manual_seed(bits)), torch.linspace(-1, 1, 5))
     restored = restore_head(store(head, bits), bits, 5, 12)  # type: ignore[arg-type]
-    torch.testing.assert_close(torch.from_numpy(restored.weight), rounded(head.weight, bits), rtol=2e-3, atol=1e-4)  # type: ignore[arg-type]
+    torch.testing.assert_close(torch.from_numpy(restored.weight), rounded(head.weight, bits), rtol=2e-3, atol=1e-4)
     torch.testing.assert_close(torch.from_numpy(restored.bias), head.bias, rtol=1e-3, atol=1e-3)
 
 
@@ -128,8 +134,8 @@ def test_from_few_images_what_the_bank_knows_of_classes_helps() -> None:
 
 def test_a_task_is_learned_stored_and_answered_from_its_file(bank: Bank) -> None:
     (added,) = add_tasks(bank.path, ["rotated-digits/30"], fit=FIT)
-    assert (added.coefficients, added.residual) == (0, 0)
-    assert added.head == min(128, bank.read_projection()[1].dimensions)  # fewer than 128 features vary here
+    assert (added.facts["coefficients"], added.facts["residual"]) == (0, 0)
+    assert added.facts["head"] == min(128, bank.read_projection()[1].dimensions)  # fewer than 128 features vary here
     assert added.accuracy > 0.6
     loaded = load_bank(open_bank(bank.path), CPU)
     test = loaded.task_data(parse_reference("rotated-digits/30"), data_dir=None).test
@@ -140,24 +146,24 @@ def test_a_task_is_learned_stored_and_answered_from_its_file(bank: Bank) -> None
     assert verify_bank(bank.path).ok
     assert add_tasks(bank.path, ["rotated-digits/30"], fit=FIT)[0].seconds == 0
     with pytest.raises(TaskExists):
-        add_tasks(bank.path, ["rotated-digits/30"], fit=FIT, head=8)
+        add_tasks(bank.path, ["rotated-digits/30"], fit=FIT, parts=Parts(head=8))
 
 
 def test_more_dimensions_and_bits_tell_more(bank: Bank) -> None:
-    add_tasks(bank.path, ["rotated-digits/30"], fit=FIT, head=2, head_bits=1, name="small")
-    add_tasks(bank.path, ["rotated-digits/30"], fit=FIT, head=32, head_bits=4, name="large")
+    add_tasks(bank.path, ["rotated-digits/30"], fit=FIT, parts=Parts(head=2, head_bits=1), name="small")
+    add_tasks(bank.path, ["rotated-digits/30"], fit=FIT, parts=Parts(head=32, head_bits=4), name="large")
     small, large = (open_bank(bank.path).outline_task(name) for name in ("small", "large"))
-    assert (small.head, large.head) == (2, 32)
+    assert (small.facts["head"], large.facts["head"]) == (2, 32)
     assert large.accuracy > small.accuracy + 0.2
 
 
 def test_a_packed_head_costs_its_bytes_and_few_more(bank: Bank) -> None:
     references = [f"rotated-digits/{angle}" for angle in range(10, 60, 10)]
-    add_tasks(bank.path, references, fit=FIT, head=16, signature=False)
+    add_tasks(bank.path, references, fit=FIT, parts=Parts(head=16, signature=False))
     pack_tasks(bank)
     opened = open_bank(bank.path)
     assert max(task.bytes for task in opened.outline_tasks()) <= 10 * (16 * 2 // 8 + 4) + 75
-    assert [task.head for task in opened.outline_tasks()] == [16] * 5
+    assert [task.facts["head"] for task in opened.outline_tasks()] == [16] * 5
 
 
 @pytest.mark.parametrize(
@@ -180,7 +186,7 @@ def test_the_tail_of_a_network_goes_on_from_where_it_was_cut(arch: str, side: in
     )
     images = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0))
     for last in (1, 3, len(backbone.spec.masked_layers) - 1):
-        layers = [layer.name for layer in backbone.spec.residual_layers(last)]
+        layers = [layer.name for layer in residual_layers(backbone.spec, last)]
         tail = cut_off(backbone, layers)
         changed = {name: backbone.weights[name] * 1.5 for name in layers}
         with torch.no_grad():
@@ -215,14 +221,14 @@ def test_what_a_tail_takes_is_kept_of_augmented_copies_too_or_made_anew(
 
 def test_a_residual_beside_a_head_is_stored_and_answers_alike(bank: Bank) -> None:
     fit = TaskFit(epochs=30)
-    (alone,) = add_tasks(bank.path, ["rotated-digits/30"], fit=fit, head=8)
+    (alone,) = add_tasks(bank.path, ["rotated-digits/30"], fit=fit, parts=Parts(head=8))
     (both,) = add_tasks(
-        bank.path, ["rotated-digits/30"], fit=fit, head=8, residual=8000, residual_layers=5, name="both"
+        bank.path, ["rotated-digits/30"], fit=fit, parts=Parts(head=8, residual=8000, residual_layers=5), name="both"
     )
-    assert (both.head, both.residual, both.coefficients) == (8, 8000, 0)
+    assert (both.facts["head"], both.facts["residual"], both.facts["coefficients"]) == (8, 8000, 0)
     assert both.accuracy > alone.accuracy + 0.03
     record = open_bank(bank.path).read_task_record("both")
-    assert (record.residual_layers, record.head_bits, record.residual_bits) == (5, 2, 1)
+    assert (record.settings.residual.layers, record.settings.head.bits, record.settings.residual.bits) == (5, 2, 1)
     (measured,) = evaluate(bank.path, ["both"])
     assert measured.accuracy == pytest.approx(both.accuracy, abs=1.5 / 360)
     assert verify_bank(bank.path).ok
@@ -235,7 +241,7 @@ def test_a_residual_beside_a_head_is_stored_and_answers_alike(bank: Bank) -> Non
         expected = loaded.logits(loaded.task_weights("both"), images)
         torch.testing.assert_close(there["net"](images), expected, rtol=1e-4, atol=1e-4)
     updated = update_task(bank.path, "both", "rotated-digits/40", fit=TaskFit(epochs=2, lr=0.003))
-    assert updated.residual == 8000
+    assert updated.facts["residual"] == 8000
 
 
 def test_an_update_begins_from_the_head_there_is(bank: Bank) -> None:
@@ -243,22 +249,23 @@ def test_an_update_begins_from_the_head_there_is(bank: Bank) -> None:
     before = open_bank(bank.path).read_stored("rotated-digits-30")
     updated = update_task(bank.path, "rotated-digits-30", "rotated-digits/40", fit=TaskFit(epochs=2, lr=0.003))
     after = open_bank(bank.path).read_stored("rotated-digits-30")
-    assert before.head is not None
-    assert after.head is not None
+    assert HEAD_PART.of(before) is not None
+    assert HEAD_PART.of(after) is not None
     assert updated.task == "rotated-digits/40"
-    angle = np.vdot(before.head.weight, after.head.weight) / (
-        np.linalg.norm(before.head.weight) * np.linalg.norm(after.head.weight)
-    )
+    old, new = (small_bank.part(HEAD_PART, stored).weight for stored in (before, after))
+    angle = np.vdot(old, new) / (np.linalg.norm(old) * np.linalg.norm(new))
     assert 0.8 < angle < 1.0
 
 
 def test_a_head_goes_on_from_one_of_its_shape_alone(bank: Bank) -> None:
-    add_tasks(bank.path, ["rotated-digits/30"], fit=FIT, head=16, name="from")
-    (warm,) = add_tasks(bank.path, ["rotated-digits/40"], fit=TaskFit(shots=2), head=16, warm_start="from", name="warm")
-    (cold,) = add_tasks(bank.path, ["rotated-digits/40"], fit=TaskFit(shots=2), head=16, name="cold")
+    add_tasks(bank.path, ["rotated-digits/30"], fit=FIT, parts=Parts(head=16), name="from")
+    (warm,) = add_tasks(
+        bank.path, ["rotated-digits/40"], fit=TaskFit(shots=2), parts=Parts(head=16), warm_start="from", name="warm"
+    )
+    (cold,) = add_tasks(bank.path, ["rotated-digits/40"], fit=TaskFit(shots=2), parts=Parts(head=16), name="cold")
     assert warm.accuracy > cold.accuracy
     with pytest.raises(UsageError, match="no head of 8 dimensions for 10 classes"):
-        add_tasks(bank.path, ["rotated-digits/50"], head=8, warm_start="from")
+        add_tasks(bank.path, ["rotated-digits/50"], parts=Parts(head=8), warm_start="from")
     with pytest.raises(UsageError, match="from has 10 classes, split-cifar100/0 has 5"):
         update_task(bank.path, "from", "split-cifar100/0")
 
@@ -278,9 +285,9 @@ def test_classes_of_ones_own_photos_are_told_by_a_head(bank: Bank, tmp_path: Pat
             Image.fromarray(pixels).resize((32, 32)).save(folder / f"number {label}" / f"{row}.png")
     (added,) = add_tasks(bank.path, [f"folder:{folder}"], fit=FIT, name="mine")
     stored = open_bank(bank.path).read_stored("mine")
-    assert stored.head is not None
-    assert stored.head.weight.shape[0] == 3  # of ten that the bank's network has
-    assert stored.record.classes == 3
+    assert HEAD_PART.of(stored) is not None
+    assert small_bank.part(HEAD_PART, stored).weight.shape[0] == 3  # of ten that the bank's network has
+    assert stored.record.settings.classes.count == 3
     assert added.accuracy > 0.5
     one = next((folder / "number 1").iterdir())
     (answer,) = infer(bank.path, [one], task="mine").answers
@@ -328,9 +335,9 @@ def test_a_network_is_moved_towards_the_banks_tasks_for_heads_of_others(
         assert (record.epochs, record.holdout, record.tasks) == (15, 0.1, ("rotated-digits/0", "rotated-digits/45"))
         assert record.bits == 4
         assert verify_bank(bank.path).ok
-        (moved,) = add_tasks(bank.path, ["rotated-digits/30"], fit=FIT, head=32)
+        (moved,) = add_tasks(bank.path, ["rotated-digits/30"], fit=FIT, parts=Parts(head=32))
         create(tmp_path / "a.impress", 0)
-        (alone,) = add_tasks(tmp_path / "a.impress", ["rotated-digits/30"], fit=FIT, head=32)
+        (alone,) = add_tasks(tmp_path / "a.impress", ["rotated-digits/30"], fit=FIT, parts=Parts(head=32))
         assert moved.accuracy > alone.accuracy + 0.03
         (measured,) = evaluate(bank.path)
         assert measured.accuracy == pytest.approx(moved.accuracy, abs=1.5 / 500)
@@ -350,7 +357,7 @@ def test_a_network_is_moved_towards_the_banks_tasks_for_heads_of_others(
         ]
         assert changed  # not all: untrained, this network's residual branches are shut by norms of weight 0
         assert set(changed) <= {layer.name for layer in bank.backbone.adapted_layers(record.layers)}
-        add_tasks(bank.path, ["rotated-digits/60"], fit=FIT, head=8, residual=800, name="both")
+        add_tasks(bank.path, ["rotated-digits/60"], fit=FIT, parts=Parts(head=8, residual=800), name="both")
         both = next(one for one in evaluate(bank.path) if one.name == "both")
         assert both.accuracy == pytest.approx(open_bank(bank.path).outline_task("both").accuracy, abs=1.5 / 500)
 
@@ -409,36 +416,44 @@ def test_features_are_kept_and_found_again(bank: Bank, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("size", [300, 420, 500, 700])
 def test_a_budget_buys_a_head_first_and_then_a_residual(bank: Bank, size: int) -> None:
-    (added,) = add_tasks(bank.path, ["rotated-digits/30"], bytes=size, signature=False, fit=TaskFit(epochs=1))
+    (added,) = add_tasks(
+        bank.path, ["rotated-digits/30"], bytes=size, parts=Parts(signature=False), fit=TaskFit(epochs=1)
+    )
     assert size - 16 <= added.bytes <= size
-    assert added.coefficients == 0
+    assert added.facts["coefficients"] == 0
     most = min(128, bank.read_projection()[1].dimensions)
-    assert (added.head, added.residual > 0) == (most, True) if size == 700 else 0 < added.head <= most
-    assert not (added.residual and added.head < most)
+    assert (
+        (added.facts["head"], added.facts["residual"] > 0) == (most, True)
+        if size == 700
+        else (0 < added.facts["head"] <= most)
+    )
+    assert not (added.facts["residual"] and added.facts["head"] < most)
 
 
 def test_a_budget_for_few_images_is_a_head_alone(bank: Bank) -> None:
-    (added,) = add_tasks(bank.path, ["rotated-digits/30"], bytes=2000, signature=False, fit=TaskFit(epochs=1, shots=4))
-    assert added.residual == 0
-    assert added.head == whole_dimensions(10, bank.read_projection()[1].dimensions, 2)
+    (added,) = add_tasks(
+        bank.path, ["rotated-digits/30"], bytes=2000, parts=Parts(signature=False), fit=TaskFit(epochs=1, shots=4)
+    )
+    assert added.facts["residual"] == 0
+    assert added.facts["head"] == whole_dimensions(10, bank.read_projection()[1].dimensions, 2)
 
 
 def test_a_budget_that_holds_no_head_says_what_would(bank: Bank) -> None:
     with pytest.raises(UsageError, match=r"the smallest task of rotated-digits/30 in \S+ takes \d+"):
-        add_tasks(bank.path, ["rotated-digits/30"], bytes=100, signature=False)
+        add_tasks(bank.path, ["rotated-digits/30"], bytes=100, parts=Parts(signature=False))
     with pytest.raises(UsageError, match="chooses the parts"):
-        add_tasks(bank.path, ["rotated-digits/30"], bytes=500, head=8)
+        add_tasks(bank.path, ["rotated-digits/30"], bytes=500, parts=Parts(head=8))
 
 
 def test_what_does_not_fit_is_refused_before_anything_is_learned(bank: Bank, tmp_path: Path) -> None:
     most = bank.read_projection()[1].dimensions
     with pytest.raises(UsageError, match=f"at most {most} dimensions"):
-        add_tasks(bank.path, ["rotated-digits/30"], head=most + 1)
+        add_tasks(bank.path, ["rotated-digits/30"], parts=Parts(head=most + 1))
     with pytest.raises(UsageError, match="neither `alpha` nor `hybrid`"):
-        add_tasks(bank.path, ["rotated-digits/30"], head=8, alpha=True)
+        add_tasks(bank.path, ["rotated-digits/30"], parts=Parts(head=8, alpha=True))
     with pytest.raises(BankMismatch, match="no mask"):
-        add_tasks(bank.path, ["rotated-digits/30"], head=0)
+        add_tasks(bank.path, ["rotated-digits/30"], parts=Parts(head=0))
     create_bank(tmp_path / "b.impress", ["rotated-digits/0"], masks_per_task=0, random_masks=1)
     with pytest.raises(BankMismatch, match="no projection"):
-        add_tasks(tmp_path / "b.impress", ["rotated-digits/30"], head=8)
+        add_tasks(tmp_path / "b.impress", ["rotated-digits/30"], parts=Parts(head=8))
     assert not open_bank(bank.path).task_names()

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+import small_bank
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,8 +15,9 @@ from torch import Tensor
 
 from impress_format import Bank, open_bank
 from impress_format.errors import BankMismatch, TaskNotFound, UsageError
-from impress_format.records import TaskFitRecord, TaskRecord
-from impress_format.task_parts import TaskParts
+from impress_format.parts.table import stored_parts
+from impress_format.records import TaskFitRecord
+from impress_format.task_record import TaskRecord
 from impress_learn.basis import effective_weights, refine
 from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.identify.candidates import Candidates, common_granularity, find_candidates
@@ -37,9 +39,9 @@ def store(bank: Bank, name: str, task: str, alpha: np.ndarray, granularity: int 
             accuracy=0.5,
             train_accuracy=0.5,
             fit=TaskFitRecord(epochs=1, lr=0.1),
-            granularity=granularity,
+            settings=small_bank.settings(granularity=granularity),
         ),
-        TaskParts(alpha=alpha.astype(np.float32)),
+        stored_parts(alpha=alpha.astype(np.float32)),
     )
 
 
@@ -218,7 +220,7 @@ def test_norm_statistics_are_those_of_each_task(tmp_path: Path) -> None:
 
 def test_of_two_tasks_of_one_reference_the_first_stands_for_both(bank: Bank) -> None:
     record, alpha = bank.read_task("twin")
-    bank.write_task(msgspec.structs.replace(record, name="zwin"), TaskParts(alpha=alpha))
+    bank.write_task(msgspec.structs.replace(record, name="zwin"), stored_parts(alpha=alpha))
     try:
         assert [one.name for one in find_candidates(bank).tasks][:3] == ["fine", "twin", "mask 0"]
         asked_both = evaluate_gn(bank.path, ["zwin", "twin"], samples=100, groups=1)

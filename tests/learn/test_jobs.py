@@ -23,14 +23,15 @@ from impress_format.errors import (
     TrainingDiverged,
     UsageError,
 )
-from impress_format.task_parts import TaskParts
+from impress_format.parts.table import stored_parts
 from impress_format.verify import verify_bank
 from impress_learn import supermask as supermask_module
-from impress_learn import tasks as tasks_module
 from impress_learn import train_masks as train_module
 from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.jobs import add_tasks, create_bank, evaluate, extend_bank, update_task
 from impress_learn.memory import explain_memory
+from impress_learn.parts.table import Parts
+from impress_learn.tasks import learn as tasks_module
 from impress_learn.watch import Watch
 
 MASKS = ("rotated-digits/0:180:90",)
@@ -64,7 +65,7 @@ def nothing_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
     def began(*_: object, **__: object) -> None:
         raise AssertionError("it began to train")
 
-    for module, name in ((supermask_module, "minimise"), (tasks_module, "fit_parts")):
+    for module, name in ((supermask_module, "minimise"), (tasks_module, "train_parts")):
         monkeypatch.setattr(module, name, began)
 
 
@@ -165,7 +166,7 @@ def test_a_taken_name_is_found_before_training(bank: Path) -> None:
 @pytest.mark.usefixtures("nothing_is_trained")
 def test_settings_are_named_by_their_fields(bank: Path) -> None:
     with pytest.raises(UsageError, match=r"^`granularity` 0: expected"):
-        add_tasks(bank, ["rotated-digits/46"], granularity=0)
+        add_tasks(bank, ["rotated-digits/46"], parts=Parts(granularity=0))
     with pytest.raises(UsageError, match=r"^`density` 2.0: expected"):
         extend_bank(bank, ["rotated-digits/46"], density=2.0)
 
@@ -219,7 +220,7 @@ def test_a_task_that_was_changed_during_its_update_stays(bank: Path) -> None:
     record, alpha = opened.read_task("rotated-digits-45")
 
     def changed(_: int) -> None:
-        opened.write_task(record, TaskParts(alpha=-alpha), replace=True)
+        opened.write_task(record, stored_parts(alpha=-alpha), replace=True)
 
     with pytest.raises(BankMismatch, match="was changed by another process meanwhile"):
         update_task(bank, "rotated-digits-45", "rotated-digits/46", fit=QUICK, watch=Watch(begin=changed))
@@ -263,7 +264,7 @@ def test_other_errors_of_torch_pass_through() -> None:
 
 
 def test_a_batch_that_does_not_fit_names_a_smaller_one(bank: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks_module, "fit_parts", lambda *_, **__: torch.empty(1 << 50))
+    monkeypatch.setattr(tasks_module, "train_parts", lambda *_, **__: torch.empty(1 << 50))
     with pytest.raises(
         OutOfMemory, match=r"learning rotated-digits-46 with batches of 512 images.*try `batch_size` 128"
     ):

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+import small_bank
 import timm
 import torch
 from safetensors.torch import save_file
@@ -14,10 +15,14 @@ from safetensors.torch import save_file
 from impress_format import open_bank
 from impress_format.bank import Bank
 from impress_format.errors import TaskNotFound, UsageError
-from impress_format.numbers import store
 from impress_format.pack_tasks import pack_tasks
-from impress_format.records import TaskFitRecord, TaskRecord
-from impress_format.task_parts import TaskParts
+from impress_format.parts.alpha import coefficients_of
+from impress_format.parts.class_names import ClassSettings
+from impress_format.parts.head import HEAD as HEAD_PART
+from impress_format.parts.numbers import store
+from impress_format.parts.table import stored_parts
+from impress_format.records import TaskFitRecord
+from impress_format.task_record import TaskRecord
 from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.identify.candidates import Mixable
 from impress_learn.identify.entropy import task_logits
@@ -25,6 +30,7 @@ from impress_learn.jobs import add_tasks, create_bank
 from impress_learn.kept import keep_tasks
 from impress_learn.loaded import LoadedBank, load_bank
 from impress_learn.mixed import mixed
+from impress_learn.parts.table import Parts
 
 CPU = torch.device("cpu")
 ONE = TaskFit(epochs=1)
@@ -50,9 +56,9 @@ def store_random(bank: Bank, name: str, *, granularity: int = 1, masks: int | No
         accuracy=0.5,
         train_accuracy=0.5,
         fit=TaskFitRecord(epochs=1, lr=0.03),
-        granularity=granularity,
+        settings=small_bank.settings(granularity=granularity),
     )
-    bank.write_task(record, TaskParts(alpha=store(alpha, "int8")))
+    bank.write_task(record, stored_parts(alpha=store(alpha, "int8")))
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +70,8 @@ def lenet(tmp_path_factory: pytest.TempPathFactory) -> Bank:
         store_random(bank, f"t{seed}", granularity=granularity, seed=seed)
     store_random(bank, "few", masks=2, seed=9)
     pack_tasks(bank)
-    add_tasks(path, ["rotated-digits/30"], residual=800, fit=ONE, name="residual")
-    add_tasks(path, ["rotated-digits/60"], hybrid=True, fit=ONE, name="hybrid")
+    add_tasks(path, ["rotated-digits/30"], parts=Parts(residual=800), fit=ONE, name="residual")
+    add_tasks(path, ["rotated-digits/60"], parts=Parts(hybrid=True), fit=ONE, name="hybrid")
     return open_bank(path)
 
 
@@ -110,7 +116,7 @@ def test_a_task_that_is_stored_after_others_were_kept_is_read(lenet: Bank) -> No
 
 def test_no_weights_of_a_task_that_weighs_masks_are_built(lenet: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = load_bank(lenet, CPU)
-    monkeypatch.setattr("impress_learn.loaded.effective_weights", lambda *_: pytest.fail("built"))
+    monkeypatch.setattr("impress_learn.basis.effective_weights", lambda *_: pytest.fail("built"))
     images = torch.randn(3, *lenet.backbone.input_shape)
     assert mixed(loaded, images, ["t0", "t2", "few"]).shape == (3, 10)
 
@@ -140,7 +146,7 @@ def test_networks_of_other_layers(tmp_path: Path, arch: str, side: int) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3 * expected.abs().max().item())
     kept = mixed(loaded, images, ["t0", "t1", "t0"], keep_tasks(bank))
     torch.testing.assert_close(kept, expected, rtol=1e-3, atol=1e-3 * expected.abs().max().item())
-    alone = torch.from_numpy(bank.read_stored("t0").alpha)[None]
+    alone = torch.from_numpy(coefficients_of(bank.read_stored("t0")))[None]
     each = task_logits(loaded, Mixable(alone, 1, torch.tensor([10])), images)[0]
     torch.testing.assert_close(each[[0, 2]], expected[[0, 2]], rtol=1e-3, atol=1e-3 * expected.abs().max().item())
 
@@ -156,17 +162,22 @@ def test_heads_of_other_numbers_of_classes_share_one_forward(tmp_path: Path, mon
         image_size=32, masks_per_task=0, random_masks=1, fit=MaskFit(holdout=0.1),
     )  # fmt: skip
     add_tasks(path, ["rotated-digits/30"], fit=ONE, name="head")
-    add_tasks(path, ["rotated-digits/50"], fit=ONE, name="small", head=8, head_bits=4)
-    add_tasks(path, ["rotated-digits/60"], fit=ONE, name="both", residual=800)
-    add_tasks(path, ["rotated-digits/70"], fit=ONE, name="alpha", alpha=True)
+    add_tasks(path, ["rotated-digits/50"], fit=ONE, name="small", parts=Parts(head=8, head_bits=4))
+    add_tasks(path, ["rotated-digits/60"], fit=ONE, name="both", parts=Parts(residual=800))
+    add_tasks(path, ["rotated-digits/70"], fit=ONE, name="alpha", parts=Parts(alpha=True))
     bank = open_bank(path)
-    record, head = bank.read_task_record("small"), bank.read_stored("small").head
+    record, head = bank.read_task_record("small"), HEAD_PART.of(bank.read_stored("small"))
     assert head is not None
-    few = msgspec.structs.replace(record, name="three", task="rotated-digits/80", classes=3)
-    from impress_format.head import store_head
+    few = msgspec.structs.replace(
+        record,
+        name="three",
+        task="rotated-digits/80",
+        settings=msgspec.structs.replace(record.settings, classes=ClassSettings(count=3)),
+    )
+    from impress_format.parts.head import store_head
 
     codes = np.ones((3, 8), dtype=np.uint8)
-    bank.write_task(few, TaskParts(head=store_head(codes, np.ones(3, np.float16), np.zeros(3, np.float16), 4)))
+    bank.write_task(few, stored_parts(head=store_head(codes, np.ones(3, np.float16), np.zeros(3, np.float16), 4)))
     loaded = load_bank(bank, CPU)
     names = ["head", "three", "both", "alpha", "small", "head"]
     images = torch.randn(len(names), 3, 32, 32, generator=torch.Generator().manual_seed(0))

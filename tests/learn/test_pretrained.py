@@ -22,6 +22,7 @@ from impress_learn.jobs.export import export_weights
 from impress_learn.loaded import load_bank
 from impress_learn.network.build import build_backbone
 from impress_learn.network.pretrained import add_weights, load_weights
+from impress_learn.parts.table import Parts
 
 ARCH = "timm:test_resnet"
 CPU = torch.device("cpu")
@@ -90,7 +91,7 @@ def test_a_bank_names_the_weights_and_says_how_its_images_are_made(tmp_path: Pat
 
 def test_tasks_are_learned_measured_and_exported_over_them(tmp_path: Path, file: Path) -> None:
     path = make(tmp_path / "a.impress", file)
-    (added,) = add_tasks(path, ["rotated-digits/15"], alpha=True, residual=800, fit=TaskFit(epochs=2))
+    (added,) = add_tasks(path, ["rotated-digits/15"], parts=Parts(alpha=True, residual=800), fit=TaskFit(epochs=2))
     (measured,) = evaluate(path)
     assert measured.accuracy == pytest.approx(added.accuracy, abs=1e-4)
     export_weights(path, "rotated-digits/15", tmp_path / "out.safetensors")

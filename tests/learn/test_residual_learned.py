@@ -6,20 +6,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import small_bank
 import torch
 
 from impress_format import open_bank, verify_bank
 from impress_format.errors import BankMismatch, UsageError
-from impress_format.records import ResidualBits
-from impress_format.residual import hash_places, restore_residual, split_values
+from impress_format.parts.alpha import coefficients_of
+from impress_format.parts.residual import RESIDUAL, hash_places, restore_residual, split_values
 from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.jobs import add_tasks, create_bank, evaluate, update_task
 from impress_learn.jobs.identify import evaluate_gn
 from impress_learn.loaded import load_bank
 from impress_learn.network.build import build_backbone
-from impress_learn.residual import HashedResidual, make_residual
+from impress_learn.parts.residual import HashedResidual, make_residual
+from impress_learn.parts.table import Bits, Parts
 
-BITS: tuple[ResidualBits, ...] = (1, 2, 4, 8)
+BITS: tuple[Bits, ...] = (1, 2, 4, 8)
 CPU = torch.device("cpu")
 GOLDEN_V1 = Path(__file__).parents[1] / "golden" / "v1" / "digits.impress"
 LENET = build_backbone("lenet-300-100", init="signed-constant", seed=3, input_shape=(1, 28, 28), classes=10)
@@ -32,7 +34,7 @@ def bank(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def residual(bits: ResidualBits, count: int = 800) -> HashedResidual:
+def residual(bits: Bits, count: int = 800) -> HashedResidual:
     return make_residual(LENET.spec, count, bits, CPU)
 
 
@@ -62,7 +64,7 @@ def test_the_gradient_of_a_value_is_summed_over_its_weights() -> None:
 
 
 @pytest.mark.parametrize("bits", BITS)
-def test_values_are_rounded_as_they_are_stored_and_gradients_go_through(bits: ResidualBits) -> None:
+def test_values_are_rounded_as_they_are_stored_and_gradients_go_through(bits: Bits) -> None:
     one = residual(bits)
     values = (torch.randn(800, generator=torch.Generator().manual_seed(1)) * 0.3).requires_grad_()
     rounded = one.rounded(values)
@@ -75,7 +77,7 @@ def test_values_are_rounded_as_they_are_stored_and_gradients_go_through(bits: Re
 
 
 @pytest.mark.parametrize("bits", BITS)
-def test_more_bits_are_nearer(bits: ResidualBits) -> None:
+def test_more_bits_are_nearer(bits: Bits) -> None:
     values = torch.randn(8000, generator=torch.Generator().manual_seed(2))
     one = residual(bits, 8000)
     error = float((one.rounded(values) - values).square().mean())
@@ -83,29 +85,39 @@ def test_more_bits_are_nearer(bits: ResidualBits) -> None:
 
 
 @pytest.mark.parametrize(("alpha", "bits"), [(True, 1), (False, 1), (True, 4), (False, 2)])
-def test_a_task_is_learned_and_stored_with_a_residual(bank: Path, alpha: bool, bits: ResidualBits) -> None:
+def test_a_task_is_learned_and_stored_with_a_residual(bank: Path, alpha: bool, bits: Bits) -> None:
     name = f"r-{alpha}-{bits}"
     (added,) = add_tasks(
-        bank, ["rotated-digits/45"], name=name, fit=TaskFit(epochs=8), alpha=alpha, residual=4800, residual_bits=bits
+        bank,
+        ["rotated-digits/45"],
+        name=name,
+        fit=TaskFit(epochs=8),
+        parts=Parts(alpha=alpha, residual=4800, residual_bits=bits),
     )
-    assert (added.residual, added.coefficients) == (4800 // bits, 6 if alpha else 0)
+    assert (added.facts["residual"], added.facts["coefficients"]) == (4800 // bits, 6 if alpha else 0)
     assert 600 < added.bytes < 1200
     stored = open_bank(bank).read_stored(name)
-    assert stored.residual is not None
-    assert len(stored.alpha) == (2 if alpha else 0)
+    assert RESIDUAL.of(stored) is not None
+    assert (coefficients_of(stored) is None) == (not alpha)
     (measured,) = evaluate(bank, [name])
     assert measured.accuracy == pytest.approx(added.accuracy, abs=1e-4)  # what is stored is what was measured
     assert added.accuracy > 0.6
     assert verify_bank(bank).ok
     (again,) = add_tasks(
-        bank, ["rotated-digits/45"], name=name, fit=TaskFit(epochs=8), alpha=alpha, residual=4800, residual_bits=bits
+        bank,
+        ["rotated-digits/45"],
+        name=name,
+        fit=TaskFit(epochs=8),
+        parts=Parts(alpha=alpha, residual=4800, residual_bits=bits),
     )
     assert again.seconds == 0  # it is there
 
 
 def test_a_residual_adds_to_what_masks_can_do(bank: Path) -> None:
     def accuracy(name: str, residual: int) -> float:
-        (added,) = add_tasks(bank, ["permuted-digits/5"], name=name, fit=TaskFit(epochs=8), residual=residual)
+        (added,) = add_tasks(
+            bank, ["permuted-digits/5"], name=name, fit=TaskFit(epochs=8), parts=Parts(residual=residual)
+        )
         return added.train_accuracy
 
     assert accuracy("with", 8000) > accuracy("without", 0) + 0.1
@@ -119,7 +131,9 @@ def test_a_bank_without_masks_takes_residuals_alone(tmp_path: Path) -> None:
     with pytest.raises(BankMismatch, match="has no mask"):
         add_tasks(path, ["rotated-digits/45"])
     fit = TaskFit(epochs=8)
-    added = add_tasks(path, ["rotated-digits/45", "rotated-digits/135"], fit=fit, alpha=False, residual=8000)
+    added = add_tasks(
+        path, ["rotated-digits/45", "rotated-digits/135"], fit=fit, parts=Parts(alpha=False, residual=8000)
+    )
     assert min(one.accuracy for one in added) > 0.6
     found = evaluate_gn(path, samples=16)
     assert found[0].method == "signature"
@@ -131,21 +145,22 @@ def test_a_bank_without_masks_takes_residuals_alone(tmp_path: Path) -> None:
 
 
 def test_drift_goes_on_from_the_residual_too(bank: Path) -> None:
-    add_tasks(bank, ["rotated-digits/30"], name="drifts", fit=TaskFit(epochs=8), residual=4800)
+    add_tasks(bank, ["rotated-digits/30"], name="drifts", fit=TaskFit(epochs=8), parts=Parts(residual=4800))
     before = open_bank(bank).read_stored("drifts")
     (there,) = evaluate(bank, ["drifts"])
     updated = update_task(bank, "drifts", "rotated-digits/40", fit=TaskFit(epochs=1, lr=1e-6))
     after = open_bank(bank).read_stored("drifts")
-    assert before.residual is not None
-    assert after.residual is not None
-    assert (np.sign(after.residual) == np.sign(before.residual)).all()  # hardly moved at this rate
-    np.testing.assert_allclose(after.residual, before.residual, rtol=1e-3)
-    assert updated.residual == 4800
+    assert RESIDUAL.of(before) is not None
+    assert RESIDUAL.of(after) is not None
+    old, new = (small_bank.part(RESIDUAL, stored) for stored in (before, after))
+    assert (np.sign(new) == np.sign(old)).all()  # hardly moved at this rate
+    np.testing.assert_allclose(new, old, rtol=1e-3)
+    assert updated.facts["residual"] == 4800
     assert updated.accuracy > there.accuracy - 0.2
 
 
 def test_exhaustive_runs_every_task_under_its_own_weights(bank: Path) -> None:
-    add_tasks(bank, ["permuted-digits/9"], fit=TaskFit(epochs=8), residual=8000, alpha=False)
+    add_tasks(bank, ["permuted-digits/9"], fit=TaskFit(epochs=8), parts=Parts(residual=8000, alpha=False))
     found = evaluate_gn(bank, ["permuted-digits/9"], samples=64, groups=5, method="exhaustive")
     loaded = load_bank(open_bank(bank), CPU)
     assert set(loaded.task_weights("permuted-digits-9")) == set(LENET.weights)
@@ -164,9 +179,9 @@ def test_exhaustive_runs_every_task_under_its_own_weights(bank: Path) -> None:
 )
 def test_residuals_that_no_task_can_have_are_refused(bank: Path, words: dict[str, int], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        add_tasks(bank, ["rotated-digits/46"], **words)  # type: ignore[arg-type]
+        add_tasks(bank, ["rotated-digits/46"], parts=Parts(**words))  # type: ignore[arg-type]
 
 
 def test_version_1_has_no_residual() -> None:
     with pytest.raises(BankMismatch, match="format version 1, which has no residual"):
-        add_tasks(GOLDEN_V1, ["rotated-digits/46"], residual=800)
+        add_tasks(GOLDEN_V1, ["rotated-digits/46"], parts=Parts(residual=800))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from impress_format import Bank, open_bank
 from impress_format.errors import TaskNotFound, UsageError
+from impress_format.parts.residual import RESIDUAL
 from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.jobs import add_tasks, create_bank, extend_bank
+from impress_learn.parts.table import Parts
 
 STILL = TaskFit(epochs=1, lr=1e-9)
 """Learns next to nothing: what a task begins from is what it ends with."""
@@ -18,13 +22,14 @@ STILL = TaskFit(epochs=1, lr=1e-9)
 def bank(tmp_path_factory: pytest.TempPathFactory) -> Bank:
     path = tmp_path_factory.mktemp("warm") / "a.impress"
     create_bank(path, ("rotated-digits/0", "rotated-digits/90"), fit=MaskFit(epochs=4))
-    words = {"granularity": 2, "residual": 800, "alpha_dtype": "float32"}
-    add_tasks(path, ["rotated-digits/40"], fit=TaskFit(epochs=3), **words)  # type: ignore[arg-type]
+    parts = Parts(granularity=2, residual=800, alpha_dtype="float32")
+    add_tasks(path, ["rotated-digits/40"], fit=TaskFit(epochs=3), parts=parts)
     return open_bank(path)
 
 
-def learn(bank: Bank, name: str, **words: object) -> np.ndarray:
-    add_tasks(bank.path, ["rotated-digits/50"], name=name, warm_start="rotated-digits/40", fit=STILL, **words)  # type: ignore[arg-type]
+def learn(bank: Bank, name: str, **words: Any) -> np.ndarray:
+    parts = Parts(**words)
+    add_tasks(bank.path, ["rotated-digits/50"], name=name, warm_start="rotated-digits/40", fit=STILL, parts=parts)
     return open_bank(bank.path).read_task(name)[1]
 
 
@@ -37,7 +42,7 @@ def test_it_begins_from_the_other_tasks_coefficients_at_any_finer_granularity(ba
 
 def test_a_residual_of_the_same_shape_is_taken_over(bank: Bank) -> None:
     learn(bank, "both", granularity=2, residual=800)
-    before, after = bank.read_stored("rotated-digits-40").residual, bank.read_stored("both").residual
+    before, after = (RESIDUAL.of(bank.read_stored(name)) for name in ("rotated-digits-40", "both"))
     assert before is not None
     assert after is not None
     assert np.allclose(before, after, atol=1e-3)
@@ -56,7 +61,7 @@ def test_the_same_command_again_changes_nothing_and_another_start_is_another_tas
     learn(bank, "again", granularity=2)
     assert open_bank(bank.path).task_bytes("again") == before
     with pytest.raises(UsageError, match="again"):
-        add_tasks(bank.path, ["rotated-digits/50"], name="again", fit=STILL, granularity=2)
+        add_tasks(bank.path, ["rotated-digits/50"], name="again", fit=STILL, parts=Parts(granularity=2))
 
 
 def test_what_it_cannot_begin_from_is_said(bank: Bank) -> None:

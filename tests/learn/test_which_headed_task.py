@@ -6,13 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import small_bank
 import torch
+from small_bank import alpha_type
 
 from impress_format import open_bank
 from impress_format.bank import Bank
 from impress_format.errors import BankMismatch
-from impress_format.evidence import restore_evidence
 from impress_format.pack_tasks import pack_tasks
+from impress_format.parts.feature_signature import restore_evidence
+from impress_format.parts.head import HEAD as HEAD_PART
 from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.head.features import features
 from impress_learn.identify.candidates import Candidates, find_candidates
@@ -22,6 +25,7 @@ from impress_learn.jobs.discover import discover_tasks, share_right
 from impress_learn.jobs.identify import evaluate_gn
 from impress_learn.jobs.infer import infer
 from impress_learn.loaded import load_bank
+from impress_learn.parts.table import Parts
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_reference
 
@@ -57,7 +61,7 @@ def test_evidence_is_what_a_heads_logits_and_a_linear_form_of_features_say(bank:
         placed = (features(loaded.adapted, loaded.adapted.weights, images) - projection.mean) @ projection.directions
     for place, candidate in enumerate(candidates.tasks):
         logits = loaded.logits(loaded.task_weights(candidate.name), images).double().numpy()
-        signature = opened.read_signature(candidate.name)
+        signature = small_bank.signature_of(opened, candidate.name)
         assert signature is not None
         form = restore_evidence(np.frombuffer(signature, dtype=np.uint8)[np.newaxis], projection.dimensions)
         linear = placed.numpy()[:, : form.weight.shape[1]] @ form.weight[0] + form.bias[0]
@@ -102,8 +106,11 @@ def test_a_stream_opens_tasks_with_heads_and_knows_those_there_are(bank: Bank) -
     assert share_right(found) == 1.0
     assert {one.task: one.new for one in found} == {TASKS[1]: False, "rotated-digits/130": True, TASKS[0]: False}
     stored = open_bank(bank.path).read_stored("discovered-1")
-    assert stored.head is not None
-    assert (stored.alpha_type, open_bank(bank.path).read_signature("discovered-1") is not None) == (None, True)
+    assert HEAD_PART.of(stored) is not None
+    assert (alpha_type(stored), small_bank.signature_of(open_bank(bank.path), "discovered-1") is not None) == (
+        None,
+        True,
+    )
 
 
 def test_tasks_without_heads_are_known_by_features_too(pretrained: Path, tmp_path: Path) -> None:
@@ -118,7 +125,7 @@ def test_tasks_without_heads_are_known_by_features_too(pretrained: Path, tmp_pat
             fit=MaskFit(epochs=1),
         )
         assert (bank.signs_by, bank.manifest.recogniser) == ("features", False)
-        add_tasks(bank.path, ["permuted-digits/3"], fit=TaskFit(epochs=1), alpha=True)
+        add_tasks(bank.path, ["permuted-digits/3"], fit=TaskFit(epochs=1), parts=Parts(alpha=True))
         add_tasks(bank.path, ["rotated-digits/90"], fit=FIT)
         results = evaluate_gn(bank.path, samples=16, groups=10)
         assert {result.name for result in results} == {"permuted-digits-3", "rotated-digits-90", "mask 0", "mask 1"}

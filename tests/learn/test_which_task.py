@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from impress_format.evidence import restore_evidence
-from impress_format.head import StoredHead
+from impress_format.parts.feature_signature import restore_evidence
+from impress_format.parts.head import StoredHead
 from impress_learn.head.projection import Projection
 from impress_learn.identify import evidence
 from impress_learn.identify.evidence import Known, known_tasks, sign_placed

@@ -14,11 +14,11 @@ from commandline import run
 from impress_format.bank import Bank, open_bank
 from impress_format.create import extend_plan
 from impress_format.errors import UsageError
-from impress_format.head import store_head
-from impress_format.own_mask import store_own_mask
-from impress_format.residual import store_residual
+from impress_format.parts.head import store_head
+from impress_format.parts.own_mask import store_own_mask
+from impress_format.parts.residual import store_residual
+from impress_format.parts.table import stored_parts
 from impress_format.stats import measure_storage
-from impress_format.task_parts import TaskParts
 from impress_format.zoo.card import model_card, read_card
 from impress_format.zoo.index import bank_digest
 from impress_format.zoo.push import prepare
@@ -79,7 +79,7 @@ def test_the_derived_commands_name_every_part_of_a_task(bank: Path) -> None:
     fit = msgspec.structs.replace(start.fit, start=start.digest)
     record = msgspec.structs.replace(start, name="a-first-name", task="rotated-digits/3", fit=fit)
     own = store_own_mask(np.ones(small_bank.LAYERS[-1].shape, dtype=np.bool_))
-    opened.write_task(record, TaskParts(alpha=small_bank.ALPHA[:, :1], mask=own))
+    opened.write_task(record, stored_parts(alpha=small_bank.ALPHA[:, :1], mask=own))
     lines = model_card(bank, "tiny").splitlines()
     (warm,) = (line for line in lines if "--warm-start one" in line)
     assert "rotated-digits/3" in warm
@@ -96,8 +96,10 @@ def photos(tmp_path: Path) -> Bank:
     weights = msgspec.structs.replace(small_bank.THEIRS, licence="MIT", origin="https://example.org/<some>")
     bank = small_bank.over_weights(tmp_path / "photos.impress", weights, small_bank.moved_projection())
     record = small_bank.task_record(bank, "one", "rotated-digits/3", masks=0)
-    record = msgspec.structs.replace(record, basis=bank.basis_digest(0, True), head_bits=2)
-    bank.write_task(record, TaskParts(head=HEAD))
+    record = msgspec.structs.replace(
+        record, basis=bank.basis_digest(0, True), settings=small_bank.settings(head_bits=2)
+    )
+    bank.write_task(record, stored_parts(head=HEAD))
     return bank
 
 
@@ -135,7 +137,9 @@ def test_masks_that_were_added_later_are_added_later_again(tmp_path: Path) -> No
     bank.write_mask(0, small_bank.mask(1), 0.5)
     record = small_bank.task_record(bank, "alone", "rotated-digits/3", masks=0)
     residual = store_residual(np.zeros(8, dtype=np.uint8), np.ones(2, dtype=np.float16), 1)
-    bank.write_task(msgspec.structs.replace(record, residual_bits=1), TaskParts(residual=residual))
+    bank.write_task(
+        msgspec.structs.replace(record, settings=small_bank.settings(residual_bits=1)), stored_parts(residual=residual)
+    )
     rebuild = model_card(bank.path, "a").partition("## Rebuild")[2]
     create, extend, add = (line for line in rebuild.splitlines() if line.startswith("impress "))
     assert "create a.impress rotated-digits/0 rotated-digits/9 " in create

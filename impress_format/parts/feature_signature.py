@@ -15,8 +15,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from impress_format.codes import pack_codes
-from impress_format.numbers import FloatArray, NumbersError
+from impress_format.parts.codes import levels_of, pack_codes
+from impress_format.parts.numbers import FloatArray, NumbersError
 from impress_format.records import SIGNATURE_BYTES, TAG_BYTES
 
 BITS: Final = 4
@@ -57,7 +57,7 @@ def store_evidence(tag: bytes, codes: npt.NDArray[np.uint8], scale: float, bias:
 def restore_evidence(signatures: npt.NDArray[np.uint8], directions: int) -> StoredEvidence:
     """What T signatures (T, 64) say, over a projection of so many directions."""
     scale, bias, deviation = _numbers(signatures).T
-    levels = 2 * _codes(signatures)[:, : count_weights(directions)].astype(np.float32) - (2**BITS - 1)
+    levels = levels_of(_codes(signatures)[:, : count_weights(directions)], BITS)
     return StoredEvidence(levels * scale[:, np.newaxis], bias, deviation)
 
 

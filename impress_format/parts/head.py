@@ -8,16 +8,26 @@ for each row. A value of b bits is one of 2^b levels, symmetric about 0, in unit
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 import numpy.typing as npt
 
-from impress_format.codes import pack_codes, unpack_codes
-from impress_format.numbers import FloatArray, NumbersError
+from impress_format.parts.codes import levels_of, pack_codes, unpack_codes
+from impress_format.parts.numbers import FloatArray, NumbersError
+from impress_format.parts.part import Array, BankIdentity, Beside, Part, Tensor
+from impress_format.records import Record, ResidualBits
 
 _ROW = 4
 """Bytes of a row beside its values: scale and bias."""
+
+
+class HeadSettings(Record, frozen=True, omit_defaults=True):
+    """`bits` are what a value takes, 0 for a task without a head."""
+
+    bits: ResidualBits = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +94,7 @@ def restore_heads(stored: npt.NDArray[np.generic], bits: int, classes: int, most
     dimensions = count_dimensions(stored.shape[1], bits, classes)
     content = np.ascontiguousarray(stored).view(np.uint8)
     codes = unpack_codes(content[:, : -_ROW * classes], classes * dimensions, bits)
-    levels = (2 * codes.astype(np.float32) - (2**bits - 1)).reshape(len(stored), classes, dimensions)
+    levels = levels_of(codes, bits).reshape(len(stored), classes, dimensions)
     numbers = np.ascontiguousarray(content[:, -_ROW * classes :]).view("<f2").astype(np.float32)
     weight: FloatArray = levels * numbers[:, :classes, np.newaxis]
     return StoredHead(weight, numbers[:, classes:])
@@ -112,3 +122,27 @@ def check_heads(stored: npt.NDArray[np.generic], bits: int, classes: int, most: 
 
 def _most(stored: int, bits: int, classes: int) -> int:
     return (stored - _ROW * classes) * 8 // (classes * bits)
+
+
+def _restore(stored: Array, settings: HeadSettings, beside: Beside, identity: BankIdentity) -> StoredHead:
+    return restore_head(stored, settings.bits, beside.classes, identity.directions())
+
+
+def _check(stored: Array, settings: HeadSettings, beside: Beside, identity: BankIdentity) -> None:
+    check_heads(stored, settings.bits, beside.classes, identity.directions())
+
+
+def _facts(tensor: Tensor | None, settings: HeadSettings, beside: Beside) -> Mapping[str, int]:
+    return {"head": 0 if tensor is None else count_dimensions(prod(tensor.shape), settings.bits, beside.classes)}
+
+
+HEAD: Part[HeadSettings, StoredHead] = Part(
+    name="head",
+    kind="read-out",
+    restore=_restore,
+    check=_check,
+    facts=_facts,
+    bits=lambda settings: settings.bits,
+    makes_task=True,
+    excludes=frozenset({"alpha", "mask"}),
+)

@@ -19,3 +19,8 @@ def unpack_codes(packed: npt.NDArray[np.uint8], count: int, bits: int) -> npt.ND
     for bit in range(bits):
         codes |= stream[..., bit::bits] << np.uint8(bit)
     return codes
+
+
+def levels_of(codes: npt.NDArray[np.uint8], bits: int) -> npt.NDArray[np.float32]:
+    """What codes 0 ... 2^bits - 1 stand for, in units of their scale: levels two apart, symmetric about 0."""
+    return 2 * codes.astype(np.float32) - np.float32(2**bits - 1)

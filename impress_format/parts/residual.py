@@ -8,16 +8,32 @@ of 2^b levels, symmetric about 0, in units of the layer's scale: with one bit it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from math import isqrt
+from collections.abc import Mapping, Sequence
+from math import isqrt, prod
 
 import numpy as np
 import numpy.typing as npt
 
-from impress_format.codes import pack_codes, unpack_codes
-from impress_format.numbers import FloatArray, NumbersError
-from impress_format.records import LayerSpec
+from impress_format.parts.codes import levels_of, pack_codes, unpack_codes
+from impress_format.parts.numbers import FloatArray, NumbersError
+from impress_format.parts.part import Array, BankIdentity, Beside, Part, Tensor
+from impress_format.records import BackboneSpec, LayerSpec, NumberOf, Record, ResidualBits
 from impress_format.weights import random_words
+
+
+class ResidualSettings(Record, frozen=True, omit_defaults=True):
+    """`bits` are what a value takes, 0 for a task without a residual. Beside a read-out it is of the last `layers`
+    layers before the classifier.
+    """
+
+    bits: ResidualBits = 0
+    layers: NumberOf = 0
+
+
+def residual_layers(backbone: BackboneSpec, count: int) -> tuple[LayerSpec, ...]:
+    """The layers that a residual is of: all that are masked, or with `count` so many before the last."""
+    layers = backbone.masked_layers
+    return layers[-1 - count : -1] if count else layers
 
 
 def count_values(stored: int, bits: int, layers: int) -> int:
@@ -69,10 +85,10 @@ def restore_residual(stored: npt.NDArray[np.generic], bits: int, layers: Sequenc
     check_residuals(stored[np.newaxis], bits, layers)
     count = count_values(len(stored), bits, len(layers))
     content = np.ascontiguousarray(stored).view(np.uint8)
-    codes = unpack_codes(content[: count * bits // 8], count, bits).astype(np.int32)
+    codes = unpack_codes(content[: count * bits // 8], count, bits)
     scales = content[count * bits // 8 :].copy().view("<f2").astype(np.float32)
     each: FloatArray = np.repeat(scales, split_values(layers, count))
-    values: FloatArray = (2 * codes - (2**bits - 1)).astype(np.float32) * each
+    values: FloatArray = levels_of(codes, bits) * each
     return values
 
 
@@ -90,3 +106,35 @@ def check_residuals(stored: npt.NDArray[np.generic], bits: int, layers: Sequence
     scales = np.ascontiguousarray(stored[:, count * bits // 8 :]).view("<f2").astype(np.float32)
     if not (np.isfinite(scales).all() and (scales >= 0).all()):
         raise NumbersError("holds a scale that is negative, NaN or infinite")
+
+
+def _restore(stored: Array, settings: ResidualSettings, beside: Beside, _: BankIdentity) -> FloatArray:
+    return restore_residual(stored, settings.bits, residual_layers(beside.backbone, settings.layers))
+
+
+def _check(stored: Array, settings: ResidualSettings, beside: Beside, _: BankIdentity) -> None:
+    check_residuals(stored, settings.bits, residual_layers(beside.backbone, settings.layers))
+
+
+def _facts(tensor: Tensor | None, settings: ResidualSettings, beside: Beside) -> Mapping[str, int]:
+    layers = len(residual_layers(beside.backbone, settings.layers))
+    return {"residual": 0 if tensor is None else count_values(prod(tensor.shape), settings.bits, layers)}
+
+
+def _check_settings(settings: ResidualSettings, beside: Beside, present: bool) -> None:
+    layers, some = len(beside.backbone.masked_layers), present and beside.reads_out
+    if not (1 <= settings.layers < layers if some else settings.layers == 0):
+        expected = f"1 to {layers - 1:,}" if some else "none but of a residual beside a head"
+        raise NumbersError(f"says that its residual is of the last {settings.layers:,} layers, expected {expected}")
+
+
+RESIDUAL: Part[ResidualSettings, FloatArray] = Part(
+    name="residual",
+    kind="weights",
+    restore=_restore,
+    check=_check,
+    facts=_facts,
+    bits=lambda settings: settings.bits,
+    check_settings=_check_settings,
+    makes_task=True,
+)

@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from impress_format.codec import BoolArray, pack_bits
-from impress_format.numbers import NumbersError
+from impress_format.parts.numbers import NumbersError
+from impress_format.parts.part import Array, BankIdentity, Beside, Part
 from impress_format.records import LayerSpec
 
 
@@ -40,3 +41,16 @@ def check_own_masks(stored: npt.NDArray[np.generic], layer: LayerSpec) -> None:
         raise NumbersError("has padding bits set after the last weight")
     if not stored.any(axis=1).all():
         raise NumbersError("has not a single one")
+
+
+def _restore(stored: Array, _: None, beside: Beside, __: BankIdentity) -> BoolArray:
+    return restore_own_mask(stored, beside.backbone.masked_layers[-1])
+
+
+def _check(stored: Array, _: None, beside: Beside, __: BankIdentity) -> None:
+    check_own_masks(stored, beside.backbone.masked_layers[-1])
+
+
+OWN_MASK: Part[None, BoolArray] = Part(
+    name="mask", kind="weights", restore=_restore, check=_check, takes_last_layer=True
+)

@@ -10,12 +10,21 @@ import zstandard
 
 from impress_format.codec import CodecError, decompress
 from impress_format.limits import MAX_CLASS_NAMES, MAX_CLASSES, MAX_STORED_NAMES
-from impress_format.numbers import NumbersError
-from impress_format.records import is_text
+from impress_format.parts.numbers import NumbersError
+from impress_format.parts.part import Array, BankIdentity, Beside, Part
+from impress_format.records import NumberOf, Record, is_text
 from impress_format.words import listed
 
 _LEVEL = 19
 _MOST_NAMED = 5
+
+
+class ClassSettings(Record, frozen=True, omit_defaults=True):
+    """`count` is how many classes a task tells apart, 0 for as many as the backbone has outputs: a read-out has as many
+    rows, and without one the first `count` outputs answer.
+    """
+
+    count: NumberOf = 0
 
 
 def fit_in_record(names: Sequence[str]) -> bool:
@@ -73,3 +82,38 @@ def restore_class_names(stored: npt.NDArray[np.generic]) -> tuple[str, ...]:
     if (wrong := unstorable(names)) is not None:
         raise NumbersError(f"gives a class the name {wrong!r}, which none may have")
     return names
+
+
+def check_number_of_names(named: int, settings: ClassSettings, beside: Beside) -> None:
+    """Refuse names of other classes than a task has.
+
+    Raises:
+        NumbersError: too few, or too many. A task without a read-out that does not say how many it has may name fewer.
+    """
+    exact = beside.reads_out or settings.count > 0
+    if named and (named != beside.classes if exact else named > beside.classes):
+        raise NumbersError(f"names {named:,} classes, and has {beside.classes:,}")
+
+
+def _check_settings(settings: ClassSettings, beside: Beside, _: bool) -> None:
+    if not beside.reads_out and settings.count >= max(beside.backbone.classes, 1):
+        raise NumbersError(
+            f"has {settings.count:,} classes of its own, expected fewer than the network's "
+            f"{beside.backbone.classes:,} outputs, or a head to tell them apart"
+        )
+
+
+def _restore(stored: Array, settings: ClassSettings, beside: Beside, _: BankIdentity) -> tuple[str, ...]:
+    names = restore_class_names(stored)
+    check_number_of_names(len(names), settings, beside)
+    return names
+
+
+def _check(stored: Array, settings: ClassSettings, beside: Beside, identity: BankIdentity) -> None:
+    for one in stored:
+        _restore(one, settings, beside, identity)
+
+
+CLASSES: Part[ClassSettings, tuple[str, ...]] = Part(
+    name="classes", kind="label", restore=_restore, check=_check, check_settings=_check_settings
+)

@@ -1,0 +1,161 @@
+"""Alpha: a combination of the bank's masks (ImpressLearn, Eq. 1 and 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from impress_format.bank import Bank
+from impress_format.errors import BankMismatch, TrainingDiverged
+from impress_format.limits import MAX_SIDE
+from impress_format.parts.alpha import ALPHA as FORMAT
+from impress_format.parts.alpha import AlphaSettings, StoredAlpha, count_columns
+from impress_format.parts.numbers import NumberType, store
+from impress_format.task_file import StoredTask
+from impress_learn.fits import TaskFit, check_number, require
+from impress_learn.parts.part import Array, Beginning, Ground, TaskPart, Trainable, Weights
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from impress_learn.basis import Basis
+    from impress_learn.parts.table import Parts
+
+RIDGE = 0.05
+"""Weight of sum (alpha - start)^2 where a task is learned from few images (`shots`), chosen in trials."""
+
+
+def trainable_alpha(basis: Basis, fit: TaskFit, granularity: int, start: Tensor | None, kind: NumberType) -> Trainable:
+    """Alpha (K, columns) over all masks of `basis`, from `start` or from 1/K.
+
+    The penalty is l1 * sum_i (|alpha_i|_1 - 1)^2. At granularity G > 1 it holds each group's coefficients to norm 1,
+    the mean over a layer's groups standing for the layer. With `shots` a ridge holds alpha near its start, weighed
+    likewise.
+
+    Args:
+        kind: what it is stored in.
+    """
+    import torch
+
+    from impress_learn.basis import effective_weights, layer_columns
+
+    columns, device = layer_columns(basis, granularity), basis.device
+    uniform = torch.full((len(basis), sum(columns)), 1.0 / len(basis))
+    alpha = (uniform if start is None else start).clone().to(device).requires_grad_()
+    share = torch.tensor([1.0 / groups for groups in columns for _ in range(groups)], device=device)
+    begun, ridge = alpha.detach().clone(), 0.0 if fit.shots is None else RIDGE
+
+    def penalty() -> Tensor:
+        return fit.l1 * (share * (alpha.abs().sum(0) - 1.0) ** 2).sum() + ridge * (share * (alpha - begun) ** 2).sum()
+
+    def learned() -> Tensor:
+        return alpha.detach().cpu()
+
+    def stored() -> Array:
+        try:
+            return store(learned().numpy(), kind)
+        except OverflowError as error:
+            raise TrainingDiverged(f"coefficients are {error}: store them as float32") from error
+
+    return Trainable(
+        tensors=list(basis.shapes),
+        parameters=[alpha],
+        add=lambda effective: {**effective, **effective_weights(basis, alpha, granularity)},
+        learned=learned,
+        store=stored,
+        penalty=penalty if fit.l1 + ridge > 0 else None,
+    )
+
+
+def _begin(ground: Ground, beginning: Beginning) -> Trainable:
+    import torch
+
+    from impress_learn.basis import refine
+
+    parts, basis, own = beginning.parts, ground.basis.first(beginning.masks), None
+    if ground.own_last_layer:
+        basis = basis.but_last()
+    assert parts.alpha_dtype is not None
+    start = None if beginning.start is None else FORMAT.of(beginning.start)
+    if beginning.start is not None and start is not None:
+        channels = [shape[0] for shape in basis.shapes.values()]
+        coarse = beginning.start.record.settings.alpha.granularity
+        there = refine(torch.from_numpy(start.values), channels, coarse, parts.granularity)
+        own = torch.zeros(beginning.masks, there.shape[1])  # 0 for masks that the stored task does not weigh
+        own[: len(there)] = there
+    return trainable_alpha(basis, beginning.fit, parts.granularity, own, parts.alpha_dtype)
+
+
+def _add(ground: Ground, effective: Weights, stored: StoredAlpha) -> Weights:
+    import torch
+
+    from impress_learn.basis import effective_weights
+
+    basis = ground.basis.first(len(stored.values))
+    if ground.own_last_layer:
+        basis = basis.but_last()
+    alpha = torch.from_numpy(stored.values).to(basis.device)
+    return {**effective, **effective_weights(basis, alpha, ground.settings.alpha.granularity)}
+
+
+def _settle(bank: Bank, parts: Parts) -> Parts:
+    check_number("granularity", parts.granularity, least=1, most=MAX_SIDE)
+    if not (not parts.reads_out if parts.alpha is None else parts.alpha):
+        return replace(parts, alpha=False, alpha_dtype=None)
+    if not bank.manifest.masks:
+        raise BankMismatch(f"{bank.path} has no mask: a task over it is a residual alone (`residual`, without `alpha`)")
+    return replace(parts, alpha=True, alpha_dtype=_choose_type(bank, parts.alpha_dtype))
+
+
+def _choose_type(bank: Bank, asked: NumberType | None) -> NumberType:
+    """The type alpha is stored in. int8 by default: it moves no accuracy (docs/results.md, Types of alpha).
+
+    Raises:
+        BankMismatch: a bank of format version 1 has no int8.
+    """
+    if bank.manifest.format_version == 1:
+        if asked == "int8":
+            raise BankMismatch(
+                f"{bank.path} has format version 1, which stores no int8: run `impress bank upgrade`, or use "
+                "`alpha_dtype` float16"
+            )
+        return asked or "float32"
+    return asked or "int8"
+
+
+def _of_stored(stored: StoredTask) -> Mapping[str, Any]:
+    alpha = FORMAT.of(stored)
+    granularity = stored.record.settings.alpha.granularity
+    return {"alpha": alpha is not None, "alpha_dtype": alpha and alpha.type, "granularity": granularity}
+
+
+def _blank(bank: Bank, parts: Parts, _: int) -> Array:
+    assert parts.alpha_dtype is not None
+    columns = count_columns(bank.backbone, parts.granularity, but_last=parts.hybrid)
+    return store(np.ones((len(bank.manifest.masks), columns), np.float32), parts.alpha_dtype)
+
+
+def _check_start(start: StoredTask, parts: Parts, _: int) -> None:
+    name, own = start.record.name, start.record.settings.alpha.granularity
+    require(
+        not parts.alpha or FORMAT.of(start) is None or parts.granularity % own == 0,
+        f"`warm_start` {name} has `granularity` {own}: expected a multiple of it, got {parts.granularity}",
+    )
+
+
+ALPHA = TaskPart(
+    format=FORMAT,
+    asked=lambda parts: bool(parts.alpha),
+    settle=_settle,
+    of_stored=_of_stored,
+    blank=_blank,
+    words=lambda _, masks: f"coefficients of {masks:,} masks",
+    settings=lambda parts: AlphaSettings(granularity=parts.granularity),
+    add=_add,
+    begin=_begin,
+    begins_from=lambda stored, parts, _: bool(parts.alpha) and FORMAT.of(stored) is not None,
+    check_start=_check_start,
+)

@@ -1,0 +1,1 @@
+"""Learning a task and storing it."""

@@ -1,0 +1,143 @@
+"""Learning a task over pretrained weights: its head, and parts of the weights before it (docs/method.md, Heads)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from impress_format.parts.head import HEAD, StoredHead
+from impress_format.records import ResidualBits
+from impress_learn.fits import TaskFit
+from impress_learn.head.features import AT_ONCE
+from impress_learn.head.placed import placed_of
+from impress_learn.head.projection import Projection
+from impress_learn.head.tail import Begun, begin_all, cut_off
+from impress_learn.parts.part import Array, Beginning, Ground, Trainable, Weights
+from impress_learn.parts.table import lay
+from impress_learn.plan.tasks import residual_epochs
+from impress_learn.streams.images import Images
+from impress_learn.tasks.head_fit import Head, fit_head, ridge, store
+from impress_learn.tasks.weights import begin_parts, laid_over
+from impress_learn.training import Rows, minimise
+
+Restore = Callable[[Mapping[str, Array]], Mapping[str, object]]
+"""Parts as they are stored, by name -> what they stand for; raises TrainingDiverged where a number is too large."""
+
+AUGMENTED = 1
+"""Augmented copies of each image that a residual is learned from too: two or eight gained nothing more."""
+
+
+def learn_head(
+    ground: Ground,
+    beginning: Beginning,
+    train: Images,
+    measured: Images,
+    *,
+    classes: int,
+    restore: Restore,
+    on_step: Callable[[], None],
+) -> tuple[dict[str, Array], float, float]:
+    """The parts of a task as they are stored, by name, and its accuracy, as stored, on `measured` and in training.
+
+    Features of images as they are, not augmented, are computed once. Beside parts of the weights, what their layers
+    take of them and of AUGMENTED copies is.
+
+    Raises:
+        TrainingDiverged: loss or values became NaN or infinite, or too large to be stored.
+    """
+    projection, backbone, parts, fit = ground.projection, ground.backbone, beginning.parts, beginning.fit
+    assert projection is not None
+    rows = Rows(placed_of(backbone, projection, train), train.labels)
+    head = fit_head(
+        rows,
+        projection,
+        fit,
+        classes=classes,
+        dimensions=parts.head or 0,
+        bits=parts.head_bits,
+        on_step=on_step,
+        start=None if beginning.start is None else HEAD.of(beginning.start),
+    )
+    trainables = begin_parts(ground, beginning)
+    if not trainables:
+        tensors: dict[str, Array] = {HEAD.name: store(head, parts.head_bits)}
+        restored = _head_of(restore(tensors))
+        judged = Rows(placed_of(backbone, projection, measured), measured.labels)
+        return tensors, _accuracy(restored, judged), _accuracy(restored, rows)
+    touched = [name for one in trainables.values() for name in one.tensors]
+    tail = cut_off(backbone, touched)
+    begun = begin_all(tail, train, augmented=AUGMENTED, seed=fit.seed)
+    assert fit.epochs is not None
+    weights = {name: backbone.weights[name] for name in touched if name in backbone.weights}
+    head = _fit_together(
+        weights,
+        begun,
+        projection,
+        [*trainables.values()],
+        head,
+        replace(fit, epochs=residual_epochs(fit.epochs)),
+        bits=parts.head_bits,
+        on_step=on_step,
+    )
+    tensors = {HEAD.name: store(head, parts.head_bits), **{name: one.store() for name, one in trainables.items()}}
+    values = restore(tensors)
+    restored = _head_of(values)
+    effective = lay(ground, {name: values[name] for name in trainables}, weights)
+
+    def share(rows: Begun) -> float:
+        with torch.no_grad():
+            placed = [
+                projection.project(tail.features(effective, rows.batch(slice(first, first + AT_ONCE))[0]))
+                for first in range(0, len(rows), AT_ONCE)
+            ]
+        return _accuracy(restored, Rows(torch.cat(placed), rows.images.labels))
+
+    return tensors, share(begin_all(tail, measured)), share(begun)
+
+
+def _fit_together(
+    weights: Weights,
+    begun: Begun,
+    projection: Projection,
+    trainables: Sequence[Trainable],
+    start: Head,
+    fit: TaskFit,
+    *,
+    bits: ResidualBits,
+    on_step: Callable[[], None],
+) -> Head:
+    """Learn parts of the weights, and with them the head, which a ridge holds near `start`.
+
+    Raises:
+        TrainingDiverged: loss or values became NaN or infinite.
+    """
+    head = Head(start.weight.clone().requires_grad_(), start.bias.clone().requires_grad_())
+
+    def logits(begun_images: Tensor) -> Tensor:
+        features = begun.tail.features(laid_over(trainables, weights), begun_images)
+        return head.logits(projection.project(features), bits)
+
+    minimise(
+        logits,
+        [*(parameter for one in trainables for parameter in one.parameters), head.weight, head.bias],
+        begun,
+        fit,
+        on_step=on_step,
+        penalty=lambda: ridge(head, start, len(begun)),
+    )
+    return Head(head.weight.detach(), head.bias.detach())
+
+
+def _head_of(values: Mapping[str, object]) -> StoredHead:
+    head = values[HEAD.name]
+    assert isinstance(head, StoredHead)
+    return head
+
+
+def _accuracy(head: StoredHead, rows: Rows) -> float:
+    weight, bias = (torch.from_numpy(values).to(rows.device) for values in (head.weight, head.bias))
+    found = (rows.values[:, : weight.shape[1]] @ weight.T + bias).argmax(1)
+    return int((found == rows.labels).sum()) / len(rows)

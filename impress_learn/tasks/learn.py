@@ -1,0 +1,258 @@
+"""Learning a task and storing it: reference -> data -> its parts -> one small file."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from impress_format.bank import Bank
+from impress_format.errors import BankMismatch, FormatError, TrainingDiverged
+from impress_format.parts.head import HEAD, StoredHead
+from impress_format.parts.signature import SIGNATURE, store_signature
+from impress_format.parts.table import restore_parts
+from impress_format.task_file import StoredTask
+from impress_format.weights import permutation, substream_seed
+from impress_learn.classes import TaskClasses, renumbered, stored_classes, uneven_remark
+from impress_learn.evaluate import MeasuredOn, accuracy, measured_on
+from impress_learn.fits import task_fit
+from impress_learn.loaded import LoadedBank
+from impress_learn.parts.part import Array, Beginning, Ground
+from impress_learn.parts.table import names_of
+from impress_learn.plan.tasks import TaskRequest, count_masks, settings_of, task_record
+from impress_learn.streams.images import Images
+from impress_learn.streams.load import split_order, training_images
+from impress_learn.tasks.heads import learn_head
+from impress_learn.tasks.weights import begin_parts, train_parts
+from impress_learn.watch import Watch
+
+_HELD_OUT = 0.2
+"""Of the images, what a trial of parts is judged on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddedTask:
+    """What adding a task gave."""
+
+    task: str
+    name: str
+    facts: Mapping[str, int]
+    """What its parts say of themselves: coefficients, values of a residual, dimensions of a head; 0 for none."""
+    bytes: int
+    accuracy: float
+    train_accuracy: float
+    seconds: float
+    images: MeasuredOn
+    """What `accuracy` was measured on."""
+
+    def flat(self) -> dict[str, object]:
+        """All of it under one name each, as JSON has it."""
+        own = {name: value for name, value in vars(self).items() if name != "facts"}
+        return {**own, **self.facts}
+
+
+def add_task(loaded: LoadedBank, request: TaskRequest, *, data_dir: Path | None, watch: Watch) -> AddedTask:
+    """Learn alpha for one task from the data of its reference, and store it.
+
+    Raises:
+        As learn_task. DataError.
+    """
+    fit = request.fit
+    data = loaded.stored_data(
+        request.reference,
+        request.name,
+        request.classes,
+        data_dir=data_dir,
+        holdout=fit.holdout,
+        remark=watch.remark,
+    )
+    train, measured = (
+        training_images(data, fit.shots, fit.seed, request.classes.label),
+        data.measured(holdout=fit.holdout),
+    )
+    _remark_uneven(request, train, measured, watch)
+    if request.instead is not None:
+        request = _better(loaded, request, request.instead, train, watch.step)
+    return learn_task(loaded, request, train, measured, on_step=watch.step)
+
+
+def _remark_uneven(request: TaskRequest, train: Images, measured: Images, watch: Watch) -> None:
+    """Say where one class has most of the images, or a class so few that nobody can tell."""
+    told = {"training images": train, f"{measured_on(request.fit.holdout)} images": measured}
+    for what, images in told.items():
+        counts = images.labels.bincount(minlength=request.classes.count).tolist()
+        remark = uneven_remark(request.name, request.classes, counts, what, few=images is measured)
+        if remark is not None:
+            watch.remark(remark)
+
+
+def learn_task(
+    loaded: LoadedBank, request: TaskRequest, train: Images, measured: Images, *, on_step: Callable[[], None]
+) -> AddedTask:
+    """Learn alpha from these images and store it; accuracy is that of alpha as it is stored, on `measured`.
+
+    Args:
+        train, measured: their labels are numbers of `request.classes`.
+
+    Raises:
+        TrainingDiverged, StorageError, TaskExists: nothing is stored for this task.
+        BankMismatch: the task that this one resumes from was changed meanwhile; it stays.
+    """
+    started = time.perf_counter()
+    fit, parts = request.fit, request.parts
+    signer = loaded.signer if parts.signature else None  # now: after training is too late to find it damaged
+    tensors, share, train_share = _learn(loaded, request, train, measured, on_step)
+    record = task_record(loaded.bank, request, share, train_share)
+    if request.replaces and loaded.bank.read_task_record(request.name).digest != fit.start:
+        raise BankMismatch(f"task {request.name} was changed by another process meanwhile: give the command again")
+    if signer is not None:
+        head = HEAD.of(StoredTask(record=record, values=_restore(loaded.bank, request, tensors)))
+        signature = signer.sign(signer.chosen(train), head, fit.seed)
+        tensors = {**tensors, SIGNATURE.name: store_signature(signature)}
+    size = loaded.bank.write_task(record, tensors, replace=request.replaces)
+    outline = loaded.bank.outline_task(record.name)
+    return AddedTask(
+        task=record.task,
+        name=record.name,
+        facts=outline.facts,
+        bytes=size,
+        accuracy=record.accuracy,
+        train_accuracy=record.train_accuracy,
+        seconds=time.perf_counter() - started,
+        images=measured_on(fit.holdout),
+    )
+
+
+def _learn(
+    loaded: LoadedBank, request: TaskRequest, train: Images, measured: Images, on_step: Callable[[], None]
+) -> tuple[dict[str, Array], float, float]:
+    """The parts of a task as they are stored, by name, and its accuracy, as stored, on `measured` and in training.
+
+    Raises:
+        TrainingDiverged: naming the task.
+    """
+    try:
+        if request.parts.reads_out:
+            return _learn_head(loaded, request, train, measured, on_step)
+        tensors, share = _learn_weights(loaded, request, train, on_step)
+        return tensors, share(measured), share(train)
+    except TrainingDiverged as error:
+        raise TrainingDiverged(f"task {request.name}: {error}") from error
+
+
+def _learn_head(
+    loaded: LoadedBank, request: TaskRequest, train: Images, measured: Images, on_step: Callable[[], None]
+) -> tuple[dict[str, Array], float, float]:
+    ground, start = _ground(loaded, request), request.start
+    return learn_head(
+        ground,
+        _beginning(loaded.bank, request, None if start is None else _in_order(loaded.bank, start, request.classes)),
+        train,
+        measured,
+        classes=request.classes.count,
+        restore=lambda tensors: _restore(loaded.bank, request, tensors),
+        on_step=on_step,
+    )
+
+
+def _learn_weights(
+    loaded: LoadedBank, request: TaskRequest, train: Images, on_step: Callable[[], None]
+) -> tuple[dict[str, Array], Callable[[Images], float]]:
+    """The parts of a task as they are stored, by name, and what measures its accuracy as stored.
+
+    Raises:
+        TrainingDiverged: loss or values became NaN or infinite, or too large to be stored.
+    """
+    backbone = loaded.backbone.answering(request.classes.count)
+    beginning = _beginning(loaded.bank, request, request.start)
+    trainables = begin_parts(_ground(loaded, request), beginning)
+    train_parts(backbone, [*trainables.values()], train, beginning.fit, on_step=on_step, calibration=loaded.calibration)
+    tensors = {name: trainable.store() for name, trainable in trainables.items()}
+    effective = loaded.lay(_restore(loaded.bank, request, tensors), settings_of(loaded.bank, request))
+    return tensors, lambda images: accuracy(backbone, effective, images, None)
+
+
+def _ground(loaded: LoadedBank, request: TaskRequest) -> Ground:
+    return loaded.ground(settings_of(loaded.bank, request), names_of(request.parts))
+
+
+def _beginning(bank: Bank, request: TaskRequest, start: StoredTask | None) -> Beginning:
+    seed = substream_seed(request.fit.seed, f"alpha/{request.reference}")
+    return Beginning(request.parts, replace(task_fit(request.fit), seed=seed), count_masks(bank, request), start)
+
+
+def _restore(bank: Bank, request: TaskRequest, tensors: Mapping[str, Array]) -> dict[str, object]:
+    """What the parts of a task stand for, as they will be read again.
+
+    Raises:
+        TrainingDiverged: a value is too large to be stored.
+    """
+    path, settings = Path(request.name), settings_of(bank, request)
+    try:
+        return restore_parts(path, tensors, settings, bank.manifest, bank.identity)
+    except FormatError as error:
+        raise TrainingDiverged(f"the {error.problem}: lower the learning rate") from error
+
+
+def _in_order(bank: Bank, start: StoredTask, classes: TaskClasses) -> StoredTask:
+    """A stored task with a head whose rows stand for these classes, by name; rows of classes that it lacks are 0."""
+    there = stored_classes(bank, start.record.task, start.record)
+    head = HEAD.of(start)
+    if head is None or there.names is None or classes.names is None or there.names == classes.names:
+        return start
+    table = np.array(renumbered(classes.names, there.names))
+    weight, bias = head.weight[table], head.bias[table]
+    weight[table < 0], bias[table < 0] = 0, bias[table >= 0].mean() if (table >= 0).any() else 0
+    return replace(start, values={**start.values, HEAD.name: StoredHead(weight, bias)})
+
+
+def _better(
+    loaded: LoadedBank,
+    request: TaskRequest,
+    other: TaskRequest,
+    train: Images,
+    on_step: Callable[[], None],
+) -> TaskRequest:
+    """The other request if it is better on a fifth of the images, held out from both, by more than chance: more than a
+    standard error of a share of so many images.
+
+    Raises:
+        As learn_task.
+    """
+    order = torch.from_numpy(permutation(request.fit.seed, f"trial/{len(train)}", len(train))).to(train.device)
+    held = max(1, round(_HELD_OUT * len(train)))
+    first, others = split_order(order, held, train.sets)
+    if len(others) == 0:  # all images belong together
+        first, others = split_order(order, held, None)
+    apart, rest = train.subset(first.sort().values), train.subset(others.sort().values)
+
+    def share(one: TaskRequest) -> float:
+        return _learn_weights(loaded, one, rest, on_step)[1](apart)
+
+    gain = share(other) - share(request)
+    return other if gain > 0.5 / math.sqrt(held) else replace(request, instead=None)
+
+
+def stored_task(bank: Bank, name: str) -> AddedTask:
+    """What adding a task that is stored gave, as its file has it; 0 seconds.
+
+    Raises:
+        TaskNotFound, FormatError: as Bank.read_task.
+    """
+    bank.read_task(name)  # checks all of it
+    outline = bank.outline_task(name)
+    return AddedTask(
+        task=outline.task,
+        name=name,
+        facts=outline.facts,
+        bytes=outline.bytes,
+        accuracy=outline.accuracy,
+        train_accuracy=outline.train_accuracy,
+        seconds=0.0,
+        images=outline.images,
+    )
