@@ -169,7 +169,12 @@ class Bank:
         """
         if self.signs_by is None:
             raise FormatError(self.manifest_path, "says that there is no recogniser")
-        return self.projection_record.tag if self.signs_by == "features" else self.read_recogniser()[0].tag
+        return self.projection_record.tag if self.signs_by == "features" else self._recogniser[0].tag
+
+    @cached_property
+    def _recogniser(self) -> tuple[RecogniserRecord, int]:
+        record, stored = self.read_recogniser()
+        return record, stored.positions
 
     @cached_property
     def _projection(self) -> tuple[ProjectionRecord, int]:
@@ -198,7 +203,11 @@ class Bank:
     def ties(self) -> Ties:
         """What a task must have been made with to belong here."""
         return Ties(
-            self.basis_digest, lambda: self.signature_tag, lambda: self.signs_by == "features", lambda: self.directions
+            self.basis_digest,
+            lambda: self.signature_tag,
+            lambda: self.signs_by == "features",
+            lambda: self.directions,
+            lambda: self._recogniser[1],
         )
 
     def task_names(self) -> list[str]:

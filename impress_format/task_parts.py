@@ -15,6 +15,7 @@ from impress_format.errors import FormatError
 from impress_format.evidence import check_evidence
 from impress_format.head import StoredHead
 from impress_format.numbers import FloatArray, NumbersError, NumberType, StoredArray
+from impress_format.pixel_signature import check_pixel_signatures
 from impress_format.records import (
     SIGNATURE_BYTES,
     BackboneSpec,
@@ -109,12 +110,14 @@ class Ties:
         signature_tag: what its signatures begin with; raises FormatError if it has none.
         by_features: whether they are of projected features (evidence.py), not of a recogniser.
         directions: of its projection; raises FormatError if it has none.
+        positions: of its recogniser; raises FormatError if it has none.
     """
 
     basis_digest: Callable[[int, bool], str]
     signature_tag: Callable[[], bytes]
     by_features: Callable[[], bool]
     directions: Callable[[], int]
+    positions: Callable[[], int]
 
 
 class Said(Protocol):
@@ -195,7 +198,7 @@ def check_class_names(path: Path, named: int, head: bool, said: Said, manifest: 
 
 
 def check_signatures(path: Path, signatures: npt.NDArray[np.generic], ties: Ties) -> None:
-    """Refuse signatures (N, ...) of another form, or made otherwise than the bank makes them.
+    """Refuse signatures (N, ...) of another form, made otherwise than the bank makes them, or of impossible bytes.
 
     Raises:
         FormatError: there are such.
@@ -209,11 +212,11 @@ def check_signatures(path: Path, signatures: npt.NDArray[np.generic], ties: Ties
     if (signatures[:, : len(tag)] != tag).any():
         by = "projection" if by_features else "recogniser"
         raise FormatError(path, f"has a signature that was not made with this bank's {by}")
-    if by_features:
-        try:
-            check_evidence(signatures.view(np.uint8), ties.directions())
-        except NumbersError as error:
-            raise FormatError(path, f"signature {error}") from error
+    check, size = (check_evidence, ties.directions) if by_features else (check_pixel_signatures, ties.positions)
+    try:
+        check(signatures.view(np.uint8), size())
+    except NumbersError as error:
+        raise FormatError(path, f"signature {error}") from error
 
 
 def check_basis(path: Path, basis: str, masks: int, head: bool, manifest: BankManifest, ties: Ties) -> None:

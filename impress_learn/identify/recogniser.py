@@ -20,7 +20,8 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from impress_format.bank import Bank
 from impress_format.numbers import FloatArray
-from impress_format.recogniser_file import MOST_POSITIONS, StoredRecogniser, count_signs, feature_shape
+from impress_format.pixel_signature import count_signs
+from impress_format.recogniser_file import MOST_POSITIONS, StoredRecogniser, feature_shape
 from impress_format.weights import random_words, substream_seed
 from impress_learn.fits import TaskFit, steps_per_epoch
 from impress_learn.streams.images import Images, ImagesInMemory

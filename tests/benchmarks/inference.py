@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from impress_format.recogniser_file import HEAD_BYTES
+from impress_format.pixel_signature import HEAD_BYTES
 from impress_learn.basis import effective_weights
 from impress_learn.identify.candidates import Mixable
 from impress_learn.identify.entropy import binary, exhaustive, one_shot

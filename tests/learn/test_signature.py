@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from torch import Tensor
 
+from impress_format.pixel_signature import check_pixel_signatures
 from impress_format.recogniser_file import StoredRecogniser
 from impress_format.weights import random_words
 from impress_learn.identify.recogniser import (
@@ -249,6 +250,19 @@ def test_images_are_signed_that_no_recogniser_learned_from() -> None:
         assert len(signing) == images // 5
     assert len(learning_images(60_000, 64)) == (1 << 18) // 64
     assert signing_images(50).tolist() == list(range(50))  # few: of so few a fifth would say little
+
+
+@settings(max_examples=100)
+@given(pixels=hnp.arrays(np.uint8, st.tuples(st.integers(1, 12), *map(st.just, SHAPE))), scale=st.floats(1e-3, 1e3))
+def test_whatever_the_images_are_the_format_takes_their_signature(
+    recogniser: Recogniser, pixels: np.ndarray, scale: float
+) -> None:
+    images = ImagesInMemory(
+        torch.from_numpy(pixels), torch.zeros(len(pixels), dtype=torch.int64), (0.5,), (0.25 * scale,)
+    )
+    row = np.frombuffer(sign_task(recogniser, images), dtype=np.uint8)[np.newaxis]
+    check_pixel_signatures(row, len(recogniser.between))
+    assert round(float(read_signatures(recogniser, row).images)) == len(pixels)
 
 
 def test_of_few_images_a_signature_says_so(recogniser: Recogniser) -> None:
