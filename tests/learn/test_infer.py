@@ -239,7 +239,7 @@ def test_what_does_not_fit_is_refused(bank: Bank, pictures: Path, tmp_path: Path
         infer(bank.path, [pictures], task="rotated-digits/3")
     with pytest.raises(DataError, match="holds no image"):
         infer(bank.path, [tmp_path])
-    with pytest.raises(BankMismatch, match="impress bank upgrade"):
+    with pytest.raises(BankMismatch, match="does not say what its images are like: run `impress bank upgrade` first"):
         infer(GOLDEN_V1, [pictures])
 
 
