@@ -28,7 +28,7 @@ from impress_learn.loaded import load_calibration
 from impress_learn.memory import explain_memory
 from impress_learn.network.backbone import Backbone
 from impress_learn.network.build import rebuild_backbone
-from impress_learn.streams.images import Images
+from impress_learn.streams.images import Images, evenly_spread
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import Reference, parse_reference
 from impress_learn.supermask import random_supermask, train_supermask
@@ -110,7 +110,7 @@ def keep_calibration_images(
     )
     for number, count in zip(chosen.tolist(), counts.tolist(), strict=True):
         data = load_task(references[number], data_dir=data_dir, view=bank.manifest.preprocess, holdout=holdout)
-        few = torch.linspace(0, len(data.source_train) - 1, count).long()
+        few = evenly_spread(len(data.source_train), count, fill=True)
         # Chosen before they are transformed: a task of 60,000 images gives a handful.
         parts.append(replace(data, source_train=data.source_train.subset(few)).train)
     pixels = torch.cat([part.pixels_of(slice(None)) for part in parts])
@@ -127,7 +127,7 @@ def keep_recogniser(
     if not bank.manifest.recogniser or bank.recogniser_path.exists():
         return
     distinct = list(dict.fromkeys(references))
-    places = torch.linspace(0, len(distinct) - 1, min(len(distinct), RECOGNISED_TASKS)).round().long().tolist()
+    places = evenly_spread(len(distinct), RECOGNISED_TASKS, nearest=True).tolist()
     learning: list[Images] = []
     signing: list[Images] = []
     for place in places:
@@ -185,7 +185,7 @@ def keep_projection(
     def images(reference: Reference, most: int) -> Images:
         """Evenly spread over all there are, and chosen before they are made: a task may have any number."""
         data = load_task(reference, data_dir=data_dir, view=bank.manifest.preprocess, holdout=holdout, device=device)
-        some = torch.linspace(0, len(data.source_train) - 1, min(most, len(data.source_train))).long()
+        some = evenly_spread(len(data.source_train), most)
         return replace(data, source_train=data.source_train.subset(some)).train
 
     moved = None

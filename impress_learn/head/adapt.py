@@ -21,7 +21,7 @@ from impress_learn.head.fit import Rows, codes_of
 from impress_learn.head.tail import Begun, begin_all, cut_off
 from impress_learn.network.backbone import Backbone
 from impress_learn.plan.parts import layers_holding
-from impress_learn.streams.images import Images
+from impress_learn.streams.images import Images, evenly_spread
 from impress_learn.training import minimise
 
 BITS: ResidualBits = 4
@@ -117,7 +117,7 @@ def _features(
     joined: _Joined, features: Callable[[dict[str, Tensor], Tensor], Tensor], weights: dict[str, Tensor]
 ) -> Rows:
     """Features of images of all tasks before anything is learned."""
-    some = torch.linspace(0, len(joined) - 1, min(len(joined), _PROBED)).long().to(joined.device)
+    some = evenly_spread(len(joined), _PROBED).to(joined.device)
     values, labels = [], []
     with torch.no_grad():
         for part in some.split(AT_ONCE):

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from impress_format.pixel_signature import MOST_LEVEL, restore_pixel_signatures, store_pixel_signature
 from impress_learn.identify.recogniser import Recogniser
-from impress_learn.streams.images import Images
+from impress_learn.streams.images import Images, evenly_spread
 
 _RANGE = 4.0
 """Deviations between tasks that the byte of a position spans to either side."""
@@ -113,7 +113,7 @@ class Recognised:
 
 def sign_task(recogniser: Recogniser, images: Images) -> bytes:
     """The signature of a task from these training images (`signing_images`)."""
-    chosen = torch.linspace(0, len(images) - 1, min(len(images), _MOST_IMAGES)).long().to(images.device)
+    chosen = evenly_spread(len(images), _MOST_IMAGES).to(images.device)
     placed = [recogniser.place(images.batch(part)[0].to(recogniser.device)) for part in chosen.split(_AT_ONCE)]
     positions = torch.cat([one for one, _ in placed])
     projections = torch.cat([one for _, one in placed])
