@@ -70,8 +70,7 @@ class LoadedBank:
         Raises:
             FormatError: as projection.
         """
-        moved = self.projection.moved
-        return self.backbone if moved is None else self.backbone.with_weights(adapted(self.backbone, moved))
+        return adapted(self.backbone, self.projection.moved)
 
     def task_data(self, reference: Reference, *, data_dir: Path | None, holdout: float = 0.0) -> TaskData:
         """A task's images as this bank wants them, on its device; labels are numbers of the classes that they have.

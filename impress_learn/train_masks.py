@@ -195,7 +195,7 @@ def keep_projection(
         watch.describe("moving the network towards these tasks")
         watch.begin(epochs * steps_per_epoch(sum(len(one) for one, _ in learning), TaskFit().batch_size))
         moved = adapt(backbone, learning, epochs, bank.backbone.seed, on_step=watch.step)
-        backbone = backbone.with_weights(adapted(backbone, moved))
+    backbone = adapted(backbone, moved)
     rows, classes = [], []
     for number, reference in enumerate(distinct):
         train = images(reference, -(-PROJECTED_IMAGES // len(distinct)))

@@ -143,7 +143,16 @@ def _rounded(
     )
 
 
-def adapted(backbone: Backbone, stored: StoredAdaptation) -> dict[str, Tensor]:
+def adapted(backbone: Backbone, moved: StoredAdaptation | None) -> Backbone:
+    """The network whose features heads read: moved towards the bank's tasks, where it was; else itself.
+
+    Args:
+        moved: of the bank's projection (`Projection.moved`).
+    """
+    return backbone if moved is None else backbone.with_weights(_moved_weights(backbone, moved))
+
+
+def _moved_weights(backbone: Backbone, stored: StoredAdaptation) -> dict[str, Tensor]:
     """The weights of the layers that were moved, float32: W + (2u - (2^b - 1)) * step of the channel."""
     found, at, channel = {}, 0, 0
     for layer in backbone.spec.adapted_layers(stored.layers):

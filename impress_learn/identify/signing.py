@@ -114,7 +114,6 @@ def load_signer(bank: Bank, backbone: Backbone, device: torch.device) -> Signer 
     """
     if bank.signs_by == "features":
         projection = load_projection(bank, device)
-        moved = projection.moved
-        return ByFeatures(backbone if moved is None else backbone.with_weights(adapted(backbone, moved)), projection)
+        return ByFeatures(adapted(backbone, projection.moved), projection)
     recogniser = load_recogniser(bank, device)
     return None if recogniser is None else ByPixels(recogniser)
