@@ -1,6 +1,6 @@
 """recogniser.safetensors: what signatures of tasks are made with and compared by (docs/format.md, Recogniser).
 
-How it is learned and used is impress_learn/identify/recogniser.py and signature.py.
+How it is learned and used is impress_learn/recognition/recogniser.py and signature.py.
 """
 
 from __future__ import annotations

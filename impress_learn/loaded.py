@@ -18,15 +18,15 @@ from impress_format.records import ResidualBits, TaskRecord
 from impress_format.task_parts import StoredTask
 from impress_learn.basis import Basis, basis_is_packed, effective_weights, make_basis
 from impress_learn.classes import TaskClasses, classes_of_data, match_classes
-from impress_learn.head.adapt import adapted
-from impress_learn.head.features import require_classifier
-from impress_learn.head.projection import Projection, load_projection
-from impress_learn.identify.recogniser import Recogniser, load_recogniser
-from impress_learn.identify.signing import ByFeatures, ByPixels, Signer
+from impress_learn.features.adaptation import adapted
+from impress_learn.features.features import require_classifier
+from impress_learn.features.projection import Projection, load_projection
 from impress_learn.memory import explain_memory
 from impress_learn.network.backbone import Backbone
 from impress_learn.network.build import rebuild_backbone
 from impress_learn.network.norm_statistics import with_statistics
+from impress_learn.recognition.recogniser import Recogniser, load_recogniser
+from impress_learn.recognition.signing import ByFeatures, ByPixels, Signer
 from impress_learn.residual import make_residual
 from impress_learn.streams.images import normalise
 from impress_learn.streams.load import TaskData, load_task

@@ -18,16 +18,16 @@ from impress_format.mask_values import values_bytes
 from impress_format.records import BackboneSpec, MaskType
 from impress_learn.classes import classes_of_data, match_classes, stored_classes
 from impress_learn.evaluate import accuracy
+from impress_learn.features.adaptation import adapt, adapted
+from impress_learn.features.features import classifier_name, features_of, require_classifier
+from impress_learn.features.projection import make_projection
 from impress_learn.fits import TaskFit, mask_fit, steps_per_epoch
-from impress_learn.head.adapt import adapt, adapted
-from impress_learn.head.features import classifier_name, features_of, require_classifier
-from impress_learn.head.projection import make_projection
-from impress_learn.identify.recogniser import learning_images, signing_images, train_recogniser
-from impress_learn.identify.signing import Signer, load_signer
 from impress_learn.loaded import load_calibration
 from impress_learn.memory import explain_memory
 from impress_learn.network.backbone import Backbone
 from impress_learn.network.build import rebuild_backbone
+from impress_learn.recognition.recogniser import learning_images, signing_images, train_recogniser
+from impress_learn.recognition.signing import Signer, load_signer
 from impress_learn.streams.images import Images, evenly_spread
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import Reference, parse_reference
@@ -157,7 +157,8 @@ def keep_projection(
     and there is none; of a network without a linear classifier, nothing.
 
     Args:
-        epochs: passes over these images in which the network is moved towards them first (head/adapt.py), 0 for none.
+        epochs: passes over these images in which the network is moved towards them first
+            (features/adaptation.py), 0 for none.
 
     Raises:
         UsageError: there is one, made otherwise; or epochs are asked for, and no head can stand on this network.

@@ -1,1 +1,1 @@
-"""Tasks over pretrained weights: features, their projection, and heads of a few bits a value."""
+"""Tasks over pretrained weights: heads of a few bits a value, learned over what `features` gives."""

@@ -18,9 +18,10 @@ from torch import Tensor
 from impress_format.head import StoredHead, store_head
 from impress_format.records import ResidualBits
 from impress_format.weights import substream_seed
+from impress_learn.features.codes import codes_of
+from impress_learn.features.projection import Projection
+from impress_learn.features.rows import Rows
 from impress_learn.fits import TaskFit
-from impress_learn.head.projection import Projection
-from impress_learn.residual import SCALES
 from impress_learn.training import minimise
 
 RIDGE = 10.0
@@ -31,24 +32,6 @@ _NOISE = 1e-3
 """Deviation that values start with: from zeros the scale of a row would be zero."""
 _WITHIN, _BETWEEN = 0.1, 0.1
 """What is added to the covariance of images, of its mean variance, and to that of classes, of that of images."""
-
-
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """Labelled rows to learn from: projected features (N, D) and labels (N,)."""
-
-    values: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    @property
-    def device(self) -> torch.device:
-        return self.labels.device
-
-    def batch(self, indices: Tensor | slice, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:  # noqa: ARG002
-        return self.values[indices], self.labels[indices]
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,12 +122,3 @@ def store(head: Head, bits: ResidualBits) -> npt.NDArray[np.uint8]:
         head.bias.cpu().numpy().astype(np.float16),
         bits,
     )
-
-
-def codes_of(weight: Tensor, bits: ResidualBits) -> tuple[Tensor, Tensor]:
-    """The level of each value, counted from the lowest, and the scale of each row (C, 1)."""
-    if bits == 1:
-        return (weight > 0).float(), weight.abs().mean(1, keepdim=True)
-    scales = SCALES[bits] * weight.square().mean(1, keepdim=True).sqrt()
-    levels = 2**bits - 1
-    return ((weight / scales.clamp(min=1e-12) + levels) / 2).round().clamp(0, levels), scales

@@ -15,11 +15,12 @@ from impress_format.head import StoredHead, restore_head
 from impress_format.numbers import NumbersError
 from impress_format.residual import restore_residual
 from impress_format.task_parts import StoredTask, TaskParts
+from impress_learn.features.features import AT_ONCE
+from impress_learn.features.placed import placed_of
+from impress_learn.features.rows import Rows
+from impress_learn.features.tail import Begun, begin_all, cut_off
 from impress_learn.fits import TaskFit
-from impress_learn.head.features import AT_ONCE
-from impress_learn.head.fit import Head, Rows, fit_head, store
-from impress_learn.head.placed import placed_of
-from impress_learn.head.tail import Begun, begin_all, cut_off
+from impress_learn.head.fit import Head, fit_head, store
 from impress_learn.head.with_residual import Both, first_values, fit_both
 from impress_learn.loaded import LoadedBank
 from impress_learn.plan.parts import Parts, has_same_residual

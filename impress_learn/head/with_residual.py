@@ -10,10 +10,10 @@ from torch import Tensor
 
 from impress_format.records import ResidualBits
 from impress_format.weights import substream_seed
+from impress_learn.features.projection import Projection
+from impress_learn.features.tail import Begun
 from impress_learn.fits import TaskFit
 from impress_learn.head.fit import Head, ridge
-from impress_learn.head.projection import Projection
-from impress_learn.head.tail import Begun
 from impress_learn.network.backbone import Backbone
 from impress_learn.residual import HashedResidual
 from impress_learn.training import minimise

@@ -19,9 +19,9 @@ from impress_format.task_parts import check_signatures
 from impress_format.task_store import as_people_count
 from impress_learn.basis import refine
 from impress_learn.classes import TaskClasses, stored_classes
-from impress_learn.identify.evidence import Headed
-from impress_learn.identify.signing import Recognise, Signer
 from impress_learn.loaded import LoadedBank
+from impress_learn.recognition.evidence import Headed
+from impress_learn.recognition.signing import Recognise, Signer
 
 
 @dataclass(frozen=True)

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from impress_format.records import TaskRecord
     from impress_learn.identify.candidates import Candidates
     from impress_learn.identify.methods import MethodName
-    from impress_learn.identify.signature import Recognised
     from impress_learn.loaded import LoadedBank
     from impress_learn.picture_parts import PartReader
+    from impress_learn.recognition.signature import Recognised
 
 _AT_ONCE = 256
 """Images that are inferred together."""

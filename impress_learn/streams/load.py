@@ -14,9 +14,9 @@ from torch import Tensor
 from impress_format.errors import UsageError
 from impress_format.records import Preprocess
 from impress_format.weights import permutation
-from impress_learn.held_out import count_held_out
 from impress_learn.streams.images import Images, evenly_spread, transformed
 from impress_learn.streams.reference import Reference
+from impress_learn.streams.set_apart import count_held_out
 from impress_learn.streams.survey import check_survey, measured_span
 from impress_learn.streams.view import default_view, fitted
 from impress_learn.watch import SILENT, Watch

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from impress_format.pixel_signature import MOST_LEVEL, restore_pixel_signatures, store_pixel_signature
-from impress_learn.identify.recogniser import Recogniser
+from impress_learn.recognition.recogniser import Recogniser
 from impress_learn.streams.images import Images, evenly_spread
 
 _RANGE = 4.0

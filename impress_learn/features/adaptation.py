@@ -15,10 +15,11 @@ from torch import Tensor
 
 from impress_format.adaptation import StoredAdaptation
 from impress_format.records import LayerSpec, ResidualBits
+from impress_learn.features.codes import codes_of
+from impress_learn.features.features import AT_ONCE
+from impress_learn.features.rows import Rows
+from impress_learn.features.tail import Begun, begin_all, cut_off
 from impress_learn.fits import TaskFit, steps_per_epoch
-from impress_learn.head.features import AT_ONCE
-from impress_learn.head.fit import Rows, codes_of
-from impress_learn.head.tail import Begun, begin_all, cut_off
 from impress_learn.network.backbone import Backbone
 from impress_learn.plan.parts import layers_holding
 from impress_learn.streams.images import Images, evenly_spread

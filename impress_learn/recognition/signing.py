@@ -14,15 +14,15 @@ from torch import Tensor
 
 from impress_format.bank import Bank
 from impress_format.head import StoredHead
-from impress_learn.head.adapt import adapted
-from impress_learn.head.features import AT_ONCE, features
-from impress_learn.head.placed import placed_of
-from impress_learn.head.projection import Projection, load_projection
-from impress_learn.identify import evidence, signature
-from impress_learn.identify.evidence import Headed
-from impress_learn.identify.recogniser import Recogniser, load_recogniser, signing_images
-from impress_learn.identify.signature import Recognised
+from impress_learn.features.adaptation import adapted
+from impress_learn.features.features import AT_ONCE, features
+from impress_learn.features.placed import placed_of
+from impress_learn.features.projection import Projection, load_projection
 from impress_learn.network.backbone import Backbone
+from impress_learn.recognition import evidence, signature
+from impress_learn.recognition.evidence import Headed
+from impress_learn.recognition.recogniser import Recogniser, load_recogniser, signing_images
+from impress_learn.recognition.signature import Recognised
 from impress_learn.streams.images import Images
 
 
