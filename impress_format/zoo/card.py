@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,9 +14,10 @@ from impress_format.files import file_size
 from impress_format.records import TaskRecord
 from impress_format.stats import measure_storage
 from impress_format.zoo.index import bank_digest
-from impress_format.zoo.rebuilding import rebuilding_commands
 
 LICENSE = "apache-2.0"
+Rebuild = Callable[[Bank, Sequence[TaskRecord], str], Sequence[str]]
+"""A bank, the records of its tasks and the name it will have -> the lines that make it again."""
 _WAYS = (
     ("index16", "SupSup, 16-bit indices"),
     ("bitmap", "SupSup, bitmap"),
@@ -63,11 +64,13 @@ def model_card(
     license: str = LICENSE,  # noqa: A002  the word of the front matter
     command: str | None = None,
     data_sets: Mapping[str, str] | None = None,
+    rebuild: Rebuild | None = None,
 ) -> str:
     """The card of the bank in `folder`; every number in it is stored in the bank or measured on its files.
 
     Args:
-        command: what rebuilds the bank; otherwise derived from the masks and tasks it has.
+        command: what rebuilds the bank; otherwise `rebuild` derives it.
+        rebuild: derives it from the masks and tasks the bank has; with neither the card does not say it.
         data_sets: streams whose data set has an entry on the Hub, and that entry.
     """
     bank = open_bank(folder)
@@ -82,7 +85,7 @@ def model_card(
         _accuracy(tasks),
         _savings(bank),
         _limits(bank),
-        _rebuild(bank, tasks, name, command),
+        *_rebuild(bank, tasks, name, command, rebuild),
         f"## Digest\n\n`{bank_digest(folder)}`, the SHA-256 over the lines `PATH SHA256` of its files; "
         "`impress zoo verify` checks it.",
     )
@@ -201,7 +204,7 @@ def _accuracy(tasks: Sequence[TaskRecord]) -> str:
         return "## Accuracy\n\nNo task is stored yet."
     mean = sum(task.accuracy for task in tasks) / len(tasks)
     held_out = any(task.fit.holdout > 0 for task in tasks)
-    images = "held-out training images where the task was learned with --holdout, else on test images"
+    images = "held-out training images where the task was learned with some held out, else on test images"
     rows = [(_as_text(task.name), _as_text(task.task), _percent(task.accuracy)) for task in tasks[:50]]
     more = f"\n\nand {len(tasks) - 50} more." if len(tasks) > 50 else ""
     return (
@@ -247,16 +250,21 @@ def _limits(bank: Bank) -> str:
     return f"## Limits\n\n- The task of an image has to be known, or inferred at some cost in accuracy.\n{own}"
 
 
-def _rebuild(bank: Bank, tasks: Sequence[TaskRecord], name: str, command: str | None) -> str:
+def _rebuild(
+    bank: Bank, tasks: Sequence[TaskRecord], name: str, command: str | None, rebuild: Rebuild | None
+) -> tuple[str, ...]:
+    lines: Sequence[str]
     if command:
         lines, how = [command.strip()], "As recorded when it was pushed."
+    elif rebuild is None:
+        return ()
     else:
-        lines = rebuilding_commands(bank, tasks, name)
+        lines = rebuild(bank, tasks, name)
         how = (
             "Derived from what the bank records of its masks and tasks. The seed given is that of the backbone; "
             "the bank records derived seeds of masks, not the option they came from."
         )
-    return "## Rebuild\n\n```\n" + "\n".join(lines) + f"\n```\n\n{how}"
+    return ("## Rebuild\n\n```\n" + "\n".join(lines) + f"\n```\n\n{how}",)
 
 
 def _tags(front_matter: str) -> tuple[str, ...]:

@@ -180,7 +180,7 @@ def check_name(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise UsageError(
             f"{name!r} is an invalid name: expected up to 80 of a-z 0-9 . _ - starting with a letter or digit; "
-            "give --name"
+            "give `name`"
         )
     return name
 

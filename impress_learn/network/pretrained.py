@@ -270,7 +270,7 @@ def put_weights(module: nn.Module, tensors: Mapping[str, Tensor], arch: str) -> 
         )
         raise UsageError(
             f"these weights are not those of {arch}: {what} ({len(own & given) - len(wrong)} of {len(own)} fit).\n"
-            "If only names differ, `impress weights convert --like` gives them those of timm"
+            "If only names differ, `impress weights convert` with `like` gives them those of timm"
         )
     with torch.no_grad():
         for name in own & given:

@@ -67,7 +67,7 @@ def test_another_bank_of_the_name_needs_replace_and_leaves_nothing_behind(zoo: P
     other = small_bank.make(tmp_path / "tiny.impress", seed=3)
     other.remove_task("two")
     before = contents(zoo)
-    with pytest.raises(UsageError, match="--replace"):
+    with pytest.raises(UsageError, match="`replace`"):
         push(prepare(other.path, None), str(zoo), replace=False)
     assert contents(zoo) == before
     push(prepare(other.path, None), str(zoo), replace=True)
