@@ -81,7 +81,7 @@ def check_parts(bank: Bank, parts: Parts) -> Parts:
     if parts.head:
         _check_head(bank, parts)
     if parts.alpha_type is not None and not bank.manifest.masks:
-        raise BankMismatch(f"{bank.path} has no mask: a task over it is a residual alone (`residual`, --no-alpha)")
+        raise BankMismatch(f"{bank.path} has no mask: a task over it is a residual alone (`residual`, `alpha=False`)")
     if parts.hybrid:
         require(parts.alpha_type is not None, "`hybrid` is alpha in all layers but the last: give it with `alpha`")
         require(len(layers) > 1, f"`hybrid`: the network has {len(layers)} layer, expected two or more")

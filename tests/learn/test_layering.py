@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -37,6 +38,29 @@ def test_no_module_imports_what_stands_above_it(package: str) -> None:
         if name in FORBIDDEN[package]
     }
     assert wrong == set()
+
+
+def options_spelled(source: str) -> Iterator[str]:
+    """Options of a command line in the texts of a source."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield from re.findall(r"(?<![\w-])--[a-z][\w-]*", node.value)
+
+
+@pytest.mark.parametrize("package", ["impress_format", "impress_learn"])
+def test_no_option_of_the_command_line_is_spelled_below_it(package: str) -> None:
+    spelled = {
+        f"{module.relative_to(ROOT)}: {option}"
+        for module in sorted((ROOT / package).rglob("*.py"))
+        if module != ROOT / "impress_format" / "errors.py"  # which explains how fields become options
+        for option in options_spelled(module.read_text(encoding="utf-8"))
+    }
+    assert spelled == set()
+
+
+def test_the_check_sees_options_in_texts_of_any_kind() -> None:
+    source = 'f"{name}: give --name"\n"""As `--zoo` has it."""\n"--".join(words)\n"--- a rule"'
+    assert sorted(options_spelled(source)) == ["--name", "--zoo"]
 
 
 def rooms_imported(package: str, source: str) -> Iterator[str]:
