@@ -31,7 +31,7 @@ from impress_learn.jobs.export import export_weights
 from impress_learn.jobs.infer import infer
 from impress_learn.loaded import load_bank
 from impress_learn.network.build import build_backbone
-from impress_learn.network.pretrained import Weights
+from impress_learn.network.weights_file import Weights
 from impress_learn.streams.images import ImagesInMemory
 from impress_learn.streams.reference import parse_reference
 
