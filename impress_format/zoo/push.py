@@ -16,18 +16,11 @@ from impress_format.errors import FormatError, StorageError, UsageError, ZooErro
 from impress_format.files import make_folder, read_limited, write_atomically
 from impress_format.locks import exclusive
 from impress_format.verify import verify_bank
-from impress_format.zoo.card import CardSummary, Rebuild, model_card, read_card
+from impress_format.zoo.card import Rebuild, model_card
+from impress_format.zoo.card_summary import CardSummary, read_card
+from impress_format.zoo.entry import bank_digest, make_entry
 from impress_format.zoo.hub import PushedMeanwhile, check_online, commit_files, open_hub
-from impress_format.zoo.index import (
-    INDEX,
-    MAX_CARD_BYTES,
-    ZooBank,
-    ZooIndex,
-    bank_digest,
-    check_name,
-    encode_index,
-    make_entry,
-)
+from impress_format.zoo.index import INDEX, MAX_CARD_BYTES, ZooBank, ZooIndex, check_name, encode_index
 from impress_format.zoo.local import copy_file, look_at
 from impress_format.zoo.sources import FolderSource, is_hub, is_web, read_index, zoo_name
 

@@ -21,8 +21,9 @@ from impress_format.records import TaskRecord
 from impress_format.residual import store_residual
 from impress_format.stats import measure_storage
 from impress_format.task_parts import TaskParts
-from impress_format.zoo.card import model_card, read_card
-from impress_format.zoo.index import bank_digest
+from impress_format.zoo.card import model_card
+from impress_format.zoo.card_summary import read_card
+from impress_format.zoo.entry import bank_digest
 from impress_format.zoo.push import prepare
 
 
