@@ -84,13 +84,16 @@ def main() -> None:
 
 
 def _with_options(message: str) -> str:
-    """A message of the library, its fields (`batch_size`) as the options of this command line (--batch-size)."""
+    """A message of the library, its fields (`batch_size`, `alpha=False`) as the options of this command line
+    (--batch-size, --no-alpha).
+    """
     options = _options(typer.main.get_command(app))
-    return re.sub(r"`(\w+)`", lambda match: options.get(match[1], match[0]), message)
+    return re.sub(r"`(\w+(?:=False)?)`", lambda match: options.get(match[1], match[0]), message)
 
 
 def _options(command: Any) -> dict[str, str]:
     found = {one.name: one.opts[0] for one in command.params if one.opts and one.opts[0].startswith("--")}
+    found |= {f"{one.name}=False": one.secondary_opts[0] for one in command.params if one.secondary_opts}
     for sub in getattr(command, "commands", {}).values():
         found.update(_options(sub))
     return found

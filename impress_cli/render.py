@@ -14,6 +14,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, TextIO
 
+from impress_cli.printable import plain, plain_all
+from impress_cli.table_layout import column_widths, head_lines, row_lines
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
@@ -21,9 +24,6 @@ if TYPE_CHECKING:
 
     from impress_learn.watch import Watch
 
-_LEAST_TEXT = 12
-"""Characters a column of text keeps in a narrow terminal."""
-_GAP = "   "
 _SUBSTITUTES = {"—": "-", "–": "-", "…": "...", "×": "x", "°": " deg", "α": "alpha", "·": ".", "√": "sqrt", "─": "-"}
 
 
@@ -115,46 +115,19 @@ def print_long_table(
     widths: Sequence[int] = [0] * len(columns)
     some = False
     for rows in parts:
-        by_column = [_plain_all(column) for column in zip(*rows, strict=True)] or [[] for _ in columns]
-        widths = _column_widths(columns, by_column, text_columns, width, widths)
+        by_column = [plain_all(column) for column in zip(*rows, strict=True)] or [[] for _ in columns]
+        widths = column_widths(columns, by_column, text_columns, width, widths)
         out: list[str] = []
         if not some:
             _print_title(title)
-            out += [
-                "",
-                *_lines([_fold(head, size) for head, size in zip(columns, widths, strict=True)], widths, text_columns),
-            ]
-            out.append(" " + "─" * (sum(widths) + len(_GAP) * (len(widths) - 1)))
+            out += ["", *head_lines(columns, widths, text_columns)]
         some = True
-        out += _rows(by_column, widths, text_columns)
+        out += row_lines(by_column, widths, text_columns)
         sys.stdout.write("\n".join([*out, ""]))  # its cells are plain: a million rows are not looked at again
         sys.stdout.flush()
     if some:
         sys.stdout.write("\n")
         sys.stdout.flush()
-
-
-def _rows(by_column: Sequence[Sequence[str]], widths: Sequence[int], text_columns: int) -> Iterator[str]:
-    """The lines of rows that are given by column."""
-    sides = "<" * text_columns + ">" * len(widths)
-    line = " " + _GAP.join(f"{{:{side}{size}}}" for side, size in zip(sides, widths, strict=False))
-    if all(_fits(column, size) for column, size in zip(by_column, widths, strict=True)):
-        yield from map(str.rstrip, map(line.format, *by_column))
-        return
-    for row in zip(*by_column, strict=True):
-        if all(_fits([cell], size) for cell, size in zip(row, widths, strict=True)):
-            yield line.format(*row).rstrip()
-        else:
-            yield from _lines([_fold(cell, size) for cell, size in zip(row, widths, strict=True)], widths, text_columns)
-
-
-def _plain_all(cells: Sequence[str]) -> Sequence[str]:
-    return cells if all(map(str.isprintable, cells)) else [plain(cell) for cell in cells]
-
-
-def _fits(cells: Sequence[str], width: int) -> bool:
-    """Whether each is one line of this width, a character a column."""
-    return all(map(str.isascii, cells)) and max(map(len, cells), default=0) <= width
 
 
 def print_line(text: str) -> None:
@@ -235,13 +208,6 @@ def _bar(unit: str, console: Console) -> Progress:
     )
 
 
-def plain(text: str, keep: str = "") -> str:
-    """Text in which what a terminal would obey, but for `keep`, stands as its code: `\\x1b`, `\\n`."""
-    if text.isprintable():
-        return text
-    return "".join(one if one.isprintable() or one in keep else ascii(one)[1:-1] for one in text)
-
-
 def percent(share: float | None) -> str:
     return "—" if share is None else f"{100 * share:.1f} %"
 
@@ -271,71 +237,6 @@ def _width() -> int | None:
     if columns.isdecimal() and int(columns) > 0:
         return int(columns)
     return _console(stderr=False).width if sys.stdout.isatty() else None
-
-
-def _column_widths(
-    columns: Sequence[str],
-    by_column: Sequence[Sequence[str]],
-    text_columns: int,
-    width: int | None,
-    least: Sequence[int],
-) -> list[int]:
-    """As wide as the widest cell and as `least`; where that is more than `width`, columns of text give way, the widest
-    first.
-    """
-    widths = []
-    for number, (head, cells) in enumerate(zip(columns, by_column, strict=True)):
-        longest = max(max(map(_cells, cells), default=0), least[number])
-        # A head of numbers may fold at its spaces.
-        head_width = _cells(head) if number < text_columns else max(map(_cells, head.split()), default=0)
-        widths.append(max(longest, _cells(head) if width is None else head_width, 1))
-    if width is None:
-        return widths
-    excess = 1 + sum(widths) + len(_GAP) * (len(widths) - 1) - width
-    while excess > 0:
-        widest = max(range(text_columns), key=lambda number: widths[number])
-        if widths[widest] <= _LEAST_TEXT:
-            break  # the terminal wraps the line: numbers are never cut
-        widths[widest] -= 1
-        excess -= 1
-    return widths
-
-
-def _lines(cells: Sequence[Sequence[str]], widths: Sequence[int], text_columns: int) -> Iterator[str]:
-    """The lines of one row whose cells are folded."""
-    for number in range(max(map(len, cells))):
-        yield _line([cell[number] if number < len(cell) else "" for cell in cells], widths, text_columns)
-
-
-def _line(cells: Sequence[str], widths: Sequence[int], text_columns: int) -> str:
-    parts = []
-    for number, (cell, width) in enumerate(zip(cells, widths, strict=True)):
-        space = " " * (width - _cells(cell))
-        parts.append(cell + space if number < text_columns else space + cell)
-    return (" " + _GAP.join(parts)).rstrip()
-
-
-def _fold(cell: str, width: int) -> list[str]:
-    """Lines of at most `width` columns, broken at spaces and slashes where there are any."""
-    lines = [""]
-    for word in cell.replace("/", "/\0").replace(" ", " \0").split("\0"):
-        if lines[-1] and _cells(lines[-1]) + _cells(word.rstrip()) > width:
-            lines[-1] = lines[-1].rstrip()
-            lines.append("")
-        for character in word:
-            if _cells(lines[-1] + character.strip()) > width:
-                lines.append("")
-            lines[-1] += character
-    return [line.rstrip() for line in lines]
-
-
-def _cells(text: str) -> int:
-    """Columns a terminal gives a text."""
-    if text.isascii():
-        return len(text)
-    from rich.cells import cell_len
-
-    return cell_len(text)
 
 
 def _print_title(title: str) -> None:

@@ -170,7 +170,12 @@ class Bank:
         """
         if self.signs_by is None:
             raise FormatError(self.manifest_path, "says that there is no recogniser")
-        return self.projection_record.tag if self.signs_by == "features" else self.read_recogniser()[0].tag
+        return self.projection_record.tag if self.signs_by == "features" else self._recogniser[0].tag
+
+    @cached_property
+    def _recogniser(self) -> tuple[RecogniserRecord, int]:
+        record, stored = self.read_recogniser()
+        return record, stored.positions
 
     @cached_property
     def _projection(self) -> tuple[ProjectionRecord, int]:
@@ -199,7 +204,11 @@ class Bank:
     def identity(self) -> BankIdentity:
         """What a task must have been made with to belong here."""
         return BankIdentity(
-            self.basis_digest, lambda: self.signature_tag, lambda: self.signs_by == "features", lambda: self.directions
+            self.basis_digest,
+            lambda: self.signature_tag,
+            lambda: self.signs_by == "features",
+            lambda: self.directions,
+            lambda: self._recogniser[1],
         )
 
     def task_names(self) -> list[str]:

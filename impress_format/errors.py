@@ -20,7 +20,8 @@
 
 The command layer catches ImpressError once and prints its text; so a message says what was expected,
 what was found and what to do, in one or two lines. A setting is named by its field in backticks (`batch_size`), as a
-Python caller writes it; the command line puts its own option there (--batch-size).
+Python caller writes it, a flag that is to be off as `alpha=False`; the command line puts its own option there
+(--batch-size, --no-alpha).
 """
 
 from __future__ import annotations

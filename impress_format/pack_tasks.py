@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from impress_format.bank import Bank
-from impress_format.errors import BankMismatch, FormatError, StorageError
+from impress_format.errors import FormatError, StorageError
 from impress_format.files import make_folder, remove_abandoned, write_atomically
 from impress_format.limits import MAX_PACKED, MIB
 from impress_format.pack_file import DIGEST, Pack, check_seal, seal_pack
@@ -20,6 +20,7 @@ from impress_format.task_file import take_apart
 from impress_format.task_seal import digest_of_task
 from impress_format.task_store import PACKS
 from impress_format.task_text import TaskText, read_own
+from impress_format.versions import require_version
 
 _FULL = 256 * MIB
 """Bytes of text or of parts from which on another pack is begun: what is written is held in memory."""
@@ -58,8 +59,7 @@ def pack_tasks(bank: Bank) -> Packed:
         FormatError: a task or a pack is damaged; nothing is changed.
         StorageError: the disk said no; what was there before is kept.
     """
-    if bank.manifest.format_version == 1:
-        raise BankMismatch(f"{bank.path} has format version 1, which has no packs: run `impress bank upgrade` first")
+    require_version(bank.path, bank.manifest.format_version, "which has no packs")
     store = bank.tasks
     with store.changing():
         make_folder(bank.path / PACKS)

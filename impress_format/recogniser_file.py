@@ -1,6 +1,6 @@
 """recogniser.safetensors: what signatures of tasks are made with and compared by (docs/format.md, Recogniser).
 
-How it is learned and used is impress_learn/identify/recogniser.py and signature.py.
+How it is learned and used is impress_learn/recognition/recogniser.py and signature.py.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ from impress_format.container import seal_tensors, unseal_tensors
 from impress_format.errors import FormatError
 from impress_format.limits import MAX_RECOGNISER_BYTES
 from impress_format.parts.numbers import FloatArray
-from impress_format.records import SIGNATURE_BYTES, TAG_BYTES, BankManifest, RecogniserRecord
+from impress_format.parts.pixel_signature import count_signs
+from impress_format.records import BankManifest, RecogniserRecord
 
-HEAD_BYTES = TAG_BYTES + 6
-"""Of a signature, before its positions: tag, and six sizes."""
 MOST_POSITIONS = 24
 MOST_HIDDEN = 1024
 MOST_FEATURES = 1024
@@ -59,11 +58,6 @@ class StoredRecogniser:
     def signs(self) -> int:
         """Signs in a signature."""
         return count_signs(self.positions)
-
-
-def count_signs(positions: int) -> int:
-    """Signs in a signature of so many positions."""
-    return 8 * (SIGNATURE_BYTES - HEAD_BYTES - positions)
 
 
 def feature_shape(input_shape: tuple[int, int, int]) -> tuple[int, int, int]:

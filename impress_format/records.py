@@ -126,7 +126,7 @@ class PretrainedRecord(Record, frozen=True, omit_defaults=True):
 
     @property
     def address(self) -> str:
-        """The source with its revision, as `--weights` takes it."""
+        """The source with its revision, as `weights` takes it."""
         return f"{self.source}@{self.revision}" if self.revision else self.source
 
     @property

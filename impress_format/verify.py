@@ -8,12 +8,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from impress_format.bank import MASKS, Bank, open_bank
 from impress_format.bank_files import files_of
 from impress_format.errors import FormatError, ImpressError, StorageError
 from impress_format.files import is_there, list_folder, read_limited
 from impress_format.pack_check import check_pack
 from impress_format.pack_file import open_pack
+from impress_format.parts.signature import check_signatures_of
 from impress_format.task_store import PACKS, TASKS, as_people_count
 from impress_format.weights import backbone_digest
 
@@ -112,7 +115,7 @@ def _checks(bank: Bank) -> Iterator[tuple[Path, Callable[[], object]]]:
     for file in files_of(bank):  # first: masks and tasks are held to some of them
         yield file.path(bank), lambda file=file: file.read(file.path(bank), bank.manifest)  # type: ignore[misc]
     for index in range(len(bank.manifest.masks)):
-        yield bank.mask_path(index), lambda index=index: bank.read_mask(index)  # type: ignore[misc]
+        yield bank.mask_path(index), lambda index=index: _check_mask(bank, index)  # type: ignore[misc]
     loose, removed = bank.tasks.listed()
     for name in sorted(loose, key=as_people_count):
         yield bank.task_path(name), lambda name=name: bank.read_task(name)  # type: ignore[misc]
@@ -134,6 +137,13 @@ def _check_backbone(bank: Bank) -> None:
     found = backbone_digest(spec.seed, spec.init, spec.layers)
     if found != spec.digest:
         raise FormatError(bank.manifest_path, f"expects backbone {spec.digest}, seed and layers give {found}")
+
+
+def _check_mask(bank: Bank, index: int) -> None:
+    record, _ = bank.read_mask(index)
+    if record.signature is not None:
+        signature = np.frombuffer(bytes.fromhex(record.signature), dtype=np.uint8)
+        check_signatures_of(bank.mask_path(index), signature[np.newaxis], bank.identity)
 
 
 def _check_pack(bank: Bank, path: Path, seen: dict[str, bytes], hidden: set[str]) -> None:

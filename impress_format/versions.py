@@ -11,10 +11,14 @@ from typing import Annotated
 
 import msgspec
 
-from impress_format.errors import FormatError, UnsupportedVersion
+from impress_format.errors import BankMismatch, FormatError, UnsupportedVersion
 from impress_format.limits import MAX_INTEGER
 
 FORMAT_VERSION = 2
+
+
+_COMMAND = "impress bank upgrade"
+"""The command that puts a bank into this release's version."""
 
 
 class _VersionOnly(msgspec.Struct):
@@ -39,3 +43,21 @@ def check_version(path: Path, manifest: bytes) -> int:
     if version < 1:
         raise FormatError(path, f"has format version {version}, expected 1 to {FORMAT_VERSION}")
     return version
+
+
+def require_version(path: Path, version: int, limit: str, *, least: int = FORMAT_VERSION, instead: str = "") -> None:
+    """Refuse what a bank of an older format version cannot hold.
+
+    Args:
+        path: of the bank.
+        version: its format version.
+        limit: what that version cannot, as a clause: "which has no packs".
+        least: the first version that can.
+        instead: what else the caller may do, if anything: "use `alpha_dtype` float16".
+
+    Raises:
+        BankMismatch: the bank's version is below `least`.
+    """
+    if version < least:
+        what_to_do = f"run `{_COMMAND}`, or {instead}" if instead else f"run `{_COMMAND}` first"
+        raise BankMismatch(f"{path} has format version {version}, {limit}: {what_to_do}")

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from impress_format.bank import Bank
-from impress_format.errors import BankMismatch, DataError, InvalidReference
+from impress_format.errors import DataError, InvalidReference
 from impress_format.parts.class_names import some_names
 from impress_format.task_record import TaskRecord
+from impress_format.versions import require_version
 from impress_learn.streams.reference import Reference, parse_reference
 from impress_learn.streams.stream import DataSet
 from impress_learn.streams.table import STREAMS
@@ -77,11 +78,9 @@ def check_sayable(bank: Bank, reference: Reference) -> None:
         BankMismatch: a folder with fewer classes than the network has, in a bank of format version 1.
     """
     classes = reference.data_set.classes
-    if bank.manifest.format_version == 1 and reference.stream.names_by_data and classes < bank.backbone.classes:
-        raise BankMismatch(
-            f"{bank.path} has format version 1, which cannot say that {reference} has {classes:,} of its network's "
-            f"{bank.backbone.classes:,} classes: run `impress bank upgrade` first"
-        )
+    if reference.stream.names_by_data and classes < bank.backbone.classes:
+        limit = f"which cannot say that {reference} has {classes:,} of its network's {bank.backbone.classes:,} classes"
+        require_version(bank.path, bank.manifest.format_version, limit)
 
 
 def mask_classes(references: Sequence[Reference], data_dir: Path | None) -> dict[str, tuple[str, ...]]:

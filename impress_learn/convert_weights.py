@@ -52,7 +52,7 @@ def convert_weights(
 
     import safetensors.torch
 
-    from impress_learn.network.pretrained import Weights
+    from impress_learn.network.weights_file import Weights
 
     tensors = _read(source)
     if like is not None:

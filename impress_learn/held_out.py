@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from impress_format.bank import Bank
-from impress_format.errors import UsageError
 from impress_format.task_record import TaskRecord
 from impress_learn.fits import require
+from impress_learn.streams.set_apart import count_held_out
 from impress_learn.streams.stream import DataSet
 from impress_learn.streams.table import read_alike, share_images
 
@@ -15,20 +15,6 @@ def count_training(data_set: DataSet, holdout: float, shots: int | None = None) 
     images = data_set.train_images
     kept = images - count_held_out(images, holdout)
     return kept if shots is None else shots * data_set.classes
-
-
-def count_held_out(images: int, fraction: float) -> int:
-    """How many of `images` training images are held out.
-
-    Raises:
-        UsageError: none would be, or none would be left.
-    """
-    held = round(fraction * images)
-    if fraction > 0 and not 0 < held < images:
-        raise UsageError(
-            f"`holdout` {fraction:g} holds out {held:,} of {images:,} training images: expected some of them"
-        )
-    return held
 
 
 def check_held_out(name: str, task: str, trained: float, asked: float) -> None:

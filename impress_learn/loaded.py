@@ -15,16 +15,16 @@ from impress_format.parts.table import Settings, beside
 from impress_format.task_file import StoredTask
 from impress_learn.basis import Basis, basis_is_packed, make_basis
 from impress_learn.classes import TaskClasses, classes_of_data, match_classes
-from impress_learn.head.adapt import adapted
-from impress_learn.head.projection import Projection, load_projection
-from impress_learn.identify.recogniser import Recogniser, load_recogniser
-from impress_learn.identify.signing import ByFeatures, ByPixels, Signer
+from impress_learn.features.adaptation import adapted
+from impress_learn.features.projection import Projection, load_projection
 from impress_learn.memory import explain_memory
 from impress_learn.network.backbone import Backbone
 from impress_learn.network.build import rebuild_backbone
 from impress_learn.network.norm_statistics import with_statistics
 from impress_learn.parts.part import Ground
 from impress_learn.parts.table import lay, nothing
+from impress_learn.recognition.recogniser import Recogniser, load_recogniser
+from impress_learn.recognition.signing import ByFeatures, ByPixels, Signer
 from impress_learn.streams.images import normalise
 from impress_learn.streams.load import TaskData, load_task
 from impress_learn.streams.reference import Reference
@@ -67,8 +67,7 @@ class LoadedBank:
         Raises:
             FormatError: as projection.
         """
-        moved = self.projection.moved
-        return self.backbone if moved is None else self.backbone.with_weights(adapted(self.backbone, moved))
+        return adapted(self.backbone, self.projection.moved)
 
     def task_data(self, reference: Reference, *, data_dir: Path | None, holdout: float = 0.0) -> TaskData:
         """A task's images as this bank wants them, on its device; labels are numbers of the classes that they have.

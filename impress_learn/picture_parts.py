@@ -12,7 +12,7 @@ from torch import Tensor
 
 from impress_format.errors import DataError
 from impress_format.records import Preprocess
-from impress_learn.pictures import Notice, read_picture
+from impress_learn.streams.read_image import Notice, read_picture
 from impress_learn.streams.view import view_shape
 
 STANDARD_INPUT = "-"

@@ -1,34 +1,15 @@
-"""A person's own image files -> pixels as a bank's network takes them."""
+"""A person's own image files: which there are, and what to tell of them."""
 
 from __future__ import annotations
 
-import io
-import re
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
-
-import numpy as np
-import torch
-from PIL import Image, ImageOps
-from torch import Tensor
 
 from impress_format.errors import DataError
 from impress_format.records import Preprocess
-from impress_learn.deep_images import NOT_FINITE, DeepImage, is_deep, read_deep
-from impress_learn.span import Span, goes_with, in_words
 from impress_learn.streams.folder_layout import SUFFIXES, is_image
-from impress_learn.streams.view import central, scaled_size, squeezes
-
-_OBJECT = re.compile(r"<_io\.BytesIO object at 0x[0-9a-f]+>")
-"""What Pillow calls bytes that have no file's name."""
-_RESAMPLING = {
-    "nearest": Image.Resampling.NEAREST,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-}
+from impress_learn.streams.read_image import Notice
+from impress_learn.streams.span import in_words
 
 
 def find_pictures(paths: Sequence[Path]) -> list[Path]:
@@ -58,43 +39,6 @@ def _is_hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
 
 
-Notice = Literal["squeezed", "unscaled", "off"]
-"""Of an image: it loses its proportions; it has more than 8 bits, and the bank does not say which value is white,
-or says what does not go with its values."""
-
-
-def read_picture(
-    source: Path | bytes, preprocess: Preprocess, notice: Callable[[Notice], None] = lambda _: None
-) -> Tensor:
-    """uint8 (C, H, W) of an image file, or of what is in one: turned upright, in the mode and size that are wanted.
-
-    Transparent parts become black; more than 8 bits a channel become 8, as `preprocess` says.
-
-    Args:
-        notice: is told what may make the answer a wrong one.
-
-    Raises:
-        DataError: no such file, or no image that can be read.
-    """
-    with _reading(source):
-        # Colours of 16 bits are opened twice, and a pipe, as `<(command)` of a shell is, gives what it has once.
-        content = source.read_bytes() if isinstance(source, Path) and source.is_fifo() else source
-    with _reading(source), _open(content) as opened:
-        if preprocess.crop is not None:  # a decoder of JPEG can leave out what will be scaled away
-            opened.draft(preprocess.mode, scaled_size(preprocess, opened.height, opened.width)[::-1])
-        image = _eight_bits(opened, lambda: _open(content), preprocess.span, notice).convert(preprocess.mode)
-    height, width = preprocess.size
-    if image.size != (width, height):
-        if squeezes(preprocess, image.height, image.width):
-            notice("squeezed")
-        tall, wide = scaled_size(preprocess, image.height, image.width)
-        image = image.resize((wide, tall), _RESAMPLING[preprocess.interpolation])
-        top, left = central(preprocess, tall, wide)
-        image = image.crop((left, top, left + width, top + height))
-    pixels = torch.from_numpy(np.array(image, dtype=np.uint8))
-    return pixels[None] if preprocess.mode == "L" else pixels.permute(2, 0, 1).contiguous()
-
-
 def tell_notices(noticed: Mapping[Notice, int], bank: Path, preprocess: Preprocess) -> list[str]:
     """What to tell people of images that a bank was asked about."""
     told = []
@@ -114,70 +58,6 @@ def tell_notices(noticed: Mapping[Notice, int], bank: Path, preprocess: Preproce
             "takes for black … white, or in a small part of it: it learned from images on that scale"
         )
     return told
-
-
-def look_at_picture(source: Path) -> tuple[tuple[int, int], DeepImage | None]:
-    """Height and width of an image file as it lies in the file, and its values if it has more than 8 bits a channel:
-    another is not decoded.
-
-    Raises:
-        DataError: as read_picture.
-    """
-    with _reading(source), _open(source) as opened:
-        size = opened.height, opened.width
-        return size, read_deep(opened, lambda: _open(source)) if is_deep(opened) else None
-
-
-@contextmanager
-def _reading(source: Path | bytes) -> Iterator[None]:
-    """Raises DataError, naming the image, for what a decoder has against it."""
-    name = "standard input" if isinstance(source, bytes) else str(source)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            yield
-    except FileNotFoundError as error:
-        raise DataError(f"{name}: there is no such file") from error
-    # Decoders of two dozen formats have as many ways to refuse.
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError, Warning) as error:
-        reason = _OBJECT.sub("it", str(error)) or type(error).__name__
-        raise DataError(f"{name}: no image that can be read ({reason})") from error
-
-
-def _open(source: Path | bytes) -> Image.Image:
-    return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
-
-
-def _eight_bits(
-    image: Image.Image, again: Callable[[], Image.Image], span: Span | None, notice: Callable[[Notice], None]
-) -> Image.Image:
-    """The same image upright, without palette, alpha, or more than 8 bits a channel."""
-    if is_deep(image) and span is not None:
-        deep = read_deep(image, again)
-        shown = deep.visible()
-        if not goes_with(float(shown.min()), float(shown.max()), span):
-            notice("off")
-        return deep.scaled(*span)
-    unscaled = is_deep(image)
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith(("I", "F")):
-        image = _unscaled(image)
-    if unscaled:
-        notice("unscaled")
-    if image.mode in {"P", "PA", "LA", "La", "RGBa", "RGBA"} or "transparency" in image.info:
-        coloured = image.convert("RGBA")
-        black = Image.new("RGBA", coloured.size, (0, 0, 0, 255))
-        return Image.alpha_composite(black, coloured).convert("RGB")
-    return image
-
-
-def _unscaled(image: Image.Image) -> Image.Image:
-    """An image of more than 8 bits as releases read it that kept no span: tasks of their banks learned from such."""
-    values = np.asarray(image, dtype=np.float64)
-    if not np.isfinite(values).all():
-        raise ValueError(NOT_FINITE)
-    scaled = values * 255.0 if image.mode == "F" else values / (257.0 if values.max(initial=0.0) > 255 else 1.0)
-    return Image.fromarray(np.clip(scaled.round(), 0, 255).astype(np.uint8))
 
 
 def _images(count: int) -> str:

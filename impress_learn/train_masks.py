@@ -18,17 +18,17 @@ from impress_format.mask_values import values_bytes
 from impress_format.records import BackboneSpec, MaskType
 from impress_learn.classes import classes_of_data, match_classes, stored_classes
 from impress_learn.evaluate import accuracy
+from impress_learn.features.adaptation import adapt, adapted
+from impress_learn.features.features import classifier_name, features_of, require_classifier
+from impress_learn.features.projection import make_projection
 from impress_learn.fits import TaskFit, mask_fit, steps_per_epoch
-from impress_learn.head.adapt import adapt, adapted
-from impress_learn.head.features import classifier_name, features_of, require_classifier
-from impress_learn.head.projection import make_projection
-from impress_learn.identify.recogniser import learning_images, signing_images, train_recogniser
-from impress_learn.identify.signing import Signer, load_signer
 from impress_learn.loaded import load_calibration
 from impress_learn.memory import explain_memory
 from impress_learn.network.backbone import Backbone
 from impress_learn.network.build import rebuild_backbone
-from impress_learn.streams.images import Images
+from impress_learn.recognition.recogniser import learning_images, signing_images, train_recogniser
+from impress_learn.recognition.signing import Signer, load_signer
+from impress_learn.streams.images import Images, evenly_spread
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import Reference, parse_reference
 from impress_learn.supermask import random_supermask, train_supermask
@@ -110,7 +110,7 @@ def keep_calibration_images(
     )
     for number, count in zip(chosen.tolist(), counts.tolist(), strict=True):
         data = load_task(references[number], data_dir=data_dir, view=bank.manifest.preprocess, holdout=holdout)
-        few = torch.linspace(0, len(data.source_train) - 1, count).long()
+        few = evenly_spread(len(data.source_train), count, fill=True)
         # Chosen before they are transformed: a task of 60,000 images gives a handful.
         parts.append(replace(data, source_train=data.source_train.subset(few)).train)
     pixels = torch.cat([part.pixels_of(slice(None)) for part in parts])
@@ -127,7 +127,7 @@ def keep_recogniser(
     if not bank.manifest.recogniser or bank.recogniser_path.exists():
         return
     distinct = list(dict.fromkeys(references))
-    places = torch.linspace(0, len(distinct) - 1, min(len(distinct), RECOGNISED_TASKS)).round().long().tolist()
+    places = evenly_spread(len(distinct), RECOGNISED_TASKS, nearest=True).tolist()
     learning: list[Images] = []
     signing: list[Images] = []
     for place in places:
@@ -157,7 +157,8 @@ def keep_projection(
     and there is none; of a network without a linear classifier, nothing.
 
     Args:
-        epochs: passes over these images in which the network is moved towards them first (head/adapt.py), 0 for none.
+        epochs: passes over these images in which the network is moved towards them first
+            (features/adaptation.py), 0 for none.
 
     Raises:
         UsageError: there is one, made otherwise; or epochs are asked for, and no head can stand on this network.
@@ -185,7 +186,7 @@ def keep_projection(
     def images(reference: Reference, most: int) -> Images:
         """Evenly spread over all there are, and chosen before they are made: a task may have any number."""
         data = load_task(reference, data_dir=data_dir, view=bank.manifest.preprocess, holdout=holdout, device=device)
-        some = torch.linspace(0, len(data.source_train) - 1, min(most, len(data.source_train))).long()
+        some = evenly_spread(len(data.source_train), most)
         return replace(data, source_train=data.source_train.subset(some)).train
 
     moved = None
@@ -195,7 +196,7 @@ def keep_projection(
         watch.describe("moving the network towards these tasks")
         watch.begin(epochs * steps_per_epoch(sum(len(one) for one, _ in learning), TaskFit().batch_size))
         moved = adapt(backbone, learning, epochs, bank.backbone.seed, on_step=watch.step)
-        backbone = backbone.with_weights(adapted(backbone, moved))
+    backbone = adapted(backbone, moved)
     rows, classes = [], []
     for number, reference in enumerate(distinct):
         train = images(reference, -(-PROJECTED_IMAGES // len(distinct)))

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from impress_cli import options, render
+from impress_cli.commands.bank_report import report_bank
 from impress_cli.shared import Compute, Data, Output, command
 from impress_learn.fits import MaskFit
-
-if TYPE_CHECKING:
-    from impress_format.bank import Bank
 
 app = typer.Typer(help="Create, extend, show, pack, upgrade and verify banks.", no_args_is_help=True)
 
@@ -115,7 +113,7 @@ def create(
             data_dir=data.data_dir,
             watch=watch,
         )
-    _report(bank, started, json=output.json)
+    report_bank(bank, started, json=output.json)
 
 
 @app.command()
@@ -171,7 +169,7 @@ def extend(
             data_dir=data.data_dir,
             watch=watch,
         )
-    _report(bank, started, json=output.json)
+    report_bank(bank, started, json=output.json)
 
 
 @app.command()
@@ -181,7 +179,7 @@ def show(path: options.BankPath, output: Output) -> None:
     started = time.perf_counter()
     from impress_format.bank import open_bank
 
-    _report(open_bank(path), started, json=output.json)
+    report_bank(open_bank(path), started, json=output.json)
 
 
 @app.command()
@@ -253,108 +251,3 @@ def verify(path: options.BankPath, output: Output) -> None:
         render.print_table(title, ("file", "problem"), rows, text_columns=2)
     if not outcome.ok:
         raise typer.Exit(1)
-
-
-def _report(bank: Bank, started: float, *, json: bool) -> None:
-    from impress_format.files import file_size
-
-    spec = bank.backbone
-    missing = set(bank.missing_masks())
-    records = {index: bank.read_mask_record(index) for index in range(len(bank.manifest.masks)) if index not in missing}
-    sizes = {index: file_size(bank.mask_path(index)) for index in records}
-    if json:
-        from msgspec import to_builtins
-
-        masks = [
-            {
-                "index": index,
-                "kind": plan.kind,
-                "type": plan.type,
-                "task": plan.task,
-                "seed": plan.seed,
-                "density": plan.density,
-                "allocation": plan.allocation,
-                "bytes": sizes.get(index),
-                "accuracy": records[index].accuracy if index in records else None,
-                "images": "held-out" if plan.fit and plan.fit.holdout else "test",
-            }
-            for index, plan in enumerate(bank.manifest.masks)
-        ]
-        backbone = {
-            "arch": spec.arch,
-            "init": spec.init,
-            "seed": spec.seed,
-            "digest": spec.digest,
-            "weights": spec.weights,
-            "maskable_share": spec.maskable_share,
-            "layers": len(spec.masked_layers),
-            "pretrained": None
-            if (theirs := spec.pretrained) is None
-            else {name: getattr(theirs, name) for name in ("source", "revision", "licence", "origin", "identity")},
-        }
-        seconds = time.perf_counter() - started
-        made = {
-            name: to_builtins(getattr(bank.manifest, name))
-            for name in ("format_version", "made_with", "preprocess", "class_names")
-        }
-        made["projection"] = _projection_of(bank)
-        render.print_json({"bank": str(bank.path), "backbone": backbone, "masks": masks, "seconds": seconds, **made})
-        return
-    rows = [
-        (
-            str(index),
-            plan.task or "—",
-            plan.sort,
-            f"{plan.density:g}",
-            render.size(sizes[index]) if index in records else "not trained yet",
-            render.percent(records[index].accuracy) if index in records else "—",
-        )
-        for index, plan in enumerate(bank.manifest.masks)
-    ]
-    frozen = f"{spec.weights:,} frozen weights in {render.count(len(spec.masked_layers), 'layer')}, seed {spec.seed}"
-    if spec.maskable_share < 1:
-        frozen += f" ({render.percent(spec.maskable_share)} of the network's: the others carry no mask)"
-    if spec.pretrained is not None:
-        licence = f", {spec.pretrained.licence}" if spec.pretrained.licence else ""
-        frozen = f"{frozen}, on {spec.pretrained.address} (id {spec.pretrained.identity[:12]}{licence})"
-    held_out = any(plan.fit and plan.fit.holdout for plan in bank.manifest.masks)
-    title = f"{bank.path}: {spec.arch}, {frozen}, digest {spec.digest[:12]}"
-    stored = f"{render.count(len(bank.task_names()), 'task')} stored"
-    if rows:
-        render.print_table(
-            title,
-            ("mask", "trained on", "kind", "density", "on disk", "accuracy"),
-            rows,
-            text_columns=3,
-            footer=f"{stored} over these masks"
-            + ("; accuracy of masks with --holdout is on held-out training images" if held_out else ""),
-        )
-    else:
-        render.print_line(title)
-    if bank.has_projection:
-        render.print_line(_about_projection(bank))
-    if not rows:
-        render.print_line(stored)
-
-
-def _projection_of(bank: Bank) -> dict[str, object] | None:
-    """What heads stand on; None if the bank has none."""
-    from impress_format.files import file_size
-
-    if not bank.has_projection:
-        return None
-    record = bank.projection_record
-    made = {name: getattr(record, name) for name in ("tasks", "holdout", "epochs", "layers", "bits")}
-    return {"directions": bank.directions, "bytes": file_size(bank.projection_path), **made}
-
-
-def _about_projection(bank: Bank) -> str:
-    from impress_format.files import file_size
-
-    record = bank.projection_record
-    tasks = ", ".join(record.tasks[:2]) + (f" and {len(record.tasks) - 2:,} more" if len(record.tasks) > 2 else "")
-    moved = f"; the network was moved towards them in {render.count(record.epochs, 'epoch')}" if record.epochs else ""
-    return (
-        f"Heads read {bank.directions} directions of its features, made of {tasks}{moved}: "
-        f"{render.size(file_size(bank.projection_path))}"
-    )

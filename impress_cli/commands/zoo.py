@@ -165,6 +165,7 @@ def push(
 
     Example: impress zoo push digits.impress --zoo hf://OWNER/NAME
     """
+    from impress_cli.rebuilding import rebuilding_commands
     from impress_format.zoo.push import prepare
     from impress_format.zoo.push import push as push_bank
     from impress_format.zoo.sources import zoo_name
@@ -179,6 +180,7 @@ def push(
         description=description,
         command=command,
         data_sets=hub_data_sets(),
+        rebuild=rebuilding_commands,
     )
     pushed = push_bank(prepared, place, replace=replace)
     if output.json:

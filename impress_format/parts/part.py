@@ -34,12 +34,14 @@ class BankIdentity:
         signature_tag: what its signatures begin with; raises FormatError if it has none.
         by_features: whether they are of projected features (feature_signature.py), not of a recogniser.
         directions: of its projection; raises FormatError if it has none.
+        positions: of its recogniser; raises FormatError if it has none.
     """
 
     basis_digest: Callable[[int, bool], str]
     signature_tag: Callable[[], bytes]
     by_features: Callable[[], bool]
     directions: Callable[[], int]
+    positions: Callable[[], int]
 
 
 @dataclass(frozen=True, slots=True)

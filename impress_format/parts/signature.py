@@ -1,17 +1,21 @@
 """A signature: 64 bytes by which images of a task are told from others (docs/format.md, Signatures).
 
 They begin with a tag of what they were made with, the bank's recogniser or its projection; what follows is in
-feature_signature.py for the latter.
+pixel_signature.py and feature_signature.py.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 
+from impress_format.errors import FormatError
 from impress_format.parts.feature_signature import check_evidence
 from impress_format.parts.numbers import NumbersError
 from impress_format.parts.part import Array, BankIdentity, Beside, Part
+from impress_format.parts.pixel_signature import check_pixel_signatures
 from impress_format.records import SIGNATURE_BYTES
 
 
@@ -21,7 +25,7 @@ def store_signature(signature: bytes) -> npt.NDArray[np.uint8]:
 
 
 def check_signatures(signatures: Array, identity: BankIdentity) -> None:
-    """Refuse signatures (N, ...) of another form, or made otherwise than the bank makes them.
+    """Refuse signatures (N, ...) of another form, made otherwise than the bank makes them, or of impossible bytes.
 
     Raises:
         NumbersError: there are such.
@@ -33,8 +37,20 @@ def check_signatures(signatures: Array, identity: BankIdentity) -> None:
     by_features = identity.by_features()
     if (signatures[:, : len(tag)] != tag).any():
         raise NumbersError(f"was not made with this bank's {'projection' if by_features else 'recogniser'}")
-    if by_features:
-        check_evidence(signatures.view(np.uint8), identity.directions())
+    check, size = (check_evidence, identity.directions) if by_features else (check_pixel_signatures, identity.positions)
+    check(signatures.view(np.uint8), size())
+
+
+def check_signatures_of(path: Path, signatures: Array, identity: BankIdentity) -> None:
+    """As check_signatures, of a file that is no task's.
+
+    Raises:
+        FormatError: naming the file.
+    """
+    try:
+        check_signatures(signatures, identity)
+    except NumbersError as error:
+        raise FormatError(path, f"signature {error}") from error
 
 
 def _check(stored: Array, _: None, __: Beside, identity: BankIdentity) -> None:

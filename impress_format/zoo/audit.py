@@ -10,17 +10,9 @@ from pathlib import Path
 from impress_format.errors import ImpressError, StorageError, UsageError, ZooError
 from impress_format.files import list_folder
 from impress_format.verify import Problem, Verification, verify_bank
-from impress_format.zoo.card import read_card
-from impress_format.zoo.index import (
-    INDEX,
-    MAX_CARD_BYTES,
-    ZooBank,
-    ZooIndex,
-    bank_digest,
-    bank_folder,
-    file_sha256,
-    find_bank,
-)
+from impress_format.zoo.card_summary import read_card
+from impress_format.zoo.entry import bank_digest, file_sha256
+from impress_format.zoo.index import INDEX, MAX_CARD_BYTES, ZooBank, ZooIndex, bank_folder, find_bank
 from impress_format.zoo.local import plain_size
 from impress_format.zoo.pull import fetch_file
 from impress_format.zoo.sources import FolderSource, Source, read_index

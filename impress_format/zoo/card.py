@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from impress_format.bank import Bank, open_bank
-from impress_format.errors import UsageError
 from impress_format.files import file_size
 from impress_format.parts.head import HEAD
 from impress_format.stats import measure_storage
 from impress_format.task_record import TaskRecord
-from impress_format.zoo.index import bank_digest
-from impress_format.zoo.rebuilding import rebuilding_commands
+from impress_format.zoo.entry import bank_digest
 
 LICENSE = "apache-2.0"
+Rebuild = Callable[[Bank, Sequence[TaskRecord], str], Sequence[str]]
+"""A bank, the records of its tasks and the name it will have -> the lines that make it again."""
 _WAYS = (
     ("index16", "SupSup, 16-bit indices"),
     ("bitmap", "SupSup, bitmap"),
@@ -25,34 +25,6 @@ _WAYS = (
     ("full_model", "one float32 model each"),
     ("float_head", "one float32 last layer each"),
 )
-_FRONT_MATTER = re.compile(r"\A---\r?\n(.*?)\r?\n---\r?\n", re.DOTALL)
-
-
-@dataclass(frozen=True, kw_only=True)
-class CardSummary:
-    """What the index takes from a card."""
-
-    title: str
-    description: str
-    tags: tuple[str, ...]
-
-
-def read_card(text: str) -> CardSummary:
-    """Title (first heading), description (first paragraph after it) and tags (of the front matter) of a card.
-
-    Raises:
-        UsageError: no front matter, or no heading.
-    """
-    match = _FRONT_MATTER.match(text)
-    if match is None:
-        raise UsageError("a model card begins with front matter: lines between two lines of ---")
-    body = text[match.end() :]
-    heading = re.search(r"^# +(.+?)\s*$", body, flags=re.MULTILINE)
-    if heading is None:
-        raise UsageError("a model card has a title: a line that begins with `# `")
-    paragraph = body[heading.end() :].strip().split("\n\n")[0]
-    description = "" if paragraph.startswith(("#", "|", "```")) else " ".join(paragraph.split())
-    return CardSummary(title=heading[1], description=description[:1000], tags=_tags(match[1]))
 
 
 def model_card(
@@ -64,11 +36,13 @@ def model_card(
     license: str = LICENSE,  # noqa: A002  the word of the front matter
     command: str | None = None,
     data_sets: Mapping[str, str] | None = None,
+    rebuild: Rebuild | None = None,
 ) -> str:
     """The card of the bank in `folder`; every number in it is stored in the bank or measured on its files.
 
     Args:
-        command: what rebuilds the bank; otherwise derived from the masks and tasks it has.
+        command: what rebuilds the bank; otherwise `rebuild` derives it.
+        rebuild: derives it from the masks and tasks the bank has; with neither the card does not say it.
         data_sets: streams whose data set has an entry on the Hub, and that entry.
     """
     bank = open_bank(folder)
@@ -83,7 +57,7 @@ def model_card(
         _accuracy(tasks),
         _savings(bank),
         _limits(bank),
-        _rebuild(bank, tasks, name, command),
+        *_rebuild(bank, tasks, name, command, rebuild),
         f"## Digest\n\n`{bank_digest(folder)}`, the SHA-256 over the lines `PATH SHA256` of its files; "
         "`impress zoo verify` checks it.",
     )
@@ -202,7 +176,7 @@ def _accuracy(tasks: Sequence[TaskRecord]) -> str:
         return "## Accuracy\n\nNo task is stored yet."
     mean = sum(task.accuracy for task in tasks) / len(tasks)
     held_out = any(task.fit.holdout > 0 for task in tasks)
-    images = "held-out training images where the task was learned with --holdout, else on test images"
+    images = "held-out training images where the task was learned with some held out, else on test images"
     rows = [(_as_text(task.name), _as_text(task.task), _percent(task.accuracy)) for task in tasks[:50]]
     more = f"\n\nand {len(tasks) - 50} more." if len(tasks) > 50 else ""
     return (
@@ -248,25 +222,21 @@ def _limits(bank: Bank) -> str:
     return f"## Limits\n\n- The task of an image has to be known, or inferred at some cost in accuracy.\n{own}"
 
 
-def _rebuild(bank: Bank, tasks: Sequence[TaskRecord], name: str, command: str | None) -> str:
+def _rebuild(
+    bank: Bank, tasks: Sequence[TaskRecord], name: str, command: str | None, rebuild: Rebuild | None
+) -> tuple[str, ...]:
+    lines: Sequence[str]
     if command:
         lines, how = [command.strip()], "As recorded when it was pushed."
+    elif rebuild is None:
+        return ()
     else:
-        lines = rebuilding_commands(bank, tasks, name)
+        lines = rebuild(bank, tasks, name)
         how = (
             "Derived from what the bank records of its masks and tasks. The seed given is that of the backbone; "
             "the bank records derived seeds of masks, not the option they came from."
         )
-    return "## Rebuild\n\n```\n" + "\n".join(lines) + f"\n```\n\n{how}"
-
-
-def _tags(front_matter: str) -> tuple[str, ...]:
-    """`tags:` as a list of `- tag` lines or as `[a, b]`: the two ways cards write it. Not a parser of YAML."""
-    match = re.search(r"^tags:[ \t]*(\[.*?\])?[ \t]*\r?$((?:\r?\n[ \t]*- .*)*)", front_matter, flags=re.MULTILINE)
-    if match is None:
-        return ()
-    items = match[1].strip("[]").split(",") if match[1] else re.findall(r"^\s*- (.*)$", match[2], flags=re.MULTILINE)
-    return tuple(tag for item in items if (tag := item.strip().strip("'\"")))
+    return ("## Rebuild\n\n```\n" + "\n".join(lines) + f"\n```\n\n{how}",)
 
 
 def _streams(references: Sequence[str]) -> list[str]:

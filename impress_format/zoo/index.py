@@ -19,18 +19,14 @@ from pathlib import Path
 
 import msgspec
 
-from impress_format.bank import open_bank
 from impress_format.bank_files import BANK_FILES
-from impress_format.bank_files import files_of as kept_once
-from impress_format.errors import FormatError, StorageError, UsageError, ZooError
-from impress_format.files import unreadable
+from impress_format.errors import FormatError, UsageError, ZooError
 from impress_format.limits import (
     MAX_MANIFEST_BYTES,
     MAX_PACK_BYTES,
     MAX_TASK_BYTES,
 )
 from impress_format.strict_json import check_json
-from impress_format.zoo.local import is_link, look_at, plain_size
 
 INDEX = "index.json"
 ZOO_VERSION = 1
@@ -41,7 +37,7 @@ MAX_MASK_BYTES = 1 << 30  # two masks of the largest layer there may be, as bitm
 MAX_BANK_BYTES = 16 << 30
 _MAX_TEXT = 2000
 _MAX_TEXT_BYTES = 6 * _MAX_TEXT  # a character outside the basic plane, escaped, takes twelve bytes; few are
-_MAX_TAGS = 50
+MAX_TAGS = 50
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,79}", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -53,7 +49,6 @@ _LIMITS = (
     (re.compile(r"tasks/[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.removed", re.ASCII), 0),
     (re.compile(r"packs/[0-9a-f]{16}\.safetensors", re.ASCII), MAX_PACK_BYTES),
 )
-_CHUNK = 1 << 20
 
 
 class _Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -129,11 +124,11 @@ def parse_index(where: str, content: bytes) -> ZooIndex:
     except FormatError as error:
         raise ZooError(str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ZooError(f"{where}: is not the index of a zoo ({_one_line(str(error))})") from error
+        raise ZooError(f"{where}: is not the index of a zoo ({one_line(str(error))})") from error
     if version < 1:
         raise ZooError(f"{where}: has zoo version {version}, expected {ZOO_VERSION}")
     for bank in index.banks:
-        if problem := _problem(bank):
+        if problem := entry_problem(bank):
             raise ZooError(f"{where}: bank {bank.name[:80]!r}: {problem}")
     if repeated := _first_repeated(bank.name for bank in index.banks):
         raise ZooError(f"{where}: names {repeated!r} twice")
@@ -180,63 +175,9 @@ def check_name(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise UsageError(
             f"{name!r} is an invalid name: expected up to 80 of a-z 0-9 . _ - starting with a letter or digit; "
-            "give --name"
+            "give `name`"
         )
     return name
-
-
-def make_entry(folder: Path, name: str, *, title: str, description: str, tags: Sequence[str]) -> ZooBank:
-    """The index entry of the bank in `folder`. Only files that its manifest accounts for are named.
-
-    Raises:
-        UsageError: the name cannot be used, or the bank is larger than a zoo takes.
-        FormatError: a file is missing or is a link.
-        StorageError: a file may not be read.
-    """
-    bank = open_bank(folder)
-    while True:
-        files, tasks = bank_files(folder), len(bank.task_names())
-        if {file.path for file in files}.issuperset(_relative(folder, bank.tasks.files())):
-            break  # else another process stored or packed some between the two
-    entry = ZooBank(
-        name=check_name(name),
-        title=_one_line(title),
-        description=_one_line(description),
-        tags=tuple(_one_line(tag) for tag in tags)[:_MAX_TAGS],
-        backbone=bank.backbone.arch,
-        masks=len(bank.manifest.masks),
-        tasks=tasks,
-        bytes=sum(file.bytes for file in files),
-        digest=files_digest(files),
-        files=files,
-    )
-    if problem := _problem(entry):
-        raise UsageError(f"{folder} cannot be in a zoo: {problem}")
-    return entry
-
-
-def bank_files(folder: Path) -> tuple[ZooFile, ...]:
-    """The files of the bank in `folder` with size and SHA-256, by path; hidden files are no part of it.
-
-    Raises:
-        FormatError: a file that the manifest names is missing, or is a link.
-        StorageError: a file may not be read.
-    """
-    bank = open_bank(folder)
-    paths = [bank.manifest_path, *(bank.mask_path(index) for index in range(len(bank.manifest.masks)))]
-    paths += [file.path(bank) for file in kept_once(bank)]
-    while True:
-        tasks = bank.tasks.files()
-        try:
-            return tuple(_describe(folder, path) for path in _relative(folder, (*paths, *tasks)))
-        except (FormatError, StorageError):
-            if all(map(look_at, tasks)):
-                raise  # else another process packed or removed some
-
-
-def bank_digest(folder: Path) -> str:
-    """Digest of a whole bank: all its files, whatever order a disk lists them in."""
-    return files_digest(bank_files(folder))
 
 
 def files_digest(files: Iterable[ZooFile]) -> str:
@@ -245,41 +186,13 @@ def files_digest(files: Iterable[ZooFile]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, read piece by piece.
-
-    Raises:
-        StorageError: it cannot be read.
-    """
-    digest = hashlib.sha256()
-    try:
-        with open(path, "rb") as file:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
-    except OSError as error:
-        raise unreadable(path, error) from error
-    return digest.hexdigest()
-
-
-def _relative(folder: Path, paths: Iterable[Path]) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in paths)
-
-
-def _describe(folder: Path, relative: str) -> ZooFile:
-    path = folder / relative
-    size = plain_size(path)
-    if size is None or is_link(path.parent):
-        raise FormatError(path, "is not a plain file" if look_at(path) else "is missing")
-    return ZooFile(path=relative, bytes=size, sha256=file_sha256(path))
-
-
-def _problem(bank: ZooBank) -> str | None:
+def entry_problem(bank: ZooBank) -> str | None:
     """What is wrong with an entry, or None."""
     if not _NAME.fullmatch(bank.name):
         return "expected a name of up to 80 of a-z 0-9 . _ - starting with a letter or digit"
     texts = (bank.title, bank.description, bank.backbone, *bank.tags)
-    if len(bank.tags) > _MAX_TAGS or any(len(text) > _MAX_TEXT or not text.isprintable() for text in texts):
-        return f"expected texts of at most {_MAX_TEXT} printable characters and at most {_MAX_TAGS} tags"
+    if len(bank.tags) > MAX_TAGS or any(len(text) > _MAX_TEXT or not text.isprintable() for text in texts):
+        return f"expected texts of at most {_MAX_TEXT} printable characters and at most {MAX_TAGS} tags"
     if problem := next(filter(None, map(_file_problem, bank.files)), None):
         return problem
     # Case folded: on many disks tasks/A and tasks/a are one file.
@@ -325,6 +238,7 @@ def _first_repeated(names: Iterable[str]) -> str | None:
     return None
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
+    """A text that an index may hold: one line, printable, not too long."""
     joined = " ".join(text.split())
     return "".join(character for character in joined if character.isprintable())[:_MAX_TEXT]

@@ -16,18 +16,11 @@ from impress_format.errors import FormatError, StorageError, UsageError, ZooErro
 from impress_format.files import make_folder, read_limited, write_atomically
 from impress_format.locks import exclusive
 from impress_format.verify import verify_bank
-from impress_format.zoo.card import CardSummary, model_card, read_card
+from impress_format.zoo.card import Rebuild, model_card
+from impress_format.zoo.card_summary import CardSummary, read_card
+from impress_format.zoo.entry import bank_digest, make_entry
 from impress_format.zoo.hub import PushedMeanwhile, check_online, commit_files, open_hub
-from impress_format.zoo.index import (
-    INDEX,
-    MAX_CARD_BYTES,
-    ZooBank,
-    ZooIndex,
-    bank_digest,
-    check_name,
-    encode_index,
-    make_entry,
-)
+from impress_format.zoo.index import INDEX, MAX_CARD_BYTES, ZooBank, ZooIndex, check_name, encode_index
 from impress_format.zoo.local import copy_file, look_at
 from impress_format.zoo.sources import FolderSource, is_hub, is_web, read_index, zoo_name
 
@@ -60,11 +53,13 @@ def prepare(
     description: str | None = None,
     command: str | None = None,
     data_sets: Mapping[str, str] | None = None,
+    rebuild: Rebuild | None = None,
 ) -> Prepared:
     """Check the bank in `folder` and make its index entry and its card; with `card`, that file is the card.
 
     Args:
         data_sets: streams whose data set has an entry on the Hub, and that entry.
+        rebuild: as `model_card` takes it.
 
     Raises:
         BankNotFound, BankMismatch: no bank, or masks are still to be trained.
@@ -83,7 +78,15 @@ def prepare(
         problem = outcome.problems[0]
         raise ZooError(f"{folder}: {problem.file} {problem.error}. A bank that does not verify is not pushed.")
     if card is None:
-        text = model_card(folder, name, title=title, description=description, command=command, data_sets=data_sets)
+        text = model_card(
+            folder,
+            name,
+            title=title,
+            description=description,
+            command=command,
+            data_sets=data_sets,
+            rebuild=rebuild,
+        )
         summary = read_card(text)
     else:
         text, summary = _read_card_file(card)
@@ -125,7 +128,7 @@ def merge(index: ZooIndex, entry: ZooBank, *, replace: bool) -> ZooIndex:
     if there is not None and there.digest != entry.digest and not replace:
         raise UsageError(
             f"the zoo has another bank {entry.name!r} (digest {there.digest[:12]}…, yours {entry.digest[:12]}…): "
-            "choose another --name, or give --replace"
+            "choose another `name`, or give `replace`"
         )
     others = tuple(bank for bank in index.banks if bank.name != entry.name)
     return msgspec.structs.replace(index, banks=(*others, entry))
@@ -144,7 +147,7 @@ def _push_to_folder(prepared: Prepared, zoo: Path, *, replace: bool) -> Pushed:
         if there and entry in index.banks and source.read(entry.card, MAX_CARD_BYTES) == _bytes(prepared):
             return Pushed(where=str(target), changed=False)
         if taken and not there and not replace and entry.name not in {bank.name for bank in index.banks}:
-            raise UsageError(f"{target} exists and is in no index: choose another --name, or give --replace")
+            raise UsageError(f"{target} exists and is in no index: choose another `name`, or give `replace`")
         if not there:
             _copy_bank(prepared, target)
         write_atomically(card, _bytes(prepared), replace=True)

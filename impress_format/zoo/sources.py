@@ -101,7 +101,7 @@ def open_source(text: str | None) -> Source:
         raise UsageError(f"{text}: a zoo is a folder, https://…/ or hf://OWNER/NAME[@REVISION]")
     folder = Path(text)
     if not is_folder(folder):
-        raise UsageError(f"{text}: there is no such folder; --zoo takes a folder, https://…/ or hf://OWNER/NAME")
+        raise UsageError(f"{text}: there is no such folder; `zoo` takes a folder, https://…/ or hf://OWNER/NAME")
     return FolderSource(folder)
 
 
@@ -117,7 +117,7 @@ def zoo_name(text: str | None) -> str:
     # Only with an index: beside an installed package, `zoo` may be somebody else's folder.
     if look_at(_CHECKOUT_ZOO / INDEX):
         return str(_CHECKOUT_ZOO)
-    raise UsageError(f"no zoo is named: give --zoo FOLDER, https://…/ or hf://OWNER/NAME, or set {ENVIRONMENT}")
+    raise UsageError(f"no zoo is named: give `zoo` FOLDER, https://…/ or hf://OWNER/NAME, or set {ENVIRONMENT}")
 
 
 def is_hub(text: str) -> bool:

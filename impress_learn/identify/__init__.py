@@ -1,1 +1,1 @@
-"""Which task are these images of? (docs/method.md, Which task)"""
+"""Which task are these images of? Candidates, methods, and how well they do (docs/method.md, Which task)."""

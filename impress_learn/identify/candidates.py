@@ -12,18 +12,17 @@ import torch
 from torch import Tensor
 
 from impress_format.bank import Bank
-from impress_format.errors import BankMismatch, FormatError
+from impress_format.errors import BankMismatch
 from impress_format.parts.alpha import ALPHA, alpha_columns
-from impress_format.parts.numbers import NumbersError
-from impress_format.parts.signature import check_signatures
+from impress_format.parts.signature import check_signatures_of
 from impress_format.records import SIGNATURE_BYTES
 from impress_format.task_groups import TaskGroup, task_groups
 from impress_format.task_store import as_people_count
 from impress_learn.basis import refine
 from impress_learn.classes import TaskClasses, stored_classes
-from impress_learn.identify.evidence import Headed
-from impress_learn.identify.signing import Recognise, Signer
 from impress_learn.loaded import LoadedBank
+from impress_learn.recognition.evidence import Headed
+from impress_learn.recognition.signing import Recognise, Signer
 
 
 @dataclass(frozen=True)
@@ -215,10 +214,7 @@ def find_candidates(bank: Bank) -> Found:
     for place, candidate in enumerate(found.values()):
         if candidate.mask is not None and (text := bank.read_mask_record(candidate.mask).signature) is not None:
             signatures[place] = np.frombuffer(bytes.fromhex(text), dtype=np.uint8)
-            try:
-                check_signatures(signatures[place, np.newaxis], bank.identity)
-            except NumbersError as error:
-                raise FormatError(bank.mask_path(candidate.mask), f"signature {error}") from error
+            check_signatures_of(bank.mask_path(candidate.mask), signatures[place, np.newaxis], bank.identity)
     return Found(tuple(found.values()), stored, signatures)
 
 

@@ -90,7 +90,7 @@ def create_bank(
     )
     check_can_create(path)
 
-    from impress_learn.head.features import classifier_name
+    from impress_learn.features.features import classifier_name
     from impress_learn.network.build import build_backbone, usual_side
     from impress_learn.network.pretrained import load_weights
     from impress_learn.streams.view import view_shape
@@ -178,8 +178,8 @@ def _settle_view(
     """
     from msgspec.structs import replace as replace_fields
 
-    from impress_learn.span import in_words
     from impress_learn.streams.load import check_data, measured_view, spanned_view
+    from impress_learn.streams.span import in_words
 
     kept = None if there is None else there.manifest.preprocess
     if there is not None and kept is not None and not is_empty(there):

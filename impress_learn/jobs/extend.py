@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from impress_format.bank import Bank, open_bank
 from impress_format.create import extend_plan, still_to_plan
-from impress_format.errors import BankMismatch
 from impress_format.files import check_writable
 from impress_format.records import Allocation, MaskType
+from impress_format.versions import require_version
 from impress_learn.classes import mask_classes
 from impress_learn.fits import MaskFit
 from impress_learn.held_out import check_same_split
@@ -64,11 +64,9 @@ def extend_bank(
         mask_type=(first.type if first else "binary") if mask_type is None else mask_type,
         allocation=(first.allocation if first else "uniform") if allocation is None else allocation,
     )
-    if bank.manifest.format_version == 1 and not all(plan.is_of_version_1 for plan in plans):
-        raise BankMismatch(
-            f"{bank.path} has format version 1, whose masks are binary, of one density in all layers and trained by "
-            "plain SGD: run `impress bank upgrade` first"
-        )
+    if not all(plan.is_of_version_1 for plan in plans):
+        limit = "whose masks are binary, of one density in all layers and trained by plain SGD"
+        require_version(bank.path, bank.manifest.format_version, limit)
 
     require_room(len(bank.manifest.masks) + len(still_to_plan(bank, plans)), len(tasks), masks_per_task, random_masks)
 

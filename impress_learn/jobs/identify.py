@@ -1,4 +1,4 @@
-"""Accuracy with the task inferred, and beside it what labels would give (`eval --gn`, `--basis-gn`)."""
+"""Accuracy with the task inferred, and beside it what labels would give (`gn`, `basis_gn` of an evaluation)."""
 
 from __future__ import annotations
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from impress_format.bank import Bank, open_bank
-from impress_format.errors import BankMismatch, UsageError
+from impress_format.errors import UsageError
+from impress_format.versions import require_version
 from impress_learn.classes import stored_classes
 from impress_learn.jobs.device import choose_device
 from impress_learn.watch import SILENT, Watch
@@ -26,9 +27,9 @@ if TYPE_CHECKING:
     from impress_format.task_record import TaskRecord
     from impress_learn.identify.candidates import Candidates
     from impress_learn.identify.methods import MethodName
-    from impress_learn.identify.signature import Recognised
     from impress_learn.loaded import LoadedBank
     from impress_learn.picture_parts import PartReader
+    from impress_learn.recognition.signature import Recognised
 
 _AT_ONCE = 256
 """Images that are inferred together."""
@@ -147,11 +148,9 @@ def begin_inference(
     if task is not None and one_task:
         raise UsageError("`task` says which one it is: leave out `one_task`")
     bank = open_bank(path)
+    require_version(bank.path, bank.manifest.format_version, "which does not say what its images are like")
     preprocess = bank.manifest.preprocess
-    if preprocess is None:
-        raise BankMismatch(
-            f"{bank.path} has format version 1, which does not say what its images are like: run `impress bank upgrade`"
-        )
+    assert preprocess is not None
     name = None if task is None else bank.find_task(task)
     bank.complete_masks()
 

@@ -40,7 +40,7 @@ def learn_requests(
     """
     if not requests or device is None:
         return {}
-    from impress_learn.head.features import classifiers
+    from impress_learn.features.features import classifiers
     from impress_learn.loaded import load_bank
     from impress_learn.memory import explain_memory
     from impress_learn.streams.load import check_data

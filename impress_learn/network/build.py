@@ -15,6 +15,7 @@ from impress_format.limits import MAX_WEIGHTS
 from impress_format.records import BackboneSpec, BankManifest, Init, LayerSpec, MadeWith
 from impress_format.weights import layer_weights, weights_digest
 from impress_learn.network.backbone import Backbone, bind
+from impress_learn.network.kept_weights import find_weights
 from impress_learn.network.lenet import LENET, LeNet300100, lenet_weights
 from impress_learn.network.norm_statistics import statistics_apart
 from impress_learn.network.parameters import (
@@ -24,11 +25,12 @@ from impress_learn.network.parameters import (
     rules_of,
     rules_of_stored,
 )
-from impress_learn.network.pretrained import Weights, find_weights, put_weights
+from impress_learn.network.pretrained import put_weights
 from impress_learn.network.probe import check_logits, probe_logits
 from impress_learn.network.small_resnet import SMALL_RESNET, filters_of, small_resnet
 from impress_learn.network.timm_models import reason_of, timm_side, timm_structure
 from impress_learn.network.trial import LEAST, Trial, try_network
+from impress_learn.network.weights_file import Weights
 from impress_learn.streams.view import DEFAULT_SIDE
 
 _APART = 0.01

@@ -83,3 +83,11 @@ def download(repository: str, revision: str | None) -> Path:
             f"{HUB_FILE} of https://huggingface.co/{repository}{of} is not in the cache of huggingface_hub and could "
             f"not be downloaded ({reason[:200]})"
         ) from error
+
+
+def timm_repository(full: str) -> str:
+    """The repository of the weights that timm calls NAME.TAG."""
+    import timm
+
+    config = timm.get_pretrained_cfg(full)
+    return str(getattr(config, "hf_hub_id", None) or f"timm/{full}")

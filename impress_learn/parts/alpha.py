@@ -106,7 +106,7 @@ def _settle(bank: Bank, parts: Parts) -> Parts:
     if not (not parts.reads_out if parts.alpha is None else parts.alpha):
         return replace(parts, alpha=False, alpha_dtype=None)
     if not bank.manifest.masks:
-        raise BankMismatch(f"{bank.path} has no mask: a task over it is a residual alone (`residual`, without `alpha`)")
+        raise BankMismatch(f"{bank.path} has no mask: a task over it is a residual alone (`residual`, `alpha=False`)")
     return replace(parts, alpha=True, alpha_dtype=_choose_type(bank, parts.alpha_dtype))
 
 

@@ -62,7 +62,7 @@ def settle_head(bank: Bank, parts: Parts) -> Parts:
 def _add(ground: Ground, effective: Weights, head: StoredHead) -> Weights:
     import torch
 
-    from impress_learn.head.features import require_classifier
+    from impress_learn.features.features import require_classifier
 
     assert ground.projection is not None
     device, name = ground.basis.device, require_classifier(ground.backbone)

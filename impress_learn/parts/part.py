@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from impress_learn.basis import Basis
-    from impress_learn.head.projection import Projection
+    from impress_learn.features.projection import Projection
     from impress_learn.network.backbone import Backbone
     from impress_learn.parts.table import Parts
 

@@ -118,8 +118,8 @@ def _from_archive(archive: Path, names: tuple[str, ...]) -> tuple[ImagesInMemory
 def _decoded(found: list[tuple[str, int, bytes]], archive: Path) -> ImagesInMemory:
     import torch
 
-    from impress_learn.pictures import read_picture
     from impress_learn.streams.images import ImagesInMemory
+    from impress_learn.streams.read_image import read_picture
     from impress_learn.streams.view import natural_view
 
     view = natural_view(_SHAPE, MEAN, STD)

@@ -26,9 +26,9 @@ from impress_format.errors import DataError, StorageError
 from impress_format.files import make_folder, write_atomically
 from impress_format.locks import hold
 from impress_format.records import Preprocess
-from impress_learn.pictures import read_picture
 from impress_learn.streams.data_dir import named_or_cache
 from impress_learn.streams.image_files import PictureFile
+from impress_learn.streams.read_image import read_picture
 from impress_learn.streams.view import view_shape
 from impress_learn.watch import Watch
 

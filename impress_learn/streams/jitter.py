@@ -1,4 +1,4 @@
-"""Small changes that leave an image what it shows: more images, where there are few (`--shots`)."""
+"""Small changes that leave an image what it shows: more images, where there are few (`shots`)."""
 
 from __future__ import annotations
 

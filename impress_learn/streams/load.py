@@ -14,9 +14,9 @@ from torch import Tensor
 from impress_format.errors import UsageError
 from impress_format.records import Preprocess
 from impress_format.weights import permutation
-from impress_learn.held_out import count_held_out
-from impress_learn.streams.images import Images, transformed
+from impress_learn.streams.images import Images, evenly_spread, transformed
 from impress_learn.streams.reference import Reference
+from impress_learn.streams.set_apart import count_held_out
 from impress_learn.streams.survey import check_survey, measured_span
 from impress_learn.streams.view import default_view, fitted
 from impress_learn.watch import SILENT, Watch
@@ -83,7 +83,7 @@ def measured_view(reference: Reference, view: Preprocess, *, data_dir: Path | No
         DataError: as load_task.
     """
     train = load_task(reference, data_dir=data_dir, view=view, holdout=holdout).train
-    some = torch.linspace(0, len(train) - 1, min(len(train), _MEASURED)).long()
+    some = evenly_spread(len(train), _MEASURED)
     pixels = train.pixels_of(some).double() / 255
     mean, std = pixels.mean((0, 2, 3)), pixels.std((0, 2, 3)).clamp(min=_LEAST_STD)
     return msgspec.structs.replace(

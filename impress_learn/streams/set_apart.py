@@ -1,4 +1,5 @@
-"""Which images are set apart for testing: a fifth of each class, and images that belong together on one side."""
+"""Which images are set apart: a fifth of each class for testing, images that belong together on one side; and how many
+of the training images are held out."""
 
 from __future__ import annotations
 
@@ -7,6 +8,8 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+from impress_format.errors import UsageError
 
 _SHARE = 0.2
 
@@ -84,3 +87,17 @@ def _digest(members: Sequence[Member]) -> bytes:
     groups = [member.group for member in members if member.group is not None]
     name = min(groups) if groups else min(member.name for member in members)
     return hashlib.sha256(os.fsencode(name)).digest()
+
+
+def count_held_out(images: int, fraction: float) -> int:
+    """How many of `images` training images are held out.
+
+    Raises:
+        UsageError: none would be, or none would be left.
+    """
+    held = round(fraction * images)
+    if fraction > 0 and not 0 < held < images:
+        raise UsageError(
+            f"`holdout` {fraction:g} holds out {held:,} of {images:,} training images: expected some of them"
+        )
+    return held

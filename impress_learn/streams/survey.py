@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from impress_format.errors import DataError, StorageError
-from impress_learn.span import Span, assumed_span, choose_span, goes_with, in_words
 from impress_learn.streams.image_files import PictureFile
+from impress_learn.streams.span import Span, assumed_span, choose_span, goes_with, in_words
 from impress_learn.streams.view import squeezes
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def check_survey(survey: Survey, view: Preprocess, what: str, watch: Watch) -> N
 
 
 def _look_at(path: Path, view: Preprocess) -> Survey | None:
-    from impress_learn.pictures import look_at_picture
+    from impress_learn.streams.read_image import look_at_picture
 
     try:
         (height, width), image = look_at_picture(path)

@@ -18,8 +18,8 @@ from torch import Tensor
 from impress_format.parts.head import StoredHead, store_head
 from impress_format.records import ResidualBits
 from impress_format.weights import substream_seed
+from impress_learn.features.projection import Projection
 from impress_learn.fits import TaskFit
-from impress_learn.head.projection import Projection
 from impress_learn.quantise import codes_of, rounded
 from impress_learn.training import Rows, minimise
 

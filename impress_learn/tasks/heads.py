@@ -10,11 +10,11 @@ from torch import Tensor
 
 from impress_format.parts.head import HEAD, StoredHead
 from impress_format.records import ResidualBits
+from impress_learn.features.features import AT_ONCE
+from impress_learn.features.placed import placed_of
+from impress_learn.features.projection import Projection
+from impress_learn.features.tail import Begun, begin_all, cut_off
 from impress_learn.fits import TaskFit
-from impress_learn.head.features import AT_ONCE
-from impress_learn.head.placed import placed_of
-from impress_learn.head.projection import Projection
-from impress_learn.head.tail import Begun, begin_all, cut_off
 from impress_learn.parts.part import Array, Beginning, Ground, Trainable, Weights
 from impress_learn.parts.table import lay
 from impress_learn.plan.tasks import residual_epochs

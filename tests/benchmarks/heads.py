@@ -24,7 +24,7 @@ from torch.nn.functional import cross_entropy
 
 from impress_format import open_bank
 from impress_learn.loaded import LoadedBank, load_bank
-from impress_learn.network.pretrained import find_weights
+from impress_learn.network.kept_weights import find_weights
 from impress_learn.streams.images import Images
 
 CLASSES, STEPS, RATE, BATCH = 5, 400, 0.03, 256

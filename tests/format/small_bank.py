@@ -160,8 +160,8 @@ def some_recogniser() -> StoredRecogniser:
 
 
 def signature(bank: Bank, fill: int = 7) -> bytes:
-    """One that this bank's recogniser might have made."""
-    return bank.signature_tag + bytes([fill] * (SIGNATURE_BYTES - TAG_BYTES))
+    """One that this bank's recogniser might have made, of 16 images."""
+    return bank.signature_tag + bytes([160] + [fill] * (SIGNATURE_BYTES - TAG_BYTES - 1))
 
 
 def mask(seed: int) -> dict[str, np.ndarray]:

@@ -23,12 +23,12 @@ from impress_format.pack_tasks import pack_tasks
 from impress_format.parts.table import stored_parts
 from impress_format.stats import measure_storage
 from impress_format.task_groups import task_groups
-from impress_format.zoo import index as zoo_index
+from impress_format.zoo import entry as zoo_files
 
 LOOKS = {
     task_store: ("list_folder", "is_there", "read_limited", "open_pack", "file_size"),
     verify: ("list_folder", "is_there", "read_limited", "open_pack"),
-    zoo_index: ("look_at", "plain_size", "file_sha256"),
+    zoo_files: ("look_at", "plain_size", "file_sha256"),
 }
 """By these a reader looks at the disk."""
 
@@ -105,7 +105,7 @@ def record_bytes(bank: Bank) -> int:
 
 
 def zoo_entry(bank: Bank) -> str:
-    entry = zoo_index.make_entry(bank.path, "name", title="Title", description="", tags=())
+    entry = zoo_files.make_entry(bank.path, "name", title="Title", description="", tags=())
     return f"{entry.tasks} {entry.digest}"
 
 

@@ -187,7 +187,7 @@ def test_a_bank_that_was_open_meanwhile_sees_new_packs(bank: Bank) -> None:
 
 
 def test_a_bank_of_version_1_has_no_packs(tmp_path: Path) -> None:
-    with pytest.raises(BankMismatch, match="impress bank upgrade"):
+    with pytest.raises(BankMismatch, match="version 1, which has no packs: run `impress bank upgrade` first"):
         pack_tasks(open_bank(GOLDEN_V1))
 
 

@@ -179,6 +179,8 @@ def test_verify_misses_a_recogniser_that_the_manifest_names(bank: Bank) -> None:
     outcome = verify_bank(bank.path)
     assert outcome.problems == (Problem("recogniser.safetensors", "is missing"),)
     assert {unchecked.file for unchecked in outcome.unchecked} == {
+        "masks/00000.safetensors",
+        "masks/00001.safetensors",
         "tasks/one.safetensors",
         "tasks/two.safetensors",
     }

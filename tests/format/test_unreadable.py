@@ -16,7 +16,7 @@ from impress_format.create import check_can_create
 from impress_format.errors import ImpressError, StorageError
 from impress_format.stats import measure_storage
 from impress_format.verify import verify_bank
-from impress_format.zoo.index import bank_files
+from impress_format.zoo.entry import bank_files
 
 NOBODY = 65534
 

@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from impress_format.errors import DataError, InvalidReference, StorageError
-from impress_learn.pictures import read_picture
 from impress_learn.streams import image_cache
 from impress_learn.streams.copies import find_copies
 from impress_learn.streams.folder_key import FolderKey, group_name, parse_folder_key
 from impress_learn.streams.image_files import list_pictures
 from impress_learn.streams.load import check_data, load_task, measured_view
+from impress_learn.streams.read_image import read_picture
 from impress_learn.streams.reference import Reference, parse_one, parse_reference, parse_references
 from impress_learn.streams.set_apart import Member, set_apart, together
 from impress_learn.streams.view import fitted, photo_view
@@ -734,7 +734,7 @@ def test_a_killed_decoder_leaves_nothing_that_stands_for_a_cache(tmp_path: Path,
         "from impress_learn.streams import image_cache\n"
         "from impress_learn.streams.load import load_task\n"
         "from impress_learn.streams.reference import parse_reference\n"
-        "from impress_learn.pictures import read_picture\n"
+        "from impress_learn.streams.read_image import read_picture\n"
         "def read(path, view):\n"
         "    if path.name == '150.png' and path.parent.name == 'dog': os._exit(9)\n"
         "    return read_picture(path, view)\n"

@@ -22,17 +22,17 @@ from impress_format.parts.head import restore_head, whole_dimensions
 from impress_format.parts.residual import residual_layers
 from impress_learn.convert_weights import convert_weights
 from impress_learn.evaluate import accuracy
+from impress_learn.features.features import features, features_of
+from impress_learn.features.placed import placed_of
+from impress_learn.features.projection import Projection, make_projection
+from impress_learn.features.tail import begin_all, cut_off
 from impress_learn.fits import MaskFit, TaskFit
-from impress_learn.head.features import features, features_of
-from impress_learn.head.placed import placed_of
-from impress_learn.head.projection import Projection, make_projection
-from impress_learn.head.tail import begin_all, cut_off
 from impress_learn.jobs import add_tasks, create_bank, evaluate, update_task
 from impress_learn.jobs.export import export_weights
 from impress_learn.jobs.infer import infer
 from impress_learn.loaded import load_bank
 from impress_learn.network.build import build_backbone
-from impress_learn.network.pretrained import Weights
+from impress_learn.network.weights_file import Weights
 from impress_learn.parts.table import Parts
 from impress_learn.quantise import rounded
 from impress_learn.streams.images import ImagesInMemory
@@ -213,7 +213,7 @@ def test_what_a_tail_takes_is_kept_of_augmented_copies_too_or_made_anew(
     mixed, _ = begun.batch(torch.arange(20), torch.Generator().manual_seed(0))
     taken = [(torch.equal(one, a), torch.equal(one, b)) for one, a, b in zip(mixed, plain, moved, strict=True)]
     assert {(True, False), (False, True)} == set(taken)
-    monkeypatch.setattr("impress_learn.head.tail.MOST_BYTES", 10)
+    monkeypatch.setattr("impress_learn.features.tail.MOST_BYTES", 10)
     anew = begin_all(tail, images, augmented=1)
     assert anew.kept is None
     torch.testing.assert_close(anew.batch(slice(None))[0], plain, rtol=1e-4, atol=1e-4)
@@ -316,7 +316,9 @@ def test_a_network_is_moved_towards_the_banks_tasks_for_heads_of_others(
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("IMPRESS_WEIGHTS", str(pretrained / "kept"))
-        patch.setattr("impress_learn.head.adapt.RATE", 1e-3)  # this network is not trained: there is nothing to lose
+        patch.setattr(
+            "impress_learn.features.adaptation.RATE", 1e-3
+        )  # this network is not trained: there is nothing to lose
 
         def create(path: Path, adapt: int, holdout: float = 0.1) -> Bank:
             return create_bank(
@@ -410,7 +412,7 @@ def test_features_are_kept_and_found_again(bank: Bank, monkeypatch: pytest.Monke
     changed = replace(images, pixels=torch.cat([pixels[:-1], pixels[:1]]))
     moved = placed_of(loaded.backbone, loaded.projection, changed)
     torch.testing.assert_close(moved[-1], first[0], rtol=1e-3, atol=2e-3)
-    monkeypatch.setattr("impress_learn.head.placed.features_of", lambda *_: pytest.fail("computed again"))
+    monkeypatch.setattr("impress_learn.features.placed.features_of", lambda *_: pytest.fail("computed again"))
     assert torch.equal(placed_of(loaded.backbone, loaded.projection, images), first)
 
 

@@ -18,7 +18,8 @@ from impress_format.errors import BackboneMismatch, DataError, UsageError
 from impress_format.records import PretrainedRecord
 from impress_learn.jobs import evaluate
 from impress_learn.loaded import load_bank
-from impress_learn.network.pretrained import add_weights, find_weights, load_weights
+from impress_learn.network.kept_weights import find_weights
+from impress_learn.network.pretrained import add_weights, load_weights
 
 FILE = "model.safetensors"
 TAG = "r160_in1k"

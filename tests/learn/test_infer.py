@@ -25,8 +25,8 @@ from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.jobs import add_tasks, create_bank
 from impress_learn.jobs.infer import begin_inference, infer
 from impress_learn.loaded import load_bank
-from impress_learn.pictures import Notice, read_picture
 from impress_learn.streams.load import load_task
+from impress_learn.streams.read_image import Notice, read_picture
 from impress_learn.streams.reference import parse_reference
 
 GREY = Preprocess(mode="L", size=(4, 6), interpolation="bilinear", mean=(0.0,), std=(1.0,))
@@ -239,7 +239,7 @@ def test_what_does_not_fit_is_refused(bank: Bank, pictures: Path, tmp_path: Path
         infer(bank.path, [pictures], task="rotated-digits/3")
     with pytest.raises(DataError, match="holds no image"):
         infer(bank.path, [tmp_path])
-    with pytest.raises(BankMismatch, match="impress bank upgrade"):
+    with pytest.raises(BankMismatch, match="does not say what its images are like: run `impress bank upgrade` first"):
         infer(GOLDEN_V1, [pictures])
 
 

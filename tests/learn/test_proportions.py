@@ -18,8 +18,8 @@ from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.jobs import add_tasks, create, create_bank
 from impress_learn.jobs.infer import infer
 from impress_learn.jobs.upgrade import upgrade_bank
-from impress_learn.pictures import read_picture
 from impress_learn.plan import bank as bank_plan
+from impress_learn.streams.read_image import read_picture
 from impress_learn.streams.reference import parse_references
 from impress_learn.watch import Watch
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from impress_cli.rebuilding import rebuilding_commands
 from impress_format import open_bank, verify_bank
 from impress_format.errors import BankMismatch, UsageError
 from impress_format.records import MaskFitRecord, TaskFitRecord, supermask_sizes
@@ -118,7 +119,7 @@ def test_the_bank_keeps_the_recipe_and_the_card_gives_the_command_that_asks_for_
     assert isinstance(learned, TaskFitRecord)
     assert (learned.optimizer, learned.weight_decay, learned.warmup) == ("rmsprop", 0.01, 1)
     assert verify_bank(path).ok
-    card = model_card(path, "a")
+    card = model_card(path, "a", rebuild=rebuilding_commands)
     rebuild = [line for line in card.splitlines() if line.startswith("impress ") and "rotated-digits/" in line]
     made, extended, added = rebuild
     assert "--allocation erdos-renyi" in made

@@ -12,16 +12,17 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from torch import Tensor
 
+from impress_format.parts.pixel_signature import check_pixel_signatures
 from impress_format.recogniser_file import StoredRecogniser
 from impress_format.weights import random_words
-from impress_learn.identify.recogniser import (
+from impress_learn.recognition.recogniser import (
     Recogniser,
     learning_images,
     make_recogniser,
     signing_images,
     train_recogniser,
 )
-from impress_learn.identify.signature import Signatures, _count_ones, read_signatures, recognise, sign_task
+from impress_learn.recognition.signature import Signatures, _count_ones, read_signatures, recognise, sign_task
 from impress_learn.streams.images import Images, ImagesInMemory
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_reference
@@ -197,7 +198,7 @@ def test_scores_do_not_depend_on_what_other_tasks_there_are(
 ) -> None:
     groups = groups_of("rotated-digits/70", 4)[:9]
     many = read_signatures(recogniser, np.concatenate([signatures] * 5))
-    monkeypatch.setattr("impress_learn.identify.signature._MOST_SCORES", 3000)  # a few tasks at a time
+    monkeypatch.setattr("impress_learn.recognition.signature._MOST_SCORES", 3000)  # a few tasks at a time
     assert torch.allclose(
         recognise(recogniser, many, groups).scores,
         recognise(recogniser, known, groups).scores.repeat(1, 5),
@@ -232,7 +233,7 @@ def test_among_very_many_tasks_a_shortlist_finds_the_same(
         groups = groups_of(task, 8)[:5]
         short = recognise(recogniser, many, groups)
         with monkeypatch.context() as patch:
-            patch.setattr("impress_learn.identify.signature._MOST_WHOLE", 10_000)
+            patch.setattr("impress_learn.recognition.signature._MOST_WHOLE", 10_000)
             whole = recognise(recogniser, many, groups)
         assert torch.equal(short.scores.argmax(1), whole.scores.argmax(1))
         assert torch.equal(short.unknown, whole.unknown)
@@ -249,6 +250,19 @@ def test_images_are_signed_that_no_recogniser_learned_from() -> None:
         assert len(signing) == images // 5
     assert len(learning_images(60_000, 64)) == (1 << 18) // 64
     assert signing_images(50).tolist() == list(range(50))  # few: of so few a fifth would say little
+
+
+@settings(max_examples=100)
+@given(pixels=hnp.arrays(np.uint8, st.tuples(st.integers(1, 12), *map(st.just, SHAPE))), scale=st.floats(1e-3, 1e3))
+def test_whatever_the_images_are_the_format_takes_their_signature(
+    recogniser: Recogniser, pixels: np.ndarray, scale: float
+) -> None:
+    images = ImagesInMemory(
+        torch.from_numpy(pixels), torch.zeros(len(pixels), dtype=torch.int64), (0.5,), (0.25 * scale,)
+    )
+    row = np.frombuffer(sign_task(recogniser, images), dtype=np.uint8)[np.newaxis]
+    check_pixel_signatures(row, len(recogniser.between))
+    assert round(float(read_signatures(recogniser, row).images)) == len(pixels)
 
 
 def test_of_few_images_a_signature_says_so(recogniser: Recogniser) -> None:

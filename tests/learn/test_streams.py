@@ -23,7 +23,7 @@ from impress_learn.network.backbone import Backbone
 from impress_learn.streams import images as images_module
 from impress_learn.streams.data_dir import default_data_dir
 from impress_learn.streams.digits import load_digits
-from impress_learn.streams.images import Images, ImagesInMemory, MappedImages, normalise, transformed
+from impress_learn.streams.images import Images, ImagesInMemory, MappedImages, evenly_spread, normalise, transformed
 from impress_learn.streams.load import hold_out, load_task, take_shots
 from impress_learn.streams.mnist import load_mnist, mnist_problem
 from impress_learn.streams.permuted import permute
@@ -498,3 +498,27 @@ def test_held_out_sets_are_nested(count: int, small: float, large: float) -> Non
     images = images_of(torch.zeros(count, 1, 1, 1, dtype=torch.uint8))
     inner, outer = (set(hold_out(images, fraction)[1].labels.tolist()) for fraction in (small, large))
     assert inner <= outer
+
+
+@given(there=st.integers(1, 100_000), most=st.integers(1, 5000), fill=st.booleans(), nearest=st.booleans())
+def test_images_are_chosen_from_the_first_to_the_last_in_even_steps(
+    there: int, most: int, fill: bool, nearest: bool
+) -> None:
+    chosen = evenly_spread(there, most, fill=fill, nearest=nearest)
+    assert len(chosen) == (most if fill else min(there, most))
+    assert chosen[0] == 0
+    assert chosen[-1] == (there - 1 if len(chosen) > 1 else 0)
+    even = np.linspace(0, there - 1, len(chosen))  # in float64, where the last bits are others
+    off = chosen.numpy() - even
+    slack = 0.5 if nearest else 1.0
+    assert (-slack - 0.05 <= off).all()
+    assert (off <= (slack if nearest else 0.0) + 0.05).all()
+
+
+def test_few_images_are_all_taken_once_or_as_often_as_asked() -> None:
+    assert evenly_spread(5, 9).tolist() == [0, 1, 2, 3, 4]
+    assert evenly_spread(3, 5, fill=True).tolist() == [0, 0, 1, 1, 2]
+    assert evenly_spread(10, 4).tolist() == [0, 3, 6, 9]
+    assert evenly_spread(10, 3).tolist() == [0, 4, 9]
+    assert evenly_spread(7, 3, nearest=True).tolist() == [0, 3, 6]
+    assert evenly_spread(8, 5, nearest=True).tolist() == [0, 2, 4, 5, 7]

@@ -16,8 +16,8 @@ from impress_format.errors import BankMismatch
 from impress_format.pack_tasks import pack_tasks
 from impress_format.parts.feature_signature import restore_evidence
 from impress_format.parts.head import HEAD as HEAD_PART
+from impress_learn.features.features import features
 from impress_learn.fits import MaskFit, TaskFit
-from impress_learn.head.features import features
 from impress_learn.identify.candidates import Candidates, find_candidates
 from impress_learn.identify.methods import infer_groups
 from impress_learn.jobs import add_tasks, create_bank

@@ -11,6 +11,7 @@ import pytest
 import small_bank
 from commandline import run
 
+from impress_cli.rebuilding import rebuilding_commands
 from impress_format.bank import Bank, open_bank
 from impress_format.create import extend_plan
 from impress_format.errors import UsageError
@@ -19,8 +20,10 @@ from impress_format.parts.own_mask import store_own_mask
 from impress_format.parts.residual import store_residual
 from impress_format.parts.table import stored_parts
 from impress_format.stats import measure_storage
-from impress_format.zoo.card import model_card, read_card
-from impress_format.zoo.index import bank_digest
+from impress_format.task_record import TaskRecord
+from impress_format.zoo.card import model_card
+from impress_format.zoo.card_summary import read_card
+from impress_format.zoo.entry import bank_digest
 from impress_format.zoo.push import prepare
 
 
@@ -61,14 +64,31 @@ def test_numbers_are_those_of_the_bank(bank: Path) -> None:
     ] == sizes
 
 
+def _card(bank: Path, name: str = "tiny") -> str:
+    """As `impress zoo push` makes it."""
+    return model_card(bank, name, rebuild=rebuilding_commands)
+
+
+def test_without_a_command_line_a_card_has_no_commands(bank: Path) -> None:
+    assert "## Rebuild" not in model_card(bank, "tiny")
+    assert model_card(bank, "tiny", rebuild=lambda bank, tasks, name: [f"make {name}"]) == _card(bank).replace(
+        "\n".join(rebuilding_commands(open_bank(bank), _records(bank), "tiny")), "make tiny"
+    )
+
+
+def _records(bank: Path) -> list[TaskRecord]:
+    opened = open_bank(bank)
+    return [opened.read_task_record(name) for name in opened.task_names()]
+
+
 def test_it_has_every_part(bank: Path) -> None:
-    headings = re.findall(r"^## (.+)$", model_card(bank, "tiny"), re.M)
+    headings = re.findall(r"^## (.+)$", _card(bank), re.M)
     assert headings == ["Intended use", "Masks", "Accuracy", "Storage", "Limits", "Rebuild", "Digest"]
 
 
 def test_the_command_is_the_one_given_or_one_derived(bank: Path) -> None:
-    assert "impress bank create tiny.impress rotated-digits/0 rotated-digits/90" in model_card(bank, "tiny")
-    assert "impress task add tiny.impress rotated-digits/1 --epochs 3" in model_card(bank, "tiny")
+    assert "impress bank create tiny.impress rotated-digits/0 rotated-digits/90" in _card(bank)
+    assert "impress task add tiny.impress rotated-digits/1 --epochs 3" in _card(bank)
     given = model_card(bank, "tiny", command="impress bank create x.impress rotated-digits/1\n")
     assert "```\nimpress bank create x.impress rotated-digits/1\n```" in given
 
@@ -80,7 +100,7 @@ def test_the_derived_commands_name_every_part_of_a_task(bank: Path) -> None:
     record = msgspec.structs.replace(start, name="a-first-name", task="rotated-digits/3", fit=fit)
     own = store_own_mask(np.ones(small_bank.LAYERS[-1].shape, dtype=np.bool_))
     opened.write_task(record, stored_parts(alpha=small_bank.ALPHA[:, :1], mask=own))
-    lines = model_card(bank, "tiny").splitlines()
+    lines = _card(bank).splitlines()
     (warm,) = (line for line in lines if "--warm-start one" in line)
     assert "rotated-digits/3" in warm
     assert "--hybrid" in warm
@@ -120,7 +140,7 @@ def test_over_pretrained_weights_it_says_whose_they_are_and_how_to_get_them(phot
 
 
 def test_the_derived_commands_make_network_projection_and_heads_again(photos: Bank) -> None:
-    lines = model_card(photos.path, "photos").splitlines()
+    lines = _card(photos.path, "photos").splitlines()
     (create,) = (line for line in lines if line.startswith("impress bank create"))
     assert create.startswith("impress bank create photos.impress rotated-digits/0 rotated-digits/9 --backbone")
     for words in ("--weights some.safetensors", "--adapt 3", "--masks-per-task 0", "--holdout 0.25"):
@@ -140,7 +160,7 @@ def test_masks_that_were_added_later_are_added_later_again(tmp_path: Path) -> No
     bank.write_task(
         msgspec.structs.replace(record, settings=small_bank.settings(residual_bits=1)), stored_parts(residual=residual)
     )
-    rebuild = model_card(bank.path, "a").partition("## Rebuild")[2]
+    rebuild = _card(bank.path, "a").partition("## Rebuild")[2]
     create, extend, add = (line for line in rebuild.splitlines() if line.startswith("impress "))
     assert "create a.impress rotated-digits/0 rotated-digits/9 " in create
     assert "--masks-per-task 0 --holdout 0.25" in create

@@ -38,6 +38,18 @@ def test_for_people(zoo: Path, tmp_path: Path) -> None:
     assert "the very same bank is there already" in run("zoo", "pull", "tiny", "--zoo", zoo, cwd=tmp_path).out
 
 
+def test_settings_are_named_as_options(zoo: Path, tmp_path: Path) -> None:
+    small_bank.make(tmp_path / "tiny.impress", seed=3)
+    small_bank.make(tmp_path / "Tiny.impress")
+    for words, said in (
+        (("push", "tiny.impress", "--zoo", zoo), "choose another --name, or give --replace"),
+        (("push", "Tiny.impress", "--zoo", zoo), "give --name"),
+        (("list", "--zoo", tmp_path / "none"), "--zoo takes a folder, https://…/ or hf://OWNER/NAME"),
+    ):
+        refused = run("zoo", *words, cwd=tmp_path)
+        assert (refused.code, said in refused.err) == (2, True), refused.err
+
+
 def test_a_damaged_zoo_ends_verify_with_1_and_names_the_file(zoo: Path, tmp_path: Path) -> None:
     (zoo / "tiny.impress" / "bank.json").write_bytes(b"{}")
     done = run("zoo", "verify", "--zoo", zoo, "--json", cwd=tmp_path)

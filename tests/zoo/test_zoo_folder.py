@@ -17,16 +17,8 @@ from hypothesis import strategies as st
 
 from impress_format.errors import FormatError, StorageError, UsageError, ZooError
 from impress_format.zoo.audit import verify_zoo
-from impress_format.zoo.index import (
-    INDEX,
-    MAX_INDEX_BYTES,
-    bank_digest,
-    encode_index,
-    find_bank,
-    make_entry,
-    parse_index,
-    search_banks,
-)
+from impress_format.zoo.entry import bank_digest, make_entry
+from impress_format.zoo.index import INDEX, MAX_INDEX_BYTES, encode_index, find_bank, parse_index, search_banks
 from impress_format.zoo.pull import pull_bank
 from impress_format.zoo.push import prepare, push
 from impress_format.zoo.sources import FolderSource, open_source, read_card_text, read_index, zoo_name
@@ -67,7 +59,7 @@ def test_another_bank_of_the_name_needs_replace_and_leaves_nothing_behind(zoo: P
     other = small_bank.make(tmp_path / "tiny.impress", seed=3)
     other.remove_task("two")
     before = contents(zoo)
-    with pytest.raises(UsageError, match="--replace"):
+    with pytest.raises(UsageError, match="`replace`"):
         push(prepare(other.path, None), str(zoo), replace=False)
     assert contents(zoo) == before
     push(prepare(other.path, None), str(zoo), replace=True)

@@ -88,7 +88,7 @@ def test_another_bank_of_the_name_needs_replace(pushed: FakeHub, tmp_path: Path)
     folder = small_bank.make(tmp_path / "tiny.impress", seed=5)
     folder.remove_task("two")
     other = prepare(folder.path, None)
-    with pytest.raises(UsageError, match="--replace"):
+    with pytest.raises(UsageError, match="`replace`"):
         push(other, ZOO, replace=False)
     push(other, ZOO, replace=True)
     assert "tiny.impress/tasks/two.safetensors" not in pushed.commits[pushed.head]

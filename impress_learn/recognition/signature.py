@@ -10,6 +10,7 @@ Images asked about are compared by how likely their mean is under each task, not
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,15 +19,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from impress_format.recogniser_file import HEAD_BYTES
-from impress_format.records import TAG_BYTES
-from impress_learn.identify.recogniser import Recogniser
-from impress_learn.streams.images import Images
+from impress_format.parts.pixel_signature import MOST_LEVEL, restore_pixel_signatures, store_pixel_signature
+from impress_learn.recognition.recogniser import Recogniser
+from impress_learn.streams.images import Images, evenly_spread
 
 _RANGE = 4.0
 """Deviations between tasks that the byte of a position spans to either side."""
-_UNIT, _ZERO = 8, 128
-"""A size byte b stands for 2^((b - 128) / 8)."""
 _SIGN_MEAN = math.sqrt(2 / math.pi)
 """Mean size of a standard normal variable: what its sign is worth."""
 _SIGN_SPREAD = 1 - 2 / math.pi
@@ -115,40 +113,40 @@ class Recognised:
 
 def sign_task(recogniser: Recogniser, images: Images) -> bytes:
     """The signature of a task from these training images (`signing_images`)."""
-    chosen = torch.linspace(0, len(images) - 1, min(len(images), _MOST_IMAGES)).long().to(images.device)
+    chosen = evenly_spread(len(images), _MOST_IMAGES).to(images.device)
     placed = [recogniser.place(images.batch(part)[0].to(recogniser.device)) for part in chosen.split(_AT_ONCE)]
     positions = torch.cat([one for one, _ in placed])
     projections = torch.cat([one for _, one in placed])
     step = _position_step(recogniser)
-    levels = (positions.mean(0) / step).round().clamp(-127, 127)
+    levels = (positions.mean(0) / step).round().clamp(-MOST_LEVEL, MOST_LEVEL).to(torch.int8).cpu().numpy()
     mean = projections.mean(0)
+    signs = (mean > 0).cpu().numpy()
     few = max(len(positions) - 1, 1)
     sizes = [
-        torch.tensor(float(len(chosen))),
-        mean.square().mean().sqrt(),
-        (positions - positions.mean(0)).square().sum(0).mean() / few if len(levels) else torch.ones(()),
-        (projections - mean).square().sum(0).mean() / few,
+        float(len(chosen)),
+        float(mean.square().mean().sqrt()),
+        float((positions - positions.mean(0)).square().sum(0).mean() / few) if len(levels) else 1.0,
+        float((projections - mean).square().sum(0).mean() / few),
     ]
-    head = recogniser.tag + bytes(_size_byte(float(size)) for size in sizes)
-    signs = np.packbits((mean > 0).cpu().numpy(), bitorder="little").tobytes()
-    body = levels.to(torch.int8).cpu().numpy().tobytes() + signs
+
+    def signature(varies: Sequence[float]) -> bytes:
+        return store_pixel_signature(recogniser.tag, [*sizes, *varies], levels, signs)
+
     # The last two are measured by the others as they will be read.
-    itself = read_signatures(recogniser, np.frombuffer(head + bytes([_ZERO] * 2) + body, dtype=np.uint8)[np.newaxis])
-    varies = _distances(itself, 0, positions, projections, 1.0).std(0, correction=0)
-    return head + bytes(_size_byte(float(size)) for size in varies) + body
+    itself = read_signatures(recogniser, np.frombuffer(signature([1.0, 1.0]), dtype=np.uint8)[np.newaxis])
+    return signature(_distances(itself, 0, positions, projections, 1.0).std(0, correction=0).tolist())
 
 
 def read_signatures(recogniser: Recogniser, signatures: npt.NDArray[np.uint8]) -> Signatures:
     """What T signatures say, uint8 (T, 64)."""
-    start = HEAD_BYTES + len(recogniser.between)
-    sizes = torch.from_numpy(signatures[:, TAG_BYTES:HEAD_BYTES].astype(np.float32)).to(recogniser.device)
-    images, gain, spread, sign_spread, *varies = torch.exp2((sizes - _ZERO) / _UNIT).unbind(1)
-    levels = np.ascontiguousarray(signatures[:, HEAD_BYTES:start]).view(np.int8).astype(np.float32)
+    stored = restore_pixel_signatures(signatures, len(recogniser.between))
+    sizes = torch.exp2(torch.from_numpy(stored.exponents).to(recogniser.device))
+    images, gain, spread, sign_spread, *varies = sizes.unbind(1)
     return Signatures(
         images=images,
-        positions=torch.from_numpy(levels).to(recogniser.device) * _position_step(recogniser),
+        positions=torch.from_numpy(stored.levels).to(recogniser.device) * _position_step(recogniser),
         spread=spread,
-        signs=np.ascontiguousarray(signatures[:, start:]),
+        signs=stored.signs,
         gain=gain,
         sign_spread=sign_spread,
         varies=torch.stack(varies, dim=1),
@@ -275,8 +273,4 @@ def _unpacked(signs: npt.NDArray[np.uint8], count: int) -> Tensor:
 
 
 def _position_step(recogniser: Recogniser) -> Tensor:
-    return recogniser.between.sqrt() * (_RANGE / 127)
-
-
-def _size_byte(size: float) -> int:
-    return min(max(round(_UNIT * math.log2(max(size, 1e-30))) + _ZERO, 0), 255)
+    return recogniser.between.sqrt() * (_RANGE / MOST_LEVEL)

@@ -14,15 +14,15 @@ from torch import Tensor
 
 from impress_format.bank import Bank
 from impress_format.parts.head import StoredHead
-from impress_learn.head.adapt import adapted
-from impress_learn.head.features import AT_ONCE, features
-from impress_learn.head.placed import placed_of
-from impress_learn.head.projection import Projection, load_projection
-from impress_learn.identify import evidence, signature
-from impress_learn.identify.evidence import Headed
-from impress_learn.identify.recogniser import Recogniser, load_recogniser, signing_images
-from impress_learn.identify.signature import Recognised
+from impress_learn.features.adaptation import adapted
+from impress_learn.features.features import AT_ONCE, features
+from impress_learn.features.placed import placed_of
+from impress_learn.features.projection import Projection, load_projection
 from impress_learn.network.backbone import Backbone
+from impress_learn.recognition import evidence, signature
+from impress_learn.recognition.evidence import Headed
+from impress_learn.recognition.recogniser import Recogniser, load_recogniser, signing_images
+from impress_learn.recognition.signature import Recognised
 from impress_learn.streams.images import Images
 
 
@@ -114,7 +114,6 @@ def load_signer(bank: Bank, backbone: Backbone, device: torch.device) -> Signer 
     """
     if bank.signs_by == "features":
         projection = load_projection(bank, device)
-        moved = projection.moved
-        return ByFeatures(backbone if moved is None else backbone.with_weights(adapted(backbone, moved)), projection)
+        return ByFeatures(adapted(backbone, projection.moved), projection)
     recogniser = load_recogniser(bank, device)
     return None if recogniser is None else ByPixels(recogniser)

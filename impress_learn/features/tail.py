@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx, nn
 
-from impress_learn.head.features import AT_ONCE, features, require_classifier
+from impress_learn.features.features import AT_ONCE, features, require_classifier
 from impress_learn.network.backbone import Backbone
 from impress_learn.network.functional import functional_call
 from impress_learn.streams.images import Images

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from impress_format.adaptation import StoredAdaptation
 from impress_format.records import LayerSpec, ResidualBits
+from impress_learn.features.features import AT_ONCE
+from impress_learn.features.tail import Begun, begin_all, cut_off
 from impress_learn.fits import TaskFit, steps_per_epoch
-from impress_learn.head.features import AT_ONCE
-from impress_learn.head.tail import Begun, begin_all, cut_off
 from impress_learn.network.backbone import Backbone
 from impress_learn.quantise import codes_of, levels_of
-from impress_learn.streams.images import Images
+from impress_learn.streams.images import Images, evenly_spread
 from impress_learn.training import Rows, minimise
 
 BITS: ResidualBits = 4
@@ -116,7 +116,7 @@ def _features(
     joined: _Joined, features: Callable[[dict[str, Tensor], Tensor], Tensor], weights: dict[str, Tensor]
 ) -> Rows:
     """Features of images of all tasks before anything is learned."""
-    some = torch.linspace(0, len(joined) - 1, min(len(joined), _PROBED)).long().to(joined.device)
+    some = evenly_spread(len(joined), _PROBED).to(joined.device)
     values, labels = [], []
     with torch.no_grad():
         for part in some.split(AT_ONCE):
@@ -142,7 +142,16 @@ def _rounded(
     )
 
 
-def adapted(backbone: Backbone, stored: StoredAdaptation) -> dict[str, Tensor]:
+def adapted(backbone: Backbone, moved: StoredAdaptation | None) -> Backbone:
+    """The network whose features heads read: moved towards the bank's tasks, where it was; else itself.
+
+    Args:
+        moved: of the bank's projection (`Projection.moved`).
+    """
+    return backbone if moved is None else backbone.with_weights(_moved_weights(backbone, moved))
+
+
+def _moved_weights(backbone: Backbone, stored: StoredAdaptation) -> dict[str, Tensor]:
     """The weights of the layers that were moved, float32: W + (2u - (2^b - 1)) * step of the channel."""
     found, at, channel = {}, 0, 0
     for layer in backbone.spec.adapted_layers(stored.layers):

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from impress_format.errors import StorageError
 from impress_format.files import make_folder, write_atomically
-from impress_learn.head.features import AT_ONCE, features_of
-from impress_learn.head.projection import Projection
+from impress_learn.features.features import AT_ONCE, features_of
+from impress_learn.features.projection import Projection
 from impress_learn.network.backbone import Backbone
 from impress_learn.streams.image_cache import cache_folder
 from impress_learn.streams.images import Images

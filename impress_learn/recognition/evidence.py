@@ -21,9 +21,9 @@ from impress_format.parts.head import StoredHead
 from impress_format.records import TAG_BYTES
 from impress_format.task_groups import HeadsOf
 from impress_format.weights import substream_seed
-from impress_learn.head.projection import Projection
-from impress_learn.identify.signature import Recognised
+from impress_learn.features.projection import Projection
 from impress_learn.quantise import codes_of, levels_of
+from impress_learn.recognition.signature import Recognised
 
 SHARE = 0.4
 """Of the linear discriminant between the task and others, beside a head: its logits are drawn to 0 by a ridge.

@@ -20,10 +20,11 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from impress_format.bank import Bank
 from impress_format.parts.numbers import FloatArray
-from impress_format.recogniser_file import MOST_POSITIONS, StoredRecogniser, count_signs, feature_shape
+from impress_format.parts.pixel_signature import count_signs
+from impress_format.recogniser_file import MOST_POSITIONS, StoredRecogniser, feature_shape
 from impress_format.weights import random_words, substream_seed
 from impress_learn.fits import TaskFit, steps_per_epoch
-from impress_learn.streams.images import Images, ImagesInMemory
+from impress_learn.streams.images import Images, ImagesInMemory, evenly_spread
 from impress_learn.training import minimise
 
 MOST_IMAGES = 1 << 18
@@ -142,7 +143,7 @@ def learning_images(images: int, tasks: int) -> Tensor:
     """Which of the training images of each of `tasks` tasks a recogniser is trained on."""
     every = torch.arange(images)
     kept = every[every % 5 != 4]
-    return kept[torch.linspace(0, len(kept) - 1, max(1, min(len(kept), MOST_IMAGES // tasks))).long()]
+    return kept[evenly_spread(len(kept), max(1, MOST_IMAGES // tasks))]
 
 
 def train_recogniser(
