@@ -21,6 +21,7 @@ from impress_format.records import TaskRecord, supermask_sizes
 from impress_format.residual import restore_residual
 from impress_format.task_parts import StoredTask, TaskParts, count_columns
 from impress_format.weights import permutation, substream_seed
+from impress_learn.accuracy import MeasuredOn, accuracy, measured_on
 from impress_learn.alpha import Learned, Shape, Start, fit_parts
 from impress_learn.basis import Basis, refine
 from impress_learn.classes import (
@@ -31,7 +32,6 @@ from impress_learn.classes import (
     stored_classes,
     uneven_remark,
 )
-from impress_learn.evaluate import MeasuredOn, accuracy, measured_on
 from impress_learn.fits import task_fit
 from impress_learn.head.learn import learn_head
 from impress_learn.loaded import LoadedBank

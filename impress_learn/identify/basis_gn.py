@@ -14,9 +14,9 @@ from pathlib import Path
 from torch import Tensor
 
 from impress_format.weights import substream_seed
+from impress_learn.accuracy import Item, MeasuredOn, accuracy, measured_on
 from impress_learn.alpha import fit_alpha
 from impress_learn.basis import effective_weights
-from impress_learn.evaluate import Item, MeasuredOn, accuracy, measured_on
 from impress_learn.fits import TaskFit, task_fit
 from impress_learn.identify.candidates import Candidates
 from impress_learn.identify.measure import MOST_GROUPS, Inferred, infer_tasks

@@ -92,8 +92,8 @@ def discover_tasks(
         require(share >= chunk, f"`chunk` {chunk}: {reference} has only {share:,} images for each time it is named")
     bank.complete_masks()
 
+    from impress_learn.accuracy import accuracy
     from impress_learn.classes import classes_of_data, share_classes
-    from impress_learn.evaluate import accuracy
     from impress_learn.identify.candidates import Candidates, find_candidates
     from impress_learn.identify.discover import chunks_of, count_chunks, discover
     from impress_learn.loaded import load_bank

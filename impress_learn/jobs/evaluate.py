@@ -16,7 +16,7 @@ from impress_learn.watch import SILENT, Watch
 if TYPE_CHECKING:
     import torch
 
-    from impress_learn.evaluate import Accuracy
+    from impress_learn.accuracy import Accuracy
 
 
 def evaluate(
@@ -49,7 +49,7 @@ def evaluate(
         raise TaskNotFound(f"{path} has no task yet: add one with `impress task add`, or use `basis`")
     bank.complete_masks()
 
-    from impress_learn.evaluate import mask_items, measure, own_weights, task_items, wrong_weights
+    from impress_learn.accuracy import mask_items, measure, own_weights, task_items, wrong_weights
     from impress_learn.loaded import load_bank
 
     items = mask_items(bank) if basis else task_items(bank, names)

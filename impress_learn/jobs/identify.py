@@ -109,7 +109,7 @@ def evaluate_basis_gn(
     bank = open_bank(path)
     bank.complete_masks()
 
-    from impress_learn.evaluate import mask_items
+    from impress_learn.accuracy import mask_items
     from impress_learn.identify.basis_gn import fit_basis_tasks
     from impress_learn.identify.candidates import Candidates, find_candidates
     from impress_learn.loaded import load_bank

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from impress_format.bank import open_bank
-from impress_learn.evaluate import accuracy
+from impress_learn.accuracy import accuracy
 from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.jobs import add_tasks, create_bank, update_task
 from impress_learn.loaded import load_bank

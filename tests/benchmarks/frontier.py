@@ -30,9 +30,9 @@ from impress_format import open_bank
 from impress_format.numbers import restore, store
 from impress_format.residual import residual_bytes, restore_residual
 from impress_format.weights import random_words, substream_seed
+from impress_learn.accuracy import accuracy
 from impress_learn.alpha import Shape, fit_parts
 from impress_learn.basis import Basis, effective_weights, layer_columns
-from impress_learn.evaluate import accuracy
 from impress_learn.fits import TaskFit, task_fit
 from impress_learn.layer_masks import LayerMasks, StackedMasks, stack_masks
 from impress_learn.loaded import LoadedBank, load_bank

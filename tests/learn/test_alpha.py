@@ -12,9 +12,9 @@ from torch import Tensor
 
 from impress_format.errors import TrainingDiverged
 from impress_learn import alpha as alpha_module
+from impress_learn.accuracy import accuracy
 from impress_learn.alpha import fit_alpha
 from impress_learn.basis import Basis, effective_weights, make_basis
-from impress_learn.evaluate import accuracy
 from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.network.backbone import Backbone
 from impress_learn.streams.images import Images, transformed

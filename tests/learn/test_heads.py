@@ -17,8 +17,8 @@ from impress_format.bank import Bank
 from impress_format.errors import BankMismatch, TaskExists, UsageError
 from impress_format.head import restore_head, whole_dimensions
 from impress_format.pack_tasks import pack_tasks
+from impress_learn.accuracy import accuracy
 from impress_learn.convert_weights import convert_weights
-from impress_learn.evaluate import accuracy
 from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.head.features import features, features_of
 from impress_learn.head.fit import Head, Rows, discriminant, rounded, store
