@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, cast, overload
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from impress_format.bank import Bank
+from impress_format.bank import Bank, open_bank
 from impress_format.codec import BoolArray
 from impress_format.head import StoredHead
 from impress_format.numbers import FloatArray
@@ -31,6 +33,11 @@ from impress_learn.residual import make_residual
 from impress_learn.streams.images import normalise
 from impress_learn.streams.load import TaskData, load_task
 from impress_learn.streams.reference import Reference
+
+if TYPE_CHECKING:
+    from impress_learn.dataset import OwnDataset
+    from impress_learn.own_images import OwnImage
+    from impress_learn.predict import Prediction
 
 
 @dataclass(frozen=True)
@@ -120,6 +127,133 @@ class LoadedBank:
         with torch.no_grad():
             return self.backbone.answering(classes)(effective, images)
 
+    @overload
+    def predict(self, images: OwnImage, task: str | None = None) -> Prediction: ...  # type: ignore[overload-overlap]
+    @overload
+    def predict(self, images: Sequence[OwnImage], task: str | None = None) -> list[Prediction]: ...
+    def predict(self, images: OwnImage | Sequence[OwnImage], task: str | None = None) -> Prediction | list[Prediction]:
+        """What images show, as `impress infer` answers. What may make an answer wrong is warned of (UserWarning).
+
+        Args:
+            images: one image, or a list of images: each a path, a Pillow image, a uint8 array (H, W) or (H, W, C), a
+                uint8 tensor (C, H, W), or a float tensor (C, H, W) that `transform` gave. A tensor (B, C, H, W) and an
+                array (B, H, W, C) are many images.
+            task: the stored task that they are of, by name or reference; None to find it for each image, among all
+                tasks of the bank.
+
+        Returns:
+            A Prediction for one image, a list of them in order for many.
+
+        Raises:
+            TaskNotFound, AmbiguousTask: there is no such task, or several.
+            BankMismatch: the bank does not say what an image is to be like, or has fewer than two tasks to find one
+                among.
+            DataError: an image that cannot be read; nothing is answered then.
+            FormatError: a file of the bank is damaged.
+
+        Example:
+            >>> loaded.predict("seven.png", "rotated-digits-15").label  # doctest: +SKIP
+            '7'
+            >>> [one.task for one in loaded.predict(["seven.png", "two.png"])]  # doctest: +SKIP
+            ['rotated-digits/15', 'rotated-digits/75']
+        """
+        from impress_learn.predict import are_many, predict
+
+        many = are_many(images)
+        several = cast("Sequence[OwnImage]", images if many else [images])
+        predictions, remarks = predict(self, several, task)
+        for remark in remarks:
+            warnings.warn(remark, stacklevel=2)
+        return predictions if many else predictions[0]
+
+    def transform(self, image: OwnImage) -> Tensor:
+        """An image as the bank's network takes it, read as `impress infer` reads files: the transform of a Dataset.
+
+        A path of a large JPEG file is decoded at a fraction of its size, where that is enough; an image that Pillow has
+        opened is decoded whole, so that the two may differ by a shade.
+
+        Args:
+            image: a path, a Pillow image, a uint8 array (H, W) or (H, W, C), or a uint8 tensor (C, H, W), of any size;
+                a float tensor (C, H, W) of the bank's shape is taken as normalised already, and stays as it is.
+
+        Returns:
+            float32 (C, H, W), (pixel / 255 - mean) / std of the bank's `preprocess`, on the CPU.
+
+        Raises:
+            DataError: none of these, another shape, or an image that cannot be decoded.
+            BankMismatch: the bank has format version 1, which does not say what an image is to be like.
+
+        Example:
+            >>> batch = loaded.transform("seven.png")[None]  # doctest: +SKIP
+            >>> loaded.module("rotated-digits-15")(batch).argmax(1)  # doctest: +SKIP
+            tensor([7])
+        """
+        from impress_learn.own_images import read_images
+
+        normalised, remarks = read_images([image], self.bank)
+        for remark in remarks:
+            warnings.warn(remark, stacklevel=2)
+        return normalised[0]
+
+    def module(self, task: str) -> nn.Module:
+        """A stored task as an ordinary network, which needs nothing of this project: what `impress export` writes.
+
+        It answers as the bank does, or there is none: three seeded images are compared. What is done to it, also by
+        training, changes neither the bank nor what is loaded.
+
+        Args:
+            task: a stored task, by name or reference.
+
+        Returns:
+            In eval mode, on the bank's device: a timm model, or a Sequential for the built-in LeNet. It takes
+            normalised images (batch, C, H, W), as `transform` gives them, and gives logits (batch, classes). `classes`
+            are their names, strings, in the order of the logits.
+
+        Raises:
+            TaskNotFound, AmbiguousTask: there is no such task, or several.
+            ExportFailed: the network does not answer as the bank does.
+            FormatError: a file of the bank is damaged.
+
+        Example:
+            >>> net = loaded.module("rotated-digits-15")  # doctest: +SKIP
+            >>> torch.save(net.state_dict(), "digits.pt")  # doctest: +SKIP
+            >>> net.classes[3]  # doctest: +SKIP
+            '3'
+        """
+        from impress_learn.module import task_module
+
+        return task_module(self, task)
+
+    def accuracy(self, task: str, dataset: OwnDataset, classes: Sequence[str] | None = None) -> float:
+        """Share of a Dataset's images that a stored task puts into their class.
+
+        Args:
+            task: a stored task, by name or reference.
+            dataset: a map-style torch Dataset, or a list, of (image, label); images and labels as `add_dataset` takes
+                them. Each item is read once and kept in memory.
+            classes: what the labels 0, 1, ... are called; None for `dataset.classes`, or where it has none for the
+                task's own classes in their order. With names, classes are matched by these.
+
+        Returns:
+            0 to 1.
+
+        Raises:
+            TaskNotFound, AmbiguousTask: there is no such task, or several.
+            UsageError: no map-style Dataset, or an empty one.
+            DataError: an item cannot be read, or is of a class that the task does not know.
+            BankMismatch: as transform.
+            FormatError: a file of the bank is damaged.
+            OutOfMemory: the images do not fit.
+
+        Example:
+            >>> from torchvision.datasets import ImageFolder
+            >>> loaded.accuracy("pets", ImageFolder("pets/test"))  # doctest: +SKIP
+            0.94
+        """
+        from impress_learn.dataset import dataset_accuracy
+
+        return dataset_accuracy(self, task, dataset, classes)
+
     def mask_weights(self, index: int) -> Mapping[str, Tensor]:
         """Effective weights under one mask alone, and the norm statistics under them."""
         return with_statistics(self.backbone, self.basis.one(index), self.calibration)
@@ -174,15 +308,28 @@ class LoadedBank:
         return effective
 
 
-def load_bank(bank: Bank, device: torch.device) -> LoadedBank:
-    """Rebuild the backbone and read all masks.
+def load_bank(bank: Bank | Path | str, device: torch.device | str = "cpu") -> LoadedBank:
+    """Rebuild the backbone and read all masks, into memory.
+
+    Args:
+        bank: an opened bank, or its folder.
+        device: what to compute on, as torch names it: `cpu`, `cuda`, `mps`.
+
+    Returns:
+        The bank, ready to run; tasks that are added later are found too.
 
     Raises:
+        BankNotFound: there is no bank in this folder.
         BackboneMismatch: the rebuilt backbone has another digest.
         BankMismatch: masks are still to be trained.
         FormatError: a file is damaged.
         OutOfMemory: the masks do not fit.
+
+    Example:
+        >>> import impress_learn
+        >>> loaded = impress_learn.load_bank("build/demo.impress")  # doctest: +SKIP
     """
+    bank, device = bank if isinstance(bank, Bank) else open_bank(bank), torch.device(device)
     backbone = rebuild_backbone(bank.backbone, bank.manifest.made_with).to(device)
     masks = [bank.read_mask(index)[1] for index in range(bank.complete_masks())]
     supermasks = [{name: torch.from_numpy(mask) for name, mask in layers.items()} for layers in masks]

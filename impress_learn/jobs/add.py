@@ -25,7 +25,7 @@ from impress_learn.plan.tasks import (
     settle_fit,
     still_to_add,
 )
-from impress_learn.streams.reference import parse_references
+from impress_learn.streams.reference import Reference, parse_references
 from impress_learn.watch import SILENT, Watch
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 def add_tasks(
     path: Path | str,
-    references: Sequence[str],
+    references: Sequence[str | Reference],
     *,
     fit: TaskFit = TaskFit(),  # noqa: B008  frozen
     name: str | None = None,
