@@ -20,6 +20,7 @@ from impress_format.records import ResidualBits, TaskRecord
 from impress_format.task_parts import StoredTask
 from impress_learn.basis import Basis, basis_is_packed, effective_weights, make_basis
 from impress_learn.classes import TaskClasses, classes_of_data, match_classes
+from impress_learn.device import Device, choose_device
 from impress_learn.head.adapt import adapted
 from impress_learn.head.features import require_classifier
 from impress_learn.head.projection import Projection, load_projection
@@ -42,7 +43,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LoadedBank:
-    """A bank in memory, ready to run: network, basis, and the images its norm statistics come from (if any)."""
+    """A bank in memory, ready to run, as `load_bank` gives it.
+
+    Attributes:
+        bank: what is on disk: tasks are read from there whenever they are asked for.
+        backbone: the frozen network.
+        basis: the masks.
+        calibration: normalised images (n, C, H, W) that norm statistics come from; None for a network that needs none.
+
+    Example:
+        >>> import impress_learn
+        >>> loaded = impress_learn.load_bank("build/demo.impress")
+        >>> loaded.predict("seven.png", "rotated-digits-15").label
+        '7'
+    """
 
     bank: Bank
     backbone: Backbone
@@ -122,7 +136,16 @@ class LoadedBank:
 
         Args:
             effective: of `task_weights` or `mask_weights`, norm statistics included.
+            images: float32 (batch, C, H, W), as `transform` gives them, on the bank's device.
             classes: how many the task has, whose logits come first; None for all outputs of the network.
+
+        Returns:
+            float32 (batch, classes).
+
+        Example:
+            >>> weights = loaded.task_weights("rotated-digits-15")
+            >>> loaded.logits(weights, loaded.transform("seven.png")[None]).argmax(1)
+            tensor([7])
         """
         with torch.no_grad():
             return self.backbone.answering(classes)(effective, images)
@@ -152,10 +175,10 @@ class LoadedBank:
             FormatError: a file of the bank is damaged.
 
         Example:
-            >>> loaded.predict("seven.png", "rotated-digits-15").label  # doctest: +SKIP
+            >>> loaded.predict("seven.png", "rotated-digits-15").label
             '7'
-            >>> [one.task for one in loaded.predict(["seven.png", "two.png"])]  # doctest: +SKIP
-            ['rotated-digits/15', 'rotated-digits/75']
+            >>> [one.nearest for one in loaded.predict(["seven.png", "two.png"])]
+            ['rotated-digits/...', 'rotated-digits/...']
         """
         from impress_learn.predict import are_many, predict
 
@@ -184,8 +207,8 @@ class LoadedBank:
             BankMismatch: the bank has format version 1, which does not say what an image is to be like.
 
         Example:
-            >>> batch = loaded.transform("seven.png")[None]  # doctest: +SKIP
-            >>> loaded.module("rotated-digits-15")(batch).argmax(1)  # doctest: +SKIP
+            >>> batch = loaded.transform("seven.png")[None]
+            >>> loaded.module("rotated-digits-15")(batch).argmax(1)
             tensor([7])
         """
         from impress_learn.own_images import read_images
@@ -215,9 +238,10 @@ class LoadedBank:
             FormatError: a file of the bank is damaged.
 
         Example:
-            >>> net = loaded.module("rotated-digits-15")  # doctest: +SKIP
-            >>> torch.save(net.state_dict(), "digits.pt")  # doctest: +SKIP
-            >>> net.classes[3]  # doctest: +SKIP
+            >>> net = loaded.module("rotated-digits-15")
+            >>> net(loaded.transform("seven.png")[None]).shape
+            torch.Size([1, 10])
+            >>> net.classes[3]
             '3'
         """
         from impress_learn.module import task_module
@@ -247,19 +271,45 @@ class LoadedBank:
 
         Example:
             >>> from torchvision.datasets import ImageFolder
-            >>> loaded.accuracy("pets", ImageFolder("pets/test"))  # doctest: +SKIP
-            0.94
+            >>> loaded.accuracy("pets", ImageFolder("pets/test"))
+            0...
         """
         from impress_learn.dataset import dataset_accuracy
 
         return dataset_accuracy(self, task, dataset, classes)
 
     def mask_weights(self, index: int) -> Mapping[str, Tensor]:
-        """Effective weights under one mask alone, and the norm statistics under them."""
+        """Effective weights under one mask alone, and the norm statistics under them.
+
+        Args:
+            index: the mask's number, from 0.
+
+        Returns:
+            Tensors on the bank's device, by the names of the network's parameters and buffers.
+
+        Example:
+            >>> loaded.logits(loaded.mask_weights(0), loaded.transform("seven.png")[None]).shape
+            torch.Size([1, 10])
+        """
         return with_statistics(self.backbone, self.basis.one(index), self.calibration)
 
     def task_weights(self, name: str) -> Mapping[str, Tensor]:
-        """Effective weights of a stored task, and the norm statistics under them."""
+        """Effective weights of a stored task, and the norm statistics under them.
+
+        Args:
+            name: what it is called in the bank.
+
+        Returns:
+            Tensors on the bank's device, by the names of the network's parameters and buffers.
+
+        Raises:
+            TaskNotFound: there is no such task.
+            FormatError: a file of the bank is damaged.
+
+        Example:
+            >>> {key: tuple(tensor.shape) for key, tensor in loaded.task_weights("rotated-digits-15").items()}
+            {'fc1.weight': (300, 784), 'fc2.weight': (100, 300), 'fc3.weight': (10, 100)}
+        """
         return self.weights_of(self.bank.read_stored(name))
 
     def weights_of(self, stored: StoredTask) -> Mapping[str, Tensor]:
@@ -308,18 +358,20 @@ class LoadedBank:
         return effective
 
 
-def load_bank(bank: Bank | Path | str, device: torch.device | str = "cpu") -> LoadedBank:
+def load_bank(bank: Bank | Path | str, device: Device = None) -> LoadedBank:
     """Rebuild the backbone and read all masks, into memory.
 
     Args:
         bank: an opened bank, or its folder.
-        device: what to compute on, as torch names it: `cpu`, `cuda`, `mps`.
+        device: what to compute on: a torch device, its name (`cpu`, `cuda`, `mps`), or a function that gives one; None
+            for the CPU.
 
     Returns:
         The bank, ready to run; tasks that are added later are found too.
 
     Raises:
         BankNotFound: there is no bank in this folder.
+        UsageError: torch has no such device here.
         BackboneMismatch: the rebuilt backbone has another digest.
         BankMismatch: masks are still to be trained.
         FormatError: a file is damaged.
@@ -327,9 +379,9 @@ def load_bank(bank: Bank | Path | str, device: torch.device | str = "cpu") -> Lo
 
     Example:
         >>> import impress_learn
-        >>> loaded = impress_learn.load_bank("build/demo.impress")  # doctest: +SKIP
+        >>> loaded = impress_learn.load_bank("build/demo.impress")
     """
-    bank, device = bank if isinstance(bank, Bank) else open_bank(bank), torch.device(device)
+    bank, device = bank if isinstance(bank, Bank) else open_bank(bank), choose_device(device)
     backbone = rebuild_backbone(bank.backbone, bank.manifest.made_with).to(device)
     masks = [bank.read_mask(index)[1] for index in range(bank.complete_masks())]
     supermasks = [{name: torch.from_numpy(mask) for name, mask in layers.items()} for layers in masks]

@@ -41,9 +41,9 @@ class Prediction:
 
     Example:
         >>> import impress_learn
-        >>> loaded = impress_learn.load_bank("build/demo.impress")  # doctest: +SKIP
-        >>> loaded.predict("seven.png", "rotated-digits-15").label  # doctest: +SKIP
-        '7'
+        >>> loaded = impress_learn.load_bank("build/demo.impress")
+        >>> loaded.predict("seven.png", "rotated-digits-15")
+        Prediction(task='rotated-digits/15', ..., label='7', index=7, probability=0...)
     """
 
     task: str | None

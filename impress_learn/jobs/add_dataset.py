@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from impress_format.bank import open_bank, task_exists
 from impress_format.errors import UsageError
 from impress_format.task_file import check_task_name
+from impress_learn.device import Device
 from impress_learn.fits import TaskFit, check_fit, require
 from impress_learn.jobs.add import add_tasks
 from impress_learn.streams.dataset import DATASET
@@ -19,8 +20,6 @@ from impress_learn.streams.view import view_of
 from impress_learn.watch import SILENT, Watch
 
 if TYPE_CHECKING:
-    import torch
-
     from impress_format.records import Preprocess
     from impress_learn.dataset import OwnDataset
     from impress_learn.streams.images import Images
@@ -42,7 +41,7 @@ def add_dataset(
     bytes: int | None = None,
     signature: bool = True,
     warm_start: str | None = None,
-    device: Callable[[], torch.device] | None = None,
+    device: Device = None,
     watch: Watch = SILENT,
 ) -> AddedTask:
     """Learn a task from any map-style torch Dataset of (image, label), and store it in a bank.
@@ -68,7 +67,8 @@ def add_dataset(
         bytes: the best task in a file of so many bytes; None for the parts that a bank's tasks have by default.
         signature: whether to store, in 64 bytes more, what images of the task are recognised by.
         warm_start: the stored task that it begins from, by name or reference; None to begin anew.
-        device: called for the torch device to compute on, once the settings are found in order; None for the CPU.
+        device: what to compute on: a torch device, its name (`cpu`, `cuda`, `mps`), or a function that gives one and is
+            called once the settings are found in order; None for the CPU.
         watch: is told how it goes.
 
     Returns:
@@ -85,8 +85,9 @@ def add_dataset(
     Example:
         >>> from impress_learn import add_dataset
         >>> from torchvision.datasets import ImageFolder
-        >>> add_dataset("build/demo.impress", "pets", ImageFolder("pets")).accuracy  # doctest: +SKIP
-        0.94
+        >>> added = add_dataset("build/demo.impress", "pets", ImageFolder("pets/train"))
+        >>> added.task, added.images
+        ('dataset:pets', 'held-out')
     """
     bank = open_bank(path)
     view = view_of(bank)

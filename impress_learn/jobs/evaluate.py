@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from impress_format.bank import open_bank
 from impress_format.errors import TaskNotFound, UsageError
+from impress_learn.device import Device, choose_device
 from impress_learn.fits import check_holdout
 from impress_learn.held_out import check_basis_held_out, check_held_out
-from impress_learn.jobs.device import choose_device
 from impress_learn.watch import SILENT, Watch
 
 if TYPE_CHECKING:
-    import torch
-
     from impress_learn.accuracy import Accuracy
 
 
@@ -26,19 +24,35 @@ def evaluate(
     basis: bool = False,
     wrong_mask: bool = False,
     holdout: float = 0.0,
-    device: Callable[[], torch.device] | None = None,
+    device: Device = None,
     data_dir: Path | None = None,
     watch: Watch = SILENT,
 ) -> list[Accuracy]:
     """Accuracy of stored tasks, all if none is named, or with `basis` of the masks on their own tasks.
 
     Args:
+        path: the bank's folder.
+        tasks: stored tasks, by name or reference; all if none is named.
+        basis: measure the bank's trained masks, each on the task that it was trained for.
         wrong_mask: the control: each task under masks that were trained for other tasks.
         holdout: measure on this share of the training images, held out in training, instead of the test images.
+        device: what to compute on: a torch device, its name (`cpu`, `cuda`, `mps`), or a function that gives one and is
+            called once the settings are found in order; None for the CPU.
+        data_dir: the folder that data sets are in; None for $IMPRESS_DATA, or one in the user's cache.
+        watch: is told how it goes.
+
+    Returns:
+        For each its accuracy (0 to 1) in all and by class, how many images were asked, and what was taken for what.
 
     Raises:
         UsageError: an unknown task, or images that were not held out.
-        DataError, FormatError, BackboneMismatch, OutOfMemory.
+        DataError: data are missing, or a task was learned from a Dataset in memory.
+        FormatError, BackboneMismatch, OutOfMemory.
+
+    Example:
+        >>> from impress_learn import evaluate
+        >>> [(one.name, one.accuracy) for one in evaluate("build/demo.impress")]
+        [('rotated-digits-15', 0...), ('rotated-digits-75', 0...)]
     """
     check_holdout(holdout)
     bank = open_bank(path)

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from impress_format.bank import open_bank
 from impress_format.errors import TaskNotFound
+from impress_learn.device import Device, choose_device
 from impress_learn.fits import TaskFit, check_fit, check_holdout, check_number, require, steps_per_epoch
 from impress_learn.held_out import check_basis_held_out, check_held_out, count_training
-from impress_learn.jobs.device import choose_device
 from impress_learn.streams.reference import parse_reference
 from impress_learn.watch import SILENT, Watch
 
 if TYPE_CHECKING:
-    import torch
-
     from impress_format.bank import Bank
     from impress_learn.identify.basis_gn import BasisGN
     from impress_learn.identify.candidates import Candidate
@@ -36,7 +34,7 @@ def evaluate_gn(
     samples: int = 128,
     groups: int = 100,
     holdout: float = 0.0,
-    device: Callable[[], torch.device] | None = None,
+    device: Device = None,
     data_dir: Path | None = None,
     watch: Watch = SILENT,
 ) -> list[Inferred]:
@@ -91,7 +89,7 @@ def evaluate_basis_gn(
     fit: TaskFit = TaskFit(),  # noqa: B008  frozen
     l1: float = PAPER_L1,
     samples: int = 128,
-    device: Callable[[], torch.device] | None = None,
+    device: Device = None,
     data_dir: Path | None = None,
     watch: Watch = SILENT,
 ) -> list[BasisGN]:

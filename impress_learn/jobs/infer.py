@@ -14,13 +14,11 @@ from typing import TYPE_CHECKING
 
 from impress_format.bank import open_bank
 from impress_format.errors import UsageError
-from impress_learn.jobs.device import choose_device
+from impress_learn.device import Device, choose_device
 from impress_learn.streams.view import view_of
 from impress_learn.watch import SILENT, Watch
 
 if TYPE_CHECKING:
-    import torch
-
     from impress_learn.identify.candidates import Candidates
     from impress_learn.identify.methods import MethodName
     from impress_learn.picture_parts import PartReader
@@ -82,17 +80,25 @@ def infer(
     one_task: bool = False,
     method: MethodName = "auto",
     stdin: Callable[[], bytes] | None = None,
-    device: Callable[[], torch.device] | None = None,
+    device: Device = None,
     watch: Watch = SILENT,
 ) -> Answers:
     """Classes of images, of a task that is given or inferred among all tasks of the bank.
 
     Args:
+        path: the bank's folder.
         images: files, folders (their images, also those further down), or `-` for one image read by `stdin`.
         task: name or reference of a stored task that the images are of; None to infer it, or where the bank has one
             task alone, to answer under that and to remark on it.
         one_task: the images share one task, which is inferred from all of them.
-        method: of inferring.
+        method: how tasks are told apart (docs/method.md, Which task); `auto` for signatures where all tasks have one.
+        stdin: reads the image `-`; None where there is none.
+        device: what to compute on: a torch device, its name (`cpu`, `cuda`, `mps`), or a function that gives one and is
+            called once the settings are found in order; None for the CPU.
+        watch: is told how it goes.
+
+    Returns:
+        Answers for the images that could be read, in order, and what is wrong with the others.
 
     Raises:
         UsageError: no images, an unknown task, or `one_task` beside `task`.
@@ -100,6 +106,11 @@ def infer(
             and not one that is stored alone.
         DataError: a folder without images.
         FormatError, BackboneMismatch, OutOfMemory.
+
+    Example:
+        >>> from impress_learn import infer
+        >>> infer("build/demo.impress", ["seven.png"], task="rotated-digits-15").answers[0].label
+        '7'
     """
     begun = begin_inference(
         path, images, task=task, one_task=one_task, method=method, stdin=stdin, device=device, watch=watch
@@ -120,7 +131,7 @@ def begin_inference(
     one_task: bool = False,
     method: MethodName = "auto",
     stdin: Callable[[], bytes] | None = None,
-    device: Callable[[], torch.device] | None = None,
+    device: Device = None,
     watch: Watch = SILENT,
 ) -> Inference:
     """As `infer`, for any number of images: the answers come part by part, and memory does not grow with them.

@@ -82,8 +82,18 @@ def _of_stream(name: str, key: Key, remark: str | None) -> Reference:
 def parse_reference(text: str) -> Reference:
     """The one task that a stored text names. A folder is one task: how it was read is settled, and it is not looked at.
 
+    Args:
+        text: `STREAM/KEY`, `folder:PATH`, or `dataset:NAME` of a stored task.
+
+    Returns:
+        The reference; no data are read.
+
     Raises:
-        InvalidReference: as parse_references, or a slice of several.
+        InvalidReference: an unknown stream, a key outside its range, a malformed text, or a slice of several tasks.
+
+    Example:
+        >>> parse_reference("rotated-digits/30").default_name
+        'rotated-digits-30'
     """
     if text.startswith(f"{FOLDER.name}:"):
         return _folder(_folder_key(text, None))
