@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import doctest
+import importlib.util
 import inspect
 import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -20,6 +22,7 @@ from impress_learn import MaskFit, TaskFit, add_tasks, create_bank, load_bank
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_reference
 
+DOCS = Path(__file__).parents[2] / "docs"
 OF_THE_FORMAT = ("Bank", "ImpressError", "open_bank")
 """Names of impress_format, which docs/python.md has in a table."""
 METHODS = ("accuracy", "logits", "mask_weights", "module", "predict", "task_weights", "transform")
@@ -134,3 +137,58 @@ def test_the_example_runs(name: str, stage: Path, tmp_path: Path, monkeypatch: p
     told: list[str] = []
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
     assert runner.run(test, out=told.append).failed == 0, "".join(told)
+
+
+def blocks() -> list[str]:
+    """Python of docs/python.md; what the last one does is tested by tests/cli."""
+    found: list[str] = re.findall(r"```python\n(.*?)```", (DOCS / "python.md").read_text(), flags=re.DOTALL)
+    return found[:-1]
+
+
+def test_the_python_page_begins_with_use_in_ten_lines() -> None:
+    assert len(blocks()[0].splitlines()) <= 10
+    assert "api.md" in (DOCS / "python.md").read_text()
+
+
+@pytest.mark.parametrize("number", range(len(blocks())))
+def test_the_python_of_the_page_runs(
+    number: int, stage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(stage, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(blocks()[number], "python.md", "exec"), {})
+    if number == 0:
+        first, second = capsys.readouterr().out.splitlines()
+        assert (first.split()[0], second) == ("7", "7")
+
+
+# The page
+
+
+@pytest.fixture
+def make_api() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("make_api", DOCS / "make_api.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_api_page_says_what_the_docstrings_say(make_api: ModuleType) -> None:
+    assert (DOCS / "api.md").read_text() == make_api.page(), "give `python docs/make_api.py`"
+    assert sorted(name for names in make_api.GROUPS.values() for name in names) == sorted(PUBLIC)
+
+
+def test_the_page_changes_with_a_docstring(make_api: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = make_api.entry("load_bank")
+    assert "load_bank(bank: Bank | Path | str, device: Device = None) -> LoadedBank" in before
+    assert "- `bank`: an opened bank, or its folder." in before
+    monkeypatch.setattr(load_bank, "__doc__", "Other words.\n\nArgs:\n    bank: any.\n        More of it.\n")
+    assert make_api.entry("load_bank").endswith("Other words.\n\n**Args**\n\n- `bank`: any. More of it.\n")
+
+
+def test_defaults_that_are_records_are_shown_by_what_differs(make_api: ModuleType) -> None:
+    assert "fit: TaskFit = TaskFit(lr=0.003)" in make_api.entry("update_task")
+    assert "fit: MaskFit = MaskFit()" in make_api.entry("create_bank")
+    assert "watch: Watch = Watch()" in make_api.entry("create_bank")
