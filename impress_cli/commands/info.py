@@ -36,7 +36,12 @@ def streams(output: Output) -> None:
         "Streams: name a task STREAM/KEY, several STREAM/START:STOP:STEP, a folder folder:PATH",
         ("stream", "what", "keys", "needs"),
         [
-            (stream.name, stream.summary, _KEYS[stream.name] if stream.keys is None else f"0..{stream.keys - 1}", stream.needs)
+            (
+                stream.name,
+                stream.summary,
+                _KEYS[stream.name] if stream.keys is None else f"0..{stream.keys - 1}",
+                stream.needs,
+            )
             for stream in STREAMS.values()
         ],
         text_columns=4,
