@@ -132,7 +132,7 @@ def read_dataset(
         remark(f"`{what}`: {told}")
     if images.dtype == torch.uint8:
         return ImagesInMemory(images, labels, view.mean, view.std)
-    if (wrong := why_not_normalised([images], view)) is not None:
+    if (wrong := why_not_normalised(images, view)) is not None:
         raise DataError(f"`{what}`: {wrong}")
     return NormalisedImages(images, labels, view.mean, view.std)
 
@@ -209,7 +209,7 @@ def dataset_accuracy(loaded: LoadedBank, task: str, dataset: OwnDataset, classes
         classes=stored.count if names is None else len(names),
         what="dataset",
         bank=loaded.bank.path,
-        remark=lambda remark: warnings.warn(remark, stacklevel=4),
+        remark=lambda remark: warnings.warn(remark, stacklevel=5),
     )
     if names is not None:
         images = _numbered_as(images, names, stored, name)

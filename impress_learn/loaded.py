@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, cast, overload
+from typing import TYPE_CHECKING, overload
 
 import torch
 from torch import Tensor, nn
@@ -153,14 +153,14 @@ class LoadedBank:
     @overload
     def predict(self, images: OwnImage, task: str | None = None) -> Prediction: ...  # type: ignore[overload-overlap]
     @overload
-    def predict(self, images: Sequence[OwnImage], task: str | None = None) -> list[Prediction]: ...
-    def predict(self, images: OwnImage | Sequence[OwnImage], task: str | None = None) -> Prediction | list[Prediction]:
+    def predict(self, images: Iterable[OwnImage], task: str | None = None) -> list[Prediction]: ...
+    def predict(self, images: OwnImage | Iterable[OwnImage], task: str | None = None) -> Prediction | list[Prediction]:
         """What images show, as `impress infer` answers. What may make an answer wrong is warned of (UserWarning).
 
         Args:
-            images: one image, or a list of images: each a path, a Pillow image, a uint8 array (H, W) or (H, W, C), a
-                uint8 tensor (C, H, W), or a float tensor (C, H, W) that `transform` gave. A tensor (B, C, H, W) and an
-                array (B, H, W, C) are many images.
+            images: one image, or several in a list or the like: each a path, a Pillow image, a uint8 array (H, W) or
+                (H, W, C), a uint8 tensor (C, H, W), or a float tensor (C, H, W) that `transform` gave. A tensor
+                (B, C, H, W) and an array (B, H, W, C) are several.
             task: the stored task that they are of, by name or reference; None to find it for each image, among all
                 tasks of the bank.
 
@@ -182,12 +182,10 @@ class LoadedBank:
         """
         from impress_learn.predict import are_many, predict
 
-        many = are_many(images)
-        several = cast("Sequence[OwnImage]", images if many else [images])
-        predictions, remarks = predict(self, several, task)
+        predictions, remarks = predict(self, images, task)
         for remark in remarks:
             warnings.warn(remark, stacklevel=2)
-        return predictions if many else predictions[0]
+        return predictions if are_many(images) else predictions[0]
 
     def transform(self, image: OwnImage) -> Tensor:
         """An image as the bank's network takes it, read as `impress infer` reads files: the transform of a Dataset.
@@ -211,12 +209,13 @@ class LoadedBank:
             >>> loaded.module("rotated-digits-15")(batch).argmax(1)
             tensor([7])
         """
-        from impress_learn.own_images import read_images
+        from impress_learn.own_images import OwnReader
 
-        normalised, remarks = read_images([image], self.bank)
-        for remark in remarks:
+        reader = OwnReader(self.bank)
+        normalised = reader.read([image])[0]
+        for remark in reader.remarks():
             warnings.warn(remark, stacklevel=2)
-        return normalised[0]
+        return normalised
 
     def module(self, task: str) -> nn.Module:
         """A stored task as an ordinary network, which needs nothing of this project: what `impress export` writes.

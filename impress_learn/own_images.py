@@ -54,41 +54,61 @@ def read_image(image: OwnImage, preprocess: Preprocess, notice: Callable[[Notice
     raise DataError(f"an image is {_kind(image)}: {_FORMS}")
 
 
-def read_images(images: Sequence[OwnImage], bank: Bank) -> tuple[Tensor, list[str]]:
-    """Normalised images, float32 (n, C, H, W), on the CPU, and what may make answers wrong, for people.
+class OwnReader:
+    """Reads images for a bank, as many at a time as is wanted, and keeps what may make answers wrong."""
 
-    Raises:
-        BankMismatch, DataError: as view_of and read_image, naming the first image that cannot be read.
-    """
-    preprocess = view_of(bank)
-    noticed: Counter[Notice] = Counter()
-    read, floats = [], []
-    for number, image in enumerate(images):
-        try:
-            pixels = read_image(image, preprocess, lambda notice: noticed.update([notice]))
-        except DataError as error:
-            is_path = isinstance(image, (str, os.PathLike))
-            raise error if is_path or len(images) == 1 else DataError(f"image {number}: {error}") from error
-        if pixels.is_floating_point():
-            floats.append(pixels)
-            read.append(pixels)
-        else:
-            read.append(normalise(pixels[None], preprocess.mean, preprocess.std)[0])
-    remarks = tell_notices(noticed, bank.path, preprocess)
-    if (wrong := why_not_normalised(floats, preprocess)) is not None:
-        remarks.append(wrong)
-    return torch.stack(read) if read else torch.zeros(0, *view_shape(preprocess)), remarks
+    def __init__(self, bank: Bank) -> None:
+        """Nothing is read yet.
+
+        Raises:
+            BankMismatch: as view_of.
+        """
+        self.preprocess = view_of(bank)
+        self._bank = bank.path
+        self._noticed: Counter[Notice] = Counter()
+        self._floats: list[Tensor] = []  # smallest and largest value of those that came normalised
+
+    def read(self, images: Sequence[OwnImage], *, first: int | None = None) -> Tensor:
+        """Normalised images, float32 (n, C, H, W), on the CPU.
+
+        Args:
+            images: at least one.
+            first: the number of the first, to say which one cannot be read; None where there is one alone.
+
+        Raises:
+            DataError: as read_image.
+        """
+        read = []
+        for number, image in enumerate(images):
+            try:
+                pixels = read_image(image, self.preprocess, self._notice)
+            except DataError as error:
+                if first is None or isinstance(image, (str, os.PathLike)):
+                    raise
+                raise DataError(f"image {first + number}: {error}") from error
+            if pixels.is_floating_point():
+                self._floats.append(torch.stack(pixels.aminmax()))
+                read.append(pixels)
+            else:
+                read.append(normalise(pixels[None], self.preprocess.mean, self.preprocess.std)[0])
+        return torch.stack(read)
+
+    def remarks(self) -> list[str]:
+        """What may make answers wrong, for people."""
+        wrong = why_not_normalised(torch.stack(self._floats), self.preprocess) if self._floats else None
+        return [*tell_notices(self._noticed, self._bank, self.preprocess), *([wrong] if wrong else [])]
+
+    def _notice(self, notice: Notice) -> None:
+        self._noticed[notice] += 1
 
 
-def why_not_normalised(images: Sequence[Tensor], preprocess: Preprocess) -> str | None:
-    """What speaks against these float images being normalised as the bank wants them; None if nothing does.
+def why_not_normalised(values: Tensor, preprocess: Preprocess) -> str | None:
+    """What speaks against float images being normalised as the bank wants them; None if nothing does.
 
     Args:
-        images: float32 (C, H, W) each.
+        values: float32, of any shape: all that they hold, or the smallest and the largest.
     """
-    if not images:
-        return None
-    low, high = (float(bound) for bound in (min(one.min() for one in images), max(one.max() for one in images)))
+    low, high = (float(bound) for bound in values.aminmax())
     least = min(-mean / std for mean, std in zip(preprocess.mean, preprocess.std, strict=True))
     most = max((1 - mean) / std for mean, std in zip(preprocess.mean, preprocess.std, strict=True))
     slack = _BEYOND * (most - least)

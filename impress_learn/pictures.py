@@ -102,7 +102,7 @@ def read_opened(
             )
         return read_picture(Path(name), preprocess, notice)
     with _reading("the image"):
-        return _pixels(image if is_deep(image) else image.copy(), image.copy, preprocess, notice)
+        return _pixels(image, image.copy, preprocess, notice)
 
 
 def _pixels(

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from torch import Tensor
 
 from impress_learn.classes import TaskClasses, stored_classes
-from impress_learn.own_images import OwnImage, read_images
+from impress_learn.own_images import OwnImage, OwnReader
+from impress_learn.picture_parts import images_at_once
 from impress_learn.streams.images import normalise
 from impress_learn.streams.view import view_of
 
@@ -63,11 +64,11 @@ class FoundTask:
     probability: float | None
 
 
-def are_many(images: OwnImage | Sequence[OwnImage]) -> bool:
-    """Whether these are several images: a list, or an array or tensor of four dimensions."""
+def are_many(images: OwnImage | Iterable[OwnImage]) -> bool:
+    """Whether these are several images: a list or the like, or an array or tensor of four dimensions."""
     if isinstance(images, (Tensor, np.ndarray)):
         return images.ndim == 4
-    return isinstance(images, Sequence) and not isinstance(images, (str, bytes))
+    return isinstance(images, Iterable) and not isinstance(images, (str, bytes, Mapping))
 
 
 def one_task_remark(bank: Bank, name: str) -> str:
@@ -75,22 +76,31 @@ def one_task_remark(bank: Bank, name: str) -> str:
     return f"{bank.path} has one task, {name}: every image is answered as one of it, whatever it shows"
 
 
-def predict(loaded: LoadedBank, images: Sequence[OwnImage], task: str | None) -> tuple[list[Prediction], list[str]]:
-    """As LoadedBank.predict, of several images; and what may make answers wrong, for people."""
+def predict(
+    loaded: LoadedBank, images: OwnImage | Iterable[OwnImage], task: str | None
+) -> tuple[list[Prediction], list[str]]:
+    """As LoadedBank.predict, always a list; and what may make answers wrong, for people.
+
+    Images are read and answered part by part, so that no more than a part is held.
+    """
     from impress_learn.identify.candidates import Candidates, find_candidates, only_task
 
+    many = are_many(images)
+    several = cast("list[OwnImage]", list(cast("Iterable[OwnImage]", images)) if many else [images])
+    reader, remarks = OwnReader(loaded.bank), list[str]()
     name = None if task is None else loaded.bank.find_task(task)
-    normalised, remarks = read_images(images, loaded.bank)
-    if len(normalised) == 0:
-        return [], remarks
     if name is None and (name := only_task(loaded.bank)) is not None:
-        remarks.append(
-            f"{loaded.bank.path} has one task, {name}: every image is answered as one of it, whatever it shows"
-        )
-    if name is not None:
-        return classify_as(loaded, normalised, name), remarks
-    candidates = Candidates(loaded, find_candidates(loaded.bank))
-    return classify_among(candidates, normalised, find_tasks(candidates, normalised, "auto")), remarks
+        remarks.append(one_task_remark(loaded.bank, name))
+    candidates = Candidates(loaded, find_candidates(loaded.bank)) if name is None else None
+    predictions: list[Prediction] = []
+    for start in range(0, len(several), step := images_at_once(reader.preprocess)):
+        part = reader.read(several[start : start + step], first=start if many else None)
+        if candidates is None:
+            assert name is not None
+            predictions += classify_as(loaded, part, name)
+        else:
+            predictions += classify_among(candidates, part, find_tasks(candidates, part, "auto"))
+    return predictions, remarks + reader.remarks()
 
 
 def find_tasks(candidates: Candidates, images: Tensor, method: MethodName) -> list[FoundTask]:

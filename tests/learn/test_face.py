@@ -22,9 +22,10 @@ from torch import Tensor, nn
 
 import impress_learn
 from impress_format import Bank, open_bank
-from impress_format.errors import BankMismatch, DataError, ExportFailed, TaskNotFound
+from impress_format.errors import BankMismatch, DataError, ExportFailed, TaskNotFound, UsageError
 from impress_learn import LoadedBank, MaskFit, TaskFit, add_tasks, create_bank, infer, load_bank
 from impress_learn.network.probe import probe_images
+from impress_learn.own_images import OwnReader
 from impress_learn.predict import Prediction
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_reference
@@ -147,6 +148,30 @@ def test_importing_the_package_imports_nothing_and_torch_comes_when_needed() -> 
     assert (second, third) == (False, True)
 
 
+@pytest.mark.parametrize("device", ["cpu", torch.device("cpu"), lambda: torch.device("cpu"), None])
+def test_a_device_may_be_named(loaded: LoadedBank, device: Any) -> None:
+    assert load_bank(loaded.bank, device).basis.device == torch.device("cpu")
+    assert load_bank(str(loaded.bank.path), device).bank == loaded.bank
+
+
+@pytest.mark.parametrize(
+    ("device", "words"),
+    [
+        ("gpu", "`device` gpu: expected cpu, cuda, cuda:NUMBER or mps"),
+        ("cuda", "`device` cuda: torch sees none on this machine"),
+        (torch.device("mps"), "`device` mps: torch sees none on this machine"),
+    ],
+)
+def test_a_device_that_is_not_there_is_refused(
+    loaded: LoadedBank, device: Any, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    for ask in (load_bank, lambda bank, device: impress_learn.evaluate(bank.path, device=device)):
+        with pytest.raises(UsageError, match=words):
+            ask(loaded.bank, device)
+
+
 # transform
 
 
@@ -179,6 +204,18 @@ def test_an_opened_image_is_left_as_it_is_and_scaled_as_its_file(loaded: LoadedB
         before = opened.mode, opened.size, opened.tobytes()
         assert torch.equal(loaded.transform(opened), loaded.transform(tmp_path / "large.png"))
         assert (opened.mode, opened.size, opened.tobytes()) == before
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
+def test_an_opened_image_is_turned_as_its_file_is(loaded: LoadedBank, tmp_path: Path, suffix: str) -> None:
+    turned = Image.fromarray(np.random.default_rng(0).integers(0, 255, (28, 28), dtype=np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned.save(tmp_path / f"turned.{suffix}", exif=exif)
+    expected = loaded.transform(tmp_path / f"turned.{suffix}")
+    assert not torch.allclose(expected, loaded.transform(turned), atol=1)
+    assert torch.allclose(expected, loaded.transform(turned).rot90(-1, (1, 2)), atol=1)  # a JPEG loses a little
+    assert torch.equal(loaded.transform(Image.open(tmp_path / f"turned.{suffix}")), expected)
 
 
 @pytest.mark.parametrize("mode", ["I;16", "F"])
@@ -279,6 +316,39 @@ def test_one_image_gives_one_prediction_and_many_a_list(loaded: LoadedBank, file
     for many in (batch, arrays[..., None], torch.from_numpy(arrays)[:, None], tuple(map(Image.open, files[:3]))):
         assert as_answered(loaded.predict(many, TASK)) == expected  # type: ignore[arg-type]
     assert loaded.predict([], TASK) == []
+    assert as_answered(loaded.predict(map(str, files[:3]), TASK)) == expected
+
+
+def test_many_images_are_read_and_answered_part_by_part(
+    loaded: LoadedBank, files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = [(one.task, one.label) for one in loaded.predict(files)]
+    read: list[int] = []
+
+    def counted(reader: OwnReader, images: Any, *, first: int | None = None) -> Tensor:
+        read.append(len(images))
+        return own_read(reader, images, first=first)
+
+    own_read = OwnReader.read
+    monkeypatch.setattr(OwnReader, "read", counted)
+    monkeypatch.setattr(importlib.import_module("impress_learn.picture_parts"), "LEAST_PART", 25)
+    monkeypatch.setattr(importlib.import_module("impress_learn.picture_parts"), "_PART_BYTES", 0)
+    assert [(one.task, one.label) for one in loaded.predict(files)] == expected
+    assert read == [25, 25, 10]
+    with pytest.raises(DataError, match="image 30: an image is a NoneType"):
+        loaded.predict([*map(Image.open, files[:30]), None], TASK)  # type: ignore[list-item]
+
+
+def test_warnings_point_to_whoever_asked(loaded: LoadedBank, files: list[Path]) -> None:
+    deep = Image.fromarray((np.eye(28) * 60000).astype(np.uint16))
+    for ask in (
+        lambda: loaded.transform(deep),
+        lambda: loaded.predict(deep, TASK),
+        lambda: loaded.accuracy(TASK, [(deep, 1)]),
+    ):
+        with pytest.warns(UserWarning, match="more than 8 bits") as told:
+            ask()
+        assert [Path(one.filename).name for one in told] == ["test_face.py"]
 
 
 def test_what_cannot_be_answered_says_so(loaded: LoadedBank, files: list[Path], tmp_path: Path) -> None:
@@ -356,6 +426,26 @@ def test_a_module_of_a_timm_network_has_the_outputs_of_its_task(bank_for_heads: 
     assert net.classes == ("class-0", "class-1", "class-2")
     probes = probe_images(loaded.bank.backbone)
     assert torch.allclose(net(probes), loaded.logits(loaded.task_weights("three"), probes, 3), rtol=1e-3, atol=1e-4)
+
+
+def test_a_module_has_the_norm_statistics_of_its_task(tmp_path: Path) -> None:
+    create_bank(
+        tmp_path / "a.impress",
+        ["rotated-digits/0"],
+        backbone="timm:test_resnet",
+        masks_per_task=0,
+        random_masks=2,
+        image_size=32,
+    )
+    add_tasks(tmp_path / "a.impress", ["rotated-digits/0"], fit=TaskFit(epochs=1, shots=2))
+    loaded = load_bank(tmp_path / "a.impress")
+    net = loaded.module("rotated-digits/0")
+    norms = [part for part in net.modules() if isinstance(part, nn.BatchNorm2d)]
+    assert norms
+    assert all(norm.running_var is not None and not torch.allclose(norm.running_var, torch.ones(1)) for norm in norms)
+    probes = probe_images(loaded.bank.backbone)
+    expected = loaded.logits(loaded.task_weights("rotated-digits-0"), probes)
+    assert torch.allclose(net(probes), expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
 
 
 def test_a_module_that_would_answer_otherwise_is_not_given(loaded: LoadedBank, monkeypatch: pytest.MonkeyPatch) -> None:
