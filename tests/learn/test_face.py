@@ -314,7 +314,7 @@ def test_one_image_gives_one_prediction_and_many_a_list(loaded: LoadedBank, file
     batch = torch.stack([loaded.transform(file) for file in files[:3]])
     expected = as_answered(loaded.predict(files[:3], TASK))
     for many in (batch, arrays[..., None], torch.from_numpy(arrays)[:, None], tuple(map(Image.open, files[:3]))):
-        assert as_answered(loaded.predict(many, TASK)) == expected  # type: ignore[arg-type]
+        assert as_answered(loaded.predict(many, TASK)) == expected
     assert loaded.predict([], TASK) == []
     assert as_answered(loaded.predict(map(str, files[:3]), TASK)) == expected
 
