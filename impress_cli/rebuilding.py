@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -16,6 +16,9 @@ from impress_format.parts.signature import SIGNATURE
 from impress_format.records import MaskFitRecord, MaskPlan, ProjectionRecord, TaskFitRecord
 from impress_format.task_file import StoredTask
 from impress_format.task_record import TaskRecord
+
+_IN_MEMORY = "dataset:"
+"""What the reference of a task begins with whose images were a Dataset in memory: no command can read them."""
 
 
 def rebuilding_commands(bank: Bank, tasks: Sequence[TaskRecord], name: str) -> list[str]:
@@ -109,19 +112,17 @@ def _fit_words(fit: MaskFitRecord | TaskFitRecord, usual_optimizer: str) -> list
 def _task_lines(bank: Bank, tasks: Sequence[TaskRecord], name: str) -> list[str]:
     """One `task add` for the tasks of equal settings; one for each that has a name of its own.
 
-    How a task was learned first is lost when it is updated; a comment says so.
+    How a task was learned first is lost when it is updated, and no command learns from a Dataset in memory; a comment
+    says so.
     """
-    names = {task.digest: task.name for task in tasks}
-    updated = [
-        f"# {task.name} went on from an earlier alpha (task update)"
-        for task in tasks
-        if task.fit.start and task.fit.start not in names
-    ]
+    by_digest = {task.digest: task for task in tasks}
+    names = {task.digest: task.name for task in tasks if _is_made(task, by_digest)}
+    told = [_why_not(task, by_digest) for task in tasks if task.digest not in names]
     usual = "float32" if bank.manifest.format_version == 1 else "int8"
     groups: dict[tuple[str, ...], list[str]] = {}
     for task in sorted(tasks, key=lambda task: task.fit.start is not None):  # what others begin from comes first
         fit = task.fit
-        if fit.start and fit.start not in names:
+        if task.digest not in names:
             continue
         words = _fit_words(fit, "adam")
         words += ["--l1", f"{fit.l1:g}"] if fit.l1 else []
@@ -149,7 +150,25 @@ def _task_lines(bank: Bank, tasks: Sequence[TaskRecord], name: str) -> list[str]
         shlex.join(["impress", "task", "add", f"{name}.impress", *references, *words])
         for words, references in groups.items()
     ]
-    return added + updated
+    return added + told
+
+
+def _is_made(task: TaskRecord, by_digest: Mapping[str, TaskRecord]) -> bool:
+    """Whether commands make a task again: it and those that it begins from, which the bank has, are of data that
+    commands find.
+    """
+    if task.task.startswith(_IN_MEMORY):
+        return False
+    start = task.fit.start
+    return start is None or (start in by_digest and _is_made(by_digest[start], by_digest))
+
+
+def _why_not(task: TaskRecord, by_digest: Mapping[str, TaskRecord]) -> str:
+    if task.task.startswith(_IN_MEMORY):
+        return f"# {task.name} was learned from a torch Dataset in Python (add_dataset), whose images are not stored"
+    if task.fit.start is not None and task.fit.start in by_digest:
+        return f"# {task.name} begins from {by_digest[task.fit.start].name}, which no command here makes"
+    return f"# {task.name} went on from an earlier alpha (task update)"
 
 
 def _head_words(stored: StoredTask) -> list[str]:

@@ -1,1 +1,89 @@
-"""The method: frozen backbone, supermasks, alpha. Import its modules; this package itself imports nothing."""
+"""The method: a frozen backbone, supermasks, and tasks of a few hundred bytes. The public names, imported when used.
+
+import impress_learn
+loaded = impress_learn.load_bank("digits.impress")
+print(loaded.predict("seven.png", "rotated-digits-15").label)
+
+`import impress_learn` itself imports nothing: torch comes with the first name that needs it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from impress_format import Bank, ImpressError, open_bank
+    from impress_learn.face.loaded import LoadedBank, load_bank
+    from impress_learn.face.predict import Prediction
+    from impress_learn.fits import MaskFit, TaskFit
+    from impress_learn.jobs import (
+        add_dataset,
+        add_tasks,
+        create_bank,
+        discover_tasks,
+        evaluate,
+        export_weights,
+        extend_bank,
+        infer,
+        update_task,
+    )
+    from impress_learn.parts.table import Parts
+    from impress_learn.streams.reference import Reference, parse_reference
+    from impress_learn.watch import Watch
+
+__all__ = [
+    "Bank",
+    "ImpressError",
+    "LoadedBank",
+    "MaskFit",
+    "Parts",
+    "Prediction",
+    "Reference",
+    "TaskFit",
+    "Watch",
+    "add_dataset",
+    "add_tasks",
+    "create_bank",
+    "discover_tasks",
+    "evaluate",
+    "export_weights",
+    "extend_bank",
+    "infer",
+    "load_bank",
+    "open_bank",
+    "parse_reference",
+    "update_task",
+]
+
+_HOMES = {
+    "impress_format": ("Bank", "ImpressError", "open_bank"),
+    "impress_learn.fits": ("MaskFit", "TaskFit"),
+    "impress_learn.jobs": (
+        "add_dataset",
+        "add_tasks",
+        "create_bank",
+        "discover_tasks",
+        "evaluate",
+        "export_weights",
+        "extend_bank",
+        "infer",
+        "update_task",
+    ),
+    "impress_learn.face.loaded": ("LoadedBank", "load_bank"),
+    "impress_learn.parts.table": ("Parts",),
+    "impress_learn.face.predict": ("Prediction",),
+    "impress_learn.streams.reference": ("Reference", "parse_reference"),
+    "impress_learn.watch": ("Watch",),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'impress_learn' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -30,11 +30,17 @@ class MaskFit:
 
     Attributes:
         epochs: passes over the images; None for 3, or as many as make 1,000 steps where images are few.
+        batch_size: images in each step.
         lr: at the start; it falls to 0 as a cosine. None for 4 (adam, rmsprop: .001).
         optimizer: None for what suits the network (`for_network`): SGD with momentum 0.9 where nobody names one.
+        weight_decay: of that optimiser.
         warmup: passes in which the learning rate rises to `lr` first.
         holdout: share of the training images that is kept apart, and measured on.
         seed: what all randomness is drawn from.
+
+    Example:
+        >>> MaskFit(epochs=3).rate
+        4.0
     """
 
     epochs: int | None = None
@@ -79,12 +85,19 @@ class TaskFit:
     Attributes:
         epochs: passes over the images; None for 3 (6 for a task with a large residual), or as many as make 500 steps
             where images are few.
+        batch_size: images in each step.
         lr: at the start; it falls to 0 as a cosine.
+        optimizer: adam or rmsprop.
+        weight_decay: of that optimiser.
         warmup: passes in which the learning rate rises to `lr` first.
         l1: weight of the term that holds each layer's coefficients to norm 1 (Eq. 2).
-        shots: learn from so many images of each class only, chosen by the seed.
+        shots: learn from so many images of each class only, chosen by the seed; None for all.
         holdout: share of the training images that is kept apart, and measured on.
         seed: what all randomness is drawn from.
+
+    Example:
+        >>> TaskFit(epochs=20, shots=5).lr
+        0.03
     """
 
     epochs: int | None = None

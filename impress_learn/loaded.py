@@ -31,8 +31,15 @@ from impress_learn.streams.reference import Reference
 
 
 @dataclass(frozen=True)
-class LoadedBank:
-    """A bank in memory, ready to run: network, basis, and the images its norm statistics come from (if any)."""
+class RunningBank:
+    """A bank in memory, ready to run; `face.loaded.RunningBank` is what people have of it.
+
+    Attributes:
+        bank: what is on disk: tasks are read from there whenever they are asked for.
+        backbone: the frozen network.
+        basis: the masks.
+        calibration: normalised images (n, C, H, W) that norm statistics come from; None for a network that needs none.
+    """
 
     bank: Bank
     backbone: Backbone
@@ -111,17 +118,52 @@ class LoadedBank:
 
         Args:
             effective: of `task_weights` or `mask_weights`, norm statistics included.
+            images: float32 (batch, C, H, W), as `transform` gives them, on the bank's device.
             classes: how many the task has, whose logits come first; None for all outputs of the network.
+
+        Returns:
+            float32 (batch, classes).
+
+        Example:
+            >>> weights = loaded.task_weights("rotated-digits-15")
+            >>> loaded.logits(weights, loaded.transform("seven.png")[None]).argmax(1)
+            tensor([7])
         """
         with torch.no_grad():
             return self.backbone.answering(classes)(effective, images)
 
     def mask_weights(self, index: int) -> Mapping[str, Tensor]:
-        """Effective weights under one mask alone, and the norm statistics under them."""
+        """Effective weights under one mask alone, and the norm statistics under them.
+
+        Args:
+            index: the mask's number, from 0.
+
+        Returns:
+            Tensors on the bank's device, by the names of the network's parameters and buffers.
+
+        Example:
+            >>> loaded.logits(loaded.mask_weights(0), loaded.transform("seven.png")[None]).shape
+            torch.Size([1, 10])
+        """
         return with_statistics(self.backbone, self.basis.one(index), self.calibration)
 
     def task_weights(self, name: str) -> Mapping[str, Tensor]:
-        """Effective weights of a stored task, and the norm statistics under them."""
+        """Effective weights of a stored task, and the norm statistics under them.
+
+        Args:
+            name: what it is called in the bank.
+
+        Returns:
+            Tensors on the bank's device, by the names of the network's parameters and buffers.
+
+        Raises:
+            TaskNotFound: there is no such task.
+            FormatError: a file of the bank is damaged.
+
+        Example:
+            >>> {key: tuple(tensor.shape) for key, tensor in loaded.task_weights("rotated-digits-15").items()}
+            {'fc1.weight': (300, 784), 'fc2.weight': (100, 300), 'fc3.weight': (10, 100)}
+        """
         return self.weights_of(self.bank.read_stored(name))
 
     def weights_of(self, stored: StoredTask) -> Mapping[str, Tensor]:
@@ -160,8 +202,8 @@ class LoadedBank:
         )
 
 
-def load_bank(bank: Bank, device: torch.device) -> LoadedBank:
-    """Rebuild the backbone and read all masks.
+def load_running(bank: Bank, device: torch.device) -> RunningBank:
+    """Rebuild the backbone and read all masks, into memory.
 
     Raises:
         BackboneMismatch: the rebuilt backbone has another digest.
@@ -181,7 +223,7 @@ def load_bank(bank: Bank, device: torch.device) -> LoadedBank:
         device,
         lambda free: f"about {free // one:,.0f} masks of this backbone fit",
     ):
-        return LoadedBank(bank, backbone, make_basis(backbone, supermasks), load_calibration(bank, device))
+        return RunningBank(bank, backbone, make_basis(backbone, supermasks), load_calibration(bank, device))
 
 
 def load_calibration(bank: Bank, device: torch.device) -> Tensor | None:

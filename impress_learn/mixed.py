@@ -35,7 +35,7 @@ from impress_learn.fits import require
 from impress_learn.identify.candidates import common_granularity
 from impress_learn.kept import KeptTasks, Lot
 from impress_learn.layer_masks import LayerMasks, group_of_channel
-from impress_learn.loaded import LoadedBank
+from impress_learn.loaded import RunningBank
 from impress_learn.network.functional import functional_call
 from impress_learn.network.parameters import is_recurrent
 
@@ -43,7 +43,7 @@ Rows = npt.NDArray[np.intp]
 """Places in the batch."""
 
 
-def mixed(loaded: LoadedBank, images: Tensor, tasks: Sequence[str], kept: KeptTasks | None = None) -> Tensor:
+def mixed(loaded: RunningBank, images: Tensor, tasks: Sequence[str], kept: KeptTasks | None = None) -> Tensor:
     """Logits (batch, most classes) of normalised images (batch, *input_shape), each under the task named beside it.
 
     Equal within rounding to asking for each image alone; -inf for classes that a task does not have.
@@ -84,7 +84,7 @@ def mixed(loaded: LoadedBank, images: Tensor, tasks: Sequence[str], kept: KeptTa
 
 
 def _sorted(
-    loaded: LoadedBank, tasks: Sequence[str], kept: KeptTasks | None
+    loaded: RunningBank, tasks: Sequence[str], kept: KeptTasks | None
 ) -> tuple[list[tuple[Lot, Rows, Rows]], list[tuple[Rows, StoredTask]]]:
     """The rows of a batch whose tasks share work with others, in lots, with their places there; and those of tasks that
     are built, each alone.
@@ -113,7 +113,7 @@ def _sorted(
     return lots, alone
 
 
-def _by_heads(loaded: LoadedBank, images: Tensor, heads: Sequence[StoredHead]) -> Tensor:
+def _by_heads(loaded: RunningBank, images: Tensor, heads: Sequence[StoredHead]) -> Tensor:
     """Logits of tasks with a head and no residual, lot after lot."""
     placed = loaded.projection.project(features(loaded.adapted, loaded.adapted.weights, images))
     classes, dimensions = (max(head.weight.shape[axis] for head in heads) for axis in (1, 2))
@@ -129,7 +129,7 @@ def _by_heads(loaded: LoadedBank, images: Tensor, heads: Sequence[StoredHead]) -
     return torch.einsum("bcd,bd->bc", weight, placed[:, :dimensions]) + bias
 
 
-def _by_products(loaded: LoadedBank, images: Tensor, lots: Sequence[tuple[int, FloatArray]]) -> Tensor:
+def _by_products(loaded: RunningBank, images: Tensor, lots: Sequence[tuple[int, FloatArray]]) -> Tensor:
     """Logits of tasks that weigh masks alone, by K products in each layer.
 
     Args:

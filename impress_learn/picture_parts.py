@@ -24,6 +24,11 @@ Part = tuple["Tensor | None", list[str], list[str]]
 """uint8 images (n, C, H, W), where they are from, and what is wrong with those that cannot be read; None for n = 0."""
 
 
+def images_at_once(preprocess: Preprocess) -> int:
+    """How many images are a part."""
+    return max(LEAST_PART, _PART_BYTES // prod(view_shape(preprocess)))
+
+
 class PartReader:
     """Images of files, part by part, in order; twice if `again`.
 
@@ -49,7 +54,7 @@ class PartReader:
             on_image: called for each image that was decoded, or could not be.
         """
         self._preprocess, self._sources, self._stdin, self._on_image = preprocess, sources, stdin, on_image
-        self._at_once = max(LEAST_PART, _PART_BYTES // prod(view_shape(preprocess)))
+        self._at_once = images_at_once(preprocess)
         self._again = again
         self._content: dict[int, bytes] = {}
         self._only: Part | None = None

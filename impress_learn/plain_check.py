@@ -45,6 +45,21 @@ def check_loaded(
     return _apart(np.asarray(found), expected, SAME_KERNELS, exact)
 
 
+def check_module(net: nn.Module, images: Tensor, expected: Tensor, exact: Callable[[], Tensor]) -> None:
+    """As `check_loaded`, for a network in memory.
+
+    Raises:
+        ExportFailed: it cannot be called, or the logits are apart or not finite.
+    """
+    try:
+        with warnings.catch_warnings(), torch.random.fork_rng(devices=[]), torch.no_grad():
+            warnings.simplefilter("ignore")
+            found = net(images)
+    except Exception as error:  # every architecture has its own way to refuse
+        raise ExportFailed(f"the plain network cannot be called: {error}") from error
+    _apart(np.asarray(found), expected, SAME_KERNELS, exact, "there is none")
+
+
 def check_graph(file: Path, images: Tensor, expected: Tensor, exact: Callable[[], Tensor]) -> float:
     """As `check_loaded`, for an ONNX graph by the reference evaluator of the package onnx.
 
@@ -67,7 +82,13 @@ def check_graph(file: Path, images: Tensor, expected: Tensor, exact: Callable[[]
     return _apart(np.concatenate([logits for (logits,) in batches]), expected, OTHER_KERNELS, exact)
 
 
-def _apart(found: np.ndarray[Any, Any], expected: Tensor, tolerance: float, exact: Callable[[], Tensor]) -> float:
+def _apart(
+    found: np.ndarray[Any, Any],
+    expected: Tensor,
+    tolerance: float,
+    exact: Callable[[], Tensor],
+    left: str = "no file was left",
+) -> float:
     bank = expected.numpy()
     if not np.isfinite(bank).all():
         raise ExportFailed("the bank's own logits of this task are not finite, so nothing was exported")
@@ -85,7 +106,7 @@ def _apart(found: np.ndarray[Any, Any], expected: Tensor, tolerance: float, exac
         if not (apart <= _MOST and difference(found, precise) <= _ROUNDING * rounding):
             raise ExportFailed(
                 f"the exported network does not answer as the bank does: logits are {apart:.2%} of the largest apart, "
-                f"by rounding {rounding:.2%} of it, so no file was left. Please report it with the network's name"
+                f"by rounding {rounding:.2%} of it, so {left}. Please report it with the network's name"
             )
     return apart
 

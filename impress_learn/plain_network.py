@@ -70,11 +70,19 @@ class Loading:
 
     Attributes:
         lines: Python that does it, for a file: it is printed. Tests run it.
-        load: does the same.
+        make: the structure, in eval mode.
+        fill: puts the tensors of a state dict (`of_classes`) into that.
     """
 
     lines: Callable[[Path], str]
-    load: Callable[[Path], nn.Module]
+    make: Callable[[], nn.Module]
+    fill: Callable[[nn.Module, Mapping[str, Tensor]], None]
+
+    def load(self, file: Path) -> nn.Module:
+        """Does what the lines do."""
+        net = self.make()
+        self.fill(net, load_file(file))
+        return net
 
 
 def loading(backbone: Backbone, classes: int) -> Loading:
@@ -107,14 +115,12 @@ def loading(backbone: Backbone, classes: int) -> Loading:
         ]
         make = partial(_of_linear_layers, shapes)
 
-    def load(file: Path) -> nn.Module:
-        net, tensors = make().eval(), load_file(file)
+    def put(net: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         if spec.arch == LENET:  # whose layers have names of their own in the file
             tensors = dict(zip(net.state_dict(), tensors.values(), strict=True))
         net.load_state_dict(tensors)
-        return net
 
-    return Loading(lambda file: "\n".join(lines).replace("{file}", repr(str(file))), load)
+    return Loading(lambda file: "\n".join(lines).replace("{file}", repr(str(file))), lambda: make().eval(), put)
 
 
 def _of_linear_layers(shapes: Sequence[tuple[int, ...]]) -> nn.Module:

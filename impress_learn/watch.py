@@ -8,7 +8,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Watch:
-    """Who is told how a job goes: `begin` with the number of steps, `describe` what comes, `step`, `remark`."""
+    """Who is told how a job goes: functions that it calls.
+
+    Attributes:
+        begin: with the number of steps there will be.
+        describe: with what comes next, for people.
+        step: after each step.
+        remark: with what may make a result other than it was meant, for people.
+
+    Example:
+        >>> Watch(remark=print).remark("2 tasks are there already")
+        2 tasks are there already
+    """
 
     begin: Callable[[int], None] = lambda _: None
     describe: Callable[[str], None] = lambda _: None

@@ -15,7 +15,7 @@ from impress_format.errors import UsageError
 from impress_learn.fits import TaskFit
 
 if TYPE_CHECKING:
-    from impress_learn.evaluate import Accuracy, Confusion
+    from impress_learn.accuracy import Accuracy, Confusion
 
 _MOST_ANSWERS = 5
 """Classes that one was taken for, in a table that is printed; JSON has all."""

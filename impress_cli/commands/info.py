@@ -11,6 +11,9 @@ from impress_cli import __version__, render
 from impress_cli.shared import Data, Output, command
 from impress_learn.streams.table import STREAMS
 
+_KEYS = {"folder": "PATH", "dataset": "NAME"}
+"""What stands for the key of a stream whose keys are no numbers."""
+
 
 @command
 def streams(output: Output) -> None:
@@ -33,7 +36,12 @@ def streams(output: Output) -> None:
         "Streams: name a task STREAM/KEY, several STREAM/START:STOP:STEP, a folder folder:PATH",
         ("stream", "what", "keys", "needs"),
         [
-            (stream.name, stream.summary, "PATH" if stream.keys is None else f"0..{stream.keys - 1}", stream.needs)
+            (
+                stream.name,
+                stream.summary,
+                _KEYS[stream.name] if stream.keys is None else f"0..{stream.keys - 1}",
+                stream.needs,
+            )
             for stream in STREAMS.values()
         ],
         text_columns=4,

@@ -52,5 +52,7 @@ def _key(projection: Projection, images: Images) -> str:
     digest = hashlib.sha256(_LAYOUT + projection.digest.encode() + repr((images.mean, images.std)).encode())
     for start in range(0, len(images), AT_ONCE):
         pixels: Tensor = images.pixels_of(slice(start, start + AT_ONCE))
-        digest.update(pixels.to(torch.uint8).cpu().contiguous().numpy().data)
+        if pixels.dtype != torch.uint8:  # normalised by whoever gave them
+            digest.update(str(pixels.dtype).encode())
+        digest.update(pixels.cpu().contiguous().numpy().data)
     return digest.hexdigest()[:32]

@@ -14,12 +14,12 @@ from pathlib import Path
 from torch import Tensor
 
 from impress_format.weights import substream_seed
+from impress_learn.accuracy import Item, MeasuredOn, accuracy, measured_on
 from impress_learn.basis import effective_weights
-from impress_learn.evaluate import Item, MeasuredOn, accuracy, measured_on
 from impress_learn.fits import TaskFit, task_fit
 from impress_learn.identify.candidates import Candidates
 from impress_learn.identify.measure import MOST_GROUPS, Inferred, infer_tasks
-from impress_learn.loaded import LoadedBank
+from impress_learn.loaded import RunningBank
 from impress_learn.network.backbone import Backbone
 from impress_learn.plan.tasks import settle_fit
 from impress_learn.streams.images import Images
@@ -114,7 +114,7 @@ def fit_basis_tasks(
 
 
 def _fit(
-    loaded: LoadedBank,
+    loaded: RunningBank,
     backbone: Backbone,
     mask: int,
     train: Images,

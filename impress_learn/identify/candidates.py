@@ -20,7 +20,7 @@ from impress_format.task_groups import TaskGroup, task_groups
 from impress_format.task_store import as_people_count
 from impress_learn.basis import refine
 from impress_learn.classes import TaskClasses, stored_classes
-from impress_learn.loaded import LoadedBank
+from impress_learn.loaded import RunningBank
 from impress_learn.recognition.evidence import Headed
 from impress_learn.recognition.signing import Recognise, Signer
 
@@ -94,7 +94,7 @@ class Found:
 class Candidates:
     """T tasks to choose from, over a bank in memory."""
 
-    loaded: LoadedBank
+    loaded: RunningBank
     found: Found
 
     def __len__(self) -> int:

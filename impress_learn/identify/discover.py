@@ -24,7 +24,7 @@ from impress_learn.classes import TaskClasses, classes_of_data, renumbered
 from impress_learn.fits import TaskFit, task_fit
 from impress_learn.identify.candidates import Candidates, Mixable
 from impress_learn.identify.entropy import entropy_slopes
-from impress_learn.loaded import LoadedBank
+from impress_learn.loaded import RunningBank
 from impress_learn.streams.images import Images, ImagesInMemory
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import Reference
@@ -174,7 +174,7 @@ def _by_entropy(candidates: Candidates, groups: Sequence[Group], images: Images)
     return None if len(tasks) * float(share.max()) < 1.0 + EPSILON else int(share.argmax())
 
 
-def _learn_from(loaded: LoadedBank, group: Group, rule: Rule, fit: TaskFit) -> None:
+def _learn_from(loaded: RunningBank, group: Group, rule: Rule, fit: TaskFit) -> None:
     """Make what tells an opened task's images from others, from all it has."""
     count = len(group.chunks)
     if rule == "signature" and count & (count - 1) == 0:  # twice as many say more, one more hardly

@@ -16,7 +16,7 @@ from torch.func import vmap
 
 from impress_learn.basis import effective_weights
 from impress_learn.identify.candidates import Mixable
-from impress_learn.loaded import LoadedBank
+from impress_learn.loaded import RunningBank
 from impress_learn.network.functional import functional_call
 from impress_learn.network.norm_statistics import with_statistics
 from impress_learn.network.parameters import is_recurrent
@@ -28,23 +28,23 @@ _MOST_WEIGHTS = 1 << 24
 _BATCH = 512
 
 MethodName = Literal["one-shot", "binary", "gradient", "exhaustive"]
-Method = Callable[[LoadedBank, Mixable, Tensor], Tensor]
+Method = Callable[[RunningBank, Mixable, Tensor], Tensor]
 """Bank, T tasks, normalised images (g, n, *input_shape), those of a group of one task -> scores (g, T), the largest for
 the likeliest task."""
 
 
-def one_shot(loaded: LoadedBank, tasks: Mixable, groups: Tensor) -> Tensor:
+def one_shot(loaded: RunningBank, tasks: Mixable, groups: Tensor) -> Tensor:
     """The task whose share, raised from the uniform mixture, lowers the entropy fastest (SupSup, Eq. 4)."""
     uniform = torch.full((len(tasks),), 1.0 / len(tasks), device=groups.device)
     return torch.stack([-entropy_slopes(loaded, tasks, images, uniform) for images in groups])
 
 
-def binary(loaded: LoadedBank, tasks: Mixable, groups: Tensor) -> Tensor:
+def binary(loaded: RunningBank, tasks: Mixable, groups: Tensor) -> Tensor:
     """As one_shot, but only the better half is kept each time, until one is left: log2(T) passes (SupSup)."""
     return torch.stack([_halve(loaded, tasks, images) for images in groups])
 
 
-def gradient(loaded: LoadedBank, tasks: Mixable, groups: Tensor) -> Tensor:
+def gradient(loaded: RunningBank, tasks: Mixable, groups: Tensor) -> Tensor:
     """Ten steps of exponentiated gradient descent on the mixture, which keep it a mixture; scores are its shares.
 
     The slopes are taken in units of their own deviation, since their size varies by orders between networks.
@@ -52,7 +52,7 @@ def gradient(loaded: LoadedBank, tasks: Mixable, groups: Tensor) -> Tensor:
     return torch.stack([_descend(loaded, tasks, images) for images in groups])
 
 
-def exhaustive(loaded: LoadedBank, tasks: Mixable, groups: Tensor) -> Tensor:
+def exhaustive(loaded: RunningBank, tasks: Mixable, groups: Tensor) -> Tensor:
     """The task under whose own weights the outputs' mean entropy is least: T forward passes, many in one."""
     each = [
         _entropy(task_logits(loaded, tasks, images), tasks.classes[:, None])
@@ -63,7 +63,7 @@ def exhaustive(loaded: LoadedBank, tasks: Mixable, groups: Tensor) -> Tensor:
 
 
 def one_by_one(
-    loaded: LoadedBank, weights: Iterable[Mapping[str, Tensor]], classes: Sequence[int], groups: Tensor
+    loaded: RunningBank, weights: Iterable[Mapping[str, Tensor]], classes: Sequence[int], groups: Tensor
 ) -> Tensor:
     """As exhaustive, for tasks that are more than coefficients: under one task's weights after the other.
 
@@ -87,7 +87,7 @@ METHODS: dict[MethodName, Method] = {
 }
 
 
-def entropy_slopes(loaded: LoadedBank, tasks: Mixable, images: Tensor, mixture: Tensor) -> Tensor:
+def entropy_slopes(loaded: RunningBank, tasks: Mixable, images: Tensor, mixture: Tensor) -> Tensor:
     """dH/dp (T,) at the mixture p (T,) of tasks, H the mean entropy of the outputs for images (n, *input_shape).
 
     Norm statistics are those of the mixture, and no gradient goes through them.
@@ -104,7 +104,7 @@ def entropy_slopes(loaded: LoadedBank, tasks: Mixable, images: Tensor, mixture: 
     return slopes
 
 
-def task_logits(loaded: LoadedBank, tasks: Mixable, images: Tensor) -> Tensor:
+def task_logits(loaded: RunningBank, tasks: Mixable, images: Tensor) -> Tensor:
     """Logits (T, n, classes) of images (n, *input_shape) under each task's own weights."""
     module = loaded.backbone.module
     # Norm statistics are filled in place, one task at a time.
@@ -121,12 +121,12 @@ def task_logits(loaded: LoadedBank, tasks: Mixable, images: Tensor) -> Tensor:
         return torch.cat([run(piece) for piece in tasks.alpha.split(at_once)])
 
 
-def _own_logits(loaded: LoadedBank, alpha: Tensor, granularity: int, images: Tensor) -> Tensor:
+def _own_logits(loaded: RunningBank, alpha: Tensor, granularity: int, images: Tensor) -> Tensor:
     effective = effective_weights(loaded.basis, alpha, granularity)
     return loaded.logits(with_statistics(loaded.backbone, effective, loaded.calibration), images)
 
 
-def _halve(loaded: LoadedBank, tasks: Mixable, images: Tensor) -> Tensor:
+def _halve(loaded: RunningBank, tasks: Mixable, images: Tensor) -> Tensor:
     """Scores (T,): the number of rounds that each task stays."""
     scores = torch.zeros(len(tasks), device=images.device)
     left = torch.arange(len(tasks), device=images.device)
@@ -138,7 +138,7 @@ def _halve(loaded: LoadedBank, tasks: Mixable, images: Tensor) -> Tensor:
     return scores
 
 
-def _descend(loaded: LoadedBank, tasks: Mixable, images: Tensor) -> Tensor:
+def _descend(loaded: RunningBank, tasks: Mixable, images: Tensor) -> Tensor:
     mixture = torch.full((len(tasks),), 1.0 / len(tasks), device=images.device)
     for _ in range(_STEPS):
         slopes = entropy_slopes(loaded, tasks, images, mixture)

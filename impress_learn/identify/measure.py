@@ -11,8 +11,8 @@ from torch import Tensor
 
 from impress_format.errors import UsageError
 from impress_format.weights import permutation
+from impress_learn.accuracy import MeasuredOn, measured_on, predictions
 from impress_learn.classes import TaskClasses, renumbered
-from impress_learn.evaluate import MeasuredOn, measured_on, predictions
 from impress_learn.identify.candidates import Candidates
 from impress_learn.identify.methods import MethodName, infer_groups, settle_method
 from impress_learn.streams.images import Images

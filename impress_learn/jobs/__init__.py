@@ -5,6 +5,7 @@ lock, resumes what an interrupted run left, and computes. torch is imported when
 """
 
 from impress_learn.jobs.add import add_tasks
+from impress_learn.jobs.add_dataset import add_dataset
 from impress_learn.jobs.create import create_bank
 from impress_learn.jobs.discover import discover_tasks
 from impress_learn.jobs.evaluate import evaluate
@@ -16,6 +17,7 @@ from impress_learn.jobs.update import update_task
 from impress_learn.jobs.upgrade import upgrade_bank
 
 __all__ = [
+    "add_dataset",
     "add_tasks",
     "create_bank",
     "discover_tasks",

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from impress_format.bank import open_bank
 from impress_learn.classes import check_sayable
+from impress_learn.device import Device, choose_device
 from impress_learn.fits import TaskFit
 from impress_learn.held_out import check_basis_held_out, check_same_split, check_start_held_out
-from impress_learn.jobs.device import choose_device
 from impress_learn.jobs.requests import learn_requests
 from impress_learn.parts.table import Parts, check_start, in_words, settle, settle_family
 from impress_learn.plan.tasks import (
@@ -22,19 +22,17 @@ from impress_learn.plan.tasks import (
     settle_fit,
     still_to_add,
 )
-from impress_learn.streams.reference import parse_references
+from impress_learn.streams.reference import Reference, parse_references
 from impress_learn.watch import SILENT, Watch
 
 if TYPE_CHECKING:
-    import torch
-
     from impress_format.task_file import StoredTask
     from impress_learn.tasks.learn import AddedTask
 
 
 def add_tasks(
     path: Path | str,
-    references: Sequence[str],
+    references: Sequence[str | Reference],
     *,
     fit: TaskFit = TaskFit(),  # noqa: B008  frozen
     name: str | None = None,
@@ -42,19 +40,28 @@ def add_tasks(
     bytes: int | None = None,
     warm_start: str | None = None,
     groups: str | None = None,
-    device: Callable[[], torch.device] | None = None,
+    device: Device = None,
     data_dir: Path | None = None,
     watch: Watch = SILENT,
 ) -> list[AddedTask]:
     """Learn tasks and store them; those that are stored already with these settings are left as they are.
 
     Args:
+        path: the bank's folder.
+        references: the tasks: `STREAM/KEY`, slices of keys, `folder:PATH`, or references that were read already.
+        fit: how they are learned: epochs, learning rate, few images a class (`shots`), seed and so on.
+        name: what the one task is to be called; None for a name that its reference makes.
         parts: that the tasks are to have.
         bytes: the best task in a file of so many bytes (plan/budget.py), which chooses the parts; `parts` may then say
             whether to weigh masks (`alpha`), and leave out the signature.
         warm_start: the stored task that they begin from (method.md, drift), by name or reference; with `shots` a ridge
             holds them near it.
-        groups: as create_bank.
+        groups: of a person's own images, a pattern that tells which belong together (a patient's, a video's): none of
+            these are both learned from and tested on. Part of the tasks' references.
+        device: what to compute on: a torch device, its name (`cpu`, `cuda`, `mps`), or a function that gives one and is
+            called once the settings are found in order; None for the CPU.
+        data_dir: the folder that data sets are in; None for $IMPRESS_DATA, or one in the user's cache.
+        watch: is told how it goes.
 
     Returns:
         One for each reference, in order.
@@ -62,6 +69,12 @@ def add_tasks(
     Raises:
         UsageError, DataError, StorageError: nothing was started.
         TrainingDiverged, OutOfMemory: tasks finished before stay stored.
+
+    Example:
+        >>> from impress_learn import TaskFit, add_tasks
+        >>> (added,) = add_tasks("build/demo.impress", ["rotated-digits/45"], fit=TaskFit(epochs=1))
+        >>> added.name, added.coefficients
+        ('rotated-digits-45', 9)
     """
     bank = open_bank(path)
     tasks = parse_references(references, groups)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -12,8 +12,8 @@ from impress_format.files import check_writable, is_there, make_folder
 from impress_format.limits import MAX_SIDE
 from impress_format.records import Allocation, Init, MaskType
 from impress_learn.classes import mask_classes
+from impress_learn.device import Device, choose_device
 from impress_learn.fits import MaskFit, check_number, require
-from impress_learn.jobs.device import choose_device
 from impress_learn.jobs.planned_masks import train_planned
 from impress_learn.plan.bank import (
     choose_view,
@@ -27,8 +27,6 @@ from impress_learn.streams.reference import Reference, parse_references
 from impress_learn.watch import SILENT, Watch
 
 if TYPE_CHECKING:
-    import torch
-
     from impress_format.records import Preprocess
 
 
@@ -49,16 +47,24 @@ def create_bank(
     image_mode: Literal["L", "RGB"] | None = None,
     adapt: int = 0,
     groups: str | None = None,
-    device: Callable[[], torch.device] | None = None,
+    device: Device = None,
     data_dir: Path | None = None,
     watch: Watch = SILENT,
 ) -> Bank:
     """Train a bank of masks, or what is missing of one that an interrupted run with the same settings left.
 
     Args:
-        references: `STREAM/KEY`, or slices of keys.
+        path: the bank's folder, by habit NAME.impress.
+        references: the tasks that masks are trained for: `STREAM/KEY`, slices of keys, or `folder:PATH`.
+        backbone: the network: `lenet-300-100`, `resnet-18-nfN` or `timm:NAME`.
         weights: that others trained, for a timm model: FILE.safetensors, `timm:TAG` or `hf-hub:OWNER/NAME`, the last
             two also with `@REVISION`. The bank names them and does not hold them.
+        init: how weights are drawn from the seed: all of a layer's standard deviation with a random sign, or normal.
+        fit: how masks are trained.
+        masks_per_task: homogeneous masks of each task; 0 for none, where the bank stands on weights that others
+            trained.
+        random_masks: untrained masks beside these.
+        density: share of a layer's weights that a mask keeps, 0 to 1.
         mask_type: what the ones of a mask weigh: 1, a sign each, or a number each.
         allocation: whether all layers have this density, or small ones more (Erdős–Rényi).
         image_size: height and width that all images are made; None for their own, or, where they have none, for what
@@ -68,12 +74,24 @@ def create_bank(
             that will stand on it; kept in the bank, four bits a weight.
         groups: of a person's own images, a pattern that tells which belong together (a patient's, a video's): none of
             these are both learned from and tested on. Part of the tasks' references.
-        device: gives the device, asked once the settings are found in order; default the CPU.
+        device: what to compute on: a torch device, its name (`cpu`, `cuda`, `mps`), or a function that gives one and is
+            called once the settings are found in order; None for the CPU.
+        data_dir: the folder that data sets are in; None for $IMPRESS_DATA, or one in the user's cache.
+        watch: is told how it goes.
+
+    Returns:
+        The bank, opened.
 
     Raises:
         UsageError: settings that do not fit, or another bank at `path`; nothing is written.
         DataError: data are missing; nothing is written.
         TrainingDiverged, StorageError, OutOfMemory: masks finished before stay stored.
+
+    Example:
+        >>> from impress_learn import MaskFit, create_bank
+        >>> bank = create_bank("three.impress", ["rotated-digits/0:360:120"], fit=MaskFit(epochs=1))
+        >>> len(bank.manifest.masks)
+        3
     """
     path = Path(path)
     check_number("adapt", adapt, least=0, most=MAX_SIDE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from impress_format.bank import open_bank
 from impress_format.task_file import check_task_name
+from impress_learn.device import Device, choose_device
 from impress_learn.fits import TaskFit, check_fit, check_number, require
 from impress_learn.held_out import check_same_split
-from impress_learn.jobs.device import choose_device
 from impress_learn.parts.head import usual_head
 from impress_learn.parts.table import Parts, for_classes, settle
 from impress_learn.plan.tasks import TaskRequest, check_fits_bank
@@ -21,8 +21,6 @@ from impress_learn.streams.reference import Reference, parse_reference, parse_re
 from impress_learn.watch import SILENT, Watch
 
 if TYPE_CHECKING:
-    import torch
-
     from impress_format.bank import Bank
     from impress_learn.identify.discover import Rule
 
@@ -56,24 +54,40 @@ def discover_tasks(
     prefix: str = "discovered",
     groups: str | None = None,
     fit: TaskFit = TaskFit(),  # noqa: B008  frozen
-    device: Callable[[], torch.device] | None = None,
+    device: Device = None,
     data_dir: Path | None = None,
     watch: Watch = SILENT,
 ) -> list[Discovered]:
     """Learn from a stream of labelled images whose tasks nobody names (SupSup's NNs); tasks that are new are stored.
 
     Args:
+        path: the bank's folder.
         references: where the images come from, in this order; one may return.
         rule: when a chunk belongs to no known task: by signature, or SupSup's.
         chunk: images that are known to share one task.
         images: of each reference at most; all if it is not given.
         prefix: of the names of new tasks, which are numbered from the first free number on.
-        groups: as create_bank.
+        groups: of a person's own images, a pattern that tells which belong together (a patient's, a video's): none of
+            these are both learned from and tested on. Part of the tasks' references.
+        fit: how new tasks are learned.
+        device: what to compute on: a torch device, its name (`cpu`, `cuda`, `mps`), or a function that gives one and is
+            called once the settings are found in order; None for the CPU.
+        data_dir: the folder that data sets are in; None for $IMPRESS_DATA, or one in the user's cache.
+        watch: is told how it goes.
+
+    Returns:
+        The tasks that chunks were taken for, those of the bank and new ones.
 
     Raises:
         UsageError: settings out of range.
         BankMismatch: the bank has fewer than two tasks, or `rule` signature and a task that has none.
         DataError, FormatError, TrainingDiverged, StorageError, OutOfMemory: new tasks stored before stay.
+
+    Example:
+        >>> from impress_learn import discover_tasks
+        >>> stream = ["rotated-digits/0", "rotated-digits/180", "rotated-digits/0"]
+        >>> [(one.name, one.new) for one in discover_tasks("build/demo.impress", stream)]
+        [...('discovered-1', True)...]
     """
     check_fit(fit)
     require(fit.holdout == 0 and fit.shots is None, "a stream has no `holdout` and no `shots`")
@@ -92,17 +106,17 @@ def discover_tasks(
         require(share >= chunk, f"`chunk` {chunk}: {reference} has only {share:,} images for each time it is named")
     bank.complete_masks()
 
+    from impress_learn.accuracy import accuracy
     from impress_learn.classes import classes_of_data, share_classes
-    from impress_learn.evaluate import accuracy
     from impress_learn.identify.candidates import Candidates, find_candidates
     from impress_learn.identify.discover import chunks_of, count_chunks, discover
-    from impress_learn.loaded import load_bank
+    from impress_learn.loaded import load_running
     from impress_learn.streams.load import check_data
     from impress_learn.tasks.learn import learn_task
 
     view = bank.manifest.preprocess
     check_data(parsed, data_dir=data_dir, view=view, watch=watch)
-    candidates = Candidates(load_bank(bank, choose_device(device)), find_candidates(bank))
+    candidates = Candidates(load_running(bank, choose_device(device)), find_candidates(bank))
     loaded = candidates.loaded
     where = loaded.basis.device
     watch.begin(count_chunks(parsed, size=chunk, images=images))

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from impress_format.bank import open_bank
 from impress_format.errors import TaskNotFound, UsageError
+from impress_learn.device import Device, choose_device
 from impress_learn.fits import check_holdout
 from impress_learn.held_out import check_basis_held_out, check_held_out
-from impress_learn.jobs.device import choose_device
 from impress_learn.watch import SILENT, Watch
 
 if TYPE_CHECKING:
-    import torch
-
-    from impress_learn.evaluate import Accuracy
+    from impress_learn.accuracy import Accuracy
 
 
 def evaluate(
@@ -26,19 +24,35 @@ def evaluate(
     basis: bool = False,
     wrong_mask: bool = False,
     holdout: float = 0.0,
-    device: Callable[[], torch.device] | None = None,
+    device: Device = None,
     data_dir: Path | None = None,
     watch: Watch = SILENT,
 ) -> list[Accuracy]:
     """Accuracy of stored tasks, all if none is named, or with `basis` of the masks on their own tasks.
 
     Args:
+        path: the bank's folder.
+        tasks: stored tasks, by name or reference; all if none is named.
+        basis: measure the bank's trained masks, each on the task that it was trained for.
         wrong_mask: the control: each task under masks that were trained for other tasks.
         holdout: measure on this share of the training images, held out in training, instead of the test images.
+        device: what to compute on: a torch device, its name (`cpu`, `cuda`, `mps`), or a function that gives one and is
+            called once the settings are found in order; None for the CPU.
+        data_dir: the folder that data sets are in; None for $IMPRESS_DATA, or one in the user's cache.
+        watch: is told how it goes.
+
+    Returns:
+        For each its accuracy (0 to 1) in all and by class, how many images were asked, and what was taken for what.
 
     Raises:
         UsageError: an unknown task, or images that were not held out.
-        DataError, FormatError, BackboneMismatch, OutOfMemory.
+        DataError: data are missing, or a task was learned from a Dataset in memory.
+        FormatError, BackboneMismatch, OutOfMemory.
+
+    Example:
+        >>> from impress_learn import evaluate
+        >>> [(one.name, one.accuracy) for one in evaluate("build/demo.impress")]
+        [('rotated-digits-15', 0...), ('rotated-digits-75', 0...)]
     """
     check_holdout(holdout)
     bank = open_bank(path)
@@ -49,8 +63,8 @@ def evaluate(
         raise TaskNotFound(f"{path} has no task yet: add one with `impress task add`, or use `basis`")
     bank.complete_masks()
 
-    from impress_learn.evaluate import mask_items, measure, own_weights, task_items, wrong_weights
-    from impress_learn.loaded import load_bank
+    from impress_learn.accuracy import mask_items, measure, own_weights, task_items, wrong_weights
+    from impress_learn.loaded import load_running
 
     items = mask_items(bank) if basis else task_items(bank, names)
     for item in items:
@@ -58,7 +72,7 @@ def evaluate(
         check_held_out(name, item.task, item.holdout, holdout)
         if wrong_mask or not basis:
             check_basis_held_out(bank, item.task, holdout)
-    loaded = load_bank(bank, choose_device(device))
+    loaded = load_running(bank, choose_device(device))
     weights_of = wrong_weights(loaded) if wrong_mask else own_weights(loaded)
     watch.begin(len(items))
     return measure(loaded, items, weights_of, holdout=holdout, data_dir=data_dir, watch=watch)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Literal
 from impress_format.bank import open_bank
 from impress_format.files import is_there, refuse_taken, write_atomically
 from impress_learn.classes import stored_classes
+from impress_learn.device import Device, choose_device
 from impress_learn.fits import require
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
     from impress_learn.network.backbone import Backbone
@@ -65,7 +65,7 @@ def export_weights(
     file: Path,
     *,
     file_format: ExportFormat = "safetensors",
-    device: Callable[[], torch.device] | None = None,
+    device: Device = None,
 ) -> Exported:
     """Write the network of a stored task, BatchNorm statistics included: float32, about 4 bytes a weight.
 
@@ -75,12 +75,29 @@ def export_weights(
     an output `logits` (batch, classes). The file's metadata has one key, `impress`: JSON with `arch`, `input_shape`,
     `classes`, `class_names`, `preprocess` (docs/format.md), `task` and `name`.
 
+    Args:
+        path: the bank's folder.
+        task: the stored task, by name or reference.
+        file: what to write; there must be none.
+        file_format: `safetensors`, or `onnx` for a graph, which needs the packages onnx and onnxscript.
+        device: what to compute on: a torch device, its name (`cpu`, `cuda`, `mps`), or a function that gives one and is
+            called once the settings are found in order; None for the CPU.
+
+    Returns:
+        What was written, and `load`, lines of Python that load it.
+
     Raises:
         TaskNotFound, AmbiguousTask: there is no such task, or several.
         StorageError: there is a file at `file` already, or it cannot be written.
         UsageError: onnx or onnxscript is not installed.
         ExportFailed: there is no such graph, or the logits of what was written are not the bank's.
         FormatError, BackboneMismatch, OutOfMemory.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from impress_learn import export_weights
+        >>> export_weights("build/demo.impress", "rotated-digits-15", Path("digits.safetensors")).tensors
+        3
     """
     bank = open_bank(path)
     name = bank.find_task(task)
@@ -95,10 +112,9 @@ def export_weights(
 
     from msgspec import to_builtins
 
-    from impress_learn.jobs.device import choose_device
-    from impress_learn.loaded import load_bank
+    from impress_learn.loaded import load_running
 
-    loaded = load_bank(bank, choose_device(device))
+    loaded = load_running(bank, choose_device(device))
     record, spec = bank.read_task_record(name), bank.backbone
     own = stored_classes(bank, record.task, record)
     classes = own.count

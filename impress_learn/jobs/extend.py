@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,9 +12,9 @@ from impress_format.files import check_writable
 from impress_format.records import Allocation, MaskType
 from impress_format.versions import require_version
 from impress_learn.classes import mask_classes
+from impress_learn.device import Device, choose_device
 from impress_learn.fits import MaskFit
 from impress_learn.held_out import check_same_split
-from impress_learn.jobs.device import choose_device
 from impress_learn.jobs.planned_masks import train_planned
 from impress_learn.plan.bank import plan_masks, require_room
 from impress_learn.plan.tasks import check_fits_bank
@@ -22,7 +22,7 @@ from impress_learn.streams.reference import parse_references
 from impress_learn.watch import SILENT, Watch
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 
 def extend_bank(
@@ -36,18 +36,41 @@ def extend_bank(
     mask_type: MaskType | None = None,
     allocation: Allocation | None = None,
     groups: str | None = None,
-    device: Callable[[], torch.device] | None = None,
+    device: Device = None,
     data_dir: Path | None = None,
     watch: Watch = SILENT,
 ) -> Bank:
     """Train more masks for a bank; stored tasks stay valid, masks it has are not trained again.
 
     Args:
-        density, mask_type, allocation: default those of the first mask, or .1, binary and uniform where there is none.
-        groups: as create_bank.
+        path: the bank's folder.
+        references: the tasks that masks are trained for: `STREAM/KEY`, slices of keys, or `folder:PATH`.
+        fit: how masks are trained.
+        masks_per_task: homogeneous masks of each task.
+        random_masks: untrained masks beside these.
+        density: share of a layer's weights that a mask keeps, 0 to 1; None for that of the first mask, or .1.
+        mask_type: what the ones of a mask weigh: 1, a sign each, or a number each; None for what those of the first
+            mask do, or 1.
+        allocation: whether all layers have this density, or small ones more (Erdős–Rényi); None for that of the first
+            mask, or uniform.
+        groups: of a person's own images, a pattern that tells which belong together (a patient's, a video's): none of
+            these are both learned from and tested on. Part of the tasks' references.
+        device: what to compute on: a torch device, its name (`cpu`, `cuda`, `mps`), or a function that gives one and is
+            called once the settings are found in order; None for the CPU.
+        data_dir: the folder that data sets are in; None for $IMPRESS_DATA, or one in the user's cache.
+        watch: is told how it goes.
+
+    Returns:
+        The bank, opened again.
 
     Raises:
         As create_bank.
+
+    Example:
+        >>> from impress_learn import MaskFit, extend_bank
+        >>> bank = extend_bank("build/demo.impress", ["rotated-digits/60"], fit=MaskFit(epochs=1))
+        >>> bank.manifest.masks[-1].task
+        'rotated-digits/60'
     """
     bank = open_bank(path)
     tasks = parse_references(references, groups)

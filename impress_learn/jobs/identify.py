@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from impress_format.bank import open_bank
 from impress_format.errors import TaskNotFound
+from impress_learn.device import Device, choose_device
 from impress_learn.fits import TaskFit, check_fit, check_holdout, check_number, require, steps_per_epoch
 from impress_learn.held_out import check_basis_held_out, check_held_out, count_training
-from impress_learn.jobs.device import choose_device
 from impress_learn.streams.reference import parse_reference
 from impress_learn.watch import SILENT, Watch
 
 if TYPE_CHECKING:
-    import torch
-
     from impress_format.bank import Bank
     from impress_learn.identify.basis_gn import BasisGN
     from impress_learn.identify.candidates import Candidate
@@ -36,7 +34,7 @@ def evaluate_gn(
     samples: int = 128,
     groups: int = 100,
     holdout: float = 0.0,
-    device: Callable[[], torch.device] | None = None,
+    device: Device = None,
     data_dir: Path | None = None,
     watch: Watch = SILENT,
 ) -> list[Inferred]:
@@ -61,7 +59,7 @@ def evaluate_gn(
 
     from impress_learn.identify.candidates import Candidates, find_candidates
     from impress_learn.identify.measure import infer_tasks
-    from impress_learn.loaded import load_bank
+    from impress_learn.loaded import load_running
 
     found = find_candidates(bank)
     named = [_index_of(bank, found.tasks, task) for task in tasks]  # two may be of one reference
@@ -69,7 +67,7 @@ def evaluate_gn(
     for candidate in (found.tasks[index] for index in asked) if holdout else ():
         check_held_out(candidate.name, candidate.task, _held_out(bank, candidate), holdout)
         check_basis_held_out(bank, candidate.task, holdout)
-    candidates = Candidates(load_bank(bank, choose_device(device)), found)
+    candidates = Candidates(load_running(bank, choose_device(device)), found)
     watch.begin(len(asked))
     return list(
         infer_tasks(
@@ -91,7 +89,7 @@ def evaluate_basis_gn(
     fit: TaskFit = TaskFit(),  # noqa: B008  frozen
     l1: float = PAPER_L1,
     samples: int = 128,
-    device: Callable[[], torch.device] | None = None,
+    device: Device = None,
     data_dir: Path | None = None,
     watch: Watch = SILENT,
 ) -> list[BasisGN]:
@@ -109,17 +107,17 @@ def evaluate_basis_gn(
     bank = open_bank(path)
     bank.complete_masks()
 
-    from impress_learn.evaluate import mask_items
+    from impress_learn.accuracy import mask_items
     from impress_learn.identify.basis_gn import fit_basis_tasks
     from impress_learn.identify.candidates import Candidates, find_candidates
-    from impress_learn.loaded import load_bank
+    from impress_learn.loaded import load_running
 
     items = mask_items(bank)
     for item in items:
         check_held_out(item.name, item.task, item.holdout, fit.holdout)
         check_basis_held_out(bank, item.task, fit.holdout)
     found = find_candidates(bank)
-    candidates = Candidates(load_bank(bank, choose_device(device)), found)
+    candidates = Candidates(load_running(bank, choose_device(device)), found)
     watch.begin(2 * sum(_steps(item.task, fit) for item in items))
     return fit_basis_tasks(candidates, items, fit, l1=l1, samples=samples, data_dir=data_dir, watch=watch)
 

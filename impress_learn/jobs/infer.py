@@ -9,30 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from impress_format.bank import Bank, open_bank
+from impress_format.bank import open_bank
 from impress_format.errors import UsageError
-from impress_format.versions import require_version
-from impress_learn.classes import stored_classes
-from impress_learn.jobs.device import choose_device
+from impress_learn.device import Device, choose_device
+from impress_learn.streams.view import view_of
 from impress_learn.watch import SILENT, Watch
 
 if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
-    from impress_format.task_record import TaskRecord
+    from impress_learn.face.predict import FoundTask
     from impress_learn.identify.candidates import Candidates
     from impress_learn.identify.methods import MethodName
-    from impress_learn.loaded import LoadedBank
     from impress_learn.picture_parts import PartReader
-    from impress_learn.recognition.signature import Recognised
-
-_AT_ONCE = 256
-"""Images that are inferred together."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,17 +80,25 @@ def infer(
     one_task: bool = False,
     method: MethodName = "auto",
     stdin: Callable[[], bytes] | None = None,
-    device: Callable[[], torch.device] | None = None,
+    device: Device = None,
     watch: Watch = SILENT,
 ) -> Answers:
     """Classes of images, of a task that is given or inferred among all tasks of the bank.
 
     Args:
+        path: the bank's folder.
         images: files, folders (their images, also those further down), or `-` for one image read by `stdin`.
         task: name or reference of a stored task that the images are of; None to infer it, or where the bank has one
             task alone, to answer under that and to remark on it.
         one_task: the images share one task, which is inferred from all of them.
-        method: of inferring.
+        method: how tasks are told apart (docs/method.md, Which task); `auto` for signatures where all tasks have one.
+        stdin: reads the image `-`; None where there is none.
+        device: what to compute on: a torch device, its name (`cpu`, `cuda`, `mps`), or a function that gives one and is
+            called once the settings are found in order; None for the CPU.
+        watch: is told how it goes.
+
+    Returns:
+        Answers for the images that could be read, in order, and what is wrong with the others.
 
     Raises:
         UsageError: no images, an unknown task, or `one_task` beside `task`.
@@ -108,6 +106,11 @@ def infer(
             and not one that is stored alone.
         DataError: a folder without images.
         FormatError, BackboneMismatch, OutOfMemory.
+
+    Example:
+        >>> from impress_learn import infer
+        >>> infer("build/demo.impress", ["seven.png"], task="rotated-digits-15").answers[0].label
+        '7'
     """
     begun = begin_inference(
         path, images, task=task, one_task=one_task, method=method, stdin=stdin, device=device, watch=watch
@@ -128,7 +131,7 @@ def begin_inference(
     one_task: bool = False,
     method: MethodName = "auto",
     stdin: Callable[[], bytes] | None = None,
-    device: Callable[[], torch.device] | None = None,
+    device: Device = None,
     watch: Watch = SILENT,
 ) -> Inference:
     """As `infer`, for any number of images: the answers come part by part, and memory does not grow with them.
@@ -148,14 +151,13 @@ def begin_inference(
     if task is not None and one_task:
         raise UsageError("`task` says which one it is: leave out `one_task`")
     bank = open_bank(path)
-    require_version(bank.path, bank.manifest.format_version, "which does not say what its images are like")
-    preprocess = bank.manifest.preprocess
-    assert preprocess is not None
+    preprocess = view_of(bank)
     name = None if task is None else bank.find_task(task)
     bank.complete_masks()
 
+    from impress_learn.face.predict import classify_among, classify_as, find_tasks, one_task_remark
     from impress_learn.identify.candidates import Candidates, find_candidates, only_task
-    from impress_learn.loaded import load_bank
+    from impress_learn.loaded import load_running
     from impress_learn.picture_parts import STANDARD_INPUT, PartReader
     from impress_learn.pictures import find_pictures, tell_notices
 
@@ -164,23 +166,35 @@ def begin_inference(
         sources += [STANDARD_INPUT] if image == STANDARD_INPUT else find_pictures([Path(image)])
     remarks = []
     if name is None and (name := only_task(bank)) is not None:
-        remarks.append(f"{bank.path} has one task, {name}: every image is answered as one of it, whatever it shows")
-    found = find_candidates(bank) if name is None else None
-    loaded = load_bank(bank, choose_device(device))
-    candidates = None if found is None else Candidates(loaded, found)
+        remarks.append(one_task_remark(bank, name))
+    among = find_candidates(bank) if name is None else None
+    loaded = load_running(bank, choose_device(device))
+    candidates = None if among is None else Candidates(loaded, among)
     reader = PartReader(preprocess, sources, again=one_task, stdin=stdin, on_image=watch.step)
 
     def parts() -> Iterator[Answers]:
         common = _common_task(candidates, method, reader) if candidates and one_task else None
         for pixels, read, unreadable in reader.parts():
-            answers: list[Answer] = []
+            answers: tuple[Answer, ...] = ()
             if pixels is not None:
-                if candidates is None or common is not None:
-                    tasks = [common or _GIVEN] * len(read)
+                if candidates is None:
+                    assert name is not None
+                    found = classify_as(loaded, pixels, name)
                 else:
-                    tasks = _tasks(candidates, pixels, method)
-                answers = _answer(bank, loaded, candidates, name, pixels, tasks, read)
-            yield Answers(answers=tuple(answers), unreadable=tuple(unreadable))
+                    tasks = find_tasks(candidates, pixels, method) if common is None else [common] * len(read)
+                    found = classify_among(candidates, pixels, tasks)
+                answers = tuple(
+                    Answer(
+                        path=path,
+                        task=one.task,
+                        nearest=one.nearest,
+                        task_probability=one.task_probability,
+                        label=one.label,
+                        probability=one.probability,
+                    )
+                    for path, one in zip(read, found, strict=True)
+                )
+            yield Answers(answers=answers, unreadable=tuple(unreadable))
         remarks.extend(tell_notices(reader.noticed, bank.path, preprocess))
         if remarks:
             for remark in remarks:
@@ -191,89 +205,8 @@ def begin_inference(
     return Inference(images=len(sources), parts=parts())
 
 
-@dataclass(frozen=True)
-class _Task:
-    """The candidate that an image is likeliest to be of, whether it is of none, and how likely that candidate is."""
-
-    index: int
-    unknown: bool
-    probability: float | None
-
-
-_GIVEN = _Task(0, False, None)
-
-
-def _common_task(candidates: Candidates, method: MethodName, reader: PartReader) -> _Task | None:
+def _common_task(candidates: Candidates, method: MethodName, reader: PartReader) -> FoundTask | None:
     """What all of the images are likely to be of; None if none can be read."""
-    from impress_learn.identify.methods import infer_one_group
+    from impress_learn.face.predict import find_common_task
 
-    parts = (part for pixels, _, _ in reader.parts() if pixels is not None for part in pixels.split(_AT_ONCE))
-    first = next(parts, None)
-    if first is None:
-        return None
-    normalised = (_normalised(candidates.loaded, part) for part in chain([first], parts))
-    return _read_tasks(infer_one_group(candidates, method, normalised))[0]
-
-
-def _tasks(candidates: Candidates, pixels: Tensor, method: MethodName) -> list[_Task]:
-    """What each image is likely to be of."""
-    from impress_learn.identify.methods import infer_groups
-
-    found: list[_Task] = []
-    for part in pixels.split(_AT_ONCE):
-        found += _read_tasks(infer_groups(candidates, method, _normalised(candidates.loaded, part)[:, None]))
-    return found
-
-
-def _read_tasks(inferred: Recognised) -> list[_Task]:
-    """Of each group."""
-    shares = inferred.probability
-    found, unknown = inferred.scores.argmax(1).tolist(), inferred.unknown.tolist()
-    return list(map(_Task, found, unknown, [None] * len(found) if shares is None else shares.tolist()))
-
-
-def _answer(
-    bank: Bank,
-    loaded: LoadedBank,
-    candidates: Candidates | None,
-    name: str | None,
-    pixels: Tensor,
-    tasks: Sequence[_Task],
-    paths: Sequence[str],
-) -> list[Answer]:
-    """Classes of the images, each under the weights of its task."""
-    answers: dict[int, Answer] = {}
-    for index in sorted({of.index for of in tasks}):
-        record: TaskRecord | None
-        if candidates is None:
-            assert name is not None
-            weights, record = loaded.task_weights(name), bank.read_task_record(name)
-            task = record.task
-        else:
-            candidate = candidates.tasks[index]
-            weights, task = candidates.weights(index), candidate.task
-            record = None if candidate.mask is not None else bank.read_task_record(candidate.name)
-        classes = stored_classes(bank, task, record)
-        rows = [row for row, of in enumerate(tasks) if of.index == index]
-        for start in range(0, len(rows), _AT_ONCE):
-            chosen = rows[start : start + _AT_ONCE]
-            logits = loaded.logits(weights, _normalised(loaded, pixels[chosen]), classes.count)
-            shares, labels = logits.softmax(1).max(1)
-            for row, share, label in zip(chosen, shares.tolist(), labels.tolist(), strict=True):
-                answers[row] = Answer(
-                    path=paths[row],
-                    task=None if tasks[row].unknown else task,
-                    nearest=task,
-                    task_probability=tasks[row].probability,
-                    label=classes.label(label),
-                    probability=share,
-                )
-    return [answers[row] for row in range(len(paths))]
-
-
-def _normalised(loaded: LoadedBank, pixels: Tensor) -> Tensor:
-    from impress_learn.streams.images import normalise
-
-    preprocess = loaded.bank.manifest.preprocess
-    assert preprocess is not None
-    return normalise(pixels.to(loaded.basis.device), preprocess.mean, preprocess.std)
+    return find_common_task(candidates, (pixels for pixels, _, _ in reader.parts() if pixels is not None), method)

@@ -41,7 +41,7 @@ def learn_requests(
     if not requests or device is None:
         return {}
     from impress_learn.features.features import classifiers
-    from impress_learn.loaded import load_bank
+    from impress_learn.loaded import load_running
     from impress_learn.memory import explain_memory
     from impress_learn.streams.load import check_data
     from impress_learn.tasks.learn import add_task
@@ -50,7 +50,7 @@ def learn_requests(
     check_writable(bank.path / TASKS, max(_part_bytes(bank, request) for request in requests) + _TASK_HEADER_BYTES)
     references: list[Reference] = [request.reference for request in requests]
     check_data(references, data_dir=data_dir, view=bank.manifest.preprocess, watch=watch)
-    loaded = load_bank(bank, device)
+    loaded = load_running(bank, device)
     if len(found := classifiers(loaded.backbone)) > 1 and any(request.parts.hybrid for request in requests):
         last = bank.backbone.masked_layers[-1].name
         watch.remark(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,17 +9,15 @@ from impress_format.bank import open_bank
 from impress_format.files import remove_abandoned
 from impress_format.locks import hold
 from impress_format.task_store import TASKS
+from impress_learn.device import Device, choose_device
 from impress_learn.fits import UPDATE_FIT, TaskFit
 from impress_learn.held_out import check_basis_held_out, check_held_out, check_same_split
-from impress_learn.jobs.device import choose_device
 from impress_learn.jobs.requests import learn_requests
 from impress_learn.plan.tasks import check_fit_is_kept, check_same_classes, request_update, settle_fit
 from impress_learn.streams.reference import parse_one
 from impress_learn.watch import SILENT, Watch
 
 if TYPE_CHECKING:
-    import torch
-
     from impress_learn.tasks.learn import AddedTask
 
 
@@ -31,17 +28,35 @@ def update_task(
     *,
     fit: TaskFit = UPDATE_FIT,
     groups: str | None = None,
-    device: Callable[[], torch.device] | None = None,
+    device: Device = None,
     data_dir: Path | None = None,
     watch: Watch = SILENT,
 ) -> AddedTask:
     """Resume learning a stored task on other data (drift); its file is replaced. Given again it changes nothing.
 
     Args:
-        groups: as create_bank.
+        path: the bank's folder.
+        task: the stored task, by name or reference.
+        reference: the one task whose data it is to learn: `STREAM/KEY` or `folder:PATH`, of the same classes.
+        fit: how it is learned; by default at a tenth of the rate of a new task.
+        groups: of a person's own images, a pattern that tells which belong together (a patient's, a video's): none of
+            these are both learned from and tested on. Part of the tasks' references.
+        device: what to compute on: a torch device, its name (`cpu`, `cuda`, `mps`), or a function that gives one and is
+            called once the settings are found in order; None for the CPU.
+        data_dir: the folder that data sets are in; None for $IMPRESS_DATA, or one in the user's cache.
+        watch: is told how it goes.
+
+    Returns:
+        What was stored, its accuracies on the data of `reference`.
 
     Raises:
-        As add_tasks. StorageError also where another process is updating this task.
+        As add_tasks. TaskNotFound, AmbiguousTask. StorageError also where another process is updating this task.
+
+    Example:
+        >>> from impress_learn import TaskFit, update_task
+        >>> fit = TaskFit(lr=0.003, shots=5)
+        >>> update_task("build/demo.impress", "rotated-digits-15", "rotated-digits/20", fit=fit).task
+        'rotated-digits/20'
     """
     bank = open_bank(path)
     data = parse_one(reference, groups)

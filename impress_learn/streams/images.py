@@ -161,6 +161,60 @@ class MappedImages:
         return replace(self, labels=self.labels.to(device))
 
 
+@dataclass(frozen=True, eq=False)
+class NormalisedImages:
+    """Images that whoever has them has normalised, on the device: they stay as they are, but for what augments them.
+
+    Attributes:
+        values: float32 (N, C, H, W).
+        labels: int64 (N,).
+        mean, std: that they are normalised by.
+    """
+
+    values: Tensor
+    labels: Tensor
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    augment: Augment | None = None
+    sets: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def device(self) -> torch.device:
+        return self.values.device
+
+    def pixels_of(self, indices: Tensor | slice) -> Tensor:
+        """float32: what there is."""
+        return self.values[indices]
+
+    def batch(self, indices: Tensor | slice, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        batch = self.values[indices]
+        if self.augment is not None and generator is not None:
+            batch = self.augment(batch, generator)
+        return batch, self.labels[indices]
+
+    def subset(self, indices: Tensor) -> NormalisedImages:
+        return replace(
+            self, values=self.values[indices], labels=self.labels[indices], sets=_some_sets(self.sets, indices)
+        )
+
+    def renumbered(self, numbers: Sequence[int]) -> NormalisedImages:
+        rows, labels = _renumbered(self.labels, numbers)
+        return replace(self.subset(rows), labels=labels)
+
+    def varied(self, augment: Augment | None) -> NormalisedImages:
+        return replace(self, augment=augment)
+
+    def normalised(self, mean: tuple[float, ...], std: tuple[float, ...]) -> NormalisedImages:
+        assert (mean, std) == (self.mean, self.std)
+        return self
+
+    def to(self, device: torch.device) -> NormalisedImages:
+        return replace(self, values=self.values.to(device), labels=self.labels.to(device))
+
+
 MOST_IN_MEMORY = 2 << 30
 """Bytes of pixels up to which the images of a task are transformed once and kept."""
 _CHUNK = 10_000
@@ -170,6 +224,8 @@ def transformed(images: Images, transform: Callable[[Tensor], Tensor], augment: 
     """The images of a task: made once and kept in memory where they fit, else made batch by batch."""
     if len(images) == 0:
         return images
+    if isinstance(images, NormalisedImages):  # they are as the network takes them
+        return images.varied(augment)
     if isinstance(images, MappedImages) and len(images) * images.file[0].size > MOST_IN_MEMORY:
         return replace(images, transform=transform, augment=augment)
     chunks = [transform(images.pixels_of(slice(start, start + _CHUNK))) for start in range(0, len(images), _CHUNK)]

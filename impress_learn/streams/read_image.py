@@ -54,7 +54,34 @@ def read_picture(
     with _reading(source), _open(content) as opened:
         if preprocess.crop is not None:  # a decoder of JPEG can leave out what will be scaled away
             opened.draft(preprocess.mode, scaled_size(preprocess, opened.height, opened.width)[::-1])
-        image = _eight_bits(opened, lambda: _open(content), preprocess.span, notice).convert(preprocess.mode)
+        return _pixels(opened, lambda: _open(content), preprocess, notice)
+
+
+def read_opened(
+    image: Image.Image, preprocess: Preprocess, notice: Callable[[Notice], None] = lambda _: None
+) -> Tensor:
+    """As read_picture, of an image that a person has opened or made; it stays as it is.
+
+    Raises:
+        DataError: it cannot be decoded.
+    """
+
+    if is_deep(image) and getattr(image, "tile", None):  # not decoded yet: the file is decoded as `infer` does
+        name = getattr(image, "filename", "")
+        if not name or not Path(name).is_file():
+            raise DataError(
+                "the image has more than 8 bits a channel and is not decoded yet: give the path of its file instead"
+            )
+        return read_picture(Path(name), preprocess, notice)
+    with _reading("the image"):
+        return _pixels(image, image.copy, preprocess, notice)
+
+
+def _pixels(
+    opened: Image.Image, again: Callable[[], Image.Image], preprocess: Preprocess, notice: Callable[[Notice], None]
+) -> Tensor:
+    """uint8 (C, H, W): upright, in the mode and size that are wanted."""
+    image = _eight_bits(opened, again, preprocess.span, notice).convert(preprocess.mode)
     height, width = preprocess.size
     if image.size != (width, height):
         if squeezes(preprocess, image.height, image.width):
@@ -80,7 +107,7 @@ def look_at_picture(source: Path) -> tuple[tuple[int, int], DeepImage | None]:
 
 
 @contextmanager
-def _reading(source: Path | bytes) -> Iterator[None]:
+def _reading(source: Path | bytes | str) -> Iterator[None]:
     """Raises DataError, naming the image, for what a decoder has against it."""
     name = "standard input" if isinstance(source, bytes) else str(source)
     try:

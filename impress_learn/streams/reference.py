@@ -1,21 +1,23 @@
-"""Task references: `STREAM/KEY`, slices `STREAM/START:STOP:STEP` as Python means them, and `folder:PATH`."""
+"""Task references: `STREAM/KEY`, slices `STREAM/START:STOP:STEP` as Python means them, `folder:PATH`, and what only a
+stored task says, `dataset:NAME`."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 from impress_format.errors import DataError, InvalidReference
 from impress_format.limits import MAX_TEXT
+from impress_learn.streams.dataset import DATASET
 from impress_learn.streams.folder import FOLDER
 from impress_learn.streams.folder_key import FolderKey, check_groups, parse_folder_key
 from impress_learn.streams.folder_layout import Reading, folders_with_images, read_tasks
 from impress_learn.streams.stream import DataSet, Key, Stream
-from impress_learn.streams.table import find_stream
+from impress_learn.streams.table import STREAMS, find_stream
 
 _MAX_SLICE = 1_000_000
 _MOST_READABLE = 80
@@ -25,24 +27,38 @@ _SLICE = re.compile(r"(\d{0,10}):(\d{1,10})(?::(\d{1,10}))?", re.ASCII)
 
 @dataclass(frozen=True)
 class Reference:
-    """One task of one stream.
+    """One task of one stream: what a text such as `rotated-digits/30` names. It pickles and copies.
 
     Attributes:
+        stream: the family of tasks that it is of.
+        key: which one: a number, or what stands after `folder:` or `dataset:`.
         remark: what to say of how it was read, for people.
+        given: the images that it is made from, where whoever made it had them; None for those that its stream finds.
+
+    Example:
+        >>> str(parse_reference("rotated-digits/30"))
+        'rotated-digits/30'
     """
 
     stream: Stream
     key: Key
     remark: str | None = field(default=None, compare=False)
+    given: DataSet | None = field(default=None, compare=False, repr=False)
 
     @cached_property
     def data_set(self) -> DataSet:
         """The images it is made from.
 
         Raises:
-            DataError: a folder of images is not there, or holds no task.
+            DataError: a folder of images is not there, or holds no task; the images were a Dataset in memory.
         """
-        return self.stream.data_set(self.key)
+        return self.stream.data_set(self.key) if self.given is None else self.given
+
+    def __reduce__(self) -> tuple[Callable[..., Reference], tuple[object, ...]]:
+        """By the name of the stream: a stream holds functions, which do not pickle, and is the same everywhere."""
+        if STREAMS.get(self.stream.name) is not self.stream or self.given is not None:
+            raise TypeError(f"{self}: a reference to images in memory can be neither pickled nor copied")
+        return _of_stream, (self.stream.name, self.key, self.remark)
 
     def __str__(self) -> str:
         return f"{self.stream.name}{'/' if isinstance(self.key, int) else ':'}{self.key}"
@@ -59,14 +75,30 @@ class Reference:
         return f"{readable.strip('-.')}-{hashlib.sha256(str(self).encode()).hexdigest()[:8]}"
 
 
+def _of_stream(name: str, key: Key, remark: str | None) -> Reference:
+    return Reference(find_stream(name), key, remark)
+
+
 def parse_reference(text: str) -> Reference:
     """The one task that a stored text names. A folder is one task: how it was read is settled, and it is not looked at.
 
+    Args:
+        text: `STREAM/KEY`, `folder:PATH`, or `dataset:NAME` of a stored task.
+
+    Returns:
+        The reference; no data are read.
+
     Raises:
-        InvalidReference: as parse_references, or a slice of several.
+        InvalidReference: an unknown stream, a key outside its range, a malformed text, or a slice of several tasks.
+
+    Example:
+        >>> parse_reference("rotated-digits/30").default_name
+        'rotated-digits-30'
     """
     if text.startswith(f"{FOLDER.name}:"):
         return _folder(_folder_key(text, None))
+    if text.startswith(f"{DATASET.name}:"):
+        return Reference(DATASET, text.partition(":")[2])
     return parse_one(text)
 
 
@@ -86,10 +118,11 @@ def parse_one(text: str, groups: str | None = None) -> Reference:
     return references[0]
 
 
-def parse_references(texts: Iterable[str], groups: str | None = None) -> tuple[Reference, ...]:
+def parse_references(texts: Iterable[str | Reference], groups: str | None = None) -> tuple[Reference, ...]:
     """Expand references and slices, and folders of tasks, in order.
 
     Args:
+        texts: those that are references already stay as they are.
         groups: the pattern that tells which images of a folder belong together, where a reference does not say it.
 
     Raises:
@@ -98,7 +131,7 @@ def parse_references(texts: Iterable[str], groups: str | None = None) -> tuple[R
         DataError: there is no such folder, or it may be read in two ways of which each loses images.
     """
     texts = list(texts)
-    if groups is not None and not any(text.startswith(f"{FOLDER.name}:") for text in texts):
+    if groups is not None and not any(str(text).startswith(f"{FOLDER.name}:") for text in texts):
         raise InvalidReference(f"`groups` {groups}: it is for your own images, {FOLDER.name}:PATH")
     references = tuple(reference for text in texts for reference in _expand(text, groups))
     seen: set[Reference] = set()
@@ -115,15 +148,23 @@ def parse_references(texts: Iterable[str], groups: str | None = None) -> tuple[R
     return references
 
 
-def _expand(text: str, groups: str | None) -> list[Reference]:
+def _expand(text: str | Reference, groups: str | None) -> list[Reference]:
+    if isinstance(text, Reference):
+        return [text]
     if text.startswith(f"{FOLDER.name}:"):
         return _folders(_folder_key(text, groups))
+    if text.startswith(f"{DATASET.name}:"):
+        raise InvalidReference(
+            f"{text}: a torch Dataset of your own is learned in Python, by `impress_learn.add_dataset`; here it has no "
+            "images"
+        )
     stream_name, slash, key_text = text.partition("/")
     if not slash:
         raise InvalidReference(f"{text!r} is not a task: expected STREAM/KEY, STREAM/START:STOP:STEP or folder:PATH")
     stream = find_stream(stream_name)
     if stream.keys is None:
-        raise InvalidReference(f"{text!r}: a folder of images is {stream.name}:PATH")
+        what = stream.summary if stream is DATASET else f"a folder of images is {stream.name}:PATH"
+        raise InvalidReference(f"{text!r}: {what}")
     keys = _keys(text, key_text)
     for key in (keys[0], keys[-1]):
         if key >= stream.keys:

@@ -10,6 +10,7 @@ from pathlib import Path
 from impress_format.errors import InvalidReference
 from impress_learn.streams import cifar100, imagenet
 from impress_learn.streams.augment import crop_and_flip, shift_and_flip
+from impress_learn.streams.dataset import DATASET
 from impress_learn.streams.digits import DIGITS
 from impress_learn.streams.folder import FOLDER
 from impress_learn.streams.folder_key import FolderKey, parse_folder_key
@@ -87,6 +88,7 @@ STREAMS = {
         _SPLIT_CIFAR100,
         _SPLIT_IMAGENET,
         FOLDER,
+        DATASET,
     )
 }
 

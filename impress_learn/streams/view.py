@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from impress_format.errors import BankMismatch
+
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from impress_format.bank import Bank
     from impress_format.records import Preprocess
     from impress_learn.streams.stream import DataSet
 
@@ -54,6 +57,19 @@ def photo_view(size: int, *, grey: bool) -> Preprocess:
     return Preprocess(
         mode="L" if grey else "RGB", size=(size, size), interpolation="bilinear", mean=mean, std=std, crop=1.0
     )
+
+
+def view_of(bank: Bank) -> Preprocess:
+    """How a bank wants its images.
+
+    Raises:
+        BankMismatch: it does not say so.
+    """
+    if bank.manifest.preprocess is None:
+        raise BankMismatch(
+            f"{bank.path} has format version 1, which does not say what its images are like: run `impress bank upgrade`"
+        )
+    return bank.manifest.preprocess
 
 
 def view_shape(view: Preprocess) -> tuple[int, int, int]:

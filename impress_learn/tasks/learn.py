@@ -18,10 +18,10 @@ from impress_format.parts.signature import SIGNATURE, store_signature
 from impress_format.parts.table import restore_parts
 from impress_format.task_file import StoredTask
 from impress_format.weights import permutation, substream_seed
+from impress_learn.accuracy import MeasuredOn, accuracy, measured_on
 from impress_learn.classes import TaskClasses, renumbered, stored_classes, uneven_remark
-from impress_learn.evaluate import MeasuredOn, accuracy, measured_on
 from impress_learn.fits import task_fit
-from impress_learn.loaded import LoadedBank
+from impress_learn.loaded import RunningBank
 from impress_learn.parts.part import Array, Beginning, Ground
 from impress_learn.parts.table import names_of
 from impress_learn.plan.tasks import TaskRequest, count_masks, settings_of, task_record
@@ -56,7 +56,7 @@ class AddedTask:
         return {**own, **self.facts}
 
 
-def add_task(loaded: LoadedBank, request: TaskRequest, *, data_dir: Path | None, watch: Watch) -> AddedTask:
+def add_task(loaded: RunningBank, request: TaskRequest, *, data_dir: Path | None, watch: Watch) -> AddedTask:
     """Learn alpha for one task from the data of its reference, and store it.
 
     Raises:
@@ -92,7 +92,7 @@ def _remark_uneven(request: TaskRequest, train: Images, measured: Images, watch:
 
 
 def learn_task(
-    loaded: LoadedBank, request: TaskRequest, train: Images, measured: Images, *, on_step: Callable[[], None]
+    loaded: RunningBank, request: TaskRequest, train: Images, measured: Images, *, on_step: Callable[[], None]
 ) -> AddedTask:
     """Learn alpha from these images and store it; accuracy is that of alpha as it is stored, on `measured`.
 
@@ -129,7 +129,7 @@ def learn_task(
 
 
 def _learn(
-    loaded: LoadedBank, request: TaskRequest, train: Images, measured: Images, on_step: Callable[[], None]
+    loaded: RunningBank, request: TaskRequest, train: Images, measured: Images, on_step: Callable[[], None]
 ) -> tuple[dict[str, Array], float, float]:
     """The parts of a task as they are stored, by name, and its accuracy, as stored, on `measured` and in training.
 
@@ -146,7 +146,7 @@ def _learn(
 
 
 def _learn_head(
-    loaded: LoadedBank, request: TaskRequest, train: Images, measured: Images, on_step: Callable[[], None]
+    loaded: RunningBank, request: TaskRequest, train: Images, measured: Images, on_step: Callable[[], None]
 ) -> tuple[dict[str, Array], float, float]:
     ground, start = _ground(loaded, request), request.start
     return learn_head(
@@ -161,7 +161,7 @@ def _learn_head(
 
 
 def _learn_weights(
-    loaded: LoadedBank, request: TaskRequest, train: Images, on_step: Callable[[], None]
+    loaded: RunningBank, request: TaskRequest, train: Images, on_step: Callable[[], None]
 ) -> tuple[dict[str, Array], Callable[[Images], float]]:
     """The parts of a task as they are stored, by name, and what measures its accuracy as stored.
 
@@ -177,7 +177,7 @@ def _learn_weights(
     return tensors, lambda images: accuracy(backbone, effective, images, None)
 
 
-def _ground(loaded: LoadedBank, request: TaskRequest) -> Ground:
+def _ground(loaded: RunningBank, request: TaskRequest) -> Ground:
     return loaded.ground(settings_of(loaded.bank, request), names_of(request.parts))
 
 
@@ -212,7 +212,7 @@ def _in_order(bank: Bank, start: StoredTask, classes: TaskClasses) -> StoredTask
 
 
 def _better(
-    loaded: LoadedBank,
+    loaded: RunningBank,
     request: TaskRequest,
     other: TaskRequest,
     train: Images,

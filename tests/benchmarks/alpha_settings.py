@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 
 from impress_format.bank import open_bank
-from impress_learn.evaluate import accuracy
+from impress_learn import load_bank
+from impress_learn.accuracy import accuracy
 from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.jobs import add_tasks, create_bank, update_task
-from impress_learn.loaded import load_bank
 from impress_learn.parts.table import Parts
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_references

@@ -30,10 +30,10 @@ from torch.nn.functional import cross_entropy
 
 from impress_format import open_bank
 from impress_format.header import parse_header
+from impress_learn import LoadedBank, load_bank
 from impress_learn.features.features import features_of, require_classifier
 from impress_learn.fits import TaskFit
 from impress_learn.jobs import add_tasks
-from impress_learn.loaded import LoadedBank, load_bank
 from impress_learn.network.backbone import Backbone
 from impress_learn.parts.table import Parts
 from impress_learn.streams.images import Images

@@ -30,11 +30,11 @@ from impress_format import open_bank
 from impress_format.parts.numbers import restore, store
 from impress_format.parts.residual import residual_bytes, restore_residual
 from impress_format.weights import random_words, substream_seed
+from impress_learn import LoadedBank, load_bank
+from impress_learn.accuracy import accuracy
 from impress_learn.basis import Basis, effective_weights, layer_columns
-from impress_learn.evaluate import accuracy
 from impress_learn.fits import TaskFit, task_fit
 from impress_learn.layer_masks import LayerMasks, StackedMasks, stack_masks
-from impress_learn.loaded import LoadedBank, load_bank
 from impress_learn.parts.alpha import trainable_alpha
 from impress_learn.parts.residual import first_values, make_residual, trainable_residual
 from impress_learn.parts.table import nothing

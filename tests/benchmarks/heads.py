@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from impress_format import open_bank
-from impress_learn.loaded import LoadedBank, load_bank
+from impress_learn import LoadedBank, load_bank
 from impress_learn.network.kept_weights import find_weights
 from impress_learn.streams.images import Images
 

@@ -35,8 +35,8 @@ from impress_format.task_record import TaskRecord
 from impress_format.task_seal import digest_of_task
 from impress_format.task_store import PACKS
 from impress_format.task_text import write_text
+from impress_learn import LoadedBank, load_bank
 from impress_learn.kept import keep_tasks
-from impress_learn.loaded import LoadedBank, load_bank
 from impress_learn.mixed import mixed
 
 IMAGES, CLASSES, DIMENSIONS = 256, 5, 128

@@ -12,8 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from impress_learn.accuracy import accuracy
 from impress_learn.basis import Basis, make_basis
-from impress_learn.evaluate import accuracy
 from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.network.backbone import Backbone
 from impress_learn.network.build import build_backbone

@@ -118,7 +118,7 @@ def _regenerate(folder: Path, tmp_path: Path) -> None:
 
     import torch
 
-    from impress_learn.loaded import load_bank
+    from impress_learn import load_bank
 
     bank = tmp_path / "digits.impress"
     for arguments in (

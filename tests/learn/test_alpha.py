@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from impress_format.errors import TrainingDiverged
+from impress_learn.accuracy import accuracy
 from impress_learn.basis import Basis, effective_weights, make_basis
-from impress_learn.evaluate import accuracy
 from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.network.backbone import Backbone
 from impress_learn.streams.images import Images, transformed

@@ -19,15 +19,15 @@ from impress_format.errors import BankMismatch, DataError, TaskExists, UsageErro
 from impress_format.manifest import seal_manifest
 from impress_format.pack_tasks import pack_tasks
 from impress_format.task_exchange import export_task, import_tasks
+from impress_learn import load_bank
+from impress_learn.accuracy import Accuracy
 from impress_learn.classes import TaskClasses, match_classes, stored_classes, uneven_remark
-from impress_learn.evaluate import Accuracy
 from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.jobs import add_tasks, create_bank, evaluate, extend_bank, update_task
 from impress_learn.jobs.export import export_weights
 from impress_learn.jobs.identify import evaluate_gn
 from impress_learn.jobs.infer import infer
 from impress_learn.kept import keep_tasks
-from impress_learn.loaded import load_bank
 from impress_learn.mixed import mixed
 from impress_learn.parts.table import Parts
 from impress_learn.streams.digits import load_digits

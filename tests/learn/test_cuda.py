@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from impress_learn.accuracy import accuracy
 from impress_learn.basis import effective_weights, make_basis
-from impress_learn.evaluate import accuracy
 from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.layer_masks import pack_masks, stack_masks
 from impress_learn.network.backbone import Backbone

@@ -18,9 +18,10 @@ from impress_format.errors import BankMismatch, OutOfMemory, UsageError
 from impress_format.parts.table import stored_parts
 from impress_format.records import TaskFitRecord
 from impress_format.task_record import TaskRecord
-from impress_learn import evaluate as evaluate_module
+from impress_learn import LoadedBank, load_bank
+from impress_learn import accuracy as accuracy_module
 from impress_learn import train_masks as train_module
-from impress_learn.evaluate import (
+from impress_learn.accuracy import (
     Accuracy,
     Item,
     accuracy,
@@ -33,7 +34,6 @@ from impress_learn.evaluate import (
 )
 from impress_learn.fits import MaskFit
 from impress_learn.jobs import evaluate
-from impress_learn.loaded import LoadedBank, load_bank
 from impress_learn.network.backbone import Backbone
 from impress_learn.network.build import build_backbone
 from impress_learn.plan.bank import plan_masks
@@ -126,7 +126,7 @@ def test_accuracy_is_the_share_of_images_whose_largest_logit_is_their_label(
         hidden = np.maximum(hidden, 0.0) if number < 2 else hidden
     expected = float((hidden.argmax(1) == labels.numpy()).mean())
     for batch in (1000, 499, 64):
-        monkeypatch.setattr(evaluate_module, "_BATCH", batch)
+        monkeypatch.setattr(accuracy_module, "_BATCH", batch)
         assert accuracy(lenet, lenet.weights, digits[1], None) == pytest.approx(expected, abs=1 / 500)
 
 
@@ -261,7 +261,7 @@ def test_calibrated_network_is_as_accurate_one_image_at_a_time_as_in_batches(
     images = digits[1].subset(torch.arange(100))
     weights = with_batch_norm.mask_weights(0)
     together = accuracy(with_batch_norm.backbone, weights, images, with_batch_norm.calibration)
-    monkeypatch.setattr(evaluate_module, "_BATCH", 1)
+    monkeypatch.setattr(accuracy_module, "_BATCH", 1)
     alone = accuracy(with_batch_norm.backbone, weights, images, with_batch_norm.calibration)
     assert alone == together
     assert together > 0.2

@@ -20,11 +20,10 @@ from safetensors import safe_open
 from impress_format import open_bank
 from impress_format.errors import ExportFailed, StorageError, TaskNotFound, UsageError
 from impress_format.records import LayerSpec
-from impress_learn import plain_network
+from impress_learn import load_bank, plain_network
 from impress_learn.fits import TaskFit
 from impress_learn.jobs import add_tasks, create_bank
 from impress_learn.jobs.export import PlainFile, export_weights, write_network
-from impress_learn.loaded import load_bank
 from impress_learn.network.backbone import Backbone, bind
 from impress_learn.network.build import build_backbone
 from impress_learn.network.norm_statistics import with_statistics

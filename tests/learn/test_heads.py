@@ -20,8 +20,9 @@ from impress_format.pack_tasks import pack_tasks
 from impress_format.parts.head import HEAD as HEAD_PART
 from impress_format.parts.head import restore_head, whole_dimensions
 from impress_format.parts.residual import residual_layers
+from impress_learn import load_bank
+from impress_learn.accuracy import accuracy
 from impress_learn.convert_weights import convert_weights
-from impress_learn.evaluate import accuracy
 from impress_learn.features.features import features, features_of
 from impress_learn.features.placed import placed_of
 from impress_learn.features.projection import Projection, make_projection
@@ -30,7 +31,6 @@ from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.jobs import add_tasks, create_bank, evaluate, update_task
 from impress_learn.jobs.export import export_weights
 from impress_learn.jobs.infer import infer
-from impress_learn.loaded import load_bank
 from impress_learn.network.build import build_backbone
 from impress_learn.network.weights_file import Weights
 from impress_learn.parts.table import Parts

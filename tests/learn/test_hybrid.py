@@ -12,10 +12,10 @@ import torch
 from impress_format import open_bank, verify_bank
 from impress_format.errors import BankMismatch, UsageError
 from impress_format.parts.own_mask import OWN_MASK
+from impress_learn import load_bank
 from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.jobs import add_tasks, create_bank, evaluate, update_task
 from impress_learn.jobs.identify import evaluate_gn
-from impress_learn.loaded import load_bank
 from impress_learn.parts.table import Parts
 from impress_learn.watch import Watch
 

@@ -20,11 +20,10 @@ from PIL import Image
 from impress_format import Bank, open_bank
 from impress_format.errors import BankMismatch, DataError, TaskNotFound, UsageError
 from impress_format.records import Preprocess
-from impress_learn import picture_parts
+from impress_learn import load_bank, picture_parts
 from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.jobs import add_tasks, create_bank
 from impress_learn.jobs.infer import begin_inference, infer
-from impress_learn.loaded import load_bank
 from impress_learn.streams.load import load_task
 from impress_learn.streams.read_image import Notice, read_picture
 from impress_learn.streams.reference import parse_reference
@@ -89,8 +88,9 @@ def test_else_each_image_is_of_a_task_of_its_own(bank: Bank, pictures: Path) -> 
 
 
 def test_the_lines_of_the_python_page_run(bank: Bank, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (code,) = re.findall(r"```python\n(from impress_learn\.jobs\.infer.*?)```", README.read_text(), flags=re.DOTALL)
+    (code,) = re.findall(r"```python\n(from impress_learn import infer\n.*?)```", README.read_text(), flags=re.DOTALL)
     assert len(list(filter(None, code.splitlines()))) == 3
+    code = code.replace("rotated-digits/15", "rotated-digits/20")
     shutil.copy(pictures / "20" / "00.png", bank.path.parent / "seven.png")
     shutil.copytree(bank.path, bank.path.parent / "build" / "demo.impress", dirs_exist_ok=True)
     monkeypatch.chdir(bank.path.parent)

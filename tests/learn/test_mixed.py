@@ -23,12 +23,12 @@ from impress_format.parts.numbers import store
 from impress_format.parts.table import stored_parts
 from impress_format.records import TaskFitRecord
 from impress_format.task_record import TaskRecord
+from impress_learn import LoadedBank, load_bank
 from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.identify.candidates import Mixable
 from impress_learn.identify.entropy import task_logits
 from impress_learn.jobs import add_tasks, create_bank
 from impress_learn.kept import keep_tasks
-from impress_learn.loaded import LoadedBank, load_bank
 from impress_learn.mixed import mixed
 from impress_learn.parts.table import Parts
 

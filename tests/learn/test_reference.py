@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import multiprocessing
+import pickle
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from impress_format.errors import InvalidReference
+from impress_format.errors import DataError, InvalidReference
 from impress_format.task_file import check_task_name
 from impress_learn.streams.reference import Reference, parse_reference, parse_references
 from impress_learn.streams.table import STREAMS, share_images
@@ -202,3 +205,40 @@ def test_describing_tasks_and_plans_does_not_import_torch(module: str) -> None:
     script = f"import sys, {module}; print([name for name in {HEAVY!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "text", ["rotated-digits/30", "split-cifar100/3", "folder:/no/such/place::classes", "dataset:cats"]
+)
+def test_a_reference_pickles_and_copies(text: str) -> None:
+    reference = replace(parse_reference(text), remark="read so")
+    for other in (pickle.loads(pickle.dumps(reference)), copy.copy(reference), copy.deepcopy(reference)):
+        assert (other, hash(other), other.remark) == (reference, hash(reference), "read so")
+        assert other.stream is reference.stream
+
+
+def test_another_process_gets_the_same_reference() -> None:
+    """By spawn, so that it has nothing but the pickle."""
+    references = parse_references(["rotated-digits/0:30:10"])
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert pool.map(str, references) == [str(reference) for reference in references]
+        assert tuple(pool.map(copy.copy, references)) == references
+
+
+def test_a_reference_to_images_in_memory_says_that_it_does_not_pickle() -> None:
+    images = STREAMS["rotated-digits"].data_set(0)
+    with pytest.raises(TypeError, match="dataset:cats: a reference to images in memory can be neither pickled nor"):
+        pickle.dumps(Reference(STREAMS["dataset"], "cats", given=images))
+
+
+def test_a_dataset_of_ones_own_has_no_images_for_a_command() -> None:
+    with pytest.raises(InvalidReference, match=r"dataset:cats: a torch Dataset .* `impress_learn\.add_dataset`"):
+        parse_references(["dataset:cats"])
+    with pytest.raises(InvalidReference, match="'dataset/3': a torch Dataset of your own"):
+        parse_references(["dataset/3"])
+    with pytest.raises(
+        DataError, match=r"dataset:cats was learned from a torch Dataset .* not stored: measure it there"
+    ):
+        parse_reference("dataset:cats").data_set  # noqa: B018
+    assert not share_images("dataset:cats", "dataset:dogs")
+    assert not share_images("dataset:cats", "rotated-digits/1")

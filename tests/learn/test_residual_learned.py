@@ -13,10 +13,10 @@ from impress_format import open_bank, verify_bank
 from impress_format.errors import BankMismatch, UsageError
 from impress_format.parts.alpha import coefficients_of
 from impress_format.parts.residual import RESIDUAL, hash_places, restore_residual, split_values
+from impress_learn import load_bank
 from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.jobs import add_tasks, create_bank, evaluate, update_task
 from impress_learn.jobs.identify import evaluate_gn
-from impress_learn.loaded import load_bank
 from impress_learn.network.build import build_backbone
 from impress_learn.parts.residual import HashedResidual, make_residual
 from impress_learn.parts.table import Bits, Parts

@@ -11,9 +11,9 @@ import torch
 from impress_format import open_bank, verify_bank
 from impress_format.errors import BankMismatch, UsageError
 from impress_format.records import MaskType
+from impress_learn import load_bank
 from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.jobs import add_tasks, create_bank, evaluate, extend_bank
-from impress_learn.loaded import load_bank
 
 CPU = torch.device("cpu")
 GOLDEN_V1 = Path(__file__).parents[1] / "golden" / "v1" / "digits.impress"

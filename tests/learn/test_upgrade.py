@@ -18,8 +18,8 @@ from impress_format.errors import BankMismatch, FormatError
 from impress_format.files import write_atomically
 from impress_format.pack_tasks import pack_tasks
 from impress_format.records import MaskPlan
+from impress_learn import load_bank
 from impress_learn.jobs.upgrade import upgrade_bank
-from impress_learn.loaded import load_bank
 
 V1 = Path(__file__).parents[1] / "golden" / "v1"
 FILES = 5  # manifest, two masks, two tasks

@@ -16,6 +16,7 @@ from impress_format.errors import BankMismatch
 from impress_format.pack_tasks import pack_tasks
 from impress_format.parts.feature_signature import restore_evidence
 from impress_format.parts.head import HEAD as HEAD_PART
+from impress_learn import load_bank
 from impress_learn.features.features import features
 from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.identify.candidates import Candidates, find_candidates
@@ -24,7 +25,6 @@ from impress_learn.jobs import add_tasks, create_bank
 from impress_learn.jobs.discover import discover_tasks, share_right
 from impress_learn.jobs.identify import evaluate_gn
 from impress_learn.jobs.infer import infer
-from impress_learn.loaded import load_bank
 from impress_learn.parts.table import Parts
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_reference

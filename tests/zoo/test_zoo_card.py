@@ -107,6 +107,23 @@ def test_the_derived_commands_name_every_part_of_a_task(bank: Path) -> None:
     assert lines.index(warm) > next(place for place, line in enumerate(lines) if "rotated-digits/1 " in line)
 
 
+def test_no_command_is_derived_for_a_dataset_in_memory_or_what_begins_from_one(bank: Path) -> None:
+    opened = open_bank(bank)
+    first = msgspec.structs.replace(opened.read_task_record("one"), name="mine", task="dataset:mine")
+    alpha = stored_parts(alpha=small_bank.ALPHA)
+    opened.write_task(first, alpha)
+    for name, start in (("next", "mine"), ("last", "next")):
+        fit = msgspec.structs.replace(first.fit, start=opened.read_task_record(start).digest)
+        opened.write_task(msgspec.structs.replace(first, name=name, task=f"rotated-digits/{len(name)}", fit=fit), alpha)
+    lines = model_card(bank, "tiny").splitlines()
+    assert "# mine was learned from a torch Dataset in Python (add_dataset), whose images are not stored" in lines
+    assert "# next begins from mine, which no command here makes" in lines
+    assert "# last begins from next, which no command here makes" in lines
+    added = [line for line in lines if line.startswith("impress task add")]
+    assert added
+    assert not any(words in line for line in added for words in ("dataset", "mine", "rotated-digits/4"))
+
+
 HEAD = store_head(np.zeros((3, 4), dtype=np.uint8), np.ones(3, dtype=np.float16), np.zeros(3, dtype=np.float16), 2)
 
 

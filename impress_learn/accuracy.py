@@ -13,7 +13,7 @@ from torch import Tensor
 from impress_format.bank import Bank
 from impress_format.errors import BankMismatch, DataError, OutOfMemory
 from impress_learn.classes import TaskClasses, stored_classes, uneven_remark
-from impress_learn.loaded import LoadedBank
+from impress_learn.loaded import RunningBank
 from impress_learn.memory import explain_memory
 from impress_learn.network.backbone import Backbone
 from impress_learn.network.norm_statistics import with_statistics
@@ -84,7 +84,7 @@ class Accuracy:
 
 
 def measure(
-    loaded: LoadedBank,
+    loaded: RunningBank,
     items: Sequence[Item],
     weights_of: WeightsOf,
     *,
@@ -151,12 +151,12 @@ def _count(images: Images, classes: TaskClasses) -> list[int]:
     return found
 
 
-def own_weights(loaded: LoadedBank) -> WeightsOf:
+def own_weights(loaded: RunningBank) -> WeightsOf:
     """Each item under its own weights: the task is known (GG)."""
     return lambda item: [loaded.task_weights(item.name) if item.mask is None else loaded.mask_weights(item.mask)]
 
 
-def wrong_weights(loaded: LoadedBank) -> WeightsOf:
+def wrong_weights(loaded: RunningBank) -> WeightsOf:
     """Each item under masks that were trained for other tasks (paper, Fig. 2: the control)."""
     return lambda item: (loaded.mask_weights(index) for index in wrong_masks(loaded.bank, item.task))
 

@@ -1,0 +1,44 @@
+"""A stored task as an ordinary torch module: the plain network that `impress export` writes, in memory."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from impress_learn.classes import stored_classes
+from impress_learn.network.probe import probe_images
+from impress_learn.plain_check import check_module
+from impress_learn.plain_network import loading, logits_in_float64, of_classes, plain_state
+
+if TYPE_CHECKING:
+    from impress_learn.loaded import RunningBank
+
+_CHECKED = 3
+"""Seeded images by which the network is held to the bank."""
+
+
+def task_module(loaded: RunningBank, task: str) -> nn.Module:
+    """As LoadedBank.module."""
+    name = loaded.bank.find_task(task)
+    record = loaded.bank.read_task_record(name)
+    classes = stored_classes(loaded.bank, record.task, record)
+    backbone = loaded.backbone.to(torch.device("cpu"))
+    effective = {key: tensor.cpu() for key, tensor in loaded.task_weights(name).items()}
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():  # timm draws weights that are replaced
+        warnings.simplefilter("ignore")
+        plain = loading(backbone, classes.count)
+        net, state = plain.make(), of_classes(backbone, classes.count, plain_state(backbone, effective))
+    plain.fill(net, state)
+    images = probe_images(backbone.spec)[:_CHECKED]
+    with torch.no_grad():
+        expected = backbone.answering(classes.count)(effective, images)
+
+    def exact() -> Tensor:
+        return logits_in_float64(backbone, effective, classes.count, images)
+
+    check_module(net, images, expected, exact)
+    net.classes = tuple(map(classes.label, range(classes.count)))  # type: ignore[assignment]
+    return net.to(loaded.basis.device)

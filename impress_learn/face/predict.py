@@ -1,0 +1,202 @@
+"""What images show, of a task that is given or found: what `impress infer` and `LoadedBank.predict` answer by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+from torch import Tensor
+
+from impress_learn.classes import TaskClasses, stored_classes
+from impress_learn.face.own_images import OwnImage, OwnReader
+from impress_learn.picture_parts import images_at_once
+from impress_learn.streams.images import normalise
+from impress_learn.streams.view import view_of
+
+if TYPE_CHECKING:
+    from impress_format.bank import Bank
+    from impress_learn.identify.candidates import Candidates
+    from impress_learn.identify.methods import MethodName
+    from impress_learn.loaded import RunningBank
+    from impress_learn.recognition.signature import Recognised
+
+_AT_ONCE = 256
+"""Images that are answered together."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What one image shows.
+
+    Attributes:
+        task: the reference of the task, given or found; None if the image is of none of the bank's tasks.
+        nearest: the task of the bank that it is likeliest to be of, whose class this is.
+        task_probability: how likely that is the right one, if it is one of the bank's; None where the task was given,
+            or found by a method that does not say.
+        label: the class: its name, or its number where it has none.
+        index: its number: the place of its logit.
+        probability: softmax of the class's logit under the task, 0 to 1.
+
+    Example:
+        >>> import impress_learn
+        >>> loaded = impress_learn.load_bank("build/demo.impress")
+        >>> loaded.predict("seven.png", "rotated-digits-15")
+        Prediction(task='rotated-digits/15', ..., label='7', index=7, probability=0...)
+    """
+
+    task: str | None
+    nearest: str
+    task_probability: float | None
+    label: str
+    index: int
+    probability: float
+
+
+@dataclass(frozen=True)
+class FoundTask:
+    """The candidate that an image is likeliest to be of, whether it is of none, and how likely that candidate is."""
+
+    index: int
+    unknown: bool
+    probability: float | None
+
+
+def are_many(images: OwnImage | Iterable[OwnImage]) -> bool:
+    """Whether these are several images: a list or the like, or an array or tensor of four dimensions."""
+    if isinstance(images, (Tensor, np.ndarray)):
+        return images.ndim == 4
+    return isinstance(images, Iterable) and not isinstance(images, (str, bytes, Mapping))
+
+
+def one_task_remark(bank: Bank, name: str) -> str:
+    """What is to be said where the task is not given, and the bank has one alone."""
+    return f"{bank.path} has one task, {name}: every image is answered as one of it, whatever it shows"
+
+
+def predict(
+    loaded: RunningBank, images: OwnImage | Iterable[OwnImage], task: str | None
+) -> tuple[list[Prediction], list[str]]:
+    """As LoadedBank.predict, always a list; and what may make answers wrong, for people.
+
+    Images are read and answered part by part, so that no more than a part is held.
+    """
+    from impress_learn.identify.candidates import Candidates, find_candidates, only_task
+
+    many = are_many(images)
+    several = cast("list[OwnImage]", list(cast("Iterable[OwnImage]", images)) if many else [images])
+    reader, remarks = OwnReader(loaded.bank), list[str]()
+    name = None if task is None else loaded.bank.find_task(task)
+    if name is None and (name := only_task(loaded.bank)) is not None:
+        remarks.append(one_task_remark(loaded.bank, name))
+    candidates = Candidates(loaded, find_candidates(loaded.bank)) if name is None else None
+    predictions: list[Prediction] = []
+    for start in range(0, len(several), step := images_at_once(reader.preprocess)):
+        part = reader.read(several[start : start + step], first=start if many else None)
+        if candidates is None:
+            assert name is not None
+            predictions += classify_as(loaded, part, name)
+        else:
+            predictions += classify_among(candidates, part, find_tasks(candidates, part, "auto"))
+    return predictions, remarks + reader.remarks()
+
+
+def find_tasks(candidates: Candidates, images: Tensor, method: MethodName) -> list[FoundTask]:
+    """What each image is likely to be of.
+
+    Args:
+        images: (n, C, H, W), uint8 or normalised.
+    """
+    from impress_learn.identify.methods import infer_groups
+
+    found: list[FoundTask] = []
+    for part in images.split(_AT_ONCE):
+        found += _read_tasks(infer_groups(candidates, method, _normalised(candidates.loaded, part)[:, None]))
+    return found
+
+
+def find_common_task(candidates: Candidates, parts: Iterable[Tensor], method: MethodName) -> FoundTask | None:
+    """What all of these images are likely to be of, part by part as find_tasks takes them; None if there are none."""
+    from impress_learn.identify.methods import infer_one_group
+
+    small = (part for images in parts for part in images.split(_AT_ONCE))
+    first = next(small, None)
+    if first is None:
+        return None
+    normalised = (_normalised(candidates.loaded, part) for part in chain([first], small))
+    return _read_tasks(infer_one_group(candidates, method, normalised))[0]
+
+
+def classify_as(loaded: RunningBank, images: Tensor, name: str) -> list[Prediction]:
+    """Classes of images that are known to be of one stored task.
+
+    Args:
+        images: (n, C, H, W), uint8 or normalised.
+    """
+    record = loaded.bank.read_task_record(name)
+    classes = stored_classes(loaded.bank, record.task, record)
+    found = [FoundTask(0, False, None)] * len(images)
+    return list(_answers(loaded, images, loaded.task_weights(name), classes, record.task, found))
+
+
+def classify_among(candidates: Candidates, images: Tensor, found: Sequence[FoundTask]) -> list[Prediction]:
+    """Classes of images, each under the weights of the task that it was found to be of.
+
+    Args:
+        images: as classify_as.
+        found: of each image, which of the candidates.
+    """
+    predictions: dict[int, Prediction] = {}
+    for index in sorted({one.index for one in found}):
+        rows = [row for row, one in enumerate(found) if one.index == index]
+        answers = _answers(
+            candidates.loaded,
+            images[rows],
+            candidates.weights(index),
+            candidates.classes(index),
+            candidates.tasks[index].task,
+            [found[row] for row in rows],
+        )
+        predictions.update(zip(rows, answers, strict=True))
+    return [predictions[row] for row in range(len(images))]
+
+
+def _answers(
+    loaded: RunningBank,
+    images: Tensor,
+    weights: Mapping[str, Tensor],
+    classes: TaskClasses,
+    task: str,
+    found: Sequence[FoundTask],
+) -> Iterator[Prediction]:
+    """What images show under these weights, `task` being the reference that these are of."""
+    shares, indices = [], []
+    for part in images.split(_AT_ONCE):
+        share, index = loaded.logits(weights, _normalised(loaded, part), classes.count).softmax(1).max(1)
+        shares += share.tolist()
+        indices += index.tolist()
+    for one, share, index in zip(found, shares, indices, strict=True):
+        yield Prediction(
+            task=None if one.unknown else task,
+            nearest=task,
+            task_probability=one.probability,
+            label=classes.label(index),
+            index=index,
+            probability=share,
+        )
+
+
+def _read_tasks(inferred: Recognised) -> list[FoundTask]:
+    """Of each group."""
+    shares = inferred.probability
+    found, unknown = inferred.scores.argmax(1).tolist(), inferred.unknown.tolist()
+    return list(map(FoundTask, found, unknown, [None] * len(found) if shares is None else shares.tolist()))
+
+
+def _normalised(loaded: RunningBank, images: Tensor) -> Tensor:
+    """On the bank's device."""
+    moved = images.to(loaded.basis.device)
+    preprocess = view_of(loaded.bank)
+    return moved if moved.is_floating_point() else normalise(moved, preprocess.mean, preprocess.std)
