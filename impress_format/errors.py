@@ -25,6 +25,7 @@ Python caller writes it; the command line puts its own option there (--batch-siz
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -107,3 +108,9 @@ class TrainingDiverged(ImpressError):
 
 class OutOfMemory(ImpressError):
     """What was asked for takes more memory than there is."""
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """The first names, `most` of them, and how many more there are."""
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"
