@@ -57,7 +57,8 @@ PARTS = {
     "head": Part(("head", "heads", "headed"), ("head",)),
     "own mask": Part(("hybrid", "own_mask", "own_masks"), ("own_mask", "hybrid")),
     "signature": Part(
-        ("signature", "signatures"), ("signature", "signatures", "pixel_signature", "feature_signature", "signing")
+        ("signature", "signatures"),
+        ("signature", "signatures", "pixel_signature", "feature_signature", "signing", "signature_maker"),
     ),
     "norm": Part(("norm_bits", "norm_part", "norm_parts", "stored_norm"), ("norm", "norms"), ("norm",)),
 }
