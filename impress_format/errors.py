@@ -26,6 +26,7 @@ Python caller writes it, a flag that is to be off as `alpha=False`; the command 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -108,3 +109,9 @@ class TrainingDiverged(ImpressError):
 
 class OutOfMemory(ImpressError):
     """What was asked for takes more memory than there is."""
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """The first names, `most` of them, and how many more there are."""
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"

@@ -94,3 +94,13 @@ def refine(alpha: Tensor, channels: Sequence[int], granularity: int, finer: int)
 def layer_columns(basis: Basis, granularity: int) -> tuple[int, ...]:
     """Columns of alpha of each layer."""
     return tuple(min(granularity, shape[0]) for shape in basis.shapes.values())
+
+
+def common_granularity(granularities: set[int], channels: Sequence[int]) -> int:
+    """The least granularity at which tasks of all these can be written without loss.
+
+    That is the finest, where every other divides it: groups then lie within groups. Else it is one group a channel.
+    """
+    finest = max(granularities, default=1)
+    nested = all(finest % one == 0 for one in granularities) or finest >= max(channels)
+    return finest if nested else max(channels)

@@ -29,10 +29,9 @@ from impress_format.parts.head import HEAD, StoredHead
 from impress_format.parts.numbers import FloatArray
 from impress_format.parts.table import count_classes
 from impress_format.task_file import StoredTask
-from impress_learn.basis import refine
+from impress_learn.basis import common_granularity, refine
 from impress_learn.features.features import features
 from impress_learn.fits import require
-from impress_learn.identify.candidates import common_granularity
 from impress_learn.kept import KeptTasks, Lot
 from impress_learn.layer_masks import LayerMasks, group_of_channel
 from impress_learn.loaded import RunningBank

@@ -9,11 +9,11 @@ import numpy.typing as npt
 import zstandard
 
 from impress_format.codec import CodecError, decompress
+from impress_format.errors import listed
 from impress_format.limits import MAX_CLASS_NAMES, MAX_CLASSES, MAX_STORED_NAMES
 from impress_format.parts.numbers import NumbersError
 from impress_format.parts.part import Array, BankIdentity, Beside, Part
 from impress_format.records import NumberOf, Record, is_text
-from impress_format.words import listed
 
 _LEVEL = 19
 _MOST_NAMED = 5

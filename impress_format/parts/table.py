@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from impress_format.errors import FormatError, UsageError
+from impress_format.errors import FormatError, UsageError, listed
 from impress_format.parts.alpha import ALPHA, AlphaSettings
 from impress_format.parts.class_names import CLASSES, ClassSettings
 from impress_format.parts.head import HEAD, HeadSettings
@@ -23,7 +23,6 @@ from impress_format.parts.part import Array, BankIdentity, Beside, Part, Tensor
 from impress_format.parts.residual import RESIDUAL, ResidualSettings
 from impress_format.parts.signature import SIGNATURE, store_signature
 from impress_format.records import BankManifest, Record
-from impress_format.words import listed
 
 PARTS: tuple[Part[Any, Any], ...] = (ALPHA, RESIDUAL, OWN_MASK, HEAD, CLASSES, SIGNATURE)
 BY_NAME: Mapping[str, Part[Any, Any]] = {part.name: part for part in PARTS}

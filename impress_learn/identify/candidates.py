@@ -18,7 +18,7 @@ from impress_format.parts.signature import check_signatures_of
 from impress_format.records import SIGNATURE_BYTES
 from impress_format.task_groups import TaskGroup, task_groups
 from impress_format.task_store import as_people_count
-from impress_learn.basis import refine
+from impress_learn.basis import common_granularity, refine
 from impress_learn.classes import TaskClasses, stored_classes
 from impress_learn.loaded import RunningBank
 from impress_learn.recognition.evidence import Headed
@@ -240,13 +240,3 @@ def _nothing_to_infer(bank: Bank, stored: Sequence[str]) -> str:
     if any(plan.task is not None for plan in bank.manifest.masks):
         return f"{bank.path} has one task, that of a mask, none stored, and inferring which takes two or more: {more}"
     return f"{bank.path} has no task: add one with `impress task add`"
-
-
-def common_granularity(granularities: set[int], channels: Sequence[int]) -> int:
-    """The least granularity at which tasks of all these can be written without loss.
-
-    That is the finest, where every other divides it: groups then lie within groups. Else it is one group a channel.
-    """
-    finest = max(granularities, default=1)
-    nested = all(finest % one == 0 for one in granularities) or finest >= max(channels)
-    return finest if nested else max(channels)

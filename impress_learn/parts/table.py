@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Literal, get_args
 
-from impress_format.words import listed
+from impress_format.errors import listed
 from impress_learn.fits import require
 
 if TYPE_CHECKING:

@@ -19,9 +19,9 @@ from impress_format.parts.table import stored_parts
 from impress_format.records import TaskFitRecord
 from impress_format.task_record import TaskRecord
 from impress_learn import load_bank
-from impress_learn.basis import effective_weights, refine
+from impress_learn.basis import common_granularity, effective_weights, refine
 from impress_learn.fits import MaskFit, TaskFit
-from impress_learn.identify.candidates import Candidates, common_granularity, find_candidates
+from impress_learn.identify.candidates import Candidates, find_candidates
 from impress_learn.identify.entropy import METHODS, entropy_slopes, exhaustive, task_logits
 from impress_learn.jobs import create_bank
 from impress_learn.jobs.identify import evaluate_basis_gn, evaluate_gn

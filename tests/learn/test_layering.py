@@ -114,7 +114,7 @@ def test_the_check_sees_imports_inside_functions() -> None:
 def test_importing_the_whole_format_package_loads_nothing_above_it() -> None:
     names = [
         ".".join(module.relative_to(ROOT).with_suffix("").parts)
-        for module in (ROOT / "impress_format").glob("[!_]*.py")
+        for module in (ROOT / "impress_format").rglob("[!_]*.py")
     ]
     script = f"import sys, {', '.join(names)}; print(sorted({FORBIDDEN['impress_format']!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
