@@ -198,6 +198,7 @@ class RunningBank:
             masks=self.bank.manifest.masks,
             projection=self.projection if around.reads_out else None,
             settings=settings,
+            path=self.bank.path,
             own_last_layer=around.own_last_layer,
         )
 

@@ -17,6 +17,7 @@ from impress_format.errors import FormatError, UsageError, listed
 from impress_format.parts.alpha import ALPHA, AlphaSettings
 from impress_format.parts.class_names import CLASSES, ClassSettings
 from impress_format.parts.head import HEAD, HeadSettings
+from impress_format.parts.norm import NORM, NormSettings
 from impress_format.parts.numbers import NumbersError
 from impress_format.parts.own_mask import OWN_MASK
 from impress_format.parts.part import Array, BankIdentity, Beside, Part, Tensor
@@ -24,7 +25,7 @@ from impress_format.parts.residual import RESIDUAL, ResidualSettings
 from impress_format.parts.signature import SIGNATURE, store_signature
 from impress_format.records import BankManifest, Record
 
-PARTS: tuple[Part[Any, Any], ...] = (ALPHA, RESIDUAL, OWN_MASK, HEAD, CLASSES, SIGNATURE)
+PARTS: tuple[Part[Any, Any], ...] = (ALPHA, RESIDUAL, OWN_MASK, NORM, HEAD, CLASSES, SIGNATURE)
 BY_NAME: Mapping[str, Part[Any, Any]] = {part.name: part for part in PARTS}
 
 
@@ -35,6 +36,7 @@ class Settings(Record, frozen=True, omit_defaults=True):
     residual: ResidualSettings = ResidualSettings()
     head: HeadSettings = HeadSettings()
     classes: ClassSettings = ClassSettings()
+    norm: NormSettings = NormSettings()
 
 
 PLACES: tuple[tuple[str, str], ...] = (
@@ -43,6 +45,8 @@ PLACES: tuple[tuple[str, str], ...] = (
     ("head", "bits"),
     ("residual", "layers"),
     ("classes", "count"),
+    ("norm", "bits"),
+    ("norm", "layers"),
 )
 """Part and field, in the order in which the text of a record has them (docs/format.md). New ones come last."""
 

@@ -107,7 +107,7 @@ def rebuild_backbone(spec: BackboneSpec, made: MadeWith | None = None) -> Backbo
         BackboneMismatch: the architecture's layers, the digest of the weights or the logits differ.
         DataError: weights that others trained are not here.
     """
-    module = _structure(spec.arch, spec.input_shape, spec.classes)
+    module = structure(spec.arch, spec.input_shape, spec.classes)
     rules = rules_of_stored(spec)
     constants = constant_parameters(module, rules)
     layers = drawn_layers(module, rules, constants)
@@ -150,7 +150,7 @@ def _stored_backbone(
         return None
 
 
-def _structure(arch: str, input_shape: tuple[int, int, int], classes: int) -> nn.Module:
+def structure(arch: str, input_shape: tuple[int, int, int], classes: int) -> nn.Module:
     """The network with whatever weights torch gives it; torch's own random state is left as it was."""
     family, _, name = arch.partition(":")
     with torch.random.fork_rng(devices=[]):
@@ -201,7 +201,7 @@ def _running_structure(arch: str, input_shape: tuple[int, int, int], classes: in
         UsageError: there is none, with the nearest kind of images that it takes.
     """
     try:
-        module = _structure(arch, input_shape, classes)
+        module = structure(arch, input_shape, classes)
         _try_one_image(arch, module, input_shape, classes)
     except UsageError as error:
         raise UsageError(f"{error}{_advice(arch, input_shape, classes)}") from error
@@ -230,7 +230,7 @@ def _advice(arch: str, input_shape: tuple[int, int, int], classes: int) -> str:
         if shape == input_shape:
             continue
         try:
-            _try_one_image(arch, _structure(arch, shape, classes), shape, classes)
+            _try_one_image(arch, structure(arch, shape, classes), shape, classes)
         except UsageError:
             continue
         ways = ["`image_mode` RGB"] if shape[0] != channels else []

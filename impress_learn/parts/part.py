@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -45,6 +46,7 @@ class Ground:
         masks: as they were planned.
         projection: what a read-out stands on; None beside none.
         settings: of the parts.
+        path: of the bank, for people.
         own_last_layer: whether a part has the last layer to itself.
     """
 
@@ -53,6 +55,7 @@ class Ground:
     masks: tuple[MaskPlan, ...]
     projection: Projection | None
     settings: Settings
+    path: Path
     own_last_layer: bool
 
     @property

@@ -41,6 +41,9 @@ class Parts:
             such weights and `alpha` is not asked for.
         head_bits: of a value of the head.
         hybrid: a mask of its own in the last layer, in place of coefficients there (the paper).
+        norm: bits a value of what scale and shift of the network's norm layers are moved by, 4 or 8; 0 for none.
+        norm_layers: the last norm layers that this is of; None for all, or beside a head for those behind the first
+            layer that a residual would be of.
         signature: also store what images of the task are recognised by; banks that nothing was made for it have none.
     """
 
@@ -92,6 +95,20 @@ class Parts:
     hybrid: bool = field(
         default=False, metadata={"help": "A mask of its own in the last layer, in place of coefficients there."}
     )
+    norm: Literal[0, 4, 8] = field(
+        default=0,
+        metadata={
+            "help": "Move scale and shift of the network's norm layers, too, in 4 or 8 bits a value. 0 for none.",
+        },
+    )
+    norm_layers: int | None = field(
+        default=None,
+        metadata={
+            "metavar": "N",
+            "help": "The last norm layers that this is of. Default: all; beside a head those behind the first layer "
+            "that a residual would be of.",
+        },
+    )
     signature: bool = field(
         default=True,
         metadata={"help": "Store 64 bytes, too, that images of the task are recognised by where it is not named."},
@@ -101,6 +118,11 @@ class Parts:
     def reads_out(self) -> bool:
         """Whether the task reads its classes out of features."""
         return bool(self.head)
+
+    @property
+    def changes_features(self) -> bool:
+        """Whether, beside a head, a part changes the network that features come from."""
+        return self.residual > 0 or self.norm > 0
 
     @property
     def values(self) -> int:
@@ -113,11 +135,12 @@ def all_parts() -> tuple[TaskPart, ...]:
     """Every part, in the order in which they are laid over the network."""
     from impress_learn.parts.alpha import ALPHA
     from impress_learn.parts.head import HEAD
+    from impress_learn.parts.norm import NORM
     from impress_learn.parts.own_mask import OWN_MASK
     from impress_learn.parts.residual import RESIDUAL
     from impress_learn.parts.signature import SIGNATURE
 
-    return HEAD, ALPHA, OWN_MASK, RESIDUAL, SIGNATURE
+    return HEAD, ALPHA, OWN_MASK, RESIDUAL, NORM, SIGNATURE
 
 
 def settle(bank: Bank, asked: Parts) -> Parts:

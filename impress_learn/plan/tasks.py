@@ -172,7 +172,7 @@ def task_steps(request: TaskRequest) -> int:
     """Steps that learning this task takes; where a trial comes first, about."""
     images = count_training(request.reference.data_set, request.fit.holdout, request.fit.shots)
     steps = request.fit.epochs * steps_per_epoch(images, request.fit.batch_size)
-    if request.parts.reads_out and request.parts.residual:
+    if request.parts.reads_out and request.parts.changes_features:
         steps += residual_epochs(request.fit.epochs) * steps_per_epoch(images, request.fit.batch_size)
     return steps if request.instead is None else 2 * steps + task_steps(request.instead)
 

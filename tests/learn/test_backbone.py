@@ -343,14 +343,14 @@ def test_network_whose_norms_take_rows_of_no_whole_images_is_refused(resnet18: B
 
 
 def test_network_that_mixes_images_up_before_a_norm_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    structure = build_module._structure
+    structure = build_module.structure
 
     def mixing(arch: str, input_shape: tuple[int, int, int], classes: int) -> torch.nn.Module:
         module = structure(arch, input_shape, classes)
         module.get_submodule("bn1").register_forward_pre_hook(lambda _, given: (given[0].flip(0),))
         return module
 
-    monkeypatch.setattr(build_module, "_structure", mixing)
+    monkeypatch.setattr(build_module, "structure", mixing)
     with pytest.raises(UsageError, match="BatchNorm takes rows that are not those of one image after the other"):
         build("timm:resnet18")
 
