@@ -8,14 +8,11 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from impress_format.bank import Bank
-from impress_format.parts.alpha import ALPHA
-from impress_format.parts.head import HEAD
-from impress_format.parts.own_mask import OWN_MASK
-from impress_format.parts.residual import RESIDUAL
-from impress_format.parts.signature import SIGNATURE
+from impress_format.parts.table import count_classes
 from impress_format.records import MaskFitRecord, MaskPlan, ProjectionRecord, TaskFitRecord
 from impress_format.task_file import StoredTask
 from impress_format.task_record import TaskRecord
+from impress_learn.parts.table import asked_for, parts_of
 
 _IN_MEMORY = "dataset:"
 """What the reference of a task begins with whose images were a Dataset in memory: no command can read them."""
@@ -118,7 +115,6 @@ def _task_lines(bank: Bank, tasks: Sequence[TaskRecord], name: str) -> list[str]
     by_digest = {task.digest: task for task in tasks}
     names = {task.digest: task.name for task in tasks if _is_made(task, by_digest)}
     told = [_why_not(task, by_digest) for task in tasks if task.digest not in names]
-    usual = "float32" if bank.manifest.format_version == 1 else "int8"
     groups: dict[tuple[str, ...], list[str]] = {}
     for task in sorted(tasks, key=lambda task: task.fit.start is not None):  # what others begin from comes first
         fit = task.fit
@@ -127,20 +123,8 @@ def _task_lines(bank: Bank, tasks: Sequence[TaskRecord], name: str) -> list[str]
         words = _fit_words(fit, "adam")
         words += ["--l1", f"{fit.l1:g}"] if fit.l1 else []
         stored = bank.read_stored(task.name)
-        alpha, residual, said = ALPHA.of(stored), RESIDUAL.of(stored), task.settings
-        words += ["--granularity", str(said.alpha.granularity)] if said.alpha.granularity != 1 else []
-        if bank.has_projection:
-            words += _head_words(stored)
-        else:
-            words += ["--no-alpha"] if alpha is None else []
-        words += ["--alpha-dtype", alpha.type] if alpha is not None and alpha.type != usual else []
-        if residual is not None:
-            words += ["--residual", str(len(residual) * said.residual.bits)]
-            words += ["--residual-bits", str(said.residual.bits)] if said.residual.bits != 1 else []
-            words += ["--residual-layers", str(said.residual.layers)] if said.residual.layers else []
-        words += ["--hybrid"] if OWN_MASK.of(stored) is not None else []
+        words += _part_words(bank, stored)
         words += ["--warm-start", names[fit.start]] if fit.start else []
-        words += ["--no-signature"] if bank.signs_by and SIGNATURE.of(stored) is None else []
         words += ["--shots", str(fit.shots)] if fit.shots is not None else []
         words += ["--holdout", f"{fit.holdout:g}"] if fit.holdout else []
         words += ["--seed", str(fit.seed)] if fit.seed else []
@@ -171,8 +155,14 @@ def _why_not(task: TaskRecord, by_digest: Mapping[str, TaskRecord]) -> str:
     return f"# {task.name} went on from an earlier alpha (task update)"
 
 
-def _head_words(stored: StoredTask) -> list[str]:
-    """Where a task has a head unless asked otherwise."""
-    if (head := HEAD.of(stored)) is None:
-        return ["--head", "0", "--no-alpha" if ALPHA.of(stored) is None else "--alpha"]
-    return ["--head", str(head.weight.shape[1]), "--head-bits", str(stored.record.settings.head.bits)]
+def _part_words(bank: Bank, stored: StoredTask) -> list[str]:
+    """What of its parts a command must ask for."""
+    words: list[str] = []
+    classes = count_classes(bank.manifest, stored.record.settings)
+    for name, value in asked_for(bank, parts_of(stored), classes).items():
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            words += [f"--{flag}", str(value)]
+    return words

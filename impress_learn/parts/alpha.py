@@ -148,6 +148,7 @@ def _check_start(start: StoredTask, parts: Parts, _: int) -> None:
 
 ALPHA = TaskPart(
     format=FORMAT,
+    fields=("alpha", "alpha_dtype", "granularity"),
     asked=lambda parts: bool(parts.alpha),
     settle=_settle,
     of_stored=_of_stored,

@@ -102,6 +102,7 @@ def _check_start(start: StoredTask, parts: Parts, classes: int) -> None:
 
 HEAD = TaskPart(
     format=FORMAT,
+    fields=("head", "head_bits"),
     asked=lambda parts: bool(parts.head),
     settle=settle_head,
     of_stored=_of_stored,

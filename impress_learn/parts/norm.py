@@ -183,6 +183,7 @@ def _same(stored: StoredTask, parts: Parts) -> bool:
 
 NORM = TaskPart(
     format=FORMAT,
+    fields=("norm", "norm_layers"),
     asked=lambda parts: parts.norm > 0,
     settle=_settle,
     of_stored=_of_stored,

@@ -95,6 +95,7 @@ def _check_start(start: StoredTask, parts: Parts, _: int) -> None:
 
 OWN_MASK = TaskPart(
     format=FORMAT,
+    fields=("hybrid",),
     asked=lambda parts: parts.hybrid,
     settle=_settle,
     of_stored=_of_stored,

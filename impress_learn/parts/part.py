@@ -108,10 +108,11 @@ class TaskPart:
 
     Attributes:
         format: how it is stored.
+        fields: of `Parts`, those that are this part's.
         asked: whether a task of these parts has it.
         settle: a bank, what is asked for -> the same with everything that is left open filled in; UsageError and
             BankMismatch where the bank's tasks cannot have it so.
-        of_stored: the fields of `Parts` that a stored task has.
+        of_stored: these fields, of a stored task.
         settings: what the record says of it; None for a part without settings.
         blank: a bank, the parts, classes -> bytes as they are stored, all of them zero: what it costs.
         words: what it is, for people: parts, masks of the bank.
@@ -123,6 +124,7 @@ class TaskPart:
     """
 
     format: Part[Any, Any]
+    fields: tuple[str, ...]
     asked: Callable[[Parts], bool]
     settle: Callable[[Bank, Parts], Parts]
     of_stored: Callable[[StoredTask], Mapping[str, Any]]

@@ -242,6 +242,7 @@ def _words(parts: Parts, _: int) -> str:
 
 RESIDUAL = TaskPart(
     format=FORMAT,
+    fields=("residual", "residual_bits", "residual_layers"),
     asked=lambda parts: parts.residual > 0,
     settle=_settle,
     of_stored=_of_stored,

@@ -28,6 +28,7 @@ def _of_stored(stored: StoredTask) -> Mapping[str, Any]:
 
 SIGNATURE = TaskPart(
     format=FORMAT,
+    fields=("signature",),
     asked=lambda parts: parts.signature,
     settle=settle_signature,
     of_stored=_of_stored,

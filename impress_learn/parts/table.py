@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Literal, get_args
 
-from impress_format.errors import listed
+from impress_format.errors import ImpressError, listed
 from impress_learn.fits import require
 
 if TYPE_CHECKING:
@@ -185,6 +185,24 @@ def parts_of(stored: StoredTask) -> Parts:
     """The parts that a stored task has."""
     fields = {name: value for part in all_parts() for name, value in part.of_stored(stored).items()}
     return Parts(**fields)
+
+
+def asked_for(bank: Bank, parts: Parts, classes: int) -> dict[str, object]:
+    """What must be asked for to get these parts in this bank, by field: all else is as it is where nobody asks.
+
+    Args:
+        parts: that a stored task has.
+        classes: that it tells apart.
+    """
+    asked: dict[str, object] = {}
+    for name in (name for part in all_parts() for name in part.fields):
+        try:
+            usual = for_classes(settle(bank, Parts(**asked)), classes)  # type: ignore[arg-type]
+        except ImpressError:  # what is still to be asked for is missing
+            usual = Parts(**asked)  # type: ignore[arg-type]
+        if getattr(usual, name) != (own := getattr(parts, name)):
+            asked[name] = own
+    return asked
 
 
 def for_classes(parts: Parts, classes: int) -> Parts:

@@ -115,7 +115,7 @@ def test_no_command_is_derived_for_a_dataset_in_memory_or_what_begins_from_one(b
     for name, start in (("next", "mine"), ("last", "next")):
         fit = msgspec.structs.replace(first.fit, start=opened.read_task_record(start).digest)
         opened.write_task(msgspec.structs.replace(first, name=name, task=f"rotated-digits/{len(name)}", fit=fit), alpha)
-    lines = model_card(bank, "tiny").splitlines()
+    lines = _card(bank).splitlines()
     assert "# mine was learned from a torch Dataset in Python (add_dataset), whose images are not stored" in lines
     assert "# next begins from mine, which no command here makes" in lines
     assert "# last begins from next, which no command here makes" in lines
@@ -163,7 +163,7 @@ def test_the_derived_commands_make_network_projection_and_heads_again(photos: Ba
     for words in ("--weights some.safetensors", "--adapt 3", "--masks-per-task 0", "--holdout 0.25"):
         assert words in create
     (add,) = (line for line in lines if line.startswith("impress task add photos.impress rotated-digits/3"))
-    assert "--head 4 --head-bits 2" in add
+    assert "--head" not in add  # as many dimensions as the projection has, the most
 
 
 def test_masks_that_were_added_later_are_added_later_again(tmp_path: Path) -> None:
