@@ -23,8 +23,8 @@ from impress_learn.streams.images import Images
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_reference
 
-# Helpers of another test folder, also when only this one is run.
-sys.path.append(str(Path(__file__).parents[1] / "zoo"))
+# Helpers of other test folders, also when only this one is run.
+sys.path += [str(Path(__file__).parents[1] / folder) for folder in ("format", "zoo")]
 
 
 @pytest.fixture(autouse=True, scope="session")
