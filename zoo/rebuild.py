@@ -18,6 +18,8 @@ from pathlib import Path
 
 from impress_format import open_bank
 from impress_format.bank import MANIFEST
+from impress_format.parts.alpha import coefficients_of
+from impress_format.parts.head import HEAD
 from impress_format.parts.numbers import FloatArray
 from impress_format.records import BankManifest
 from impress_format.task_file import StoredTask
@@ -75,9 +77,12 @@ def describe(name: str, rebuilt: Path, path: str) -> str:
 
 def numbers_of(one: StoredTask, other: StoredTask) -> dict[str, tuple[FloatArray, FloatArray]]:
     """The coefficients and the head that two tasks have, side by side."""
-    found = {"coefficients": (one.alpha, other.alpha)} if one.alpha.size and other.alpha.size else {}
-    if one.head is not None and other.head is not None:
-        found["head"] = (one.head.weight, other.head.weight)
+    found = {}
+    alphas, heads = [coefficients_of(task) for task in (one, other)], [HEAD.of(task) for task in (one, other)]
+    if alphas[0] is not None and alphas[1] is not None:
+        found["coefficients"] = (alphas[0], alphas[1])
+    if heads[0] is not None and heads[1] is not None:
+        found["head"] = (heads[0].weight, heads[1].weight)
     return found
 
 

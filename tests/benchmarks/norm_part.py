@@ -21,7 +21,7 @@ from impress_learn.fits import MaskFit, TaskFit
 BASIS = tuple(f"rotated-digits/{angle}" for angle in (0, 90, 180, 270))
 CHOSEN_BY, NEW = ("rotated-digits/45",), ("rotated-digits/20", "rotated-digits/110", "permuted-digits/3")
 HOLDOUT = 0.2
-RATES = (0.03, 0.1, 0.3)
+RATES = (0.03, 0.1, 0.3, 1.0, 3.0)
 WAYS: dict[str, Callable[[int], Parts]] = {
     "alpha": lambda _: Parts(signature=False),
     "alpha, granularity 16": lambda _: Parts(granularity=16, signature=False),

@@ -18,7 +18,7 @@ from impress_learn.network.backbone import Backbone
 from impress_learn.streams.images import Images, transformed
 from impress_learn.streams.rotated import rotate
 from impress_learn.supermask import random_supermask, train_supermask
-from impress_learn.tasks.learn import weights as alpha_module
+from impress_learn.tasks import weights as alpha_module
 from impress_learn.tasks.weights import fit_alpha
 
 

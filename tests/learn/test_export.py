@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -28,14 +28,15 @@ from impress_learn.network.backbone import Backbone, bind
 from impress_learn.network.build import build_backbone
 from impress_learn.network.norm_statistics import with_statistics
 from impress_learn.network.probe import probe_images
+from impress_learn.parts.table import Parts
 from impress_learn.plain_check import check_loaded
 
 CPU = torch.device("cpu")
 
 
-def make(path: Path, backbone: str, **parts: object) -> None:
+def make(path: Path, backbone: str, **parts: Any) -> None:
     create_bank(path, ["rotated-digits/0"], backbone=backbone, masks_per_task=0, random_masks=2)
-    add_tasks(path, ["rotated-digits/15"], fit=TaskFit(epochs=1), **parts)  # type: ignore[arg-type]
+    add_tasks(path, ["rotated-digits/15"], fit=TaskFit(epochs=1), parts=Parts(**parts))
 
 
 def outside(lines: str, images: np.ndarray, folder: Path) -> np.ndarray:

@@ -31,7 +31,7 @@ from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.jobs import add_tasks, create_bank, evaluate, extend_bank, update_task
 from impress_learn.memory import explain_memory
 from impress_learn.parts.table import Parts
-from impress_learn.tasks.learn import learn as tasks_module
+from impress_learn.tasks import learn as tasks_module
 from impress_learn.watch import Watch
 
 MASKS = ("rotated-digits/0:180:90",)
