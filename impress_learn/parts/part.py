@@ -1,7 +1,7 @@
 """What a part of a task is here: a row of the table of parts (table.py). Each part is a file beside this one.
 
 A part of the weights says what it begins from, what of it is trained, and what it adds to the effective weights; a
-read-out takes the place of the last layer and is learned by itself (tasks/heads.py). What is asked for is checked
+read-out takes the place of the last layer and is learned by itself (tasks/head/learn.py). What is asked for is checked
 before torch is needed: these files import it where they compute.
 """
 

@@ -27,7 +27,7 @@ from impress_learn.parts.table import names_of
 from impress_learn.plan.tasks import TaskRequest, count_masks, settings_of, task_record
 from impress_learn.streams.images import Images
 from impress_learn.streams.load import split_order, training_images
-from impress_learn.tasks.heads import learn_head
+from impress_learn.tasks.head.learn import learn_head
 from impress_learn.tasks.weights import begin_parts, train_parts
 from impress_learn.watch import Watch
 

@@ -37,7 +37,7 @@ from impress_learn.parts.table import Parts
 from impress_learn.quantise import rounded
 from impress_learn.streams.images import ImagesInMemory
 from impress_learn.streams.reference import parse_reference
-from impress_learn.tasks.head_fit import Head, discriminant, store
+from impress_learn.tasks.head.fit import Head, discriminant, store
 from impress_learn.training import Rows
 
 CPU = torch.device("cpu")

@@ -19,7 +19,7 @@ from impress_learn.parts.part import Array, Beginning, Ground, Trainable, Weight
 from impress_learn.parts.table import lay
 from impress_learn.plan.tasks import residual_epochs
 from impress_learn.streams.images import Images
-from impress_learn.tasks.head_fit import Head, fit_head, ridge, store
+from impress_learn.tasks.head.fit import Head, fit_head, ridge, store
 from impress_learn.tasks.weights import begin_parts, laid_over
 from impress_learn.training import Rows, minimise
 

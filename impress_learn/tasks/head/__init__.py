@@ -1,0 +1,1 @@
+"""Learning a head, and parts of the weights together with it."""
