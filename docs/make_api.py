@@ -27,7 +27,7 @@ GROUPS = {
         "LoadedBank.mask_weights",
         "Prediction",
     ),
-    "Learning tasks": ("add_tasks", "add_dataset", "update_task", "discover_tasks", "TaskFit"),
+    "Learning tasks": ("add_tasks", "add_dataset", "update_task", "discover_tasks", "TaskFit", "Parts"),
     "Making banks": ("create_bank", "extend_bank", "MaskFit"),
     "Measuring, answering, exporting": ("evaluate", "infer", "export_weights"),
     "References and progress": ("parse_reference", "Reference", "Watch"),

@@ -73,7 +73,7 @@ def add_tasks(
     Example:
         >>> from impress_learn import TaskFit, add_tasks
         >>> (added,) = add_tasks("build/demo.impress", ["rotated-digits/45"], fit=TaskFit(epochs=1))
-        >>> added.name, added.coefficients
+        >>> added.name, added.facts["coefficients"]
         ('rotated-digits-45', 9)
     """
     bank = open_bank(path)

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from impress_learn.network.backbone import Backbone
     from impress_learn.parts.table import Parts
 
-RATE = 0.1
-"""What the values move by, for each step of a coefficient."""
-_BESIDE_READ_OUT = 0.1
-"""The same beside a read-out, whose numbers are the features' own."""
+RATE = 1.0
+"""What the values move by, for each step of a coefficient, chosen on held-out images (docs/results.md, Norm)."""
+BESIDE_READ_OUT = 0.1
+"""The same beside a read-out, chosen likewise."""
 
 Rows = tuple[tuple[str, int], ...]
 """Tensors of the network and their sizes: of each norm layer its scale, then its shift."""
@@ -126,7 +126,7 @@ def _begin(ground: Ground, beginning: Beginning) -> Trainable:
         there = FORMAT.of(beginning.start)
         sizes = tuple(size for _, size in norm_rows(ground.backbone.module)[-2 * layers :])
         start = None if there is None else torch.from_numpy(there.rows(sizes))
-    rate = _BESIDE_READ_OUT if ground.reads_out else RATE
+    rate = BESIDE_READ_OUT if ground.reads_out else RATE
     return trainable_norm(ground.backbone, parts.norm, layers, start, rate=rate)
 
 
