@@ -17,6 +17,7 @@ from unittest.mock import patch
 from impress_format import open_bank
 from impress_learn import Parts, add_tasks, create_bank
 from impress_learn.fits import MaskFit, TaskFit
+from impress_learn.plan.asked import Masks, Network
 
 BASIS = tuple(f"rotated-digits/{angle}" for angle in (0, 90, 180, 270))
 CHOSEN_BY, NEW = ("rotated-digits/45",), ("rotated-digits/20", "rotated-digits/110", "permuted-digits/3")
@@ -35,7 +36,11 @@ WAYS: dict[str, Callable[[int], Parts]] = {
 def main(folder: Path, *, rates: bool) -> None:
     path = folder / "norm.impress"
     create_bank(
-        path, BASIS, backbone="timm:test_resnet", density=0.3, fit=MaskFit(epochs=12, holdout=HOLDOUT if rates else 0)
+        path,
+        BASIS,
+        network=Network(backbone="timm:test_resnet"),
+        masks=Masks(density=0.3),
+        fit=MaskFit(epochs=12, holdout=HOLDOUT if rates else 0),
     )
     if rates:
         for rate in RATES:
