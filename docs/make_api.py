@@ -27,10 +27,19 @@ GROUPS = {
         "LoadedBank.mask_weights",
         "Prediction",
     ),
-    "Learning tasks": ("add_tasks", "add_dataset", "update_task", "discover_tasks", "TaskFit", "Parts"),
-    "Making banks": ("create_bank", "extend_bank", "MaskFit"),
+    "Learning tasks": (
+        "add_tasks",
+        "add_dataset",
+        "update_task",
+        "discover_tasks",
+        "TaskFit",
+        "Parts",
+        "OwnData",
+        "Discovery",
+    ),
+    "Making banks": ("create_bank", "extend_bank", "Network", "Masks", "MaskFit"),
     "Measuring, answering, exporting": ("evaluate", "infer", "export_weights"),
-    "References and progress": ("parse_reference", "Reference", "Watch"),
+    "References and progress": ("group_references", "parse_reference", "Reference", "Watch"),
 }
 OF_THE_FORMAT = ("Bank", "ImpressError", "open_bank")
 """Names of impress_format, which python.md has."""

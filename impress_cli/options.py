@@ -2,32 +2,10 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
-
-
-class InitChoice(str, Enum):
-    signed_constant = "signed-constant"
-    kaiming_normal = "kaiming-normal"
-
-
-class MaskTypeChoice(str, Enum):
-    binary = "binary"
-    signed = "signed"
-    real = "real"
-
-
-class AllocationChoice(str, Enum):
-    uniform = "uniform"
-    erdos_renyi = "erdos-renyi"
-
-
-class ImageModeChoice(str, Enum):
-    grey = "L"
-    rgb = "RGB"
 
 
 def path_of(text: str) -> Path:
@@ -49,19 +27,7 @@ def user_path(text: str) -> Path:
 BankPath = Annotated[
     Path, typer.Argument(metavar="BANK", parser=path_of, help="Folder of the bank, by habit NAME.impress.")
 ]
-References = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="REF...", help="Tasks: STREAM/KEY, a slice STREAM/START:STOP:STEP, or folder:PATH.", show_default=False
-    ),
-]
 Task = Annotated[str, typer.Argument(metavar="TASK", help="Name or reference of a stored task.")]
-Density = Annotated[float, typer.Option("--density", help="Share of ones in a mask, in (0, 1].")]
-MasksPerTask = Annotated[
-    int, typer.Option("--masks-per-task", help="1: heterogeneous masks. More: that many homogeneous ones each.")
-]
-RandomMasks = Annotated[int, typer.Option("--random-masks", help="Untrained masks to add after the trained ones.")]
-
 Groups = Annotated[
     str | None,
     typer.Option(

@@ -6,14 +6,14 @@ import functools
 import inspect
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
-from impress_cli.options import FIT_OPTIONS, user_path
+from impress_cli.options import FIT_OPTIONS, Groups, user_path
 from impress_format.errors import UsageError
 from impress_learn.fits import check_seed
 
@@ -105,6 +105,31 @@ class Compute:
         return torch.device(self.device.value)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Tasks:
+    """What a command learns from."""
+
+    references: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="REF...",
+            help="Tasks: STREAM/KEY, a slice STREAM/START:STOP:STEP, or folder:PATH.",
+            show_default=False,
+        ),
+    ]
+    groups: Groups = None
+
+    def grouped(self) -> list[str]:
+        """The references, folders with the pattern that tells which of their images belong together.
+
+        Raises:
+            InvalidReference: the pattern has no place for what names a group, or no reference is a folder.
+        """
+        from impress_learn.streams.reference import group_references
+
+        return group_references(self.references, self.groups)
+
+
 _EVERY_COMMAND = (Compute, Data, Output)
 
 
@@ -113,13 +138,13 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     hints = get_type_hints(function, include_extras=True)
     own: list[inspect.Parameter] = []
     everywhere: list[inspect.Parameter] = []
-    records: dict[str, tuple[Any, list[inspect.Parameter]]] = {}
+    records: dict[str, tuple[Callable[..., Any], list[inspect.Parameter]]] = {}
     for parameter in inspect.signature(function).parameters.values():
         kind: Any = hints[parameter.name]
         if isinstance(kind, type) and is_dataclass(kind):
-            start: Any = kind() if parameter.default is inspect.Parameter.empty else parameter.default
-            options = _options(start)
-            records[parameter.name] = start, options
+            start: Any = None if parameter.default is inspect.Parameter.empty else parameter.default
+            options = _options(kind, start)
+            records[parameter.name] = kind if start is None else functools.partial(replace, start), options
             (everywhere if kind in _EVERY_COMMAND else own).extend(options)
         else:
             own.append(parameter.replace(annotation=kind, kind=inspect.Parameter.KEYWORD_ONLY))
@@ -127,8 +152,8 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(function)
     def run(**given: Any) -> None:
         made = {
-            name: replace(start, **{option.name: given.pop(option.name) for option in options})
-            for name, (start, options) in records.items()
+            name: make(**{option.name: given.pop(option.name) for option in options})
+            for name, (make, options) in records.items()
         }
         function(**given, **made)
 
@@ -139,32 +164,38 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def _options(record: Any) -> list[inspect.Parameter]:
-    """A record's fields as options, its values as their defaults. A fit's seed is that of the command.
+def _options(record: type, start: Any) -> list[inspect.Parameter]:
+    """A record's fields as options, the values of `start` (None for their own) as defaults.
 
-    What an option is comes from FIT_OPTIONS, or from the help that the record's own field has.
+    What an option is comes from the field's annotation, from the help that it has, or from FIT_OPTIONS; what has none
+    of these is no option: a fit's seed is that of the command.
     """
-    types = get_type_hints(type(record), include_extras=True)
+    types = get_type_hints(record, include_extras=True)
     options = []
     for field in fields(record):
         kind = types[field.name]
-        if type(record) not in _EVERY_COMMAND:
-            if field.metadata:
-                kind = _option(field.name, kind, field.default, field.metadata)
-            elif field.name in FIT_OPTIONS:
-                kind = Annotated[kind, FIT_OPTIONS[field.name]]
-            else:
+        value = field.default if start is None else getattr(start, field.name)
+        if field.metadata:
+            kind = _option(field.name, kind, value, field.metadata)
+        elif get_origin(kind) is not Annotated:
+            if field.name not in FIT_OPTIONS:
                 continue
-        value = getattr(record, field.name)
+            kind = Annotated[kind, FIT_OPTIONS[field.name]]
+        value = inspect.Parameter.empty if value is MISSING else value
         options.append(inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=value, annotation=kind))
     return options
 
 
 def _option(name: str, kind: Any, default: object, words: Mapping[str, Any]) -> Any:
-    """A field as an option, by its help; one that may be yes, no or neither has its opposite."""
+    """A field as an option, by its help: `help_open` where nothing is the default and it has that.
+
+    One that may be yes, no or neither has its opposite.
+    """
     flag = f"--{name.replace('_', '-')}"
     settings: dict[str, Any] = dict(words)
+    open_help = settings.pop("help_open", None)
     if default is None:
+        settings["help"] = open_help or settings["help"]
         settings["show_default"] = False
     if bool in (kind, *get_args(kind)) and default is not False:
         flag = f"{flag}/--no-{flag.removeprefix('--')}"

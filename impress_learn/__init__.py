@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from impress_learn.face.loaded import LoadedBank, load_bank
     from impress_learn.face.predict import Prediction
     from impress_learn.fits import MaskFit, TaskFit
+    from impress_learn.identify.discovery import Discovery
     from impress_learn.jobs import (
         add_dataset,
         add_tasks,
@@ -28,15 +29,21 @@ if TYPE_CHECKING:
         infer,
         update_task,
     )
+    from impress_learn.jobs.add_dataset import OwnData
     from impress_learn.parts.table import Parts
-    from impress_learn.streams.reference import Reference, parse_reference
+    from impress_learn.plan.asked import Masks, Network
+    from impress_learn.streams.reference import Reference, group_references, parse_reference
     from impress_learn.watch import Watch
 
 __all__ = [
     "Bank",
+    "Discovery",
     "ImpressError",
     "LoadedBank",
     "MaskFit",
+    "Masks",
+    "Network",
+    "OwnData",
     "Parts",
     "Prediction",
     "Reference",
@@ -49,6 +56,7 @@ __all__ = [
     "evaluate",
     "export_weights",
     "extend_bank",
+    "group_references",
     "infer",
     "load_bank",
     "open_bank",
@@ -70,10 +78,13 @@ _HOMES = {
         "infer",
         "update_task",
     ),
+    "impress_learn.jobs.add_dataset": ("OwnData",),
+    "impress_learn.identify.discovery": ("Discovery",),
+    "impress_learn.plan.asked": ("Masks", "Network"),
     "impress_learn.face.loaded": ("LoadedBank", "load_bank"),
     "impress_learn.parts.table": ("Parts",),
     "impress_learn.face.predict": ("Prediction",),
-    "impress_learn.streams.reference": ("Reference", "parse_reference"),
+    "impress_learn.streams.reference": ("Reference", "group_references", "parse_reference"),
     "impress_learn.watch": ("Watch",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

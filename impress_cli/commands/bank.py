@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import Annotated
 
 import typer
 
 from impress_cli import options, render
 from impress_cli.commands.bank_report import report_bank
-from impress_cli.shared import Compute, Data, Output, command
+from impress_cli.shared import Compute, Data, Output, Tasks, command
 from impress_learn.fits import MaskFit
+from impress_learn.plan.asked import FIRST_MASKS, Masks, Network
 
 app = typer.Typer(help="Create, extend, show, pack, upgrade and verify banks.", no_args_is_help=True)
 
@@ -20,68 +20,14 @@ app = typer.Typer(help="Create, extend, show, pack, upgrade and verify banks.", 
 @command
 def create(
     path: options.BankPath,
-    references: options.References,
+    *,
+    masks: Masks = FIRST_MASKS,
+    network: Network,
+    tasks: Tasks,
+    fit: MaskFit,
     compute: Compute,
     data: Data,
     output: Output,
-    masks_per_task: options.MasksPerTask = 1,
-    random_masks: options.RandomMasks = 0,
-    backbone: Annotated[
-        str,
-        typer.Option(
-            "--backbone",
-            help="lenet-300-100; timm:NAME for any timm model; resnet-18-nfN, a ResNet-18 of N filters for small "
-            "images (nf20: 1.1 M weights, nf64: 11.2 M).",
-        ),
-    ] = "lenet-300-100",
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            "--weights",
-            metavar="SOURCE",
-            help="Weights that others trained, for timm:NAME: FILE.safetensors, timm:TAG or hf-hub:OWNER/NAME, the "
-            "last two also with @REVISION (commit, tag or branch). The bank names them and does not hold them.",
-        ),
-    ] = None,
-    init: Annotated[
-        options.InitChoice, typer.Option("--init", help="How the frozen weights are drawn.")
-    ] = options.InitChoice.signed_constant,
-    density: options.Density = 0.1,
-    mask_type: Annotated[
-        options.MaskTypeChoice,
-        typer.Option("--mask-type", help="What the ones of a mask weigh: 1, a sign each, or a number each (8 bits)."),
-    ] = options.MaskTypeChoice.binary,
-    allocation: Annotated[
-        options.AllocationChoice,
-        typer.Option(
-            "--allocation", help="Whether all layers have that density, or small ones more (Erdős–Rényi, at most 1/2)."
-        ),
-    ] = options.AllocationChoice.uniform,
-    image_size: Annotated[
-        int | None,
-        typer.Option(
-            "--image-size",
-            metavar="PIXELS",
-            help="Height and width that all images are made. Default: their own; of folders what the network is made "
-            "for, 32 for lenet-300-100.",
-            show_default=False,
-        ),
-    ] = None,
-    image_mode: Annotated[
-        options.ImageModeChoice | None,
-        typer.Option("--image-mode", help="Grey (L) or RGB. Default: as they are.", show_default=False),
-    ] = None,
-    adapt: Annotated[
-        int,
-        typer.Option(
-            "--adapt",
-            metavar="EPOCHS",
-            help="With --weights: first move the network towards these tasks, for so many passes over their images. "
-            "Kept in the bank, four bits a weight; every head gains from it, those of other tasks too.",
-        ),
-    ] = 0,
-    groups: options.Groups = None,
-    fit: MaskFit = MaskFit(),  # noqa: B008  frozen
 ) -> None:
     """Train a bank of masks. Interrupted? The same command resumes where it stopped.
 
@@ -95,19 +41,9 @@ def create(
     with render.watch("steps", quiet=output.quiet) as watch:
         bank = create_bank(
             path,
-            references,
-            backbone=backbone,
-            weights=weights,
-            init=init.value,
-            masks_per_task=masks_per_task,
-            random_masks=random_masks,
-            density=density,
-            mask_type=mask_type.value,
-            allocation=allocation.value,
-            image_size=image_size,
-            image_mode=image_mode.value if image_mode else None,
-            adapt=adapt,
-            groups=groups,
+            tasks.grouped(),
+            network=network,
+            masks=masks,
             fit=replace(fit, seed=compute.seed),
             device=compute.choose_device,
             data_dir=data.data_dir,
@@ -120,31 +56,13 @@ def create(
 @command
 def extend(
     path: options.BankPath,
-    references: options.References,
+    *,
+    masks: Masks,
+    tasks: Tasks,
+    fit: MaskFit,
     compute: Compute,
     data: Data,
     output: Output,
-    masks_per_task: options.MasksPerTask = 1,
-    random_masks: options.RandomMasks = 0,
-    density: Annotated[
-        float | None, typer.Option("--density", help="Share of ones. Default: that of the bank's first mask.")
-    ] = None,
-    mask_type: Annotated[
-        options.MaskTypeChoice | None,
-        typer.Option(
-            "--mask-type", help="What the ones weigh. Default: as in the bank's first mask.", show_default=False
-        ),
-    ] = None,
-    allocation: Annotated[
-        options.AllocationChoice | None,
-        typer.Option(
-            "--allocation",
-            help="How ones are shared out to the layers. Default: as in the bank's first mask.",
-            show_default=False,
-        ),
-    ] = None,
-    groups: options.Groups = None,
-    fit: MaskFit = MaskFit(),  # noqa: B008  frozen
 ) -> None:
     """Add masks to a bank; tasks stored before stay valid.
 
@@ -157,13 +75,8 @@ def extend(
     with render.watch("steps", quiet=output.quiet) as watch:
         bank = extend_bank(
             path,
-            references,
-            masks_per_task=masks_per_task,
-            random_masks=random_masks,
-            density=density,
-            mask_type=mask_type.value if mask_type else None,
-            allocation=allocation.value if allocation else None,
-            groups=groups,
+            tasks.grouped(),
+            masks=masks,
             fit=replace(fit, seed=compute.seed),
             device=compute.choose_device,
             data_dir=data.data_dir,

@@ -3,40 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from enum import Enum
 from typing import Annotated
 
-import typer
-
 from impress_cli import options, render
-from impress_cli.shared import Compute, Data, Output, command
+from impress_cli.shared import Compute, Data, Output, Tasks, command
 from impress_learn.fits import TaskFit
-
-
-class RuleChoice(str, Enum):
-    signature = "signature"
-    supsup = "supsup"
+from impress_learn.identify.discovery import Discovery
 
 
 @command
 def discover(
     path: options.BankPath,
-    references: options.References,
+    *,
+    discovery: Discovery,
+    tasks: Tasks,
+    epochs: Annotated[int | None, options.FIT_OPTIONS["epochs"]] = None,
+    lr: Annotated[float, options.FIT_OPTIONS["lr"]] = TaskFit.lr,
     compute: Compute,
     data: Data,
     output: Output,
-    rule: Annotated[
-        RuleChoice, typer.Option("--rule", help="When images are of no known task: by signature, or SupSup's rule.")
-    ] = RuleChoice.signature,
-    chunk: Annotated[int, typer.Option("--chunk", help="Images that are known to share one task.")] = 128,
-    images: Annotated[
-        int | None,
-        typer.Option("--images", help="Of each REF at most this many. Default: all.", show_default=False),
-    ] = None,
-    prefix: Annotated[str, typer.Option("--prefix", help="Of the names of new tasks: PREFIX-1, …")] = "discovered",
-    groups: options.Groups = None,
-    epochs: Annotated[int | None, options.FIT_OPTIONS["epochs"]] = None,
-    lr: Annotated[float, options.FIT_OPTIONS["lr"]] = TaskFit.lr,
 ) -> None:
     """Learn from a stream of labelled images without being told which task they are of (NNs).
 
@@ -50,12 +35,8 @@ def discover(
     with render.watch("chunks", quiet=output.quiet) as watch:
         found = discover_tasks(
             path,
-            references,
-            rule=rule.value,
-            chunk=chunk,
-            images=images,
-            prefix=prefix,
-            groups=groups,
+            tasks.grouped(),
+            discovery=discovery,
             fit=replace(TaskFit(), epochs=epochs, lr=lr, seed=compute.seed),
             device=compute.choose_device,
             data_dir=data.data_dir,
@@ -65,7 +46,7 @@ def discover(
     new = sum(one.new for one in found)
     if output.json:
         rows = [asdict(one) for one in found]
-        render.print_json({"rule": rule.value, "chunk": chunk, "tasks": rows, "new": new, "right": right})
+        render.print_json({"rule": discovery.rule, "chunk": discovery.chunk, "tasks": rows, "new": new, "right": right})
         return
     render.print_table(
         f"{path}: {render.count(new, 'new task')} in the stream",

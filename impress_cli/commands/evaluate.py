@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -21,66 +21,83 @@ _MOST_ANSWERS = 5
 """Classes that one was taken for, in a table that is printed; JSON has all."""
 
 
-@command
-def evaluate(
-    path: options.BankPath,
-    compute: Compute,
-    data: Data,
-    output: Output,
-    tasks: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[TASK...]", help="Names or references of stored tasks. Default: all.", show_default=False
-        ),
-    ] = None,
-    gg: Annotated[
-        bool, typer.Option("--gg", help="The task is known: each runs under its own weights (default).")
-    ] = False,
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What is measured: the task known (the default), inferred, or fitted."""
+
+    gg: Annotated[bool, typer.Option("--gg", help="The task is known: each runs under its own weights (default).")] = (
+        False
+    )
     gn: Annotated[
         bool, typer.Option("--gn", help="The task is not known: it is inferred from the images, among all of the bank.")
-    ] = False,
+    ] = False
     basis_gn: Annotated[
         bool,
         typer.Option(
             "--basis-gn",
             help="Learn coefficients, with labels, for the tasks of the bank's masks, without and with the L1 term.",
         ),
-    ] = False,
+    ] = False
     wrong_mask: Annotated[
         bool, typer.Option("--wrong-mask", help="Control: each task under masks trained for other tasks.")
-    ] = False,
-    confusion: Annotated[
-        bool, typer.Option("--confusion", help="Also print which classes were taken for which.")
-    ] = False,
+    ] = False
+    confusion: Annotated[bool, typer.Option("--confusion", help="Also print which classes were taken for which.")] = (
+        False
+    )
     basis: Annotated[
         bool, typer.Option("--basis", help="Evaluate the bank's masks on the tasks they were trained for instead.")
-    ] = False,
-    holdout: Annotated[float, options.FIT_OPTIONS["holdout"]] = 0.0,
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """Of which images it is measured, and how the task of a group of them is found."""
+
+    holdout: Annotated[float, options.FIT_OPTIONS["holdout"]] = 0.0
     method: Annotated[
         MethodChoice | None,
         typer.Option("--method", help="With --gn, how the task is inferred. Default: auto.", show_default=False),
-    ] = None,
+    ] = None
     samples: Annotated[
         int | None,
         typer.Option(
             "--samples", help="With --gn and --basis-gn, images that share one task. Default: 128.", show_default=False
         ),
-    ] = None,
-    epochs: Annotated[int | None, typer.Option("--epochs", help="With --basis-gn, passes over the data.")] = None,
+    ] = None
+    epochs: Annotated[int | None, typer.Option("--epochs", help="With --basis-gn, passes over the data.")] = None
     groups: Annotated[
         int | None,
         typer.Option("--groups", help="With --gn, at most this many groups a task. Default: 100.", show_default=False),
+    ] = None
+
+
+@command
+def evaluate(
+    path: options.BankPath,
+    *,
+    tasks: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[TASK...]", help="Names or references of stored tasks. Default: all.", show_default=False
+        ),
     ] = None,
+    setting: Setting,
+    sampling: Sampling,
+    compute: Compute,
+    data: Data,
+    output: Output,
 ) -> None:
     """Measure accuracy on test images.
 
     Example, with the task inferred from 16 images at a time: impress eval digits.impress --gn --samples 16
     """
-    if sum((gg, gn, basis_gn, wrong_mask)) > 1:
+    gn, basis_gn, basis, wrong_mask = setting.gn, setting.basis_gn, setting.basis, setting.wrong_mask
+    method, samples, groups, holdout = sampling.method, sampling.samples, sampling.groups, sampling.holdout
+    if sum((setting.gg, gn, basis_gn, wrong_mask)) > 1:
         raise UsageError("--gg, --gn, --basis-gn and --wrong-mask exclude each other")
-    if confusion and (gn or basis_gn or wrong_mask):
+    if setting.confusion and (gn or basis_gn or wrong_mask):
         raise UsageError("--confusion is of tasks under their own weights: leave out --gn, --basis-gn, --wrong-mask")
-    if epochs is not None and not basis_gn:
+    if sampling.epochs is not None and not basis_gn:
         raise UsageError("--epochs belongs to --basis-gn: nothing else is trained here")
     group = 128 if samples is None else samples
     if basis_gn:
@@ -88,7 +105,7 @@ def evaluate(
             raise UsageError("--basis-gn is about the masks of the bank: leave out names of tasks and --basis")
         if (method, groups) != (None, None):
             raise UsageError("--method and --groups belong to --gn")
-        fit = TaskFit(epochs=epochs, holdout=holdout, seed=compute.seed)
+        fit = TaskFit(epochs=sampling.epochs, holdout=holdout, seed=compute.seed)
         fit_and_print(path, compute, data, output, fit=fit, samples=group)
         return
     if gn:
@@ -122,12 +139,11 @@ def evaluate(
             watch=watch,
         )
     mean = sum(result.accuracy for result in results) / len(results)
-    setting = "wrong-mask" if wrong_mask else "gg"
     if output.json:
-        rows = [_row(result, confusion=confusion) for result in results]
+        rows = [_row(result, confusion=setting.confusion) for result in results]
         render.print_json(
             {
-                "setting": setting,
+                "setting": "wrong-mask" if wrong_mask else "gg",
                 "method": "known-task",
                 "tasks": rows,
                 "mean_accuracy": mean,
@@ -143,7 +159,7 @@ def evaluate(
         [(result.name, f"{result.samples:,}", render.percent(result.accuracy)) for result in results],
         footer=f"mean accuracy {render.percent(mean)}" + (" on held-out training images" if holdout else ""),
     )
-    if confusion:
+    if setting.confusion:
         for result in results:
             _print_confusion(result)
 

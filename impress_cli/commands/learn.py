@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from impress_cli import options, render
-from impress_cli.shared import Compute, Data, Output, command
+from impress_cli.shared import Compute, Data, Output, Tasks, command
 from impress_learn.fits import UPDATE_FIT, TaskFit
 from impress_learn.parts.table import Parts
 
@@ -20,25 +20,12 @@ if TYPE_CHECKING:
 @command
 def add(
     path: options.BankPath,
-    references: options.References,
-    compute: Compute,
-    data: Data,
-    output: Output,
+    *,
     name: Annotated[
         str | None, typer.Option("--name", help="Name of a single task. Default: the reference with '-' for '/'.")
     ] = None,
-    fit: TaskFit = TaskFit(),  # noqa: B008  frozen
-    parts: Parts = Parts(),  # noqa: B008  frozen
-    bytes: Annotated[
-        int | None,
-        typer.Option(
-            "--bytes",
-            metavar="N",
-            help="The best task in a file of N bytes, everything included: chooses the parts. In a pack it takes some "
-            "200 fewer.",
-            show_default=False,
-        ),
-    ] = None,
+    fit: TaskFit,
+    parts: Parts,
     warm_start: Annotated[
         str | None,
         typer.Option(
@@ -48,7 +35,10 @@ def add(
             show_default=False,
         ),
     ] = None,
-    groups: options.Groups = None,
+    tasks: Tasks,
+    compute: Compute,
+    data: Data,
+    output: Output,
 ) -> None:
     """Learn new tasks as combinations of the bank's masks; each is stored as one small file.
 
@@ -61,13 +51,11 @@ def add(
     with render.watch("steps", quiet=output.quiet) as watch:
         added = add_tasks(
             path,
-            references,
+            tasks.grouped(),
             fit=replace(fit, seed=compute.seed),
             name=name,
             parts=parts,
-            bytes=bytes,
             warm_start=warm_start,
-            groups=groups,
             device=compute.choose_device,
             data_dir=data.data_dir,
             watch=watch,
@@ -93,14 +81,14 @@ def update(
     Example: impress task update digits.impress rotated-digits-15 rotated-digits/20 --shots 5
     """
     from impress_learn.jobs import update_task
+    from impress_learn.streams.reference import group_references
 
     with render.watch("steps", quiet=output.quiet) as watch:
         learned = update_task(
             path,
             task,
-            reference,
+            *group_references([reference], groups),
             fit=replace(fit, seed=compute.seed),
-            groups=groups,
             device=compute.choose_device,
             data_dir=data.data_dir,
             watch=watch,

@@ -13,7 +13,7 @@ from impress_learn.device import Device, choose_device
 from impress_learn.fits import TaskFit
 from impress_learn.held_out import check_basis_held_out, check_same_split, check_start_held_out
 from impress_learn.jobs.requests import learn_requests
-from impress_learn.parts.table import Parts, check_start, in_words, settle, settle_family
+from impress_learn.parts.table import Parts, check_start, in_words, settle
 from impress_learn.plan.tasks import (
     TaskRequest,
     check_fit_is_kept,
@@ -37,9 +37,7 @@ def add_tasks(
     fit: TaskFit = TaskFit(),  # noqa: B008  frozen
     name: str | None = None,
     parts: Parts = Parts(),  # noqa: B008  frozen
-    bytes: int | None = None,
     warm_start: str | None = None,
-    groups: str | None = None,
     device: Device = None,
     data_dir: Path | None = None,
     watch: Watch = SILENT,
@@ -51,13 +49,9 @@ def add_tasks(
         references: the tasks: `STREAM/KEY`, slices of keys, `folder:PATH`, or references that were read already.
         fit: how they are learned: epochs, learning rate, few images a class (`shots`), seed and so on.
         name: what the one task is to be called; None for a name that its reference makes.
-        parts: that the tasks are to have.
-        bytes: the best task in a file of so many bytes (plan/budget.py), which chooses the parts; `parts` may then say
-            whether to weigh masks (`alpha`), and leave out the signature.
+        parts: that the tasks are to have, or the `bytes` of a file that is to hold the best task (plan/budget.py).
         warm_start: the stored task that they begin from (method.md, drift), by name or reference; with `shots` a ridge
             holds them near it.
-        groups: of a person's own images, a pattern that tells which belong together (a patient's, a video's): none of
-            these are both learned from and tested on. Part of the tasks' references.
         device: what to compute on: a torch device, its name (`cpu`, `cuda`, `mps`), or a function that gives one and is
             called once the settings are found in order; None for the CPU.
         data_dir: the folder that data sets are in; None for $IMPRESS_DATA, or one in the user's cache.
@@ -77,8 +71,8 @@ def add_tasks(
         ('rotated-digits-45', 9)
     """
     bank = open_bank(path)
-    tasks = parse_references(references, groups)
-    parts = settle(bank, parts) if bytes is None else settle_family(bank, parts)
+    tasks = parse_references(references)
+    size, parts = parts.bytes, settle(bank, parts)
     if not parts.reads_out:
         check_fits_bank(tasks, bank.backbone)
     start = None if warm_start is None else bank.read_stored(bank.find_task(warm_start))
@@ -92,13 +86,13 @@ def add_tasks(
         if start is not None:
             check_start_held_out(start.record, str(task), fit.holdout)
         check_basis_held_out(bank, str(task), fit.holdout)
-    if bytes is not None:
+    if size is not None:
         from impress_learn.plan.budget import parts_within
 
-        choices = [parts_within(bank, one, bytes) for one in requests]
+        choices = [parts_within(bank, one, size) for one in requests]
         requests = [_choose(one, fit, parts, start) for one, parts in zip(requests, choices, strict=True)]
         trial = ", the last if a trial on held-out images says so" if len(choices[0]) > 1 else ""
-        watch.remark(f"{bytes:,} bytes hold {in_words(choices[0][-1], masks)}{trial}")
+        watch.remark(f"{size:,} bytes hold {in_words(choices[0][-1], masks)}{trial}")
     if start is not None:
         for request in requests:
             check_start(start, request.parts, request.classes.count)

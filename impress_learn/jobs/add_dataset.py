@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,17 +30,37 @@ _HELD_OUT = 0.2
 """Share of the items that accuracy is measured on where nobody gives others: as of a folder."""
 
 
+@dataclass(frozen=True)
+class OwnData:
+    """A person's own images, and what belongs to them.
+
+    Attributes:
+        dataset: a map-style torch Dataset, or a list, of (image, label), to learn from.
+        test: another Dataset, of the same classes, that accuracy is measured on and nothing is learned from. None to
+            hold out `fit.holdout` of `dataset` for that, or a fifth where that is 0.
+        classes: what the classes are called, in the order of their numbers; None for `dataset.classes`, as torchvision
+            has it.
+        augment: whether images are shifted in training, as those of a folder are.
+
+    Example:
+        >>> OwnData([("rose.jpg", 0), ("tulip.jpg", 1)], classes=["rose", "tulip"]).augment
+        True
+    """
+
+    dataset: OwnDataset
+    _: KW_ONLY
+    test: OwnDataset | None = None
+    classes: Sequence[str] | None = None
+    augment: bool = True
+
+
 def add_dataset(
     path: Path | str,
     name: str,
-    dataset: OwnDataset,
+    dataset: OwnDataset | OwnData,
     *,
-    classes: Sequence[str] | None = None,
-    test: OwnDataset | None = None,
     fit: TaskFit = TaskFit(),  # noqa: B008  frozen
-    augment: bool = True,
     parts: Parts = Parts(),  # noqa: B008  frozen
-    bytes: int | None = None,
     warm_start: str | None = None,
     device: Device = None,
     watch: Watch = SILENT,
@@ -55,18 +75,13 @@ def add_dataset(
     Args:
         path: the bank's folder.
         name: what the task is to be called: letters, digits, `.`, `_` and `-`.
-        dataset: images and labels to learn from. An image is a Pillow image, a path, a uint8 array (H, W) or (H, W, C)
-            or a uint8 tensor (C, H, W), of any size, which go through the bank's own transform; or a float tensor
-            (C, H, W) of the bank's shape, which is taken as normalised by the bank's mean and deviation. A label is the
-            number of a class, from 0.
-        classes: what the classes are called, in the order of their numbers; None for `dataset.classes`, as torchvision
-            has it.
-        test: another Dataset, of the same classes, that accuracy is measured on and nothing is learned from. None to
-            hold out `fit.holdout` of `dataset` for that, or a fifth where that is 0.
+        dataset: images and labels to learn from, or an OwnData of these and what belongs to them: images to test on,
+            names of classes. An image is a Pillow image, a path, a uint8 array (H, W) or (H, W, C) or a uint8 tensor
+            (C, H, W), of any size, which go through the bank's own transform; or a float tensor (C, H, W) of the bank's
+            shape, which is taken as normalised by the bank's mean and deviation. A label is the number of a class,
+            from 0.
         fit: how it is learned: epochs, learning rate, few images a class (`shots`), seed and so on.
-        augment: whether images are shifted in training, as those of a folder are.
-        parts: that the task is to have.
-        bytes: the best task in a file of so many bytes, which chooses the parts; None for those of `parts`.
+        parts: that the task is to have, or the `bytes` of a file that is to hold the best task.
         warm_start: the stored task that it begins from, by name or reference; None to begin anew.
         device: what to compute on: a torch device, its name (`cpu`, `cuda`, `mps`), or a function that gives one and is
             called once the settings are found in order; None for the CPU.
@@ -90,6 +105,8 @@ def add_dataset(
         >>> added.task, added.images
         ('dataset:pets', 'held-out')
     """
+    data = dataset if isinstance(dataset, OwnData) else OwnData(dataset)
+    test = data.test
     bank = open_bank(path)
     view = view_of(bank)
     check_task_name(name)
@@ -103,20 +120,23 @@ def add_dataset(
 
     from impress_learn.face.dataset import check_dataset, class_names_of, read_both
 
-    count, tested = check_dataset(dataset, "dataset"), 0 if test is None else check_dataset(test, "test")
-    names = class_names_of(dataset, classes)
+    count, tested = check_dataset(data.dataset, "dataset"), 0 if test is None else check_dataset(test, "test")
+    names = class_names_of(data.dataset, data.classes)
     if names is None:
         raise UsageError(
             "`classes` is not given, and the dataset has no `classes` either: give their names, in the order of labels"
         )
-    if test is not None and (named := class_names_of(test, None if classes is None else names)) not in (None, names):
+    if test is not None and (named := class_names_of(test, None if data.classes is None else names)) not in (
+        None,
+        names,
+    ):
         raise UsageError(f"`test` has the classes {named}, `dataset` has {names}: expected the same, in this order")
 
     read: list[tuple[Images, Images]] = []
 
     def load(_: Path | None, view: Preprocess, watch: Watch) -> tuple[Images, Images]:
         if not read:  # the whole job asks for them more than once
-            read.append(read_both(dataset, test, view, names, bank.path, watch.remark))
+            read.append(read_both(data.dataset, test, view, names, bank.path, watch.remark))
         return read[0]
 
     images = DataSet(
@@ -130,14 +150,13 @@ def add_dataset(
         std=view.std,
         class_names=names,
     )
-    stream = DATASET if augment else replace(DATASET, augment=None, jitter=None)
+    stream = DATASET if data.augment else replace(DATASET, augment=None, jitter=None)
     (added,) = add_tasks(
         path,
         [Reference(stream, name, given=images)],
         fit=replace(fit, holdout=_HELD_OUT) if test is None and fit.holdout == 0 else fit,
         name=name,
         parts=parts,
-        bytes=bytes,
         warm_start=warm_start,
         device=device,
         watch=watch,

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from impress_format.bank import MANIFEST, Bank, open_bank
 from impress_format.create import check_can_create, is_empty, write_plan
 from impress_format.files import check_writable, is_there, make_folder
 from impress_format.limits import MAX_SIDE
-from impress_format.records import Allocation, Init, MaskType
 from impress_learn.classes import mask_classes
 from impress_learn.device import Device, choose_device
 from impress_learn.fits import MaskFit, check_number, require
 from impress_learn.jobs.planned_masks import train_planned
+from impress_learn.plan.asked import Masks, Network
 from impress_learn.plan.bank import (
     choose_view,
     count_classes,
@@ -34,19 +34,9 @@ def create_bank(
     path: Path | str,
     references: Sequence[str],
     *,
-    backbone: str = "lenet-300-100",
-    weights: str | None = None,
-    init: Init = "signed-constant",
+    network: Network = Network(),  # noqa: B008  frozen
+    masks: Masks = Masks(),  # noqa: B008  frozen
     fit: MaskFit = MaskFit(),  # noqa: B008  frozen
-    masks_per_task: int = 1,
-    random_masks: int = 0,
-    density: float = 0.1,
-    mask_type: MaskType = "binary",
-    allocation: Allocation = "uniform",
-    image_size: int | None = None,
-    image_mode: Literal["L", "RGB"] | None = None,
-    adapt: int = 0,
-    groups: str | None = None,
     device: Device = None,
     data_dir: Path | None = None,
     watch: Watch = SILENT,
@@ -56,24 +46,9 @@ def create_bank(
     Args:
         path: the bank's folder, by habit NAME.impress.
         references: the tasks that masks are trained for: `STREAM/KEY`, slices of keys, or `folder:PATH`.
-        backbone: the network: `lenet-300-100`, `resnet-18-nfN` or `timm:NAME`.
-        weights: that others trained, for a timm model: FILE.safetensors, `timm:TAG` or `hf-hub:OWNER/NAME`, the last
-            two also with `@REVISION`. The bank names them and does not hold them.
-        init: how weights are drawn from the seed: all of a layer's standard deviation with a random sign, or normal.
+        network: its network, and what images that takes.
+        masks: how many masks there are of each task, and what they are like.
         fit: how masks are trained.
-        masks_per_task: homogeneous masks of each task; 0 for none, where the bank stands on weights that others
-            trained.
-        random_masks: untrained masks beside these.
-        density: share of a layer's weights that a mask keeps, 0 to 1.
-        mask_type: what the ones of a mask weigh: 1, a sign each, or a number each.
-        allocation: whether all layers have this density, or small ones more (Erdős–Rényi).
-        image_size: height and width that all images are made; None for their own, or, where they have none, for what
-            the network is made for.
-        image_mode: grey (L) or RGB; None for as they are.
-        adapt: passes over the tasks' images in which a pretrained network is first moved towards them, for all heads
-            that will stand on it; kept in the bank, four bits a weight.
-        groups: of a person's own images, a pattern that tells which belong together (a patient's, a video's): none of
-            these are both learned from and tested on. Part of the tasks' references.
         device: what to compute on: a torch device, its name (`cpu`, `cuda`, `mps`), or a function that gives one and is
             called once the settings are found in order; None for the CPU.
         data_dir: the folder that data sets are in; None for $IMPRESS_DATA, or one in the user's cache.
@@ -94,18 +69,10 @@ def create_bank(
         3
     """
     path = Path(path)
-    check_number("adapt", adapt, least=0, most=MAX_SIDE)
-    require(not adapt or weights is not None, "`adapt` moves what others trained: give `weights`")
-    tasks = parse_references(references, groups)
-    plans = plan_masks(
-        tasks,
-        fit.for_network(backbone),
-        masks_per_task=masks_per_task,
-        random_masks=random_masks,
-        density=density,
-        mask_type=mask_type,
-        allocation=allocation,
-    )
+    check_number("adapt", network.adapt, least=0, most=MAX_SIDE)
+    require(not network.adapt or network.weights is not None, "`adapt` moves what others trained: give `weights`")
+    tasks = parse_references(references)
+    plans = plan_masks(tasks, fit.for_network(network.backbone), masks)
     check_can_create(path)
 
     from impress_learn.features.features import classifier_name
@@ -122,17 +89,18 @@ def create_bank(
 
     where = choose_device(device)
     there = open_bank(path) if is_there(path / MANIFEST) else None
-    side = usual_side(backbone)
-    view = choose_view(tasks, size=image_size, mode=image_mode, photo_size=side)
+    arch, weights = network.backbone, network.weights
+    side = usual_side(arch)
+    view = choose_view(tasks, size=network.image_size, mode=network.image_mode, photo_size=side)
     pretrained = None
     if weights is not None:
-        require(backbone.startswith("timm:"), f"`weights` {weights}: `backbone` {backbone} has none: use timm:NAME")
-        require(image_mode != "L", "`image_mode` L: networks that others trained take RGB")
-        pretrained = load_weights(weights, backbone, None if there is None else there.backbone.pretrained)
-        view = pretrained_view(view, size=image_size or side, mean=pretrained.mean, std=pretrained.std)
-    network = build_backbone(
-        backbone,
-        init=init,
+        require(arch.startswith("timm:"), f"`weights` {weights}: `backbone` {arch} has none: use timm:NAME")
+        require(network.image_mode != "L", "`image_mode` L: networks that others trained take RGB")
+        pretrained = load_weights(weights, arch, None if there is None else there.backbone.pretrained)
+        view = pretrained_view(view, size=network.image_size or side, mean=pretrained.mean, std=pretrained.std)
+    backbone = build_backbone(
+        arch,
+        init=network.init,
         seed=fit.seed,
         input_shape=view_shape(view),
         classes=count_classes(tasks),
@@ -140,7 +108,7 @@ def create_bank(
         there=None if there is None else there.manifest,
         remark=watch.remark,
     )
-    heads = pretrained is not None and classifier_name(network) is not None
+    heads = pretrained is not None and classifier_name(backbone) is not None
     view = _settle_view(
         tasks,
         view,
@@ -153,22 +121,24 @@ def create_bank(
     )
     make_folder(path)
     with sole_trainer(path):
-        check_writable(path, mask_bytes(network.spec, mask_type))
+        check_writable(path, max((mask_bytes(backbone.spec, plan.type) for plan in plans), default=0))
         planned = plan_bank(
-            network.spec,
+            backbone.spec,
             plans,
             view,
             shared_class_names(tasks, data_dir),
             mask_classes(tasks, data_dir),
             seed=fit.seed,
-            calibration=network.has_batch_norm,
+            calibration=backbone.has_batch_norm,
             # Features tell photos apart, pixels do not (docs/results.md, Which task).
             recogniser=not heads,
         )
         bank = write_plan(path, planned)
         keep_calibration_images(bank, tasks, data_dir=data_dir, holdout=fit.holdout)
         keep_recogniser(bank, tasks, data_dir=data_dir, holdout=fit.holdout, device=where)
-        keep_projection(bank, tasks, epochs=adapt, data_dir=data_dir, holdout=fit.holdout, device=where, watch=watch)
+        keep_projection(
+            bank, tasks, epochs=network.adapt, data_dir=data_dir, holdout=fit.holdout, device=where, watch=watch
+        )
         train_planned(bank, data_dir, where, watch)
     return bank
 

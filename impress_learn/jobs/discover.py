@@ -14,6 +14,7 @@ from impress_format.task_file import check_task_name
 from impress_learn.device import Device, choose_device
 from impress_learn.fits import TaskFit, check_fit, check_number, require
 from impress_learn.held_out import check_same_split
+from impress_learn.identify.discovery import Discovery
 from impress_learn.parts.head import usual_head
 from impress_learn.parts.table import Parts, for_classes, settle
 from impress_learn.plan.tasks import TaskRequest, check_fits_bank
@@ -22,7 +23,6 @@ from impress_learn.watch import SILENT, Watch
 
 if TYPE_CHECKING:
     from impress_format.bank import Bank
-    from impress_learn.identify.discover import Rule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,11 +48,7 @@ def discover_tasks(
     path: Path | str,
     references: Sequence[str],
     *,
-    rule: Rule = "signature",
-    chunk: int = 128,
-    images: int | None = None,
-    prefix: str = "discovered",
-    groups: str | None = None,
+    discovery: Discovery = Discovery(),  # noqa: B008  frozen
     fit: TaskFit = TaskFit(),  # noqa: B008  frozen
     device: Device = None,
     data_dir: Path | None = None,
@@ -63,12 +59,7 @@ def discover_tasks(
     Args:
         path: the bank's folder.
         references: where the images come from, in this order; one may return.
-        rule: when a chunk belongs to no known task: by signature, or SupSup's.
-        chunk: images that are known to share one task.
-        images: of each reference at most; all if it is not given.
-        prefix: of the names of new tasks, which are numbered from the first free number on.
-        groups: of a person's own images, a pattern that tells which belong together (a patient's, a video's): none of
-            these are both learned from and tested on. Part of the tasks' references.
+        discovery: how the stream is read, and when a task in it is new.
         fit: how new tasks are learned.
         device: what to compute on: a torch device, its name (`cpu`, `cuda`, `mps`), or a function that gives one and is
             called once the settings are found in order; None for the CPU.
@@ -91,12 +82,10 @@ def discover_tasks(
     """
     check_fit(fit)
     require(fit.holdout == 0 and fit.shots is None, "a stream has no `holdout` and no `shots`")
-    check_number("chunk", chunk, least=2)
-    check_number("images", images, least=1)
-    require(images is None or images >= chunk, f"`images` {images}: expected at least one chunk of {chunk}")
-    check_task_name(f"{prefix}-1")
+    _check(discovery)
+    chunk, images = discovery.chunk, discovery.images
     bank = open_bank(path)
-    parsed = [one for text in references for one in parse_references([text], groups)]  # each may return
+    parsed = [one for text in references for one in parse_references([text])]  # each may return
     if not usual_head(bank):
         check_fits_bank(parsed, bank.backbone)
     for one in parsed:
@@ -121,8 +110,8 @@ def discover_tasks(
     where = loaded.basis.device
     watch.begin(count_chunks(parsed, size=chunk, images=images))
     stream = chunks_of(parsed, size=chunk, images=images, seed=fit.seed, data_dir=data_dir, view=view, device=where)
-    opened = discover(candidates, stream, rule=rule, fit=fit, on_chunk=watch.step)
-    names = _free_names(bank, prefix)
+    opened = discover(candidates, stream, rule=discovery.rule, fit=fit, on_chunk=watch.step)
+    names = _free_names(bank, discovery.prefix)
     results = []
     for group in opened:
         ((task, _),) = group.taken.most_common(1)
@@ -152,6 +141,17 @@ def discover_tasks(
             Discovered(task=task, name=name, new=group.place is None, taken=dict(group.taken), accuracy=measured)
         )
     return results
+
+
+def _check(discovery: Discovery) -> None:
+    """Raises UsageError for what cannot be meant."""
+    check_number("chunk", discovery.chunk, least=2)
+    check_number("images", discovery.images, least=1)
+    require(
+        discovery.images is None or discovery.images >= discovery.chunk,
+        f"`images` {discovery.images}: expected at least one chunk of {discovery.chunk}",
+    )
+    check_task_name(f"{discovery.prefix}-1")
 
 
 def share_right(found: Sequence[Discovered]) -> float:

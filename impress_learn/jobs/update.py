@@ -27,7 +27,6 @@ def update_task(
     reference: str,
     *,
     fit: TaskFit = UPDATE_FIT,
-    groups: str | None = None,
     device: Device = None,
     data_dir: Path | None = None,
     watch: Watch = SILENT,
@@ -39,8 +38,6 @@ def update_task(
         task: the stored task, by name or reference.
         reference: the one task whose data it is to learn: `STREAM/KEY` or `folder:PATH`, of the same classes.
         fit: how it is learned; by default at a tenth of the rate of a new task.
-        groups: of a person's own images, a pattern that tells which belong together (a patient's, a video's): none of
-            these are both learned from and tested on. Part of the tasks' references.
         device: what to compute on: a torch device, its name (`cpu`, `cuda`, `mps`), or a function that gives one and is
             called once the settings are found in order; None for the CPU.
         data_dir: the folder that data sets are in; None for $IMPRESS_DATA, or one in the user's cache.
@@ -59,7 +56,7 @@ def update_task(
         'rotated-digits/20'
     """
     bank = open_bank(path)
-    data = parse_one(reference, groups)
+    data = parse_one(reference)
     asked = settle_fit(data, fit)
     check_fit_is_kept(bank, asked)
     bank.complete_masks()

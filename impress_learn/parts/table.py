@@ -7,7 +7,7 @@ NumPy nor torch is imported before a part is looked at: the command line makes i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -45,6 +45,12 @@ class Parts:
         norm_layers: the last norm layers that this is of; None for all, or beside a head for those behind the first
             layer that a residual would be of.
         signature: also store what images of the task are recognised by; banks that nothing was made for it have none.
+        bytes: of the file: the best task that it holds, everything included. What it is made of is chosen then: of the
+            rest only `alpha`, whether there is a head, and `signature` may be said. None to choose it oneself.
+
+    Example:
+        >>> Parts(granularity=4, residual=4096).values
+        4096
     """
 
     granularity: int = field(
@@ -113,6 +119,14 @@ class Parts:
         default=True,
         metadata={"help": "Store 64 bytes, too, that images of the task are recognised by where it is not named."},
     )
+    bytes: int | None = field(
+        default=None,
+        metadata={
+            "metavar": "N",
+            "help": "The best task in a file of N bytes, everything included: chooses the parts. In a pack it takes "
+            "some 200 fewer.",
+        },
+    )
 
     @property
     def reads_out(self) -> bool:
@@ -146,11 +160,15 @@ def all_parts() -> tuple[TaskPart, ...]:
 def settle(bank: Bank, asked: Parts) -> Parts:
     """The parts with everything filled in that is left open, if a task of this bank may have them.
 
+    Where a number of bytes is to choose them, only whether there is a head, and a signature.
+
     Raises:
-        UsageError: a number out of range, or no part that makes a task.
+        UsageError: a number out of range, no part that makes a task, or one beside a number of bytes.
         BankMismatch: the bank has nothing that a part stands on.
         FormatError: the bank's projection is damaged.
     """
+    if asked.bytes is not None:
+        return _settle_family(bank, replace(asked, bytes=None))
     for name, bits in (("residual_bits", asked.residual_bits), ("head_bits", asked.head_bits)):
         require(bits in get_args(Bits), f"`{name}` {bits}: expected one of {listed([*map(str, get_args(Bits))], 4)}")
     for part in all_parts():
@@ -158,7 +176,7 @@ def settle(bank: Bank, asked: Parts) -> Parts:
     return asked
 
 
-def settle_family(bank: Bank, asked: Parts) -> Parts:
+def _settle_family(bank: Bank, asked: Parts) -> Parts:
     """Only whether the task has a head, and a signature: what is asked for beside a number of bytes.
 
     Raises:

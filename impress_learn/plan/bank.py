@@ -14,12 +14,10 @@ import msgspec
 from impress_format import __version__
 from impress_format.limits import MAX_MASKS, MAX_PIXELS
 from impress_format.records import (
-    Allocation,
     BackboneSpec,
     BankManifest,
     MadeWith,
     MaskPlan,
-    MaskType,
     Preprocess,
 )
 from impress_format.versions import FORMAT_VERSION
@@ -27,6 +25,7 @@ from impress_format.weights import substream_seed
 from impress_learn.classes import classes_of_data
 from impress_learn.fits import MaskFit, check_fit, check_number, require, steps_per_epoch
 from impress_learn.held_out import count_training
+from impress_learn.plan.asked import Masks
 from impress_learn.streams.reference import Reference, parse_reference
 from impress_learn.streams.view import PHOTO_MEAN, PHOTO_STD, changed_view, default_view, photo_view
 
@@ -34,24 +33,28 @@ from impress_learn.streams.view import PHOTO_MEAN, PHOTO_STD, changed_view, defa
 def plan_masks(
     references: Sequence[Reference],
     fit: MaskFit,
+    masks: Masks,
     *,
-    masks_per_task: int,
-    random_masks: int,
-    density: float,
-    mask_type: MaskType = "binary",
-    allocation: Allocation = "uniform",
+    like: MaskPlan | None = None,
 ) -> tuple[MaskPlan, ...]:
     """One mask a reference (heterogeneous), several (homogeneous), and random ones after them.
 
     Every seed is drawn from that of `fit`.
 
+    Args:
+        like: the mask that they are like in what `masks` leaves open; None for those of a new bank.
+
     Raises:
         UsageError: a number out of range.
     """
+    masks_per_task, random_masks = masks.masks_per_task, masks.random_masks
+    density = (0.1 if like is None else like.density) if masks.density is None else masks.density
+    mask_type = ("binary" if like is None else like.type) if masks.mask_type is None else masks.mask_type
+    allocation = ("uniform" if like is None else like.allocation) if masks.allocation is None else masks.allocation
     require(0.0 < density <= 1.0, f"`density` {density}: expected a number above 0 and at most 1")
     check_number("masks_per_task", masks_per_task, least=0, most=MAX_MASKS)
     check_number("random_masks", random_masks, least=0, most=MAX_MASKS)
-    require_room(len(references) * masks_per_task + random_masks, len(references), masks_per_task, random_masks)
+    require_room(len(references) * masks_per_task + random_masks, len(references), masks)
     require(
         not (random_masks and mask_type == "real"), "`random_masks` are binary or signed: leave out `mask_type` real"
     )
@@ -86,19 +89,20 @@ def plan_masks(
     return (*trained, *random)
 
 
-def require_room(masks: int, references: int, masks_per_task: int, random_masks: int) -> None:
+def require_room(count: int, references: int, masks: Masks) -> None:
     """Refuse more masks than a bank holds.
 
     Args:
-        masks: how many it would have.
+        count: how many it would have.
+        masks: what is asked for, for so many references.
 
     Raises:
         UsageError: with what they come from.
     """
     require(
-        masks <= MAX_MASKS,
-        f"`masks_per_task` {masks_per_task:,} for {references:,} tasks and `random_masks` {random_masks:,} make a bank "
-        f"of {masks:,} masks, expected at most {MAX_MASKS:,}: name fewer tasks, or ask for fewer masks",
+        count <= MAX_MASKS,
+        f"`masks_per_task` {masks.masks_per_task:,} for {references:,} tasks and `random_masks` {masks.random_masks:,} "
+        f"make a bank of {count:,} masks, expected at most {MAX_MASKS:,}: name fewer tasks, or ask for fewer masks",
     )
 
 

@@ -95,21 +95,21 @@ def parse_reference(text: str) -> Reference:
         >>> parse_reference("rotated-digits/30").default_name
         'rotated-digits-30'
     """
-    if text.startswith(f"{FOLDER.name}:"):
-        return _folder(_folder_key(text, None))
+    if _is_folder(text):
+        return _folder(_folder_key(text))
     if text.startswith(f"{DATASET.name}:"):
         return Reference(DATASET, text.partition(":")[2])
     return parse_one(text)
 
 
-def parse_one(text: str, groups: str | None = None) -> Reference:
+def parse_one(text: str) -> Reference:
     """The one task that a person names.
 
     Raises:
         InvalidReference: as parse_references, or several tasks.
         DataError: as parse_references.
     """
-    references = parse_references([text], groups)
+    references = parse_references([text])
     if len(references) != 1:
         remark = references[0].remark
         raise InvalidReference(
@@ -118,22 +118,49 @@ def parse_one(text: str, groups: str | None = None) -> Reference:
     return references[0]
 
 
-def parse_references(texts: Iterable[str | Reference], groups: str | None = None) -> tuple[Reference, ...]:
+def group_references(references: Iterable[str], groups: str | None) -> list[str]:
+    """The references, those of a person's own images with the pattern that tells which images belong together.
+
+    Args:
+        references: `STREAM/KEY`, slices of keys, `folder:PATH`. One that says its own pattern keeps it.
+        groups: `{}` for what names a group (a patient, a site, a video), `*` for anything, compared with an image's
+            name below its class: `{}/*` the folder there, `{}_*` a name up to its first underscore. None of a group are
+            both learned from and tested on. None leaves all references as they are.
+
+    Returns:
+        As many references, to be learned from; nothing is looked for on the disk.
+
+    Raises:
+        InvalidReference: a pattern without a place for what names the group, or references of which none is a folder.
+
+    Example:
+        >>> group_references(["folder:clinic"], "{}_*")
+        ['folder:clinic::groups={}_*']
+    """
+    texts = list(references)
+    if groups is None:
+        return texts
+    if not any(_is_folder(text) for text in texts):
+        raise InvalidReference(f"`groups` {groups}: it is for your own images, {FOLDER.name}:PATH")
+    return [str(_folder(_folder_key(text, groups))) if _is_folder(text) else text for text in texts]
+
+
+def _is_folder(text: str) -> bool:
+    return text.startswith(f"{FOLDER.name}:")
+
+
+def parse_references(texts: Iterable[str | Reference]) -> tuple[Reference, ...]:
     """Expand references and slices, and folders of tasks, in order.
 
     Args:
         texts: those that are references already stay as they are.
-        groups: the pattern that tells which images of a folder belong together, where a reference does not say it.
 
     Raises:
         InvalidReference: unknown stream, key outside the stream's range, malformed or empty slice,
-            or a task named twice; `groups` without a folder.
+            or a task named twice.
         DataError: there is no such folder, or it may be read in two ways of which each loses images.
     """
-    texts = list(texts)
-    if groups is not None and not any(str(text).startswith(f"{FOLDER.name}:") for text in texts):
-        raise InvalidReference(f"`groups` {groups}: it is for your own images, {FOLDER.name}:PATH")
-    references = tuple(reference for text in texts for reference in _expand(text, groups))
+    references = tuple(reference for text in texts for reference in _expand(text))
     seen: set[Reference] = set()
     for reference in references:
         if reference in seen:
@@ -148,11 +175,11 @@ def parse_references(texts: Iterable[str | Reference], groups: str | None = None
     return references
 
 
-def _expand(text: str | Reference, groups: str | None) -> list[Reference]:
+def _expand(text: str | Reference) -> list[Reference]:
     if isinstance(text, Reference):
         return [text]
-    if text.startswith(f"{FOLDER.name}:"):
-        return _folders(_folder_key(text, groups))
+    if _is_folder(text):
+        return _folders(_folder_key(text))
     if text.startswith(f"{DATASET.name}:"):
         raise InvalidReference(
             f"{text}: a torch Dataset of your own is learned in Python, by `impress_learn.add_dataset`; here it has no "
@@ -172,7 +199,7 @@ def _expand(text: str | Reference, groups: str | None) -> list[Reference]:
     return [Reference(stream, key) for key in keys]
 
 
-def _folder_key(text: str, groups: str | None) -> FolderKey:
+def _folder_key(text: str, groups: str | None = None) -> FolderKey:
     """What a reference says of a folder, its path as it was given."""
     from impress_format.records import is_text
 

@@ -19,6 +19,7 @@ from impress_learn.accuracy import accuracy
 from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.jobs import add_tasks, create_bank, update_task
 from impress_learn.parts.table import Parts
+from impress_learn.plan.asked import Masks
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_references
 
@@ -29,7 +30,9 @@ DRIFTING = (15, 75, 135, 195)
 
 def main(data_dir: Path, folder: Path) -> None:
     basis = folder / "honest.impress"
-    create_bank(basis, ["rotated-mnist/0:360:36"], density=0.2, fit=MaskFit(holdout=HOLDOUT), data_dir=data_dir)
+    create_bank(
+        basis, ["rotated-mnist/0:360:36"], masks=Masks(density=0.2), fit=MaskFit(holdout=HOLDOUT), data_dir=data_dir
+    )
     print("granularity, epochs, lr: accuracy on held-out images of", *NEW)
     for granularity, epochs, lr in (
         (1, 1, 0.01), (1, 1, 0.03), (1, 1, 0.1), (1, 3, 0.01), (1, 3, 0.03), (1, 3, 0.1),

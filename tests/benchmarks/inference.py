@@ -24,6 +24,7 @@ from impress_learn.basis import effective_weights
 from impress_learn.identify.candidates import Mixable
 from impress_learn.identify.entropy import binary, exhaustive, one_shot
 from impress_learn.jobs import create_bank
+from impress_learn.plan.asked import Masks
 from impress_learn.recognition.signature import Signatures, read_signatures, recognise, sign_task
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_reference
@@ -68,7 +69,7 @@ def main() -> None:
     generator = torch.Generator().manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.impress"
-        bank = create_bank(path, ["rotated-digits/0:360:36"], masks_per_task=0, random_masks=MASKS)
+        bank = create_bank(path, ["rotated-digits/0:360:36"], masks=Masks(masks_per_task=0, random_masks=MASKS))
         loaded = load_bank(bank, torch.device("cpu"))
         images = torch.randn(1, IMAGES, 1, 28, 28, generator=generator)
         print(f"{'tasks':>10}{'one-shot':>12}{'binary':>12}{'exhaustive':>12}{'plain loop':>12}{'signature':>12}   ms")

@@ -21,6 +21,7 @@ from unittest.mock import patch
 from impress_format import open_bank
 from impress_learn import Parts, add_tasks, create_bank
 from impress_learn.fits import MaskFit, TaskFit
+from impress_learn.plan.asked import Masks, Network
 
 ZOO = Path(__file__).parents[2] / "zoo"
 BASIS = tuple(f"rotated-digits/{angle}" for angle in (0, 90, 180, 270))
@@ -41,7 +42,7 @@ def main(folder: Path, photos: Path | None, *, rates: bool) -> None:
     path = folder / ("photos.impress" if photos else "norm.impress")
     if not photos:
         fit = MaskFit(epochs=12, holdout=HOLDOUT if rates else 0)
-        create_bank(path, BASIS, backbone="timm:test_resnet", density=0.3, fit=fit)
+        create_bank(path, BASIS, network=Network(backbone="timm:test_resnet"), masks=Masks(density=0.3), fit=fit)
     elif not path.exists():
         shutil.copytree(ZOO / "photos-cifar100.impress", path)
     learn = partial(_learn, path, photos, None if photos else 20)

@@ -32,6 +32,7 @@ from impress_learn.fits import MaskFit, TaskFit, task_fit
 from impress_learn.jobs import create_bank
 from impress_learn.parts.alpha import trainable_alpha
 from impress_learn.parts.residual import HashedResidual, first_values, make_residual, trainable_residual
+from impress_learn.plan.asked import Masks
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_reference
 from impress_learn.tasks.weights import train_parts
@@ -162,7 +163,7 @@ def main(data_dir: Path, folder: Path, path: Path) -> None:
     banks = {}
     for stream, reference in BASES.items():
         bank = folder / f"{stream}.impress"
-        create_bank(bank, [reference], density=0.2, fit=MaskFit(holdout=HOLDOUT), data_dir=data_dir)
+        create_bank(bank, [reference], masks=Masks(density=0.2), fit=MaskFit(holdout=HOLDOUT), data_dir=data_dir)
         banks[stream] = load_bank(open_bank(bank), torch.device("cpu"))
     with path.open("a", newline="") as file:
         out = csv.writer(file)

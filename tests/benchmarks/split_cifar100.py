@@ -31,6 +31,7 @@ from impress_format.manifest import seal_manifest
 from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.jobs import add_tasks, create_bank
 from impress_learn.parts.table import Parts
+from impress_learn.plan.asked import Masks, Network
 from impress_learn.plan.bank import plan_masks
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_reference, parse_references
@@ -77,13 +78,22 @@ def _masks(pool: ProcessPoolExecutor, chosen: argparse.Namespace) -> None:
         path, sizes = chosen.folder / f"{kind}.impress", (*SIZES, ALL)
         if not path.exists():
             first = [f"split-cifar100/{key}" for key in (range(SIZES[0]) if kind == "heterogeneous" else (0,))]
-            create_bank(path, first, backbone=chosen.backbone, masks_per_task=0, data_dir=chosen.data_dir)
+            create_bank(
+                path,
+                first,
+                network=Network(backbone=chosen.backbone),
+                masks=Masks(masks_per_task=0),
+                data_dir=chosen.data_dir,
+            )
         if kind == "heterogeneous":
             asked, many = f"split-cifar100/0:{min(sizes[-1], chosen.upto)}", 1
         else:
             asked, many = "split-cifar100/0", SIZES[-1]
-        plans = plan_masks(parse_references([asked]), fit, masks_per_task=many, random_masks=0, density=0.3,
-                           allocation="erdos-renyi")  # fmt: skip
+        plans = plan_masks(
+            parse_references([asked]),
+            fit,
+            Masks(masks_per_task=many, random_masks=0, density=0.3, allocation="erdos-renyi"),
+        )
         bank = extend_plan(open_bank(path), plans)
         for task in {bank.manifest.masks[index].task for index in bank.missing_masks()} - {None}:
             load_task(parse_reference(str(task)), data_dir=chosen.data_dir)  # decoded once, before anybody needs it

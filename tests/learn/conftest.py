@@ -19,6 +19,7 @@ from impress_learn.jobs import create_bank
 from impress_learn.network.backbone import Backbone
 from impress_learn.network.build import build_backbone
 from impress_learn.network.lenet import LENET
+from impress_learn.plan.asked import Masks, Network
 from impress_learn.streams.images import Images
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_reference
@@ -60,10 +61,8 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         create_bank(
             folder / "a.impress",
             ["rotated-digits/0", "rotated-digits/90"],
-            backbone="timm:test_resnet",
-            weights=str(folder / "weights.safetensors"),
-            image_size=32,
-            masks_per_task=0,
+            network=Network(backbone="timm:test_resnet", weights=str(folder / "weights.safetensors"), image_size=32),
+            masks=Masks(masks_per_task=0),
             fit=MaskFit(holdout=0.1),
         )
     return folder

@@ -15,6 +15,7 @@ from impress_format.parts.signature import SIGNATURE
 from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.jobs import add_tasks, create_bank
 from impress_learn.parts.table import Parts
+from impress_learn.plan.asked import Masks
 from impress_learn.watch import Watch
 
 GOLDEN_V1 = Path(__file__).parents[1] / "golden" / "v1" / "digits.impress"
@@ -36,7 +37,7 @@ def bank(made: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("size", [480, 500, 601, 1000, 2101, 4200])
 @pytest.mark.parametrize("reference", ["rotated-digits/20", "permuted-digits/12345"])
 def test_the_file_is_as_large_as_was_asked_and_hardly_smaller(bank: Path, size: int, reference: str) -> None:
-    (added,) = add_tasks(bank, [reference], bytes=size, fit=QUICK)
+    (added,) = add_tasks(bank, [reference], parts=Parts(bytes=size), fit=QUICK)
     name = reference.replace("/", "-")
     on_disk = (bank / "tasks" / f"{name}.safetensors").stat().st_size
     assert added.bytes == on_disk
@@ -45,22 +46,22 @@ def test_the_file_is_as_large_as_was_asked_and_hardly_smaller(bank: Path, size: 
     assert small_bank.part(ALPHA, stored).values.shape == (4, 3)
     assert stored.record.settings.residual.bits == 1
     assert SIGNATURE.of(stored) is not None
-    (again,) = add_tasks(bank, [reference], bytes=size, fit=QUICK)
+    (again,) = add_tasks(bank, [reference], parts=Parts(bytes=size), fit=QUICK)
     assert again.seconds == 0
 
 
 def test_alpha_goes_alone_where_a_residual_would_be_too_small(bank: Path) -> None:
-    (added,) = add_tasks(bank, ["rotated-digits/20"], bytes=420, fit=QUICK)
+    (added,) = add_tasks(bank, ["rotated-digits/20"], parts=Parts(bytes=420), fit=QUICK)
     assert (added.facts["residual"], added.facts["coefficients"]) == (0, 12)
-    (bare,) = add_tasks(bank, ["rotated-digits/21"], bytes=240, fit=QUICK, parts=Parts(signature=False))
+    (bare,) = add_tasks(bank, ["rotated-digits/21"], fit=QUICK, parts=Parts(signature=False, bytes=240))
     assert bare.bytes <= 240
     assert small_bank.signature_of(open_bank(bank), "rotated-digits-21") is None
 
 
 def test_where_masks_do_not_fit_the_residual_goes_alone(tmp_path: Path) -> None:
     path = tmp_path / "many.impress"
-    create_bank(path, ["rotated-digits/0"], masks_per_task=0, random_masks=200)
-    (added,) = add_tasks(path, ["rotated-digits/20"], bytes=600, fit=QUICK)
+    create_bank(path, ["rotated-digits/0"], masks=Masks(masks_per_task=0, random_masks=200))
+    (added,) = add_tasks(path, ["rotated-digits/20"], parts=Parts(bytes=600), fit=QUICK)
     assert added.facts["coefficients"] == 0
     assert added.facts["residual"] > 1000
     assert added.bytes <= 600
@@ -68,9 +69,11 @@ def test_where_masks_do_not_fit_the_residual_goes_alone(tmp_path: Path) -> None:
 
 def test_a_bank_without_masks_gives_all_to_the_residual(tmp_path: Path) -> None:
     path = tmp_path / "bare.impress"
-    create_bank(path, ["rotated-digits/0:180:45"], masks_per_task=0)
+    create_bank(path, ["rotated-digits/0:180:45"], masks=Masks(masks_per_task=0))
     told: list[str] = []
-    (added,) = add_tasks(path, ["rotated-digits/20"], bytes=600, fit=QUICK, watch=Watch(remark=told.append))
+    (added,) = add_tasks(
+        path, ["rotated-digits/20"], parts=Parts(bytes=600), fit=QUICK, watch=Watch(remark=told.append)
+    )
     assert added.facts["coefficients"] == 0
     assert 576 <= added.bytes <= 600
     assert f"a residual of {added.facts['residual']:,} bits" in told[0]
@@ -78,61 +81,63 @@ def test_a_bank_without_masks_gives_all_to_the_residual(tmp_path: Path) -> None:
 
 def test_what_is_chosen_is_told(bank: Path) -> None:
     told: list[str] = []
-    (added,) = add_tasks(bank, ["rotated-digits/20"], bytes=700, fit=QUICK, watch=Watch(remark=told.append))
+    (added,) = add_tasks(
+        bank, ["rotated-digits/20"], parts=Parts(bytes=700), fit=QUICK, watch=Watch(remark=told.append)
+    )
     assert told[0] == (
         f"700 bytes hold coefficients of 4 masks and a residual of {added.facts['residual']:,} bits and a signature"
     )
 
 
 def test_more_bytes_than_weights_are_not_used(bank: Path) -> None:
-    (added,) = add_tasks(bank, ["rotated-digits/20"], bytes=50_000, fit=QUICK)
+    (added,) = add_tasks(bank, ["rotated-digits/20"], parts=Parts(bytes=50_000), fit=QUICK)
     assert added.facts["residual"] == 266_200 // 8 * 8
 
 
 @pytest.mark.parametrize("size", [-5, 0, 10, 200])
 def test_too_few_bytes_are_refused_and_the_least_is_named(bank: Path, size: int) -> None:
     with pytest.raises(UsageError, match=rf"`bytes` {size}: the smallest task of rotated-digits/20 .* takes \d+"):
-        add_tasks(bank, ["rotated-digits/20"], bytes=size, fit=QUICK)
+        add_tasks(bank, ["rotated-digits/20"], parts=Parts(bytes=size), fit=QUICK)
     assert open_bank(bank).task_names() == []
 
 
 @pytest.mark.parametrize("words", [{"granularity": 4}, {"alpha": False}, {"alpha_dtype": "float32"}, {"residual": 80}])
 def test_parts_are_chosen_by_one_or_the_other(bank: Path, words: dict[str, object]) -> None:
     with pytest.raises(UsageError, match="`bytes` chooses the parts"):
-        add_tasks(bank, ["rotated-digits/20"], bytes=600, parts=Parts(**words))  # type: ignore[arg-type]
+        add_tasks(bank, ["rotated-digits/20"], parts=Parts(**words, bytes=600))  # type: ignore[arg-type]
 
 
 def test_version_1_has_no_residual_to_fill_up_with() -> None:
     with pytest.raises(BankMismatch, match="format version 1"):
-        add_tasks(GOLDEN_V1, ["rotated-digits/20"], bytes=600)
+        add_tasks(GOLDEN_V1, ["rotated-digits/20"], parts=Parts(bytes=600))
 
 
 def test_from_few_images_there_is_no_residual(bank: Path) -> None:
-    (added,) = add_tasks(bank, ["rotated-digits/20"], bytes=1000, fit=TaskFit(epochs=1, shots=5))
+    (added,) = add_tasks(bank, ["rotated-digits/20"], parts=Parts(bytes=1000), fit=TaskFit(epochs=1, shots=5))
     assert (added.facts["residual"], added.facts["coefficients"]) == (0, 12)
 
 
 def test_from_some_images_a_trial_lets_the_residual_in_where_it_helps(bank: Path) -> None:
     told: list[str] = []
     fit = TaskFit(shots=40, batch_size=32, epochs=12)  # of a permutation, which these masks know nothing of
-    (added,) = add_tasks(bank, ["permuted-digits/5"], bytes=1000, fit=fit, watch=Watch(remark=told.append))
+    (added,) = add_tasks(bank, ["permuted-digits/5"], parts=Parts(bytes=1000), fit=fit, watch=Watch(remark=told.append))
     assert added.facts["residual"] > 3000
     assert "if a trial on held-out images says so" in told[0]
-    (again,) = add_tasks(bank, ["permuted-digits/5"], bytes=1000, fit=fit)
+    (again,) = add_tasks(bank, ["permuted-digits/5"], parts=Parts(bytes=1000), fit=fit)
     assert again.seconds == 0
 
 
 def test_a_trial_that_shows_no_gain_leaves_alpha_alone(bank: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("impress_learn.tasks.learn.accuracy", lambda *_: 0.9)
     fit = TaskFit(epochs=1, shots=40)
-    (added,) = add_tasks(bank, ["permuted-digits/5"], bytes=1000, fit=fit)
+    (added,) = add_tasks(bank, ["permuted-digits/5"], parts=Parts(bytes=1000), fit=fit)
     assert (added.facts["residual"], added.facts["coefficients"]) == (0, 12)
-    (again,) = add_tasks(bank, ["permuted-digits/5"], bytes=1000, fit=fit)
+    (again,) = add_tasks(bank, ["permuted-digits/5"], parts=Parts(bytes=1000), fit=fit)
     assert again.seconds == 0
 
 
 def test_a_large_residual_is_learned_twice_as_long(bank: Path) -> None:
     small, large = (TaskFit().record(60_000, residual=values).epochs for values in (464, 3984))
     assert (small, large) == (3, 6)
-    add_tasks(bank, ["rotated-digits/20"], bytes=1000, fit=TaskFit(batch_size=8))
+    add_tasks(bank, ["rotated-digits/20"], parts=Parts(bytes=1000), fit=TaskFit(batch_size=8))
     assert open_bank(bank).read_task_record("rotated-digits-20").fit.epochs == 6

@@ -30,7 +30,9 @@ from impress_learn.jobs.infer import infer
 from impress_learn.kept import keep_tasks
 from impress_learn.mixed import mixed
 from impress_learn.parts.table import Parts
+from impress_learn.plan.asked import Masks, Network
 from impress_learn.streams.digits import load_digits
+from impress_learn.streams.reference import group_references
 from impress_learn.watch import Watch
 
 CPU = torch.device("cpu")
@@ -181,7 +183,7 @@ def test_masks_are_measured_on_the_classes_they_were_trained_on(tmp_path: Path, 
     folders = [make_folder(tmp_path / "pets", PETS), make_folder(tmp_path / "tools", {"adze": 2, "hammer": 5})]
     path = tmp_path / "b.impress"
     tasks = [f"folder:{folder}" for folder in folders]
-    create_bank(path, tasks, fit=MaskFit(epochs=20), image_size=SIDE, image_mode="L")
+    create_bank(path, tasks, fit=MaskFit(epochs=20), network=Network(image_size=SIDE, image_mode="L"))
     before = evaluate(path, basis=True)
     assert [one.label for one in before[1].classes] == ["adze", "hammer"]
     assert before[0].accuracy > 0.8
@@ -193,7 +195,7 @@ def test_masks_are_measured_on_the_classes_they_were_trained_on(tmp_path: Path, 
         shutil.rmtree(folders[0] / part / "bear")
         shutil.rmtree(folders[1] / part / "axe")
     with pytest.raises(BankMismatch, match="no longer bear, now also apple"):
-        create_bank(path, tasks, fit=MaskFit(epochs=20), image_size=SIDE, image_mode="L")
+        create_bank(path, tasks, fit=MaskFit(epochs=20), network=Network(image_size=SIDE, image_mode="L"))
     with pytest.raises(BankMismatch, match="no longer bear, now also apple"):
         extend_bank(path, tasks[:1], fit=MaskFit(epochs=20, seed=1))
 
@@ -317,10 +319,8 @@ def test_names_that_a_record_has_no_room_for_are_stored_all_the_same(tmp_path: P
     create_bank(
         path,
         [f"folder:{others}"],
-        masks_per_task=0,
-        random_masks=1,
-        image_size=SIDE,
-        image_mode="L",
+        masks=Masks(masks_per_task=0, random_masks=1),
+        network=Network(image_size=SIDE, image_mode="L"),
         fit=MaskFit(epochs=1),
     )
     (added,) = add_tasks(path, [f"folder:{folder}"], name="many", fit=TaskFit(epochs=1))
@@ -341,10 +341,8 @@ def test_the_names_of_a_bank_are_not_those_of_a_stream(tmp_path: Path) -> None:
     create_bank(
         path,
         [f"folder:{folder}"],
-        masks_per_task=0,
-        random_masks=1,
-        image_size=SIDE,
-        image_mode="L",
+        masks=Masks(masks_per_task=0, random_masks=1),
+        network=Network(image_size=SIDE, image_mode="L"),
         fit=MaskFit(epochs=1),
     )
     assert open_bank(path).manifest.class_names == tuple(f"class {number}" for number in range(10))
@@ -375,7 +373,12 @@ def test_a_task_keeps_its_names_in_a_bank_that_calls_its_own_otherwise(tmp_path:
     folders.append(make_folder(tmp_path / "horses", {"horse": 1, "zebra": 4}, count=6))
     paths = [tmp_path / "one.impress", tmp_path / "two.impress"]
     for path, folder in zip(paths, folders, strict=True):
-        create_bank(path, [f"folder:{folder}"], masks_per_task=0, random_masks=2, image_size=SIDE, image_mode="L")
+        create_bank(
+            path,
+            [f"folder:{folder}"],
+            masks=Masks(masks_per_task=0, random_masks=2),
+            network=Network(image_size=SIDE, image_mode="L"),
+        )
     add_tasks(paths[0], [f"folder:{folders[0]}"], name="mine", fit=TaskFit(epochs=1), parts=Parts(signature=False))
     export_task(open_bank(paths[0]), "mine", tmp_path / "mine.safetensors")
     import_tasks(open_bank(paths[1]), [tmp_path / "mine.safetensors"])
@@ -391,14 +394,14 @@ def test_masks_of_a_bank_that_does_not_name_their_classes_are_measured_in_order(
     """As older releases made it: of tasks with classes of their own, nothing said which."""
     folders = [make_folder(tmp_path / "pets", PETS), make_folder(tmp_path / "tools", {"adze": 2, "hammer": 5})]
     path, tasks = tmp_path / "b.impress", [f"folder:{folder}" for folder in folders]
-    bank = create_bank(path, tasks, fit=MaskFit(epochs=20), image_size=SIDE, image_mode="L")
+    bank = create_bank(path, tasks, fit=MaskFit(epochs=20), network=Network(image_size=SIDE, image_mode="L"))
     expected = [one.accuracy for one in evaluate(path, basis=True)]
     bank.manifest_path.write_bytes(seal_manifest(msgspec.structs.replace(bank.manifest, mask_classes=msgspec.UNSET)))
     found = [one.accuracy for one in evaluate(path, basis=True, watch=told[1])]
     assert found[0] == expected[0]
     assert found[1] <= expected[1]  # all three outputs answer
     assert sum("no names of classes" in remark for remark in told[0]) == 2
-    create_bank(path, tasks, fit=MaskFit(epochs=20), image_size=SIDE, image_mode="L")
+    create_bank(path, tasks, fit=MaskFit(epochs=20), network=Network(image_size=SIDE, image_mode="L"))
     extended = extend_bank(path, tasks[:1], fit=MaskFit(epochs=1, seed=1))
     assert extended.manifest.classes_of_mask(tasks[0]) == tuple(PETS)
 
@@ -410,18 +413,18 @@ def test_a_folder_is_known_however_its_path_is_written(
     monkeypatch.chdir(tmp_path)
     for name, digit in PETS.items():
         write_images(tmp_path / "pets" / name, digit, test=False, count=12)
-    create_bank("a.impress", ["folder:pets"], fit=MaskFit(epochs=1), image_size=SIDE, image_mode="L")
+    create_bank("a.impress", ["folder:pets"], fit=MaskFit(epochs=1), network=Network(image_size=SIDE, image_mode="L"))
     (tmp_path / "link").symlink_to("pets")
     other = {"link": "link", "absolute": str(tmp_path / "pets"), "inside": "pets/../pets"}[written]
     with pytest.raises(UsageError, match="reads the same folder otherwise"):
-        add_tasks("a.impress", [f"folder:{other}"], groups="{}.*", fit=TaskFit(epochs=1))
+        add_tasks("a.impress", group_references([f"folder:{other}"], "{}.*"), fit=TaskFit(epochs=1))
     add_tasks("a.impress", [f"folder:{other}"], fit=TaskFit(epochs=1))
 
 
 def test_nothing_is_held_out_that_the_task_before_has_learned_from(bank: Path) -> None:
     add_tasks(bank, ["rotated-digits/30"], name="all", fit=TaskFit(epochs=1))
     random = bank.parent / "random.impress"
-    create_bank(random, ["rotated-digits/0"], masks_per_task=0, random_masks=2)
+    create_bank(random, ["rotated-digits/0"], masks=Masks(masks_per_task=0, random_masks=2))
     add_tasks(random, ["rotated-digits/30"], name="all", fit=TaskFit(epochs=1))
     with pytest.raises(UsageError, match="was trained on all training images"):
         add_tasks(random, ["rotated-digits/40"], warm_start="all", fit=TaskFit(epochs=1, holdout=0.2))

@@ -30,6 +30,7 @@ from impress_learn import (
     update_task,
 )
 from impress_learn.jobs import evaluate_gn
+from impress_learn.jobs.add_dataset import OwnData
 from impress_learn.parts.table import Parts
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_reference
@@ -80,9 +81,11 @@ def loaded(made: Path) -> LoadedBank:
 
 def test_the_same_images_teach_the_same_as_those_of_a_stream(bank: Bank) -> None:
     """What is drawn is seeded by the reference, so that they are near, not equal."""
-    (stream,) = add_tasks(bank.path, ["rotated-digits/60"], fit=TaskFit(epochs=6), bytes=1500)
+    (stream,) = add_tasks(bank.path, ["rotated-digits/60"], fit=TaskFit(epochs=6), parts=Parts(bytes=1500))
     train, test = Digits("train"), Digits("test")
-    own = add_dataset(bank.path, "mine", train, classes=NAMES, test=test, fit=TaskFit(epochs=6), bytes=1500)
+    own = add_dataset(
+        bank.path, "mine", OwnData(train, classes=NAMES, test=test), fit=TaskFit(epochs=6), parts=Parts(bytes=1500)
+    )
     assert (own.task, own.name, own.images) == ("dataset:mine", "mine", "test")
     assert own.facts["coefficients"] == stream.facts["coefficients"]
     assert 0 < own.facts["residual"] < stream.facts["residual"]  # the names of its classes take their room
@@ -105,34 +108,38 @@ def test_the_same_images_teach_the_same_as_those_of_a_stream(bank: Bank) -> None
     ids=["tensor", "array", "image", "colours"],
 )
 def test_in_whichever_form_the_images_come(bank: Bank, form: Callable[[Tensor], Any]) -> None:
-    expected = add_dataset(bank.path, "mine", Digits("train"), classes=NAMES, fit=FAST)
+    expected = add_dataset(bank.path, "mine", OwnData(Digits("train"), classes=NAMES), fit=FAST)
     stored = bank.read_task("mine")
     bank.remove_task("mine")
-    found = add_dataset(bank.path, "mine", Digits("train", form), classes=NAMES, fit=FAST)
+    found = add_dataset(bank.path, "mine", OwnData(Digits("train", form), classes=NAMES), fit=FAST)
     assert (found.accuracy, found.bytes) == (expected.accuracy, expected.bytes)
     assert np.array_equal(bank.read_task("mine")[1], stored[1])
 
 
 def test_normalised_tensors_teach_what_their_pixels_teach(bank: Bank, loaded: LoadedBank) -> None:
-    add_dataset(bank.path, "pixels", Digits("train"), classes=NAMES, fit=FAST, parts=Parts(signature=False))
+    add_dataset(bank.path, "pixels", OwnData(Digits("train"), classes=NAMES), fit=FAST, parts=Parts(signature=False))
     before = bank.read_task("pixels")[1]
     bank.remove_task("pixels")
     add_dataset(
-        bank.path, "pixels", Digits("train", loaded.transform), classes=NAMES, fit=FAST, parts=Parts(signature=False)
+        bank.path,
+        "pixels",
+        OwnData(Digits("train", loaded.transform), classes=NAMES),
+        fit=FAST,
+        parts=Parts(signature=False),
     )
     assert np.allclose(bank.read_task("pixels")[1], before, atol=1e-3)
 
 
 def test_without_a_test_dataset_a_fifth_is_held_out_or_what_is_asked_for(bank: Bank) -> None:
-    fifth = add_dataset(bank.path, "fifth", Digits("train"), classes=NAMES, fit=FAST)
-    tenth = add_dataset(bank.path, "tenth", Digits("train"), classes=NAMES, fit=TaskFit(epochs=2, holdout=0.1))
+    fifth = add_dataset(bank.path, "fifth", OwnData(Digits("train"), classes=NAMES), fit=FAST)
+    tenth = add_dataset(bank.path, "tenth", OwnData(Digits("train"), classes=NAMES), fit=TaskFit(epochs=2, holdout=0.1))
     assert fifth.images == tenth.images == "held-out"
     assert [bank.read_task_record(name).fit.holdout for name in ("fifth", "tenth")] == [0.2, 0.1]
 
 
 def test_each_item_is_read_once(bank: Bank) -> None:
     train, test = Digits("train"), Digits("test")
-    add_dataset(bank.path, "mine", train, classes=NAMES, test=test, fit=FAST)
+    add_dataset(bank.path, "mine", OwnData(train, classes=NAMES, test=test), fit=FAST)
     assert train.asked == list(range(len(train)))
     assert test.asked == list(range(len(test)))
 
@@ -145,7 +152,7 @@ def test_classes_are_those_of_the_dataset_where_it_names_them(bank: Bank, tmp_pa
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(digits.pixels[number][0].numpy()).save(folder / f"{number}.png")
     pets = ImageFolder(str(tmp_path / "pets"))
-    add_dataset(bank.path, "pets", Subset(pets, range(110)), test=pets, fit=FAST)
+    add_dataset(bank.path, "pets", OwnData(Subset(pets, range(110)), test=pets), fit=FAST)
     assert bank.read_task_record("pets").class_names == ("cat", "dog", "emu")
     loaded = load_bank(bank)
     assert loaded.module("pets").classes == ("cat", "dog", "emu")
@@ -154,22 +161,24 @@ def test_classes_are_those_of_the_dataset_where_it_names_them(bank: Bank, tmp_pa
 
 
 def test_few_images_a_class_bytes_and_a_start_as_with_files(bank: Bank) -> None:
-    few = add_dataset(bank.path, "few", Digits("train"), classes=NAMES, test=Digits("test"), fit=TaskFit(shots=5))
+    few = add_dataset(
+        bank.path, "few", OwnData(Digits("train"), classes=NAMES, test=Digits("test")), fit=TaskFit(shots=5)
+    )
     assert bank.read_task_record("few").fit.shots == 5
-    small = add_dataset(bank.path, "small", Digits("train"), classes=NAMES, fit=FAST, bytes=700)
+    small = add_dataset(bank.path, "small", OwnData(Digits("train"), classes=NAMES), fit=FAST, parts=Parts(bytes=700))
     assert small.bytes <= 700
     assert small.facts["residual"] > 0
-    warm = add_dataset(bank.path, "warm", Digits("train"), classes=NAMES, fit=FAST, warm_start="few")
+    warm = add_dataset(bank.path, "warm", OwnData(Digits("train"), classes=NAMES), fit=FAST, warm_start="few")
     assert warm.facts["coefficients"] == few.facts["coefficients"]
-    plain = add_dataset(bank.path, "plain", Digits("train"), classes=NAMES, fit=FAST, augment=False)
+    plain = add_dataset(bank.path, "plain", OwnData(Digits("train"), classes=NAMES, augment=False), fit=FAST)
     assert plain.facts["coefficients"] == few.facts["coefficients"]
 
 
 def test_over_pretrained_weights_it_has_a_head(bank_for_heads: Bank) -> None:
-    headed = add_dataset(bank_for_heads.path, "headed", Digits("train"), classes=NAMES, fit=TaskFit(epochs=5))
+    headed = add_dataset(bank_for_heads.path, "headed", OwnData(Digits("train"), classes=NAMES), fit=TaskFit(epochs=5))
     assert headed.facts["head"] > 0
     as_floats = Digits("train", load_bank(bank_for_heads).transform)
-    floats = add_dataset(bank_for_heads.path, "floats", as_floats, classes=NAMES, fit=TaskFit(epochs=5))
+    floats = add_dataset(bank_for_heads.path, "floats", OwnData(as_floats, classes=NAMES), fit=TaskFit(epochs=5))
     assert abs(floats.accuracy - headed.accuracy) < 0.1
 
 
@@ -196,11 +205,11 @@ def test_progress_and_remarks_are_told(bank: Bank) -> None:
 
     uneven = Subset(Digits("train"), [*range(1000)])
     watch = Watch(begin=totals.append, step=step, remark=remarks.append)
-    add_dataset(bank.path, "mine", uneven, classes=NAMES, fit=FAST, watch=watch)
+    add_dataset(bank.path, "mine", OwnData(uneven, classes=NAMES), fit=FAST, watch=watch)
     assert totals == steps
     assert totals[0] > 0
     deep = [(Image.fromarray((np.eye(28) * 60000).astype(np.uint16)), number % 2) for number in range(40)]
-    add_dataset(bank.path, "deep", deep, classes=["a", "b"], fit=FAST, watch=watch)
+    add_dataset(bank.path, "deep", OwnData(deep, classes=["a", "b"]), fit=FAST, watch=watch)
     assert any("`dataset`: 40 images of more than 8 bits" in remark for remark in remarks)
 
 
@@ -208,7 +217,7 @@ def test_progress_and_remarks_are_told(bank: Bank) -> None:
 
 
 def test_its_accuracy_is_measured_by_whoever_has_the_images(bank: Bank) -> None:
-    added = add_dataset(bank.path, "mine", Digits("train"), classes=NAMES, test=Digits("test"), fit=FAST)
+    added = add_dataset(bank.path, "mine", OwnData(Digits("train"), classes=NAMES, test=Digits("test")), fit=FAST)
     loaded = load_bank(bank)
     test = Digits("test")
     assert round(loaded.accuracy("mine", test), 4) == added.accuracy
@@ -220,7 +229,7 @@ def test_its_accuracy_is_measured_by_whoever_has_the_images(bank: Bank) -> None:
 
 
 def test_accuracy_refuses_images_of_classes_that_the_task_does_not_know(bank: Bank) -> None:
-    add_dataset(bank.path, "mine", Digits("train"), classes=NAMES, fit=FAST)
+    add_dataset(bank.path, "mine", OwnData(Digits("train"), classes=NAMES), fit=FAST)
     loaded = load_bank(bank)
     image = Digits("test")[0][0]
     with pytest.raises(DataError, match=r"`dataset` has images of ten; mine tells 0, 1, .* apart: give `classes`"):
@@ -231,7 +240,7 @@ def test_accuracy_refuses_images_of_classes_that_the_task_does_not_know(bank: Ba
 
 def test_a_command_that_asks_for_its_data_says_that_there_are_none(bank: Bank) -> None:
     add_tasks(bank.path, ["rotated-digits/60"], fit=FAST)
-    add_dataset(bank.path, "mine", Digits("train"), classes=NAMES, fit=FAST)
+    add_dataset(bank.path, "mine", OwnData(Digits("train"), classes=NAMES), fit=FAST)
     words = r"dataset:mine was learned from a torch Dataset in Python, whose images are not stored: measure it there"
     with pytest.raises(DataError, match=words):
         evaluate(bank.path)
@@ -250,7 +259,7 @@ def test_a_command_that_asks_for_its_data_says_that_there_are_none(bank: Bank) -
 
 
 def test_it_may_drift_on_data_that_a_command_finds(bank: Bank) -> None:
-    add_dataset(bank.path, "mine", Digits("train"), classes=NAMES, test=Digits("test"), fit=FAST)
+    add_dataset(bank.path, "mine", OwnData(Digits("train"), classes=NAMES, test=Digits("test")), fit=FAST)
     updated = update_task(bank.path, "mine", "rotated-digits/65", fit=TaskFit(epochs=1, lr=0.003))
     assert (updated.name, updated.task) == ("mine", "rotated-digits/65")
     with pytest.raises(UsageError, match=r"dataset:mine: a torch Dataset of your own is learned in Python"):
@@ -311,20 +320,20 @@ def test_what_does_not_fit_is_refused_and_nothing_is_stored(
     bank: Bank, dataset: Any, classes: Any, error: type[Exception], words: str
 ) -> None:
     with pytest.raises(error, match=words):
-        add_dataset(bank.path, "mine", dataset, classes=classes, fit=FAST)
+        add_dataset(bank.path, "mine", OwnData(dataset, classes=classes), fit=FAST)
     assert bank.task_names() == []
 
 
 def test_settings_that_cannot_be_meant_are_refused(bank: Bank) -> None:
     digits = Digits("train")
     with pytest.raises(UsageError, match=r"`test` has the images .*, `holdout` 0.1 others: give one of them"):
-        add_dataset(bank.path, "mine", digits, classes=NAMES, test=digits, fit=TaskFit(holdout=0.1))
+        add_dataset(bank.path, "mine", OwnData(digits, classes=NAMES, test=digits), fit=TaskFit(holdout=0.1))
     with pytest.raises(UsageError, match="`epochs` 0"):
-        add_dataset(bank.path, "mine", digits, classes=NAMES, fit=TaskFit(epochs=0))
+        add_dataset(bank.path, "mine", OwnData(digits, classes=NAMES), fit=TaskFit(epochs=0))
     with pytest.raises(UsageError, match="a/b"):
-        add_dataset(bank.path, "a/b", digits, classes=NAMES)
+        add_dataset(bank.path, "a/b", OwnData(digits, classes=NAMES))
     with pytest.raises(BankMismatch, match="has format version 1"):
-        add_dataset(GOLDEN_V1, "mine", digits, classes=NAMES)
+        add_dataset(GOLDEN_V1, "mine", OwnData(digits, classes=NAMES))
     assert digits.asked == []
 
     class Named(Digits):
@@ -334,19 +343,21 @@ def test_settings_that_cannot_be_meant_are_refused(bank: Bank) -> None:
         classes = NAMES[::-1]
 
     with pytest.raises(UsageError, match=r"`test` has the classes .*, `dataset` has .*: expected the same, in this"):
-        add_dataset(bank.path, "mine", Named("train"), test=Subset(NamedOtherwise("test"), range(9)))
+        add_dataset(bank.path, "mine", OwnData(Named("train"), test=Subset(NamedOtherwise("test"), range(9))))
     assert bank.task_names() == []
 
 
 def test_a_task_that_is_there_is_never_taken_for_this_one(bank: Bank) -> None:
-    add_dataset(bank.path, "mine", Digits("train"), classes=NAMES, fit=FAST)
+    add_dataset(bank.path, "mine", OwnData(Digits("train"), classes=NAMES), fit=FAST)
     before = bank.read_task_record("mine").digest
     with pytest.raises(TaskExists, match=r"has mine already, .*: remove it first"):
-        add_dataset(bank.path, "mine", Subset(Digits("train"), range(500)), classes=NAMES, fit=FAST)
+        add_dataset(bank.path, "mine", OwnData(Subset(Digits("train"), range(500)), classes=NAMES), fit=FAST)
     assert bank.read_task_record("mine").digest == before
 
 
 def test_tensors_of_torch_are_a_dataset_too(bank: Bank) -> None:
     digits = Digits("train")
-    added = add_dataset(bank.path, "mine", TensorDataset(digits.pixels, digits.labels), classes=NAMES, fit=FAST)
+    added = add_dataset(
+        bank.path, "mine", OwnData(TensorDataset(digits.pixels, digits.labels), classes=NAMES), fit=FAST
+    )
     assert added.accuracy > 0.3

@@ -24,6 +24,7 @@ from impress_format.records import Preprocess
 from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.jobs import add_tasks, create_bank
 from impress_learn.jobs.infer import infer
+from impress_learn.plan.asked import Network
 from impress_learn.streams.deep_images import is_deep, read_deep
 from impress_learn.streams.load import load_task
 from impress_learn.streams.read_image import read_picture
@@ -111,7 +112,7 @@ def pets(folder: Path, write: Callable[[Array], bytes], *, test: Callable[[Array
 
 def grey_bank(path: Path, task: str, watch: Watch | None = None) -> Bank:
     words = {} if watch is None else {"watch": watch}
-    return create_bank(path, [task], image_size=SIDE, image_mode="L", fit=MaskFit(epochs=1), **words)  # type: ignore[arg-type]
+    return create_bank(path, [task], network=Network(image_size=SIDE, image_mode="L"), fit=MaskFit(epochs=1), **words)  # type: ignore[arg-type]
 
 
 def view_of(bank: Bank) -> Preprocess:
@@ -220,7 +221,7 @@ def test_a_task_on_another_scale_is_refused(kind: str, tmp_path: Path) -> None:
 def test_tasks_on_two_scales_cannot_begin_one_bank(tmp_path: Path) -> None:
     tasks = [pets(tmp_path / kind, KINDS[kind][0]) for kind in ("8 bits in a png of 16", "16 bits")]
     with pytest.raises(DataError, match="values of 0 … 255, the bank takes 0 … 65,535"):
-        create_bank(tmp_path / "a.impress", tasks, image_size=SIDE, fit=MaskFit(epochs=1))
+        create_bank(tmp_path / "a.impress", tasks, network=Network(image_size=SIDE), fit=MaskFit(epochs=1))
     assert not (tmp_path / "a.impress" / "bank.json").exists()
 
 

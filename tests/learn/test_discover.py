@@ -14,6 +14,7 @@ from impress_format import open_bank
 from impress_format.errors import BankMismatch, TrainingDiverged, UsageError
 from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.identify.discover import chunks_of, count_chunks
+from impress_learn.identify.discovery import Discovery
 from impress_learn.jobs import add_tasks, create_bank
 from impress_learn.jobs.discover import Discovered, discover_tasks, share_right
 from impress_learn.parts.table import Parts
@@ -53,7 +54,7 @@ def test_a_stream_gives_whole_chunks_of_one_task_and_no_image_twice() -> None:
 
 def test_known_tasks_are_recognised_and_new_ones_opened_learned_and_stored(bank: Path) -> None:
     before = {path.name: path.read_bytes() for path in (bank / "tasks").glob("*.safetensors")}
-    found = discover_tasks(bank, STREAM, chunk=64, images=320, fit=QUICK)
+    found = discover_tasks(bank, STREAM, discovery=Discovery(chunk=64, images=320), fit=QUICK)
     assert {one.task: (one.new, one.name) for one in found} == {
         "rotated-digits/60": (True, "discovered-1"),
         "permuted-digits/3": (True, "discovered-2"),
@@ -77,13 +78,17 @@ def test_known_tasks_are_recognised_and_new_ones_opened_learned_and_stored(bank:
 
 
 def test_what_a_stream_opened_is_known_to_the_next_one(bank: Path) -> None:
-    discover_tasks(bank, ["rotated-digits/60"], chunk=128, images=256, fit=QUICK)
-    again = discover_tasks(bank, ["rotated-digits/60", "permuted-digits/3"], chunk=128, images=256, fit=QUICK)
+    discover_tasks(bank, ["rotated-digits/60"], discovery=Discovery(chunk=128, images=256), fit=QUICK)
+    again = discover_tasks(
+        bank, ["rotated-digits/60", "permuted-digits/3"], discovery=Discovery(chunk=128, images=256), fit=QUICK
+    )
     assert [(one.name, one.new) for one in again] == [("discovered-1", False), ("discovered-2", True)]
 
 
 def test_the_rule_of_supsup_gives_every_chunk_a_task_too(bank: Path) -> None:
-    found = discover_tasks(bank, STREAM[:2], rule="supsup", chunk=128, images=256, fit=QUICK, prefix="s")
+    found = discover_tasks(
+        bank, STREAM[:2], discovery=Discovery(rule="supsup", chunk=128, images=256, prefix="s"), fit=QUICK
+    )
     assert sum(sum(one.taken.values()) for one in found) == 4
     assert {name for name in open_bank(bank).task_names() if name.startswith("s-")} == {
         one.name for one in found if one.new
@@ -102,9 +107,9 @@ def test_chunks_are_right_where_a_task_is_kept_together_and_apart() -> None:
 @pytest.mark.parametrize(
     ("words", "error", "message"),
     [
-        ({"chunk": 1}, UsageError, "`chunk` 1"),
-        ({"chunk": 64, "images": 10}, UsageError, "`images` 10"),
-        ({"prefix": "a b"}, UsageError, "invalid task name 'a b-1'"),
+        ({"discovery": Discovery(chunk=1)}, UsageError, "`chunk` 1"),
+        ({"discovery": Discovery(chunk=64, images=10)}, UsageError, "`images` 10"),
+        ({"discovery": Discovery(prefix="a b")}, UsageError, "invalid task name 'a b-1'"),
         ({"fit": TaskFit(holdout=0.1)}, UsageError, "holdout"),
         ({"fit": TaskFit(epochs=1, lr=1e30)}, TrainingDiverged, "discovered-1"),
     ],
@@ -113,12 +118,12 @@ def test_what_cannot_be_done_is_refused_and_stores_nothing(
     bank: Path, words: dict[str, object], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        discover_tasks(bank, ["rotated-digits/60"], **{"images": 128, **words})  # type: ignore[arg-type]
+        discover_tasks(bank, ["rotated-digits/60"], **{"discovery": Discovery(images=128), **words})  # type: ignore[arg-type]
     assert open_bank(bank).task_names() == ["rotated-digits-30"]
 
 
 def test_signatures_are_needed_but_for_the_rule_of_supsup(bank: Path) -> None:
     add_tasks(bank, ["rotated-digits/200"], fit=QUICK, parts=Parts(signature=False))
     with pytest.raises(BankMismatch, match="rotated-digits-200 has none"):
-        discover_tasks(bank, ["rotated-digits/60"], images=128, fit=QUICK)
-    discover_tasks(bank, ["rotated-digits/60"], images=128, rule="supsup", fit=QUICK)
+        discover_tasks(bank, ["rotated-digits/60"], discovery=Discovery(images=128), fit=QUICK)
+    discover_tasks(bank, ["rotated-digits/60"], discovery=Discovery(images=128, rule="supsup"), fit=QUICK)

@@ -19,6 +19,7 @@ from PIL import Image
 
 import impress_learn
 from impress_learn import MaskFit, TaskFit, add_tasks, create_bank, load_bank
+from impress_learn.parts.table import Parts
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_reference
 
@@ -100,7 +101,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("stage")
     demo = folder / "build" / "demo.impress"
     create_bank(demo, ["rotated-digits/0:180:60"], fit=MaskFit(epochs=6))
-    add_tasks(demo, ["rotated-digits/15", "rotated-digits/75"], fit=TaskFit(epochs=6), bytes=1000)
+    add_tasks(demo, ["rotated-digits/15", "rotated-digits/75"], fit=TaskFit(epochs=6), parts=Parts(bytes=1000))
     images = load_task(parse_reference("rotated-digits/15"), data_dir=None).test
     sure = torch.tensor(
         [one.probability for one in load_bank(demo).predict(list(images.pixels_of(slice(0, 200))), "rotated-digits/15")]
@@ -121,9 +122,11 @@ def test_the_example_runs(name: str, stage: Path, tmp_path: Path, monkeypatch: p
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {
         "parse_reference": parse_reference,
-        "MaskFit": MaskFit,
-        "TaskFit": TaskFit,
-        "Watch": impress_learn.Watch,
+        "group_references": impress_learn.group_references,
+        **{
+            record: getattr(impress_learn, record)
+            for record in ("Discovery", "MaskFit", "Masks", "Network", "OwnData", "Parts", "TaskFit", "Watch")
+        },
     }
     if name.startswith("LoadedBank."):
         names["loaded"] = load_bank("build/demo.impress")

@@ -36,6 +36,7 @@ from impress_learn.fits import MaskFit
 from impress_learn.jobs import evaluate
 from impress_learn.network.backbone import Backbone
 from impress_learn.network.build import build_backbone
+from impress_learn.plan.asked import Masks
 from impress_learn.plan.bank import plan_masks
 from impress_learn.streams.images import Images
 from impress_learn.streams.load import TaskData, load_task
@@ -61,9 +62,7 @@ def planned(
     plans = plan_masks(
         parse_references(texts),
         MaskFit(epochs=1, lr=lr, holdout=holdout),
-        masks_per_task=masks_per_task,
-        random_masks=random_masks,
-        density=0.1,
+        Masks(masks_per_task=masks_per_task, random_masks=random_masks, density=0.1),
     )
     return planned_bank(path, backbone, plans)
 

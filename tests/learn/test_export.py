@@ -30,12 +30,15 @@ from impress_learn.network.norm_statistics import with_statistics
 from impress_learn.network.probe import probe_images
 from impress_learn.parts.table import Parts
 from impress_learn.plain_check import check_loaded
+from impress_learn.plan.asked import Masks, Network
 
 CPU = torch.device("cpu")
 
 
 def make(path: Path, backbone: str, **parts: Any) -> None:
-    create_bank(path, ["rotated-digits/0"], backbone=backbone, masks_per_task=0, random_masks=2)
+    create_bank(
+        path, ["rotated-digits/0"], network=Network(backbone=backbone), masks=Masks(masks_per_task=0, random_masks=2)
+    )
     add_tasks(path, ["rotated-digits/15"], fit=TaskFit(epochs=1), parts=Parts(**parts))
 
 
@@ -277,7 +280,12 @@ def test_an_onnx_graph_gives_the_same_logits_for_any_batch(
 ) -> None:
     bank, file = tmp_path / "a.impress", tmp_path / "a.onnx"
     if backbone == "timm:test_vit":
-        create_bank(bank, ["rotated-digits/0"], backbone=backbone, masks_per_task=0, random_masks=2, image_size=64)
+        create_bank(
+            bank,
+            ["rotated-digits/0"],
+            network=Network(backbone=backbone, image_size=64),
+            masks=Masks(masks_per_task=0, random_masks=2),
+        )
         add_tasks(bank, ["rotated-digits/15"], fit=TaskFit(epochs=1))
     else:
         make(bank, backbone, **parts)

@@ -27,6 +27,7 @@ from impress_learn import LoadedBank, MaskFit, TaskFit, add_tasks, create_bank, 
 from impress_learn.face.own_images import OwnReader
 from impress_learn.face.predict import Prediction
 from impress_learn.network.probe import probe_images
+from impress_learn.plan.asked import Masks, Network
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_reference
 
@@ -59,9 +60,13 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def test_the_public_names_are_these() -> None:
     assert impress_learn.__all__ == [
         "Bank",
+        "Discovery",
         "ImpressError",
         "LoadedBank",
         "MaskFit",
+        "Masks",
+        "Network",
+        "OwnData",
         "Parts",
         "Prediction",
         "Reference",
@@ -74,6 +79,7 @@ def test_the_public_names_are_these() -> None:
         "evaluate",
         "export_weights",
         "extend_bank",
+        "group_references",
         "infer",
         "load_bank",
         "open_bank",
@@ -93,12 +99,16 @@ def test_no_public_name_is_that_of_a_module_which_an_import_would_put_in_its_pla
 
 
 SIGNATURES = {
-    "add_dataset": "(path, name, dataset, *, classes=, test=, fit=, augment=, parts=, bytes=, warm_start=, "
-    "device=, watch=)",
+    "add_dataset": "(path, name, dataset, *, fit=, parts=, warm_start=, device=, watch=)",
+    "add_tasks": "(path, references, *, fit=, name=, parts=, warm_start=, device=, data_dir=, watch=)",
+    "create_bank": "(path, references, *, network=, masks=, fit=, device=, data_dir=, watch=)",
+    "discover_tasks": "(path, references, *, discovery=, fit=, device=, data_dir=, watch=)",
+    "extend_bank": "(path, references, *, masks=, fit=, device=, data_dir=, watch=)",
+    "group_references": "(references, groups)",
     "load_bank": "(bank, device=)",
     "open_bank": "(path)",
     "parse_reference": "(text)",
-    "update_task": "(path, task, reference, *, fit=, groups=, device=, data_dir=, watch=)",
+    "update_task": "(path, task, reference, *, fit=, device=, data_dir=, watch=)",
     "evaluate": "(path, tasks=, *, basis=, wrong_mask=, holdout=, device=, data_dir=, watch=)",
     "infer": "(path, images, *, task=, one_task=, method=, stdin=, device=, watch=)",
     "export_weights": "(path, task, file, *, file_format=, device=)",
@@ -433,10 +443,8 @@ def test_a_module_has_the_norm_statistics_of_its_task(tmp_path: Path) -> None:
     create_bank(
         tmp_path / "a.impress",
         ["rotated-digits/0"],
-        backbone="timm:test_resnet",
-        masks_per_task=0,
-        random_masks=2,
-        image_size=32,
+        network=Network(backbone="timm:test_resnet", image_size=32),
+        masks=Masks(masks_per_task=0, random_masks=2),
     )
     add_tasks(tmp_path / "a.impress", ["rotated-digits/0"], fit=TaskFit(epochs=1, shots=2))
     loaded = load_bank(tmp_path / "a.impress")

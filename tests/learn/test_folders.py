@@ -24,7 +24,7 @@ from impress_learn.streams.folder_key import FolderKey, group_name, parse_folder
 from impress_learn.streams.image_files import list_pictures
 from impress_learn.streams.load import check_data, load_task, measured_view
 from impress_learn.streams.read_image import read_picture
-from impress_learn.streams.reference import Reference, parse_one, parse_reference, parse_references
+from impress_learn.streams.reference import Reference, group_references, parse_one, parse_reference, parse_references
 from impress_learn.streams.set_apart import Member, set_apart, together
 from impress_learn.streams.view import fitted, photo_view
 from impress_learn.watch import Watch
@@ -406,7 +406,7 @@ def test_groups_stay_on_one_side_here_and_wherever_the_reference_is_read(tmp_pat
         for number in range(40):
             between = pattern[2]
             paint(tmp_path / "pets" / name / f"{number % 10}{between}{number}.png", 100 * label + number)
-    (reference,) = parse_references([f"folder:{tmp_path / 'pets'}"], pattern)
+    (reference,) = parse_references(group_references([f"folder:{tmp_path / 'pets'}"], pattern))
     assert str(reference) == f"folder:{tmp_path / 'pets'}::groups={pattern}"
     assert reference.data_set.class_names == ("cat", "dog")
     found = shades(reference)
@@ -469,8 +469,17 @@ def test_one_folder_is_not_read_in_two_ways(tmp_path: Path) -> None:
     pets = make_task(tmp_path / "pets", {"cat": 5, "dog": 5})
     with pytest.raises(InvalidReference, match="one folder read in two ways"):
         parse_references([f"folder:{pets}", f"folder:{pets}::groups={{}}"])
+
+
+def test_a_pattern_goes_into_references_to_folders_that_say_none() -> None:
+    texts = ["rotated-digits/0:30:10", "folder:a/b::tasks", "folder:c::groups={}/*"]
+    grouped = ["rotated-digits/0:30:10", "folder:a/b::tasks::groups={}_*", "folder:c::groups={}/*"]
+    assert group_references(texts, "{}_*") == grouped
+    assert group_references(texts, None) == texts
     with pytest.raises(InvalidReference, match="is for your own images"):
-        parse_references(["rotated-digits/3"], "{}_*")
+        group_references(["rotated-digits/3"], "{}_*")
+    with pytest.raises(InvalidReference, match="`groups` a: expected a pattern with"):
+        group_references(["folder:c"], "a")
 
 
 @given(path=st.text(min_size=1, max_size=20), classes=st.booleans(), groups=st.sampled_from([None, "{}_*", "{}/*"]))

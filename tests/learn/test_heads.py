@@ -34,6 +34,7 @@ from impress_learn.jobs.infer import infer
 from impress_learn.network.build import build_backbone
 from impress_learn.network.weights_file import Weights
 from impress_learn.parts.table import Parts
+from impress_learn.plan.asked import Masks, Network
 from impress_learn.quantise import rounded
 from impress_learn.streams.images import ImagesInMemory
 from impress_learn.streams.reference import parse_reference
@@ -324,11 +325,13 @@ def test_a_network_is_moved_towards_the_banks_tasks_for_heads_of_others(
             return create_bank(
                 path,
                 ["rotated-digits/0", "rotated-digits/45"],
-                backbone="timm:test_resnet",
-                weights=str(pretrained / "weights.safetensors"),
-                image_size=32,
-                masks_per_task=0,
-                adapt=adapt,
+                network=Network(
+                    backbone="timm:test_resnet",
+                    weights=str(pretrained / "weights.safetensors"),
+                    image_size=32,
+                    adapt=adapt,
+                ),
+                masks=Masks(masks_per_task=0),
                 fit=MaskFit(holdout=holdout),
             )
 
@@ -369,28 +372,24 @@ def test_a_network_is_moved_towards_the_banks_tasks_for_heads_of_others(
         with pytest.raises(UsageError, match="`adapt` 15"):
             create(bank.path, 3)
         with pytest.raises(UsageError, match="give `weights`"):
-            create_bank(tmp_path / "d.impress", ["rotated-digits/0"], adapt=3)
+            create_bank(tmp_path / "d.impress", ["rotated-digits/0"], network=Network(adapt=3))
 
 
 def test_what_heads_stand_on_does_not_give_way_to_other_settings(bank: Bank, pretrained: Path, tmp_path: Path) -> None:
     before = bank.projection_path.read_bytes()
-    settings: dict[str, Any] = {
-        "backbone": "timm:test_resnet",
-        "weights": str(pretrained / "weights.safetensors"),
-        "masks_per_task": 0,
-        "fit": MaskFit(holdout=0.1),
-    }
+    weights = str(pretrained / "weights.safetensors")
+    network = Network(backbone="timm:test_resnet", weights=weights, image_size=32)
+    settings: dict[str, Any] = {"masks": Masks(masks_per_task=0), "fit": MaskFit(holdout=0.1)}
+    references = ["rotated-digits/0", "rotated-digits/90"]
     with pytest.raises(BankMismatch, match="input_shape"):
-        create_bank(bank.path, ["rotated-digits/0", "rotated-digits/90"], image_size=40, **settings)
+        create_bank(bank.path, references, network=replace(network, image_size=40), **settings)
     with pytest.raises(UsageError, match="exists with other settings: heads of its tasks"):
-        create_bank(bank.path, ["rotated-digits/0", "rotated-digits/45"], image_size=32, **settings)
+        create_bank(bank.path, ["rotated-digits/0", "rotated-digits/45"], network=network, **settings)
     assert bank.projection_path.read_bytes() == before
     # Given again, with weights that say more of themselves, it is the same bank.
     said = tmp_path / "again.safetensors"
     convert_weights(pretrained / "weights.safetensors", said, origin="https://example.org")
-    create_bank(
-        bank.path, ["rotated-digits/0", "rotated-digits/90"], image_size=32, **{**settings, "weights": str(said)}
-    )
+    create_bank(bank.path, references, network=replace(network, weights=str(said)), **settings)
     assert bank.projection_path.read_bytes() == before
 
 
@@ -419,7 +418,7 @@ def test_features_are_kept_and_found_again(bank: Bank, monkeypatch: pytest.Monke
 @pytest.mark.parametrize("size", [300, 420, 500, 700])
 def test_a_budget_buys_a_head_first_and_then_a_residual(bank: Bank, size: int) -> None:
     (added,) = add_tasks(
-        bank.path, ["rotated-digits/30"], bytes=size, parts=Parts(signature=False), fit=TaskFit(epochs=1)
+        bank.path, ["rotated-digits/30"], parts=Parts(signature=False, bytes=size), fit=TaskFit(epochs=1)
     )
     assert size - 16 <= added.bytes <= size
     assert added.facts["coefficients"] == 0
@@ -434,7 +433,7 @@ def test_a_budget_buys_a_head_first_and_then_a_residual(bank: Bank, size: int) -
 
 def test_a_budget_for_few_images_is_a_head_alone(bank: Bank) -> None:
     (added,) = add_tasks(
-        bank.path, ["rotated-digits/30"], bytes=2000, parts=Parts(signature=False), fit=TaskFit(epochs=1, shots=4)
+        bank.path, ["rotated-digits/30"], parts=Parts(signature=False, bytes=2000), fit=TaskFit(epochs=1, shots=4)
     )
     assert added.facts["residual"] == 0
     assert added.facts["head"] == whole_dimensions(10, bank.read_projection()[1].dimensions, 2)
@@ -442,9 +441,9 @@ def test_a_budget_for_few_images_is_a_head_alone(bank: Bank) -> None:
 
 def test_a_budget_that_holds_no_head_says_what_would(bank: Bank) -> None:
     with pytest.raises(UsageError, match=r"the smallest task of rotated-digits/30 in \S+ takes \d+"):
-        add_tasks(bank.path, ["rotated-digits/30"], bytes=100, parts=Parts(signature=False))
+        add_tasks(bank.path, ["rotated-digits/30"], parts=Parts(signature=False, bytes=100))
     with pytest.raises(UsageError, match="chooses the parts"):
-        add_tasks(bank.path, ["rotated-digits/30"], bytes=500, parts=Parts(head=8))
+        add_tasks(bank.path, ["rotated-digits/30"], parts=Parts(head=8, bytes=500))
 
 
 def test_what_does_not_fit_is_refused_before_anything_is_learned(bank: Bank, tmp_path: Path) -> None:
@@ -455,7 +454,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_learned(bank: Bank, tmp
         add_tasks(bank.path, ["rotated-digits/30"], parts=Parts(head=8, alpha=True))
     with pytest.raises(BankMismatch, match="no mask"):
         add_tasks(bank.path, ["rotated-digits/30"], parts=Parts(head=0))
-    create_bank(tmp_path / "b.impress", ["rotated-digits/0"], masks_per_task=0, random_masks=1)
+    create_bank(tmp_path / "b.impress", ["rotated-digits/0"], masks=Masks(masks_per_task=0, random_masks=1))
     with pytest.raises(BankMismatch, match="no projection"):
         add_tasks(tmp_path / "b.impress", ["rotated-digits/30"], parts=Parts(head=8))
     assert not open_bank(bank.path).task_names()

@@ -17,6 +17,7 @@ from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.jobs import add_tasks, create_bank, evaluate, update_task
 from impress_learn.jobs.identify import evaluate_gn
 from impress_learn.parts.table import Parts
+from impress_learn.plan.asked import Masks, Network
 from impress_learn.watch import Watch
 
 GOLDEN_V1 = Path(__file__).parents[1] / "golden" / "v1" / "digits.impress"
@@ -76,14 +77,19 @@ def test_what_no_hybrid_can_be_is_refused(bank: Path) -> None:
     with pytest.raises(UsageError, match="give it with `alpha`"):
         add_tasks(bank, ["rotated-digits/46"], parts=Parts(hybrid=True, alpha=False, residual=800))
     with pytest.raises(UsageError, match="leave out"):
-        add_tasks(bank, ["rotated-digits/46"], parts=Parts(hybrid=True), bytes=600)
+        add_tasks(bank, ["rotated-digits/46"], parts=Parts(hybrid=True, bytes=600))
     with pytest.raises(BankMismatch, match="version 1, which has no hybrid"):
         add_tasks(GOLDEN_V1, ["rotated-digits/46"], parts=Parts(hybrid=True))
 
 
 def test_networks_of_several_classifiers_say_which_has_the_mask(tmp_path: Path) -> None:
     path, remarks = tmp_path / "a.impress", list[str]()
-    create_bank(path, ["rotated-digits/0"], backbone="timm:repvit_m0_9", masks_per_task=0, random_masks=1)
+    create_bank(
+        path,
+        ["rotated-digits/0"],
+        network=Network(backbone="timm:repvit_m0_9"),
+        masks=Masks(masks_per_task=0, random_masks=1),
+    )
     fit, watch = TaskFit(epochs=1, shots=1), Watch(remark=remarks.append)
     add_tasks(path, ["rotated-digits/0"], fit=fit, name="plain", watch=watch)
     assert not any("classifiers" in said for said in remarks)

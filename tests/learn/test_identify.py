@@ -26,6 +26,7 @@ from impress_learn.identify.entropy import METHODS, entropy_slopes, exhaustive, 
 from impress_learn.jobs import create_bank
 from impress_learn.jobs.identify import evaluate_basis_gn, evaluate_gn
 from impress_learn.network.norm_statistics import with_statistics
+from impress_learn.plan.asked import Masks, Network
 
 MASKS = ("rotated-digits/0", "rotated-digits/90", "rotated-digits/180")
 
@@ -198,7 +199,9 @@ def test_what_cannot_be_asked_is_refused(bank: Bank, tmp_path: Path) -> None:
 def test_norm_statistics_are_those_of_each_task(tmp_path: Path) -> None:
     """Of a network with BatchNorm: logits of many tasks at once are those of one after the other."""
     path = tmp_path / "norm.impress"
-    bank = create_bank(path, MASKS[:2], backbone="timm:test_resnet", density=0.3, fit=MaskFit(epochs=1))
+    bank = create_bank(
+        path, MASKS[:2], network=Network(backbone="timm:test_resnet"), masks=Masks(density=0.3), fit=MaskFit(epochs=1)
+    )
     candidates = Candidates(load_bank(bank, torch.device("cpu")), find_candidates(bank))
     images = digits(5)
     logits = task_logits(candidates.loaded, candidates.mixable, images)

@@ -24,6 +24,7 @@ from impress_learn import load_bank, picture_parts
 from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.jobs import add_tasks, create_bank
 from impress_learn.jobs.infer import begin_inference, infer
+from impress_learn.plan.asked import Masks
 from impress_learn.streams.load import load_task
 from impress_learn.streams.read_image import Notice, read_picture
 from impress_learn.streams.reference import parse_reference
@@ -266,6 +267,6 @@ def test_one_stored_task_beside_masks_of_another_is_still_inferred(bank: Bank, p
 
 
 def test_a_bank_without_any_task_says_so(pictures: Path, tmp_path: Path) -> None:
-    create_bank(tmp_path / "none.impress", ["rotated-digits/0"], masks_per_task=0, random_masks=1)
+    create_bank(tmp_path / "none.impress", ["rotated-digits/0"], masks=Masks(masks_per_task=0, random_masks=1))
     with pytest.raises(BankMismatch, match="has no task: add one with `impress task add`"):
         infer(tmp_path / "none.impress", [pictures])

@@ -31,6 +31,7 @@ from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.jobs import add_tasks, create_bank, evaluate, extend_bank, update_task
 from impress_learn.memory import explain_memory
 from impress_learn.parts.table import Parts
+from impress_learn.plan.asked import Masks, Network
 from impress_learn.tasks import learn as tasks_module
 from impress_learn.watch import Watch
 
@@ -149,7 +150,9 @@ def test_a_disk_that_takes_nothing_is_found_before_training(
 def test_missing_calibration_images_are_found_before_a_mask_is_trained(tmp_path: Path) -> None:
     path = tmp_path / "norm.impress"
     references = ["rotated-digits/0"]
-    create_bank(path, references, backbone="timm:test_resnet", masks_per_task=0, random_masks=1)
+    create_bank(
+        path, references, network=Network(backbone="timm:test_resnet"), masks=Masks(masks_per_task=0, random_masks=1)
+    )
     (path / "calibration.safetensors").unlink()
     with pytest.raises(FormatError, match=r"calibration.safetensors: is missing"):
         extend_bank(path, references, fit=QUICK_MASKS)
@@ -168,7 +171,7 @@ def test_settings_are_named_by_their_fields(bank: Path) -> None:
     with pytest.raises(UsageError, match=r"^`granularity` 0: expected"):
         add_tasks(bank, ["rotated-digits/46"], parts=Parts(granularity=0))
     with pytest.raises(UsageError, match=r"^`density` 2.0: expected"):
-        extend_bank(bank, ["rotated-digits/46"], density=2.0)
+        extend_bank(bank, ["rotated-digits/46"], masks=Masks(density=2.0))
 
 
 # Held out
@@ -233,11 +236,14 @@ def test_two_creates_at_once_do_not_share_a_bank(tmp_path: Path) -> None:
 
     def another(_: int) -> None:
         with pytest.raises(StorageError, match="another process is working"):
-            create_bank(path, MASKS, fit=MaskFit(seed=2), masks_per_task=0, random_masks=1)
+            create_bank(path, MASKS, fit=MaskFit(seed=2), masks=Masks(masks_per_task=0, random_masks=1))
 
     watch = Watch(begin=another)
     assert (
-        create_bank(path, MASKS, fit=MaskFit(seed=1), masks_per_task=0, random_masks=1, watch=watch).backbone.seed == 1
+        create_bank(
+            path, MASKS, fit=MaskFit(seed=1), masks=Masks(masks_per_task=0, random_masks=1), watch=watch
+        ).backbone.seed
+        == 1
     )
 
 

@@ -31,6 +31,7 @@ from impress_learn.jobs import add_tasks, create_bank
 from impress_learn.kept import keep_tasks
 from impress_learn.mixed import mixed
 from impress_learn.parts.table import Parts
+from impress_learn.plan.asked import Masks, Network
 
 CPU = torch.device("cpu")
 ONE = TaskFit(epochs=1)
@@ -64,7 +65,7 @@ def store_random(bank: Bank, name: str, *, granularity: int = 1, masks: int | No
 @pytest.fixture(scope="module")
 def lenet(tmp_path_factory: pytest.TempPathFactory) -> Bank:
     path = tmp_path_factory.mktemp("mixed") / "a.impress"
-    create_bank(path, ["rotated-digits/0"], masks_per_task=0, random_masks=4)
+    create_bank(path, ["rotated-digits/0"], masks=Masks(masks_per_task=0, random_masks=4))
     bank = open_bank(path)
     for seed, granularity in enumerate((1, 1, 2, 4, 3)):
         store_random(bank, f"t{seed}", granularity=granularity, seed=seed)
@@ -100,7 +101,7 @@ def test_kept_tasks_answer_as_those_that_are_read(lenet: Bank, monkeypatch: pyte
 
 
 def test_tasks_that_were_kept_of_another_bank_are_refused(lenet: Bank, tmp_path: Path) -> None:
-    other = create_bank(tmp_path / "b.impress", ["rotated-digits/0"], masks_per_task=0, random_masks=1)
+    other = create_bank(tmp_path / "b.impress", ["rotated-digits/0"], masks=Masks(masks_per_task=0, random_masks=1))
     with pytest.raises(UsageError, match="are kept of"):
         mixed(load_bank(lenet, CPU), torch.zeros(1, *lenet.backbone.input_shape), ["t0"], keep_tasks(other))
 
@@ -135,7 +136,10 @@ def test_masks_that_are_packed_are_multiplied_by_too(lenet: Bank, monkeypatch: p
 def test_networks_of_other_layers(tmp_path: Path, arch: str, side: int) -> None:
     """Of tokens, of grouped convolutions, of norms whose statistics a task's weights decide about, of LSTM."""
     create_bank(
-        tmp_path / "a.impress", ["rotated-digits/0"], backbone=arch, masks_per_task=0, random_masks=2, image_size=side
+        tmp_path / "a.impress",
+        ["rotated-digits/0"],
+        network=Network(backbone=arch, image_size=side),
+        masks=Masks(masks_per_task=0, random_masks=2),
     )
     bank = open_bank(tmp_path / "a.impress")
     for seed, granularity in enumerate((1, 3)):
@@ -158,9 +162,12 @@ def test_heads_of_other_numbers_of_classes_share_one_forward(tmp_path: Path, mon
         save_file(timm.create_model("test_resnet", pretrained=False).state_dict(), tmp_path / "weights.safetensors")
     path = tmp_path / "a.impress"
     create_bank(
-        path, ["rotated-digits/0"], backbone="timm:test_resnet", weights=str(tmp_path / "weights.safetensors"),
-        image_size=32, masks_per_task=0, random_masks=1, fit=MaskFit(holdout=0.1),
-    )  # fmt: skip
+        path,
+        ["rotated-digits/0"],
+        network=Network(backbone="timm:test_resnet", weights=str(tmp_path / "weights.safetensors"), image_size=32),
+        masks=Masks(masks_per_task=0, random_masks=1),
+        fit=MaskFit(holdout=0.1),
+    )
     add_tasks(path, ["rotated-digits/30"], fit=ONE, name="head")
     add_tasks(path, ["rotated-digits/50"], fit=ONE, name="small", parts=Parts(head=8, head_bits=4))
     add_tasks(path, ["rotated-digits/60"], fit=ONE, name="both", parts=Parts(residual=800))

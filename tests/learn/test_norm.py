@@ -17,6 +17,7 @@ from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.jobs import add_tasks, create_bank, evaluate, update_task
 from impress_learn.network.build import build_backbone
 from impress_learn.parts.norm import norm_rows, trainable_norm
+from impress_learn.plan.asked import Masks, Network
 
 FIT = TaskFit(epochs=6)
 TASK = "rotated-digits/45"
@@ -27,7 +28,9 @@ def norms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bank of two masks over a network with BatchNorm."""
     path = tmp_path_factory.mktemp("norms") / "a.impress"
     references = ("rotated-digits/0", "rotated-digits/90")
-    create_bank(path, references, backbone="timm:test_resnet", density=0.3, fit=MaskFit(epochs=3))
+    create_bank(
+        path, references, network=Network(backbone="timm:test_resnet"), masks=Masks(density=0.3), fit=MaskFit(epochs=3)
+    )
     return path
 
 

@@ -29,6 +29,7 @@ from impress_learn.network.parameters import (
     maskable_weights,
     rules_of,
 )
+from impress_learn.plan.asked import Masks, Network
 from impress_learn.supermask import random_supermask
 
 
@@ -179,7 +180,7 @@ def test_small_layers_stay_denser_beside_a_bank_of_experts() -> None:
 
 
 def test_version_1_knows_neither_zeros_nor_other_axes(tmp_path: Path) -> None:
-    bank = create_bank(tmp_path / "b.impress", ["rotated-digits/0"], masks_per_task=0, random_masks=1)
+    bank = create_bank(tmp_path / "b.impress", ["rotated-digits/0"], masks=Masks(masks_per_task=0, random_masks=1))
     spec = bank.backbone
     first, *rest = spec.layers
     for changed in (
@@ -204,7 +205,10 @@ def test_command_given_again_is_held_to_the_rules_that_its_bank_was_made_by(tmp_
 
     def create() -> None:
         create_bank(
-            path, ["rotated-digits/0"], backbone="timm:tf_efficientnet_cc_b0_4e", masks_per_task=0, random_masks=1
+            path,
+            ["rotated-digits/0"],
+            network=Network(backbone="timm:tf_efficientnet_cc_b0_4e"),
+            masks=Masks(masks_per_task=0, random_masks=1),
         )
 
     with pytest.MonkeyPatch.context() as patch:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -15,17 +15,16 @@ from impress_format.errors import BankMismatch, UsageError
 from impress_format.records import BackboneSpec, LayerSpec, MaskPlan
 from impress_learn.fits import MaskFit, TaskFit, mask_fit, steps_per_epoch, task_fit
 from impress_learn.held_out import count_training
+from impress_learn.plan.asked import FIRST_MASKS, Masks
 from impress_learn.plan.bank import choose_view, count_classes, plan_masks, shared_class_names
 from impress_learn.plan.tasks import check_fits_bank
 from impress_learn.streams.reference import Reference, parse_reference, parse_references
 
-GOOD: dict[str, Any] = {"masks_per_task": 1, "random_masks": 0, "density": 0.1}
-
 
 def plan(*texts: str, **changes: Any) -> tuple[MaskPlan, ...]:
     """A plan with good settings, but for `changes`."""
-    kinds = {name: changes.pop(name) for name in GOOD if name in changes}
-    return plan_masks(parse_references(texts), MaskFit(**{"epochs": 2, **changes}), **{**GOOD, **kinds})
+    masks = Masks(**{field.name: changes.pop(field.name) for field in fields(Masks) if field.name in changes})
+    return plan_masks(parse_references(texts), MaskFit(**{"epochs": 2, **changes}), masks)
 
 
 def seeds(plans: tuple[MaskPlan, ...]) -> list[int]:
@@ -56,6 +55,17 @@ def test_trained_masks_come_before_random_ones() -> None:
         *["homogeneous"] * 4,
         *["random"] * 2,
     ]
+
+
+def test_masks_are_as_the_banks_first_or_as_usual_where_nobody_says() -> None:
+    usual = plan("rotated-digits/0", random_masks=1)
+    (first,) = plan("rotated-digits/5", density=0.25, mask_type="signed", allocation="erdos-renyi")
+    references, fit = parse_references(["rotated-digits/0"]), MaskFit(epochs=2)
+    assert plan_masks(references, fit, replace(FIRST_MASKS, random_masks=1)) == usual
+    assert {(one.density, one.type, one.allocation) for one in usual} == {(0.1, "binary", "uniform")}
+    (alike,) = plan_masks(references, fit, Masks(), like=first)
+    assert (alike.density, alike.type, alike.allocation) == (0.25, "signed", "erdos-renyi")
+    assert plan_masks(references, fit, FIRST_MASKS, like=first) == plan("rotated-digits/0")
 
 
 def test_settings_are_written_into_every_plan() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from impress_learn.jobs.export import export_weights
 from impress_learn.network.build import build_backbone
 from impress_learn.network.pretrained import add_weights, load_weights
 from impress_learn.parts.table import Parts
+from impress_learn.plan.asked import Masks, Network
 
 ARCH = "timm:test_resnet"
 CPU = torch.device("cpu")
@@ -55,9 +57,12 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def make(path: Path, weights: Path | str, **settings: object) -> Path:
-    create_bank(path, ["rotated-digits/0"], backbone=ARCH, weights=str(weights), image_size=32, random_masks=1,
-                fit=MaskFit(epochs=1), density=0.5, **settings)  # type: ignore[arg-type]  # fmt: skip
+NETWORK = Network(backbone=ARCH, image_size=32)
+
+
+def make(path: Path, weights: Path | str, network: Network = NETWORK) -> Path:
+    network, masks = replace(network, weights=str(weights)), Masks(random_masks=1, density=0.5)
+    create_bank(path, ["rotated-digits/0"], network=network, masks=masks, fit=MaskFit(epochs=1))
     return path
 
 
@@ -173,9 +178,9 @@ def test_what_cannot_be_weights_is_refused(tmp_path: Path, file: Path) -> None:
     with pytest.raises(DataError, match="NaN or infinite"):
         make(tmp_path / "a.impress", broken)
     with pytest.raises(UsageError, match="take RGB"):
-        make(tmp_path / "a.impress", file, image_mode="L")
+        make(tmp_path / "a.impress", file, replace(NETWORK, image_mode="L"))
     with pytest.raises(UsageError, match="use timm:NAME"):
-        create_bank(tmp_path / "b.impress", ["rotated-digits/0"], weights=str(file))
+        create_bank(tmp_path / "b.impress", ["rotated-digits/0"], network=Network(weights=str(file)))
 
 
 def test_an_odd_file_name_is_kept_fit_to_print(tmp_path: Path, file: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -19,6 +20,7 @@ from impress_learn.jobs import add_tasks, create, create_bank
 from impress_learn.jobs.infer import infer
 from impress_learn.jobs.upgrade import upgrade_bank
 from impress_learn.plan import bank as bank_plan
+from impress_learn.plan.asked import Masks, Network
 from impress_learn.streams.read_image import read_picture
 from impress_learn.streams.reference import parse_references
 from impress_learn.watch import Watch
@@ -75,18 +77,15 @@ def test_of_square_images_a_bank_learns_the_same_with_and_without(
 ) -> None:
     """So that a bank made of square images may be told to crop afterwards."""
     monkeypatch.setenv("IMPRESS_WEIGHTS", str(pretrained / "kept"))
-    settings = {"weights": str(pretrained / "weights.safetensors"), "masks_per_task": 0, "adapt": 1}
+    network, masks = Network(backbone=backbone, image_size=32), Masks()
+    if backbone.startswith("timm:"):
+        network = replace(network, weights=str(pretrained / "weights.safetensors"), adapt=1)
+        masks = Masks(masks_per_task=0)
 
     def make(name: str) -> dict[str, bytes]:
         path = tmp_path / name
-        create_bank(
-            path,
-            ["rotated-digits/0", "rotated-digits/90"],
-            backbone=backbone,
-            image_size=32,
-            fit=MaskFit(epochs=1),
-            **(settings if backbone.startswith("timm:") else {}),  # type: ignore[arg-type]
-        )
+        references = ["rotated-digits/0", "rotated-digits/90"]
+        create_bank(path, references, network=network, masks=masks, fit=MaskFit(epochs=1))
         add_tasks(path, ["rotated-digits/30"], fit=TaskFit(epochs=1))
         return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*.*") if file.is_file()}
 

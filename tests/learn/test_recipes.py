@@ -17,6 +17,7 @@ from impress_format.zoo.card import model_card
 from impress_learn.fits import MaskFit, TaskFit, check_fit
 from impress_learn.jobs import add_tasks, create_bank, extend_bank
 from impress_learn.network.lenet import LENET
+from impress_learn.plan.asked import Masks
 from impress_learn.streams.images import ImagesInMemory
 from impress_learn.training import minimise
 
@@ -105,7 +106,7 @@ def test_warm_up_is_held_to_epochs_that_are_settled_by_the_images_too() -> None:
 def test_the_bank_keeps_the_recipe_and_the_card_gives_the_command_that_asks_for_it(tmp_path: Path) -> None:
     path = tmp_path / "a.impress"
     fit = MaskFit(epochs=2, optimizer="adam", weight_decay=1e-4, warmup=1)
-    create_bank(path, ["rotated-digits/0"], density=0.2, allocation="erdos-renyi", random_masks=1, fit=fit)
+    create_bank(path, ["rotated-digits/0"], masks=Masks(density=0.2, allocation="erdos-renyi", random_masks=1), fit=fit)
     extend_bank(path, ["rotated-digits/90"], fit=MaskFit(epochs=1))
     add_tasks(path, ["rotated-digits/15"], fit=TaskFit(epochs=2, optimizer="rmsprop", weight_decay=0.01, warmup=1))
     bank = open_bank(path)
@@ -130,7 +131,7 @@ def test_the_bank_keeps_the_recipe_and_the_card_gives_the_command_that_asks_for_
 
 
 def test_a_bank_of_version_1_says_that_it_cannot_keep_it() -> None:
-    for changed in ({"allocation": "erdos-renyi"}, {"fit": MaskFit(optimizer="adam")}):
+    for changed in ({"masks": Masks(allocation="erdos-renyi")}, {"fit": MaskFit(optimizer="adam")}):
         with pytest.raises(BankMismatch, match=r"format version 1.*plain SGD"):
             extend_bank(GOLDEN_V1, ["rotated-digits/20"], **changed)
     with pytest.raises(BankMismatch, match="learned by plain Adam"):

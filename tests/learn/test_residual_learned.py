@@ -20,6 +20,7 @@ from impress_learn.jobs.identify import evaluate_gn
 from impress_learn.network.build import build_backbone
 from impress_learn.parts.residual import HashedResidual, make_residual
 from impress_learn.parts.table import Bits, Parts
+from impress_learn.plan.asked import Masks
 
 BITS: tuple[Bits, ...] = (1, 2, 4, 8)
 CPU = torch.device("cpu")
@@ -125,7 +126,7 @@ def test_a_residual_adds_to_what_masks_can_do(bank: Path) -> None:
 
 def test_a_bank_without_masks_takes_residuals_alone(tmp_path: Path) -> None:
     path = tmp_path / "bare.impress"
-    created = create_bank(path, ["rotated-digits/0:360:90"], masks_per_task=0)
+    created = create_bank(path, ["rotated-digits/0:360:90"], masks=Masks(masks_per_task=0))
     assert created.manifest.masks == ()
     assert verify_bank(path).ok
     with pytest.raises(BankMismatch, match="has no mask"):

@@ -16,6 +16,7 @@ from impress_learn import train_masks as train_module
 from impress_learn.fits import MaskFit
 from impress_learn.network.backbone import Backbone
 from impress_learn.network.build import build_backbone
+from impress_learn.plan.asked import Masks
 from impress_learn.plan.bank import mask_steps, plan_masks
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_references
@@ -32,9 +33,7 @@ def bank_at(path: Path, backbone: Backbone, *texts: str, random_masks: int = 0, 
     plans = plan_masks(
         parse_references(texts),
         MaskFit(epochs=1, lr=lr),
-        masks_per_task=1,
-        random_masks=random_masks,
-        density=0.1,
+        Masks(masks_per_task=1, random_masks=random_masks, density=0.1),
     )
     return planned_bank(path, backbone, plans)
 

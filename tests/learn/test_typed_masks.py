@@ -14,6 +14,7 @@ from impress_format.records import MaskType
 from impress_learn import load_bank
 from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.jobs import add_tasks, create_bank, evaluate, extend_bank
+from impress_learn.plan.asked import Masks
 
 CPU = torch.device("cpu")
 GOLDEN_V1 = Path(__file__).parents[1] / "golden" / "v1" / "digits.impress"
@@ -22,7 +23,9 @@ GOLDEN_V1 = Path(__file__).parents[1] / "golden" / "v1" / "digits.impress"
 @pytest.mark.parametrize("mask_type", ["signed", "real"])
 def test_a_bank_is_trained_and_tasks_are_combined_from_it(tmp_path: Path, mask_type: MaskType) -> None:
     path = tmp_path / "a.impress"
-    create_bank(path, ["rotated-digits/0:180:90"], fit=MaskFit(epochs=6), mask_type=mask_type, random_masks=0)
+    create_bank(
+        path, ["rotated-digits/0:180:90"], fit=MaskFit(epochs=6), masks=Masks(mask_type=mask_type, random_masks=0)
+    )
     bank = open_bank(path)
     record, masks = bank.read_mask(0)
     assert record.accuracy is not None
@@ -48,10 +51,10 @@ def test_a_bank_is_trained_and_tasks_are_combined_from_it(tmp_path: Path, mask_t
 def test_one_bank_may_mix_them(tmp_path: Path) -> None:
     path = tmp_path / "a.impress"
     quick = MaskFit(epochs=1)
-    create_bank(path, ["rotated-digits/0"], fit=quick, random_masks=1, mask_type="signed")
+    create_bank(path, ["rotated-digits/0"], fit=quick, masks=Masks(random_masks=1, mask_type="signed"))
     extend_bank(path, ["rotated-digits/90"], fit=quick)  # as the first: signed
-    extend_bank(path, ["rotated-digits/180"], fit=quick, mask_type="real")
-    extend_bank(path, ["rotated-digits/270"], fit=quick, mask_type="binary")
+    extend_bank(path, ["rotated-digits/180"], fit=quick, masks=Masks(mask_type="real"))
+    extend_bank(path, ["rotated-digits/270"], fit=quick, masks=Masks(mask_type="binary"))
     bank = open_bank(path)
     assert [plan.type for plan in bank.manifest.masks] == ["signed", "signed", "signed", "real", "binary"]
     random = bank.read_mask(1)[1]["fc1.weight"]
@@ -66,6 +69,6 @@ def test_one_bank_may_mix_them(tmp_path: Path) -> None:
 
 def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="binary or signed"):
-        create_bank(tmp_path / "a.impress", ["rotated-digits/0"], random_masks=1, mask_type="real")
+        create_bank(tmp_path / "a.impress", ["rotated-digits/0"], masks=Masks(random_masks=1, mask_type="real"))
     with pytest.raises(BankMismatch, match="masks are binary, of one density"):
-        extend_bank(GOLDEN_V1, ["rotated-digits/20"], mask_type="signed")
+        extend_bank(GOLDEN_V1, ["rotated-digits/20"], masks=Masks(mask_type="signed"))

@@ -20,12 +20,14 @@ from impress_learn import load_bank
 from impress_learn.features.features import features
 from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.identify.candidates import Candidates, find_candidates
+from impress_learn.identify.discovery import Discovery
 from impress_learn.identify.methods import infer_groups
 from impress_learn.jobs import add_tasks, create_bank
 from impress_learn.jobs.discover import discover_tasks, share_right
 from impress_learn.jobs.identify import evaluate_gn
 from impress_learn.jobs.infer import infer
 from impress_learn.parts.table import Parts
+from impress_learn.plan.asked import Network
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_reference
 
@@ -102,7 +104,9 @@ def test_photos_are_told_apart_by_task_and_class(bank: Bank, tmp_path: Path) -> 
 
 
 def test_a_stream_opens_tasks_with_heads_and_knows_those_there_are(bank: Bank) -> None:
-    found = discover_tasks(bank.path, [TASKS[1], "rotated-digits/130", TASKS[0]], chunk=64, images=192, fit=FIT)
+    found = discover_tasks(
+        bank.path, [TASKS[1], "rotated-digits/130", TASKS[0]], discovery=Discovery(chunk=64, images=192), fit=FIT
+    )
     assert share_right(found) == 1.0
     assert {one.task: one.new for one in found} == {TASKS[1]: False, "rotated-digits/130": True, TASKS[0]: False}
     stored = open_bank(bank.path).read_stored("discovered-1")
@@ -119,9 +123,9 @@ def test_tasks_without_heads_are_known_by_features_too(pretrained: Path, tmp_pat
         bank = create_bank(
             tmp_path / "b.impress",
             ["rotated-digits/0", "permuted-digits/2"],
-            backbone="timm:test_resnet",
-            weights=str(pretrained / "weights.safetensors"),
-            image_size=32,
+            network=Network(
+                backbone="timm:test_resnet", weights=str(pretrained / "weights.safetensors"), image_size=32
+            ),
             fit=MaskFit(epochs=1),
         )
         assert (bank.signs_by, bank.manifest.recogniser) == ("features", False)
