@@ -59,7 +59,7 @@ class Network:
         default=0,
         metadata={
             "metavar": "EPOCHS",
-            "help": "With --weights: first move the network towards these tasks, for so many passes over their images. "
+            "help": "With `weights`: first move the network towards these tasks, for so many passes over their images. "
             "Kept in the bank, four bits a weight; every head gains from it, those of other tasks too.",
         },
     )
