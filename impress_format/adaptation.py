@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from impress_format.errors import FormatError
 from impress_format.parts.codes import pack_codes, unpack_codes
-from impress_format.records import LayerSpec, ResidualBits
+from impress_format.records.fields import ResidualBits
+from impress_format.records.network import LayerSpec
 
 CODES, STEPS = "codes", "steps"
 

@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from impress_format import calibration_file, mask_file, projection_file, recogniser_file, task_file
+from impress_format.calibration_file import CalibrationRecord
 from impress_format.container import DIGEST_DIGITS
 from impress_format.errors import (
     AmbiguousTask,
@@ -49,17 +50,12 @@ from impress_format.mask_values import MaskArray
 from impress_format.parts.alpha import coefficients_of, count_columns
 from impress_format.parts.numbers import FloatArray
 from impress_format.parts.part import BankIdentity
-from impress_format.projection_file import StoredProjection
-from impress_format.recogniser_file import StoredRecogniser
-from impress_format.records import (
-    BackboneSpec,
-    BankManifest,
-    CalibrationRecord,
-    MaskRecord,
-    ProjectionRecord,
-    RecogniserRecord,
-    is_task_name,
-)
+from impress_format.projection_file import ProjectionRecord, StoredProjection
+from impress_format.recogniser_file import RecogniserRecord, StoredRecogniser
+from impress_format.records.fields import is_task_name
+from impress_format.records.manifest import BankManifest
+from impress_format.records.masks import MaskRecord
+from impress_format.records.network import BackboneSpec
 from impress_format.task_file import StoredTask, TaskOutline
 from impress_format.task_record import TaskRecord
 from impress_format.task_store import PACKS, SUFFIX, TASKS, TaskStore

@@ -12,7 +12,7 @@ from impress_format.calibration_file import read_calibration
 from impress_format.limits import MAX_CALIBRATION_BYTES, MAX_PROJECTION_BYTES, MAX_RECOGNISER_BYTES
 from impress_format.projection_file import read_projection
 from impress_format.recogniser_file import read_recogniser
-from impress_format.records import BankManifest
+from impress_format.records.manifest import BankManifest
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,20 @@ from impress_format.container import seal_tensors, unseal_tensors
 from impress_format.errors import FormatError
 from impress_format.limits import MAX_CALIBRATION_BYTES
 from impress_format.manifest import check_file_version, file_version
-from impress_format.records import BankManifest, CalibrationRecord
+from impress_format.records.fields import Deviation, Digest, FileVersion, FullDigest, Mean, Record
+from impress_format.records.manifest import BankManifest
+
+
+class CalibrationRecord(Record, frozen=True, omit_defaults=True):
+    """Header of the calibration images: how to normalise their pixels (units of pixel / 255, per channel)."""
+
+    max_bytes: ClassVar[int] = MAX_CALIBRATION_BYTES
+
+    mean: tuple[Mean, ...]
+    std: tuple[Deviation, ...]
+    backbone: FullDigest
+    format_version: FileVersion = 1
+    digest: Digest = ""
 
 
 def read_calibration(path: Path, manifest: BankManifest) -> tuple[CalibrationRecord, npt.NDArray[np.uint8]]:

@@ -13,7 +13,8 @@ from impress_format.errors import BankMismatch, BankNotFound
 from impress_format.files import is_there, list_folder, make_folder, remove_abandoned, write_atomically
 from impress_format.manifest import check_manifest, seal_manifest
 from impress_format.parts.class_names import differing_names
-from impress_format.records import BankManifest, MaskPlan
+from impress_format.records.manifest import BankManifest
+from impress_format.records.masks import MaskPlan
 from impress_format.task_store import PACKS, TASKS
 
 

@@ -15,7 +15,9 @@ from impress_format.errors import FormatError
 from impress_format.limits import MAX_HEADER_BYTES
 from impress_format.manifest import check_file_version, file_version
 from impress_format.mask_values import MaskArray, restore_values, store_values, values_bytes
-from impress_format.records import BackboneSpec, BankManifest, MaskRecord, supermask_sizes
+from impress_format.records.manifest import BankManifest
+from impress_format.records.masks import MaskRecord, supermask_sizes
+from impress_format.records.network import BackboneSpec
 
 
 def read_mask(path: Path, manifest: BankManifest, index: int) -> tuple[MaskRecord, dict[str, MaskArray]]:

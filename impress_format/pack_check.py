@@ -22,7 +22,7 @@ from impress_format.parts.table import (
     is_label,
     settings_of,
 )
-from impress_format.records import BankManifest
+from impress_format.records.manifest import BankManifest
 from impress_format.task_seal import check_text_seal
 from impress_format.task_text import read_own_classes
 

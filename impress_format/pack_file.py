@@ -11,10 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from msgspec import Meta
 
 from impress_format.container import check_sealed, decode_record, seal_tensors
 from impress_format.errors import FormatError
@@ -22,7 +24,7 @@ from impress_format.files import open_limited, refuse_pointer
 from impress_format.header import in_file_order, parse_header, write_header
 from impress_format.limits import MAX_CLASS_NAMES, MAX_HEADER_BYTES, MAX_PACK_BYTES, MAX_PACKED, MAX_TEXT
 from impress_format.parts.part import Tensor
-from impress_format.records import PackRecord
+from impress_format.records.fields import Digest, Record
 from impress_format.task_text import (
     DIGITS,
     Common,
@@ -45,6 +47,17 @@ _COLUMNS = {OWN, OWN_END, COMMON, COMMON_END, COMMON_OF, DIGEST}
 _MOST_TEXT = 8 * MAX_TEXT + 2 * MAX_CLASS_NAMES
 _MOST_AXES = 3
 _INDEX = 4
+
+
+class PackRecord(Record, frozen=True):
+    """Header of one pack of tasks; `named` is how many have a name that their reference does not make."""
+
+    max_bytes: ClassVar[int] = MAX_PACK_BYTES
+
+    format_version: Literal[2]
+    tasks: Annotated[int, Meta(ge=1, le=MAX_PACKED)]
+    named: Annotated[int, Meta(ge=0, le=MAX_PACKED)]
+    digest: Digest = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from impress_format.codec import entropy_bytes
 from impress_format.errors import BankMismatch, UsageError
 from impress_format.files import file_size
 from impress_format.limits import MAX_INTEGER
-from impress_format.records import supermask_sizes
+from impress_format.records.masks import supermask_sizes
 
 _FLOAT = 4
 _USUAL_DENSITY = 0.1

@@ -41,7 +41,8 @@ from impress_format.locks import hold
 from impress_format.pack_file import COMMON, COMMON_END, COMMON_OF, OWN, OWN_END, Pack, open_pack
 from impress_format.parts.numbers import NumbersError
 from impress_format.parts.table import PARTS, facts_of
-from impress_format.records import BankManifest, is_task_name
+from impress_format.records.fields import is_task_name
+from impress_format.records.manifest import BankManifest
 from impress_format.task_file import (
     TaskOutline,
     check_task_name,

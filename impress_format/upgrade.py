@@ -8,7 +8,7 @@ from impress_format.errors import FormatError
 from impress_format.files import write_atomically
 from impress_format.header import parse_header, read_tensors
 from impress_format.manifest import seal_manifest
-from impress_format.records import BankManifest
+from impress_format.records.manifest import BankManifest
 from impress_format.task_file import is_of_version, seal_task
 from impress_format.task_seal import record_of_task
 from impress_format.verify import verify_bank

@@ -15,7 +15,8 @@ from impress_format.errors import TrainingDiverged, UsageError
 from impress_format.files import remove_abandoned
 from impress_format.locks import exclusive
 from impress_format.mask_values import values_bytes
-from impress_format.records import BackboneSpec, MaskType
+from impress_format.records.fields import MaskType
+from impress_format.records.network import BackboneSpec
 from impress_learn.accuracy import accuracy
 from impress_learn.classes import classes_of_data, match_classes, stored_classes
 from impress_learn.features.adaptation import adapt, adapted

@@ -19,7 +19,7 @@ from pathlib import Path
 from impress_format import open_bank
 from impress_format.bank import MANIFEST
 from impress_format.parts.numbers import FloatArray
-from impress_format.records import BankManifest
+from impress_format.records.manifest import BankManifest
 from impress_format.task_file import StoredTask
 from impress_format.zoo.entry import bank_files
 from impress_format.zoo.index import ZooBank, find_bank, parse_index

@@ -9,7 +9,8 @@ import numpy as np
 
 from impress_format.parts.numbers import FloatArray, NumbersError, NumberType, restore_all, rows_of, type_of
 from impress_format.parts.part import Array, BankIdentity, Beside, HasValues, Part, Tensor
-from impress_format.records import BackboneSpec, LayerSpec, Record, Side
+from impress_format.records.fields import Record, Side
+from impress_format.records.network import BackboneSpec, LayerSpec
 
 
 class AlphaSettings(Record, frozen=True, omit_defaults=True):

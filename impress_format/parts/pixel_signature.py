@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from impress_format.parts.numbers import FloatArray, NumbersError
-from impress_format.records import SIGNATURE_BYTES, TAG_BYTES
+from impress_format.records.fields import SIGNATURE_BYTES, TAG_BYTES
 
 SIZES: Final = 6
 HEAD_BYTES: Final = TAG_BYTES + SIZES

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from impress_format.adaptation import StoredAdaptation
-from impress_format.records import LayerSpec, ResidualBits
+from impress_format.records.fields import ResidualBits
+from impress_format.records.network import LayerSpec
 from impress_learn.features.features import AT_ONCE
 from impress_learn.features.tail import Begun, begin_all, cut_off
 from impress_learn.fits import TaskFit, steps_per_epoch

@@ -21,7 +21,7 @@ from impress_learn.streams.view import view_of
 from impress_learn.watch import SILENT, Watch
 
 if TYPE_CHECKING:
-    from impress_format.records import Preprocess
+    from impress_format.records.manifest import Preprocess
     from impress_learn.face.dataset import OwnDataset
     from impress_learn.streams.images import Images
     from impress_learn.tasks.learn import AddedTask

@@ -10,7 +10,7 @@ from impress_format.bank import MANIFEST, Bank, open_bank
 from impress_format.create import check_can_create, is_empty, write_plan
 from impress_format.files import check_writable, is_there, make_folder
 from impress_format.limits import MAX_SIDE
-from impress_format.records import Allocation, Init, MaskType
+from impress_format.records.fields import Allocation, Init, MaskType
 from impress_learn.classes import mask_classes
 from impress_learn.device import Device, choose_device
 from impress_learn.fits import MaskFit, check_number, require
@@ -27,7 +27,7 @@ from impress_learn.streams.reference import Reference, parse_references
 from impress_learn.watch import SILENT, Watch
 
 if TYPE_CHECKING:
-    from impress_format.records import Preprocess
+    from impress_format.records.manifest import Preprocess
 
 
 def create_bank(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from impress_format.bank import Bank, open_bank
 from impress_format.create import extend_plan, still_to_plan
 from impress_format.files import check_writable
-from impress_format.records import Allocation, MaskType
+from impress_format.records.fields import Allocation, MaskType
 from impress_format.versions import require_version
 from impress_learn.classes import mask_classes
 from impress_learn.device import Device, choose_device

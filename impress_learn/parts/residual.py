@@ -19,7 +19,8 @@ from impress_format.parts.residual import (
     split_values,
     store_residual,
 )
-from impress_format.records import BackboneSpec, ResidualBits
+from impress_format.records.fields import ResidualBits
+from impress_format.records.network import BackboneSpec
 from impress_format.task_file import StoredTask
 from impress_format.weights import substream_seed
 from impress_learn.fits import require

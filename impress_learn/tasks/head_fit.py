@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from impress_format.parts.head import StoredHead, store_head
-from impress_format.records import ResidualBits
+from impress_format.records.fields import ResidualBits
 from impress_format.weights import substream_seed
 from impress_learn.features.projection import Projection
 from impress_learn.fits import TaskFit

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from impress_format.parts.head import HEAD, StoredHead
-from impress_format.records import ResidualBits
+from impress_format.records.fields import ResidualBits
 from impress_learn.features.features import AT_ONCE
 from impress_learn.features.placed import placed_of
 from impress_learn.features.projection import Projection

@@ -25,7 +25,7 @@ from impress_format.pack_file import seal_pack
 from impress_format.pack_tasks import pack_tasks
 from impress_format.parts.numbers import store
 from impress_format.parts.table import stored_parts
-from impress_format.records import TaskFitRecord
+from impress_format.records.training import TaskFitRecord
 from impress_format.task_file import seal_parts
 from impress_format.task_record import TaskRecord
 from impress_format.task_seal import digest_of_task

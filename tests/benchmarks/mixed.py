@@ -29,7 +29,8 @@ from impress_format.pack_file import seal_pack
 from impress_format.parts.class_names import ClassSettings
 from impress_format.parts.head import HeadSettings, store_head
 from impress_format.parts.table import Settings
-from impress_format.records import ResidualBits, TaskFitRecord
+from impress_format.records.fields import ResidualBits
+from impress_format.records.training import TaskFitRecord
 from impress_format.task_file import seal_parts
 from impress_format.task_record import TaskRecord
 from impress_format.task_seal import digest_of_task

@@ -19,19 +19,11 @@ from impress_format.parts.signature import SIGNATURE
 from impress_format.parts.table import Settings, stored_parts
 from impress_format.projection_file import StoredProjection
 from impress_format.recogniser_file import StoredRecogniser
-from impress_format.records import (
-    SIGNATURE_BYTES,
-    TAG_BYTES,
-    BackboneSpec,
-    BankManifest,
-    LayerSpec,
-    MadeWith,
-    MaskFitRecord,
-    MaskPlan,
-    Preprocess,
-    PretrainedRecord,
-    TaskFitRecord,
-)
+from impress_format.records.fields import SIGNATURE_BYTES, TAG_BYTES
+from impress_format.records.manifest import BankManifest, MadeWith, Preprocess
+from impress_format.records.masks import MaskPlan
+from impress_format.records.network import BackboneSpec, LayerSpec, PretrainedRecord
+from impress_format.records.training import MaskFitRecord, TaskFitRecord
 from impress_format.task_file import StoredTask
 from impress_format.task_record import TaskRecord
 from impress_format.versions import FORMAT_VERSION

@@ -37,7 +37,8 @@ from impress_format.files import remove_abandoned, write_atomically
 from impress_format.locks import exclusive
 from impress_format.parts.table import stored_parts
 from impress_format.plain import machine_tag
-from impress_format.records import MadeWith, MaskPlan
+from impress_format.records.manifest import MadeWith
+from impress_format.records.masks import MaskPlan
 from impress_format.task_file import check_task_name
 from impress_format.task_record import version_1
 

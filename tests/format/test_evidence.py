@@ -30,7 +30,7 @@ from impress_format.parts.head import HEAD as HEAD_PART
 from impress_format.parts.head import store_head
 from impress_format.parts.numbers import NumbersError
 from impress_format.parts.table import stored_parts
-from impress_format.records import SIGNATURE_BYTES
+from impress_format.records.fields import SIGNATURE_BYTES
 from impress_format.task_groups import task_groups
 
 DIRECTIONS = 4

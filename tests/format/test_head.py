@@ -30,7 +30,7 @@ from impress_format.parts.head import (
 from impress_format.parts.numbers import NumbersError
 from impress_format.parts.residual import RESIDUAL, store_residual
 from impress_format.parts.table import stored_parts
-from impress_format.records import LayerSpec
+from impress_format.records.network import LayerSpec
 from impress_format.stats import measure_storage
 from impress_format.task_exchange import export_task, import_tasks
 from impress_format.task_groups import task_groups

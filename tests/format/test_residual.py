@@ -29,7 +29,8 @@ from impress_format.parts.residual import (
     store_residual,
 )
 from impress_format.parts.table import stored_parts
-from impress_format.records import LayerSpec, ResidualBits
+from impress_format.records.fields import ResidualBits
+from impress_format.records.network import LayerSpec
 from impress_format.task_groups import task_groups
 
 BITS: tuple[ResidualBits, ...] = (1, 2, 4, 8)

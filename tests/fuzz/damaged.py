@@ -25,7 +25,7 @@ from impress_format.limits import MAX_PACKED, MAX_WEIGHTS
 from impress_format.pack_check import check_pack
 from impress_format.pack_file import open_pack
 from impress_format.pack_tasks import pack_tasks
-from impress_format.records import TAG_BYTES
+from impress_format.records.fields import TAG_BYTES
 from impress_format.verify import verify_bank
 
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -20,7 +20,7 @@ from written_images import FLOAT, SIGNED, WHITE_IS_ZERO, pgm, png, tiff
 from impress_format import Bank, open_bank
 from impress_format.errors import DataError, FormatError
 from impress_format.manifest import seal_manifest
-from impress_format.records import Preprocess
+from impress_format.records.manifest import Preprocess
 from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.jobs import add_tasks, create_bank
 from impress_learn.jobs.infer import infer
