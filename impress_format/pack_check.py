@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from impress_format.errors import FormatError
-from impress_format.pack_file import COMMON_END, COMMON_OF, DIGEST, OWN, OWN_END, Pack, check_seal
+from impress_format.pack_file import COMMON_END, COMMON_OF, DIGEST, OWN, OWN_END, Pack
+from impress_format.pack_seal import check_seal
 from impress_format.parts.class_names import CLASSES, check_number_of_names
 from impress_format.parts.numbers import NumbersError
 from impress_format.parts.part import BankIdentity, Part

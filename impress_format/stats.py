@@ -13,6 +13,7 @@ from impress_format.errors import BankMismatch, UsageError
 from impress_format.files import file_size
 from impress_format.limits import MAX_INTEGER
 from impress_format.records.masks import supermask_sizes
+from impress_format.task_sizes import measure_tasks
 
 _FLOAT = 4
 _USUAL_DENSITY = 0.1
@@ -98,7 +99,7 @@ def measure_storage(bank: Bank, total_tasks: int | None = None) -> Storage:
         raise BankMismatch(f"{bank.path} has no trained mask yet: run `impress bank create` again")
     records = [bank.read_mask_record(index) for index in trained]
     mask_sizes = [file_size(bank.mask_path(index)) for index in trained]
-    stored = bank.tasks.measure()
+    stored = measure_tasks(bank.tasks)
     outlines, task_bytes = stored.outlines, stored.bytes
     mean_task = task_bytes / len(outlines) if outlines else None
 

@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from impress_format.bank import Bank
 from impress_format.errors import FormatError
-from impress_format.pack_file import COMMON, COMMON_END, COMMON_OF, Pack, check_seal
+from impress_format.pack_file import COMMON, COMMON_END, COMMON_OF, Pack
+from impress_format.pack_seal import check_seal
 from impress_format.parts.alpha import ALPHA, count_columns, restore_alphas
 from impress_format.parts.head import HEAD, StoredHead, restore_heads
 from impress_format.parts.numbers import FloatArray, NumbersError
@@ -28,7 +29,7 @@ from impress_format.parts.table import (
     settings_of,
 )
 from impress_format.task_file import TaskOutline, outline_task, read_task
-from impress_format.task_store import outline_pack
+from impress_format.task_snapshot import outline_pack
 
 AlphaOf = Callable[[npt.NDArray[np.intp]], FloatArray]
 """Rows (n,) -> their coefficients, float32 (n, K, columns)."""

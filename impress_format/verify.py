@@ -17,7 +17,8 @@ from impress_format.files import is_there, list_folder, read_limited
 from impress_format.pack_check import check_pack
 from impress_format.pack_file import open_pack
 from impress_format.parts.signature import check_signatures_of
-from impress_format.task_store import PACKS, TASKS, as_people_count
+from impress_format.task_snapshot import as_people_count
+from impress_format.task_store import PACKS, TASKS
 from impress_format.weights import backbone_digest
 
 

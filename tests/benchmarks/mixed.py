@@ -25,7 +25,7 @@ from million_tasks import MASKS, fill
 
 from impress_format import Bank, open_bank
 from impress_format.files import make_folder, write_atomically
-from impress_format.pack_file import seal_pack
+from impress_format.pack_seal import seal_pack
 from impress_format.parts.class_names import ClassSettings
 from impress_format.parts.head import HeadSettings, store_head
 from impress_format.parts.table import Settings
