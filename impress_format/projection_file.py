@@ -15,8 +15,10 @@ import numpy.typing as npt
 from msgspec import Meta
 
 from impress_format.adaptation import CODES, STEPS, StoredAdaptation, restore_adaptation
+from impress_format.bank_file import BankFile
 from impress_format.container import seal_tensors, unseal_tensors
 from impress_format.errors import FormatError
+from impress_format.files import is_there
 from impress_format.limits import MAX_DIRECTIONS, MAX_MASKS, MAX_PROJECTION_BYTES
 from impress_format.parts.numbers import FloatArray, NumbersError, restore, store
 from impress_format.records.fields import TAG_BYTES, Digest, FullDigest, Holdout, NumberOf, Record, ResidualBits, Text
@@ -155,3 +157,15 @@ def _read_adaptation(
     if not moved:
         raise FormatError(path, f"says that {layers:,} layers were moved, the network has none such")
     return restore_adaptation(path, tensors, layers, bits, moved)
+
+
+PROJECTION: BankFile[ProjectionRecord, StoredProjection] = BankFile(
+    name="projection.safetensors",
+    most_bytes=MAX_PROJECTION_BYTES,
+    belongs=lambda path, manifest: manifest.backbone.pretrained is not None and is_there(path),
+    read=read_projection,
+    seal=seal_projection,
+    counted_as="projection",
+    binds=True,
+    size=lambda projection: projection.dimensions,
+)

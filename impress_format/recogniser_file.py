@@ -13,6 +13,7 @@ from typing import ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
+from impress_format.bank_file import BankFile
 from impress_format.container import seal_tensors, unseal_tensors
 from impress_format.errors import FormatError
 from impress_format.limits import MAX_RECOGNISER_BYTES
@@ -166,3 +167,14 @@ def _unpack(path: Path, packed: npt.NDArray[np.generic]) -> npt.NDArray[np.int8]
 
 def _described(tensors: dict[str, tuple[str, tuple[int, ...]]]) -> str:
     return ", ".join(f"{name} {dtype} {shape}" for name, (dtype, shape) in sorted(tensors.items())) or "nothing"
+
+
+RECOGNISER: BankFile[RecogniserRecord, StoredRecogniser] = BankFile(
+    name="recogniser.safetensors",
+    most_bytes=MAX_RECOGNISER_BYTES,
+    belongs=lambda _, manifest: manifest.recogniser,
+    read=read_recogniser,
+    seal=seal_recogniser,
+    counted_as="recogniser",
+    size=lambda recogniser: recogniser.positions,
+)

@@ -107,8 +107,8 @@ def measure_storage(bank: Bank, total_tasks: int | None = None) -> Storage:
     alpha_tasks = {outline.task for outline in outlines} - basis_tasks
     served = len(basis_tasks) + len(alpha_tasks)
     kept: Counter[str] = Counter()
-    for file in files_of(bank):
-        kept[file.counted_as] += file_size(file.path(bank))
+    for file in files_of(bank.files):
+        kept[file.counted_as] += file_size(bank.files.path(file))
     disk = DiskBytes(
         backbone=kept["backbone"],
         recogniser=kept["recogniser"],

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from impress_format.bank import MASKS, Bank, open_bank
+from impress_format.bank import Bank, open_bank
 from impress_format.bank_files import files_of
+from impress_format.bank_folder import MASKS
 from impress_format.errors import FormatError, ImpressError, StorageError
 from impress_format.files import is_there, list_folder, read_limited
 from impress_format.pack_check import check_pack
@@ -113,8 +114,8 @@ def _checks(bank: Bank) -> Iterator[tuple[Path, Callable[[], object]]]:
         except ImpressError as error:
             yield bank.path / folder, lambda error=error: _raise(error)  # type: ignore[misc]
             return
-    for file in files_of(bank):  # first: masks and tasks are held to some of them
-        yield file.path(bank), lambda file=file: file.read(file.path(bank), bank.manifest)  # type: ignore[misc]
+    for file in files_of(bank.files):  # first: masks and tasks are held to some of them
+        yield bank.files.path(file), lambda file=file: bank.files.read(file)  # type: ignore[misc]
     for index in range(len(bank.manifest.masks)):
         yield bank.mask_path(index), lambda index=index: _check_mask(bank, index)  # type: ignore[misc]
     loose, removed = bank.tasks.listed()
@@ -160,7 +161,7 @@ def _strays(bank: Bank) -> Iterator[Path]:
     folders = [bank.path / MASKS, bank.path / TASKS]
     if bank.manifest.format_version > 1:
         folders.append(bank.path / PACKS)
-    known |= {file.path(bank) for file in files_of(bank)}
+    known |= {bank.files.path(file) for file in files_of(bank.files)}
     for folder in (bank.path, *filter(_is_folder, folders)):
         for name in sorted(list_folder(folder)):
             path = folder / name

@@ -49,6 +49,13 @@ def coefficients_of(stored: HasValues) -> FloatArray | None:
     return None if found is None else found.values
 
 
+def matrix_of(stored: HasValues, settings: AlphaSettings, backbone: BackboneSpec) -> FloatArray:
+    """As coefficients_of; of no rows, (0, columns), for a task that weighs no mask."""
+    if (found := coefficients_of(stored)) is not None:
+        return found
+    return np.zeros((0, count_columns(backbone, settings.granularity, but_last=False)), dtype=np.float32)
+
+
 def restore_alphas(stored: Array, settings: AlphaSettings, beside: Beside) -> FloatArray:
     """Coefficients, float32 (N, K, columns), of N stored alphas of one shape.
 

@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from impress_format.bank import open_bank, task_exists
+from impress_format.bank import open_bank
 from impress_format.errors import UsageError
 from impress_format.task_file import check_task_name
+from impress_format.task_names import task_exists
 from impress_learn.device import Device
 from impress_learn.fits import TaskFit, check_fit, require
 from impress_learn.jobs.add import add_tasks
