@@ -21,7 +21,7 @@ from impress_format.errors import FormatError
 from impress_format.files import is_there
 from impress_format.limits import MAX_DIRECTIONS, MAX_MASKS, MAX_PROJECTION_BYTES
 from impress_format.parts.numbers import FloatArray, NumbersError, restore, store
-from impress_format.records.fields import TAG_BYTES, Digest, FullDigest, Holdout, NumberOf, Record, ResidualBits, Text
+from impress_format.records.fields import TAG_BYTES, Digest, FullDigest, Holdout, NumberOf, Record, Text, ValueBits
 from impress_format.records.manifest import BankManifest
 
 _TENSORS = {"mean", "directions", "within", "between"}
@@ -43,7 +43,7 @@ class ProjectionRecord(Record, frozen=True):
     holdout: Holdout
     epochs: NumberOf
     layers: NumberOf
-    bits: ResidualBits
+    bits: ValueBits
     digest: Digest = ""
 
     @property

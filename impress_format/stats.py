@@ -86,7 +86,7 @@ class Storage:
 def measure_storage(bank: Bank, total_tasks: int | None = None) -> Storage:
     """Measure a bank, as it is or grown to `total_tasks` tasks with files of the mean size it has.
 
-    The tasks served are those of the trained masks, each with its own mask, and those stored as alpha.
+    The tasks served are those of the trained masks, each with its own mask, and those stored.
 
     Raises:
         UsageError: `total_tasks` is less than the masks alone serve, or no task is stored to take the size from.
@@ -104,8 +104,8 @@ def measure_storage(bank: Bank, total_tasks: int | None = None) -> Storage:
     mean_task = task_bytes / len(outlines) if outlines else None
 
     basis_tasks = {record.plan.task for record in records if record.plan.task is not None}
-    alpha_tasks = {outline.task for outline in outlines} - basis_tasks
-    served = len(basis_tasks) + len(alpha_tasks)
+    other_tasks = {outline.task for outline in outlines} - basis_tasks
+    served = len(basis_tasks) + len(other_tasks)
     kept: Counter[str] = Counter()
     for file in files_of(bank.files):
         kept[file.counted_as] += file_size(bank.files.path(file))

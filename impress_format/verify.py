@@ -8,16 +8,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from impress_format.bank import Bank, open_bank
 from impress_format.bank_files import files_of
 from impress_format.bank_folder import MASKS
 from impress_format.errors import FormatError, ImpressError, StorageError
 from impress_format.files import is_there, list_folder, read_limited
+from impress_format.mask_file import check_mask
 from impress_format.pack_check import check_pack
 from impress_format.pack_file import open_pack
-from impress_format.parts.signature import check_signatures_of
 from impress_format.task_snapshot import as_people_count
 from impress_format.task_store import PACKS, TASKS
 from impress_format.weights import backbone_digest
@@ -142,10 +140,7 @@ def _check_backbone(bank: Bank) -> None:
 
 
 def _check_mask(bank: Bank, index: int) -> None:
-    record, _ = bank.read_mask(index)
-    if record.signature is not None:
-        signature = np.frombuffer(bytes.fromhex(record.signature), dtype=np.uint8)
-        check_signatures_of(bank.mask_path(index), signature[np.newaxis], bank.identity)
+    check_mask(bank.mask_path(index), bank.manifest, index, bank.identity)
 
 
 def _check_pack(bank: Bank, path: Path, seen: dict[str, bytes], hidden: set[str]) -> None:

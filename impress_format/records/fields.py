@@ -44,7 +44,7 @@ TAG_BYTES = 2
 """Of the digest of the recogniser or projection that a signature was made with, which it begins with."""
 SignatureText = Annotated[str, Meta(pattern=rf"\A[0-9a-f]{{{2 * SIGNATURE_BYTES}}}\Z")]
 
-ResidualBits = Literal[0, 1, 2, 4, 8]
+ValueBits = Literal[0, 1, 2, 4, 8]
 NumberOf = Annotated[int, Meta(ge=0, le=MAX_SIDE)]
 Init = Literal["signed-constant", "kaiming-normal"]
 MaskKind = Literal["heterogeneous", "homogeneous", "random"]

@@ -29,7 +29,7 @@ from impress_format.pack_seal import seal_pack
 from impress_format.parts.class_names import ClassSettings
 from impress_format.parts.head import HeadSettings, store_head
 from impress_format.parts.table import Settings
-from impress_format.records.fields import ResidualBits
+from impress_format.records.fields import ValueBits
 from impress_format.records.training import TaskFitRecord
 from impress_format.task_file import seal_parts
 from impress_format.task_record import TaskRecord
@@ -41,7 +41,7 @@ from impress_learn.kept import keep_tasks
 from impress_learn.mixed import mixed
 
 IMAGES, CLASSES, DIMENSIONS = 256, 5, 128
-BITS: ResidualBits = 2
+BITS: ValueBits = 2
 
 
 def fill_heads(bank: Bank, tasks: int) -> None:
