@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 from impress_cli.printable import plain, plain_all
-from impress_cli.table_layout import column_widths, head_lines, row_lines
+from impress_cli.table_layout import column_widths, row_lines, title_lines
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -120,7 +120,7 @@ def print_long_table(
         out: list[str] = []
         if not some:
             _print_title(title)
-            out += ["", *head_lines(columns, widths, text_columns)]
+            out += ["", *title_lines(columns, widths, text_columns)]
         some = True
         out += row_lines(by_column, widths, text_columns)
         sys.stdout.write("\n".join([*out, ""]))  # its cells are plain: a million rows are not looked at again

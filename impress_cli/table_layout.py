@@ -9,9 +9,9 @@ _LEAST_TEXT = 12
 _GAP = "   "
 
 
-def head_lines(columns: Sequence[str], widths: Sequence[int], text_columns: int) -> Iterator[str]:
-    """The lines above the rows: the heads of the columns, and a rule."""
-    yield from _lines([_fold(head, size) for head, size in zip(columns, widths, strict=True)], widths, text_columns)
+def title_lines(columns: Sequence[str], widths: Sequence[int], text_columns: int) -> Iterator[str]:
+    """The lines above the rows: the titles of the columns, and a rule."""
+    yield from _lines([_fold(title, size) for title, size in zip(columns, widths, strict=True)], widths, text_columns)
     yield " " + "─" * (sum(widths) + len(_GAP) * (len(widths) - 1))
 
 
@@ -45,11 +45,11 @@ def column_widths(
     first.
     """
     widths = []
-    for number, (head, cells) in enumerate(zip(columns, by_column, strict=True)):
+    for number, (title, cells) in enumerate(zip(columns, by_column, strict=True)):
         longest = max(max(map(_cells, cells), default=0), least[number])
-        # A head of numbers may fold at its spaces.
-        head_width = _cells(head) if number < text_columns else max(map(_cells, head.split()), default=0)
-        widths.append(max(longest, _cells(head) if width is None else head_width, 1))
+        # A title over numbers may fold at its spaces.
+        title_width = _cells(title) if number < text_columns else max(map(_cells, title.split()), default=0)
+        widths.append(max(longest, _cells(title) if width is None else title_width, 1))
     if width is None:
         return widths
     excess = 1 + sum(widths) + len(_GAP) * (len(widths) - 1) - width

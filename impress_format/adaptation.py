@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from impress_format.errors import FormatError
 from impress_format.parts.codes import pack_codes, unpack_codes
-from impress_format.records import LayerSpec, ResidualBits
+from impress_format.records.fields import ValueBits
+from impress_format.records.network import LayerSpec
 
 CODES, STEPS = "codes", "steps"
 
@@ -28,7 +29,7 @@ class StoredAdaptation:
     """
 
     layers: int
-    bits: ResidualBits
+    bits: ValueBits
     codes: npt.NDArray[np.uint8]
     steps: npt.NDArray[np.float16]
 
@@ -41,7 +42,7 @@ def restore_adaptation(
     path: Path,
     tensors: Mapping[str, npt.NDArray[np.generic]],
     layers: int,
-    bits: ResidualBits,
+    bits: ValueBits,
     moved: Sequence[LayerSpec],
 ) -> StoredAdaptation:
     """What is stored in these tensors for these layers.

@@ -1,23 +1,9 @@
-"""A bank on disk: open, create, add masks and tasks, remove (docs/format.md).
-
-    NAME.impress/
-      bank.json                    the manifest: backbone, and the masks the bank has or will have
-      masks/00000.safetensors ...  one file a mask; a finished file is its result
-      tasks/NAME.safetensors ...   one file a task
-      packs/DIGEST.safetensors ... many tasks in one file
-      calibration.safetensors      images for norm statistics; only for networks with BatchNorm
-      recogniser.safetensors       what signatures of tasks are made with
-      projection.safetensors       what heads of tasks stand on; only for pretrained weights
-
-The manifest names every mask before it is trained; a mask that is planned and has no file is still to be
-trained. So a killed run is resumed where it stopped, and no file is ever written twice.
-"""
+"""An opened bank: its masks, its tasks and what it keeps once, read and written (docs/format.md)."""
 
 from __future__ import annotations
 
 import hashlib
-import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -26,49 +12,34 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from impress_format import calibration_file, mask_file, projection_file, recogniser_file, task_file
+from impress_format import mask_file, task_file
+from impress_format.bank_file import KeptFiles
+from impress_format.bank_folder import MANIFEST, MASKS, find_bank
+from impress_format.bank_identity import identity_of, signs_by
 from impress_format.container import DIGEST_DIGITS
 from impress_format.errors import (
-    AmbiguousTask,
     BankMismatch,
-    BankNotFound,
-    FormatError,
-    TaskExists,
     TaskNotFound,
 )
 from impress_format.files import (
-    check_folder,
-    is_there,
     list_folder,
     make_folder,
-    unreadable,
     write_atomically,
 )
 from impress_format.manifest import read_manifest
 from impress_format.mask_values import MaskArray
-from impress_format.parts.alpha import coefficients_of, count_columns
+from impress_format.parts.alpha import matrix_of
 from impress_format.parts.numbers import FloatArray
 from impress_format.parts.part import BankIdentity
-from impress_format.projection_file import StoredProjection
-from impress_format.recogniser_file import StoredRecogniser
-from impress_format.records import (
-    BackboneSpec,
-    BankManifest,
-    CalibrationRecord,
-    MaskRecord,
-    ProjectionRecord,
-    RecogniserRecord,
-    is_task_name,
-)
+from impress_format.projection_file import PROJECTION, ProjectionRecord
+from impress_format.recogniser_file import RECOGNISER
+from impress_format.records.manifest import BankManifest
+from impress_format.records.masks import MaskRecord
+from impress_format.records.network import BackboneSpec
 from impress_format.task_file import StoredTask, TaskOutline
+from impress_format.task_names import find_task, task_exists
 from impress_format.task_record import TaskRecord
-from impress_format.task_store import PACKS, SUFFIX, TASKS, TaskStore
-
-MANIFEST = "bank.json"
-CALIBRATION = "calibration.safetensors"
-RECOGNISER = "recogniser.safetensors"
-PROJECTION = "projection.safetensors"
-MASKS = "masks"
+from impress_format.task_store import SUFFIX, TaskStore
 
 
 @dataclass(frozen=True)
@@ -87,29 +58,46 @@ class Bank:
     def manifest_path(self) -> Path:
         return self.path / MANIFEST
 
-    @property
-    def calibration_path(self) -> Path:
-        return self.path / CALIBRATION
+    @cached_property
+    def files(self) -> KeptFiles:
+        """The files that it keeps once: calibration images, recogniser, projection (bank_files.py)."""
+        return KeptFiles(self.path, self.manifest)
 
     @property
     def recogniser_path(self) -> Path:
-        return self.path / RECOGNISER
+        return self.files.path(RECOGNISER)
 
     @property
     def projection_path(self) -> Path:
-        return self.path / PROJECTION
+        return self.files.path(PROJECTION)
 
     @property
     def has_projection(self) -> bool:
-        """Whether tasks may have heads: over pretrained weights, with what heads read features by."""
-        return self.backbone.pretrained is not None and is_there(self.projection_path)
+        """Whether tasks may read classes out of features: over pretrained weights, with a projection of theirs."""
+        return self.files.has(PROJECTION)
+
+    @property
+    def projection_record(self) -> ProjectionRecord:
+        """What the projection was made of, read once.
+
+        Raises:
+            FormatError: it is missing, damaged, or of another bank.
+        """
+        return self.files.known(PROJECTION).record
+
+    @property
+    def directions(self) -> int:
+        """Directions of the projection, read once: most features that a task reads.
+
+        Raises:
+            FormatError: as projection_record.
+        """
+        return self.files.known(PROJECTION).size
 
     @property
     def signs_by(self) -> Literal["features", "pixels"] | None:
-        """What tells images of its tasks apart: features that heads read, or its recogniser; None if nothing does."""
-        if self.manifest.recogniser:
-            return "pixels"
-        return "features" if self.has_projection else None
+        """What tells images of its tasks apart: features of the network, or its recogniser; None if nothing does."""
+        return signs_by(self.files)
 
     @cached_property
     def tasks(self) -> TaskStore:
@@ -161,55 +149,10 @@ class Bank:
             parts.append(self.projection_record.digest)
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:DIGEST_DIGITS]
 
-    @cached_property
-    def signature_tag(self) -> bytes:
-        """What signatures made in this bank begin with.
-
-        Raises:
-            FormatError: nothing signs its tasks, or what does is damaged.
-        """
-        if self.signs_by is None:
-            raise FormatError(self.manifest_path, "says that there is no recogniser")
-        return self.projection_record.tag if self.signs_by == "features" else self._recogniser[0].tag
-
-    @cached_property
-    def _recogniser(self) -> tuple[RecogniserRecord, int]:
-        record, stored = self.read_recogniser()
-        return record, stored.positions
-
-    @cached_property
-    def _projection(self) -> tuple[ProjectionRecord, int]:
-        record, stored = self.read_projection()
-        return record, stored.dimensions
-
-    @property
-    def projection_record(self) -> ProjectionRecord:
-        """What the projection was made of, read once.
-
-        Raises:
-            FormatError: as read_projection.
-        """
-        return self._projection[0]
-
-    @property
-    def directions(self) -> int:
-        """Directions of the projection, read once: most dimensions of a head.
-
-        Raises:
-            FormatError: as read_projection.
-        """
-        return self._projection[1]
-
     @property
     def identity(self) -> BankIdentity:
         """What a task must have been made with to belong here."""
-        return BankIdentity(
-            self.basis_digest,
-            lambda: self.signature_tag,
-            lambda: self.signs_by == "features",
-            lambda: self.directions,
-            lambda: self._recogniser[1],
-        )
+        return identity_of(self.files, self.manifest_path, self.basis_digest)
 
     def task_names(self) -> list[str]:
         """Names of the stored tasks, sorted as people count: task-9 before task-10.
@@ -227,18 +170,7 @@ class Bank:
             TaskNotFound: with the names there are.
             AmbiguousTask: several tasks were learned from this reference.
         """
-        if is_task_name(name_or_reference) and self.tasks.has(name_or_reference):
-            return name_or_reference
-        found = self.tasks.learned_from(name_or_reference)
-        if len(found) > 1:
-            raise AmbiguousTask(
-                f"{self.path} has {len(found)} tasks of {name_or_reference} ({_listed(found)}): give the name of one"
-            )
-        if found:
-            return found[0]
-        names = self.task_names()
-        raise TaskNotFound(f"{self.path} has no task {name_or_reference!r}: " + (f"it has {_listed(names)}" if names
-            else "it has none yet; add one with `impress task add`"))  # fmt: skip
+        return find_task(self.tasks, name_or_reference)
 
     def read_mask(self, index: int) -> tuple[MaskRecord, dict[str, MaskArray]]:
         """One supermask: arrays by layer name, in the shapes of the layers: bool, int8 of a signed mask, float32 of a
@@ -261,10 +193,7 @@ class Bank:
             FormatError: the file is damaged, or belongs to another basis.
         """
         stored = self.read_stored(name)
-        if (alpha := coefficients_of(stored)) is None:
-            granularity = stored.record.settings.alpha.granularity
-            alpha = np.zeros((0, count_columns(self.backbone, granularity, but_last=False)), dtype=np.float32)
-        return stored.record, alpha
+        return stored.record, matrix_of(stored, stored.record.settings.alpha, self.backbone)
 
     def read_stored(self, name: str) -> StoredTask:
         """One task with all its parts.
@@ -348,51 +277,6 @@ class Bank:
         self.tasks.remove(name)
         return name
 
-    def write_calibration(self, pixels: npt.NDArray[np.uint8], mean: Sequence[float], std: Sequence[float]) -> None:
-        """Store the images that norm statistics are recomputed from: uint8 (N, C, H, W)."""
-        content = calibration_file.seal_calibration(self.manifest, pixels, mean, std)
-        write_atomically(self.calibration_path, content, replace=True)
-
-    def read_calibration(self) -> tuple[CalibrationRecord, npt.NDArray[np.uint8]]:
-        """The images norm statistics are recomputed from, uint8 (N, C, H, W).
-
-        Raises:
-            FormatError: missing, damaged, or of another shape than the backbone's input.
-        """
-        return calibration_file.read_calibration(self.calibration_path, self.manifest)
-
-    def write_recogniser(self, recogniser: StoredRecogniser) -> None:
-        """Store the recogniser; one that is there already is kept, since signatures were made with it."""
-        content = recogniser_file.seal_recogniser(self.manifest, recogniser)
-        try:
-            write_atomically(self.recogniser_path, content, replace=False)
-        except FileExistsError:
-            self.read_recogniser()
-
-    def read_recogniser(self) -> tuple[RecogniserRecord, StoredRecogniser]:
-        """What signatures of tasks are made with.
-
-        Raises:
-            FormatError: missing, damaged, or of another bank.
-        """
-        return recogniser_file.read_recogniser(self.recogniser_path, self.manifest)
-
-    def write_projection(self, projection: StoredProjection) -> None:
-        """Store the projection; one that is there already is kept, since heads stand on it."""
-        content = projection_file.seal_projection(self.manifest, projection)
-        try:
-            write_atomically(self.projection_path, content, replace=False)
-        except FileExistsError:
-            self.read_projection()
-
-    def read_projection(self) -> tuple[ProjectionRecord, StoredProjection]:
-        """What heads of tasks read features by.
-
-        Raises:
-            FormatError: missing, damaged, or of another bank.
-        """
-        return projection_file.read_projection(self.projection_path, self.manifest)
-
     def _task_there(self, name: str) -> tuple[Path, bytes, int]:
         """The file a task is in, the bytes of its own file and what they take on disk; or TaskNotFound."""
         while (stored := self.tasks.read(name)) is None:
@@ -410,33 +294,5 @@ def open_bank(path: Path | str) -> Bank:
         UnsupportedVersion: made by a newer release.
         FormatError: the manifest is damaged.
     """
-    if path == "":  # which pathlib would take for the current folder
-        raise BankNotFound("the path of the bank is empty: is a variable not set?")
-    path = Path(path)
-    manifest_path = path / MANIFEST
-    try:
-        mode = path.stat().st_mode
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise BankNotFound(
-            f"there is no bank at {path}: create one with `impress bank create {path} REF...`"
-        ) from error
-    except OSError as error:
-        raise unreadable(path, error) from error
-    if not stat.S_ISDIR(mode):
-        raise BankNotFound(f"{path} is a file: a bank is a folder, by habit NAME.impress")
-    if not is_there(manifest_path):
-        raise BankNotFound(f"{path} holds no {MANIFEST}: it is not a bank")
-    for folder in (MASKS, TASKS, PACKS):
-        check_folder(path / folder)
-    return Bank(path=path, manifest=read_manifest(manifest_path))
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
-
-
-def task_exists(path: Path, names: Sequence[str]) -> TaskExists:
-    return TaskExists(
-        f"{path} has {_listed(names)} already, made with other settings: remove it first (`impress task remove`), or "
-        "choose another `name`"
-    )
+    path = find_bank(path)
+    return Bank(path=path, manifest=read_manifest(path / MANIFEST))

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import msgspec
 
-from impress_format.bank import MANIFEST, MASKS, Bank, open_bank
+from impress_format.bank import Bank, open_bank
 from impress_format.bank_files import BANK_FILES
+from impress_format.bank_folder import MANIFEST, MASKS
 from impress_format.errors import BankMismatch, BankNotFound
 from impress_format.files import is_there, list_folder, make_folder, remove_abandoned, write_atomically
 from impress_format.manifest import check_manifest, seal_manifest
 from impress_format.parts.class_names import differing_names
-from impress_format.records import BankManifest, MaskPlan
+from impress_format.records.manifest import BankManifest
+from impress_format.records.masks import MaskPlan
 from impress_format.task_store import PACKS, TASKS
 
 
@@ -42,7 +44,7 @@ def write_plan(path: Path | str, planned: BankManifest) -> Bank:
         if is_empty(bank) and bank.manifest != msgspec.structs.replace(planned, digest=bank.manifest.digest):
             for file in BANK_FILES:
                 if not file.binds:
-                    file.path(bank).unlink(missing_ok=True)  # of the plan that gives way
+                    bank.files.path(file).unlink(missing_ok=True)  # of the plan that gives way
             write_atomically(path / MANIFEST, seal_manifest(planned), replace=True)
         else:
             _require_same(bank, planned)
@@ -66,7 +68,8 @@ def check_can_create(path: Path) -> None:
 def is_empty(bank: Bank) -> bool:
     """Whether a run was stopped before it trained anything: its plan binds nobody. A projection may be hours of it."""
     no_mask = len(bank.missing_masks()) == len(bank.manifest.masks)
-    return no_mask and not bank.has_projection and not bank.task_names()
+    kept = any(file.binds and bank.files.has(file) for file in BANK_FILES)
+    return no_mask and not kept and not bank.task_names()
 
 
 def extend_plan(

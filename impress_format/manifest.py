@@ -11,7 +11,9 @@ from impress_format.container import seal_json, unseal_json
 from impress_format.errors import FormatError
 from impress_format.files import read_limited
 from impress_format.limits import MAX_LAYERS, MAX_MANIFEST_BYTES, MAX_MASKS, MAX_PIXELS, MAX_SIDE, MAX_WEIGHTS
-from impress_format.records import BackboneSpec, BankManifest, FileVersion, ManifestV1
+from impress_format.records.fields import FileVersion
+from impress_format.records.manifest import BankManifest, ManifestV1
+from impress_format.records.network import BackboneSpec
 from impress_format.versions import check_version
 
 

@@ -15,7 +15,11 @@ from impress_format.errors import FormatError
 from impress_format.limits import MAX_HEADER_BYTES
 from impress_format.manifest import check_file_version, file_version
 from impress_format.mask_values import MaskArray, restore_values, store_values, values_bytes
-from impress_format.records import BackboneSpec, BankManifest, MaskRecord, supermask_sizes
+from impress_format.parts.part import BankIdentity
+from impress_format.parts.signature import check_signatures_of
+from impress_format.records.manifest import BankManifest
+from impress_format.records.masks import MaskRecord, supermask_sizes
+from impress_format.records.network import BackboneSpec
 
 
 def read_mask(path: Path, manifest: BankManifest, index: int) -> tuple[MaskRecord, dict[str, MaskArray]]:
@@ -47,6 +51,18 @@ def read_mask(path: Path, manifest: BankManifest, index: int) -> tuple[MaskRecor
     if bits_digest(parts) != record.bits:
         raise FormatError(path, "its masks do not have the digest written in it")
     return record, masks
+
+
+def check_mask(path: Path, manifest: BankManifest, index: int, identity: BankIdentity) -> None:
+    """Every check there is on the mask planned at `index`.
+
+    Raises:
+        FormatError: as read_mask, or its signature was not made as the bank makes them.
+    """
+    record, _ = read_mask(path, manifest, index)
+    if record.signature is not None:
+        signature = np.frombuffer(bytes.fromhex(record.signature), dtype=np.uint8)
+        check_signatures_of(path, signature[np.newaxis], identity)
 
 
 def read_mask_record(path: Path, manifest: BankManifest, index: int) -> MaskRecord:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from impress_format.codec import BoolArray, CodecError, pack_bits
-from impress_format.records import MaskType
+from impress_format.records.fields import MaskType
 
 MaskArray = BoolArray | npt.NDArray[np.int8] | npt.NDArray[np.float32]
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from impress_format.errors import FormatError
-from impress_format.pack_file import COMMON_END, COMMON_OF, DIGEST, OWN, OWN_END, Pack, check_seal
+from impress_format.pack_file import COMMON_END, COMMON_OF, DIGEST, OWN, OWN_END, Pack
+from impress_format.pack_seal import check_seal
 from impress_format.parts.class_names import CLASSES, check_number_of_names
 from impress_format.parts.numbers import NumbersError
 from impress_format.parts.part import BankIdentity, Part
@@ -22,7 +23,7 @@ from impress_format.parts.table import (
     is_label,
     settings_of,
 )
-from impress_format.records import BankManifest
+from impress_format.records.manifest import BankManifest
 from impress_format.task_seal import check_text_seal
 from impress_format.task_text import read_own_classes
 

@@ -7,28 +7,29 @@ read by what reads that. So a packed task is checked as a loose one is, and noth
 from __future__ import annotations
 
 import mmap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from msgspec import Meta
 
-from impress_format.container import check_sealed, decode_record, seal_tensors
+from impress_format.container import decode_record
 from impress_format.errors import FormatError
 from impress_format.files import open_limited, refuse_pointer
 from impress_format.header import in_file_order, parse_header, write_header
 from impress_format.limits import MAX_CLASS_NAMES, MAX_HEADER_BYTES, MAX_PACK_BYTES, MAX_PACKED, MAX_TEXT
 from impress_format.parts.part import Tensor
-from impress_format.records import PackRecord
+from impress_format.records.fields import Digest, Record
 from impress_format.task_text import (
     DIGITS,
     Common,
     TaskText,
     default_name,
-    is_nameless,
     read_common,
     read_own,
     read_owns,
@@ -39,12 +40,21 @@ Array = npt.NDArray[np.generic]
 OWN, OWN_END, COMMON, COMMON_END, COMMON_OF, DIGEST = (
     "own.text", "own.end", "common.text", "common.end", "common.of", "digest",
 )  # fmt: skip
-NAME_DIGITS = 16
-"""Of a pack's digest, which are its file's name."""
 _COLUMNS = {OWN, OWN_END, COMMON, COMMON_END, COMMON_OF, DIGEST}
 _MOST_TEXT = 8 * MAX_TEXT + 2 * MAX_CLASS_NAMES
 _MOST_AXES = 3
 _INDEX = 4
+
+
+class PackRecord(Record, frozen=True):
+    """Header of one pack of tasks; `named` is how many have a name that their reference does not make."""
+
+    max_bytes: ClassVar[int] = MAX_PACK_BYTES
+
+    format_version: Literal[2]
+    tasks: Annotated[int, Meta(ge=1, le=MAX_PACKED)]
+    named: Annotated[int, Meta(ge=0, le=MAX_PACKED)]
+    digest: Digest = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,51 +248,6 @@ def open_pack(path: Path) -> Pack:
     return pack
 
 
-def check_seal(pack: Pack) -> None:
-    """Check the whole file against its checksum, its record and its name.
-
-    Raises:
-        FormatError: it is damaged.
-    """
-    record = check_sealed(pack.path, pack.mapped, PackRecord)
-    try:
-        named = sum(not is_nameless(text) for text in pack.texts())
-    except (msgspec.MsgspecError, UnicodeError) as error:
-        raise FormatError(pack.path, f"a task has no valid text ({error})") from error
-    if record.named != named:
-        raise FormatError(pack.path, f"says that {record.named} tasks have names of their own, {named} have")
-    if record.tasks != len(pack):
-        raise FormatError(pack.path, f"says it has {record.tasks} tasks, its columns have {len(pack)}")
-    if pack.path.name != f"{record.digest[:NAME_DIGITS]}.safetensors":
-        raise FormatError(pack.path, f"has digest {record.digest}, with which its name must begin")
-
-
-def seal_pack(
-    texts: Sequence[TaskText], digests: npt.NDArray[np.uint8], parts: Mapping[str, Array]
-) -> tuple[str, bytes]:
-    """The name and the bytes of the pack of these tasks, in ascending order of their names.
-
-    Args:
-        digests: (N, 16), of each task's own file.
-        parts: for each part a column (N, ...).
-    """
-    common: dict[bytes, int] = {}
-    of = np.array([common.setdefault(text.common, len(common)) for text in texts], dtype="<u4")
-    columns: dict[str, Array] = {
-        OWN: _joined([text.own for text in texts]),
-        OWN_END: _ends([text.own for text in texts]),
-        COMMON: _joined(list(common)),
-        COMMON_END: _ends(list(common)),
-        COMMON_OF: of,
-        DIGEST: digests,
-        **parts,
-    }
-    named = sum(not is_nameless(text.own) for text in texts)
-    content = seal_tensors(PackRecord(format_version=2, tasks=len(texts), named=named), columns)
-    record = check_sealed(Path("pack"), content, PackRecord)
-    return f"{record.digest[:NAME_DIGITS]}.safetensors", content
-
-
 def _check_columns(pack: Pack) -> None:
     columns, path = pack.columns, pack.path
     if set(columns) != _COLUMNS:
@@ -301,11 +266,3 @@ def _check_columns(pack: Pack) -> None:
     for name, column in {COMMON_OF: columns[COMMON_OF], **pack.parts}.items():
         if len(column) != tasks or column.ndim > _MOST_AXES:
             raise FormatError(path, f"{name} is {column.dtype} {column.shape}, expected {tasks} rows")
-
-
-def _joined(texts: Sequence[bytes]) -> npt.NDArray[np.uint8]:
-    return np.frombuffer(b"".join(texts), dtype=np.uint8)
-
-
-def _ends(texts: Sequence[bytes]) -> npt.NDArray[np.uint32]:
-    return np.cumsum(np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))).astype("<u4")

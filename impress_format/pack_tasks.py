@@ -15,9 +15,11 @@ from impress_format.bank import Bank
 from impress_format.errors import FormatError, StorageError
 from impress_format.files import make_folder, remove_abandoned, write_atomically
 from impress_format.limits import MAX_PACKED, MIB
-from impress_format.pack_file import DIGEST, Pack, check_seal, seal_pack
+from impress_format.pack_file import DIGEST, Pack
+from impress_format.pack_seal import check_seal, seal_pack
 from impress_format.task_file import take_apart
 from impress_format.task_seal import digest_of_task
+from impress_format.task_sizes import bytes_on_disk
 from impress_format.task_store import PACKS
 from impress_format.task_text import TaskText, read_own
 from impress_format.versions import require_version
@@ -66,7 +68,7 @@ def pack_tasks(bank: Bank) -> Packed:
         remove_abandoned(bank.path / PACKS)
         there = store.snapshot()
         old, loose = there.packs, there.loose
-        before = store.bytes_on_disk()
+        before = bytes_on_disk(store)
         groups: dict[_Shape, _Rows] = {}
         _add_packed(groups, old, hidden=set(there.hidden))
         packable = _add_loose(groups, bank, loose)
@@ -80,7 +82,7 @@ def pack_tasks(bank: Bank) -> Packed:
             packs=len(new),
             loose=len(loose) - len(packable),
             bytes_before=before,
-            bytes=store.bytes_on_disk(),
+            bytes=bytes_on_disk(store),
         )
 
 

@@ -8,18 +8,48 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Meta
 
 from impress_format.adaptation import CODES, STEPS, StoredAdaptation, restore_adaptation
+from impress_format.bank_file import BankFile
 from impress_format.container import seal_tensors, unseal_tensors
 from impress_format.errors import FormatError
-from impress_format.limits import MAX_DIRECTIONS, MAX_PROJECTION_BYTES
+from impress_format.files import is_there
+from impress_format.limits import MAX_DIRECTIONS, MAX_MASKS, MAX_PROJECTION_BYTES
 from impress_format.parts.numbers import FloatArray, NumbersError, restore, store
-from impress_format.records import BankManifest, ProjectionRecord
+from impress_format.records.fields import TAG_BYTES, Digest, FullDigest, Holdout, NumberOf, Record, Text, ValueBits
+from impress_format.records.manifest import BankManifest
 
 _TENSORS = {"mean", "directions", "within", "between"}
+
+
+class ProjectionRecord(Record, frozen=True):
+    """Header of the projection that heads of tasks stand on.
+
+    `tasks` are those whose images it was made of, but for a share of `holdout`. Where the network was moved towards
+    them first, `epochs` is for how long, `layers` how many of the last layers before the classifier that concerns, and
+    `bits` what each of their weights takes; all 0 where it was not.
+    """
+
+    max_bytes: ClassVar[int] = MAX_PROJECTION_BYTES
+
+    format_version: Literal[2]
+    backbone: FullDigest
+    tasks: Annotated[tuple[Text, ...], Meta(min_length=1, max_length=MAX_MASKS)]
+    holdout: Holdout
+    epochs: NumberOf
+    layers: NumberOf
+    bits: ValueBits
+    digest: Digest = ""
+
+    @property
+    def tag(self) -> bytes:
+        """What signatures made with it begin with."""
+        return bytes.fromhex(self.digest)[:TAG_BYTES]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -127,3 +157,15 @@ def _read_adaptation(
     if not moved:
         raise FormatError(path, f"says that {layers:,} layers were moved, the network has none such")
     return restore_adaptation(path, tensors, layers, bits, moved)
+
+
+PROJECTION: BankFile[ProjectionRecord, StoredProjection] = BankFile(
+    name="projection.safetensors",
+    most_bytes=MAX_PROJECTION_BYTES,
+    belongs=lambda path, manifest: manifest.backbone.pretrained is not None and is_there(path),
+    read=read_projection,
+    seal=seal_projection,
+    counted_as="projection",
+    binds=True,
+    size=lambda projection: projection.dimensions,
+)

@@ -8,22 +8,41 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import isqrt, prod
 from pathlib import Path
+from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from impress_format.bank_file import BankFile
 from impress_format.container import seal_tensors, unseal_tensors
 from impress_format.errors import FormatError
 from impress_format.limits import MAX_RECOGNISER_BYTES
 from impress_format.parts.numbers import FloatArray
 from impress_format.parts.pixel_signature import count_signs
-from impress_format.records import BankManifest, RecogniserRecord
+from impress_format.records.fields import TAG_BYTES, Digest, FullDigest, Record, Share
+from impress_format.records.manifest import BankManifest
 
 MOST_POSITIONS = 24
 MOST_HIDDEN = 1024
 MOST_FEATURES = 1024
 
 _POSITIVE = ("scale", "hidden_step", "between")
+
+
+class RecogniserRecord(Record, frozen=True):
+    """Header of the recogniser that signatures of tasks are made with."""
+
+    max_bytes: ClassVar[int] = MAX_RECOGNISER_BYTES
+
+    format_version: Literal[2]
+    backbone: FullDigest
+    sign_weight: Share
+    digest: Digest = ""
+
+    @property
+    def tag(self) -> bytes:
+        """What signatures made with it begin with."""
+        return bytes.fromhex(self.digest)[:TAG_BYTES]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -148,3 +167,14 @@ def _unpack(path: Path, packed: npt.NDArray[np.generic]) -> npt.NDArray[np.int8]
 
 def _described(tensors: dict[str, tuple[str, tuple[int, ...]]]) -> str:
     return ", ".join(f"{name} {dtype} {shape}" for name, (dtype, shape) in sorted(tensors.items())) or "nothing"
+
+
+RECOGNISER: BankFile[RecogniserRecord, StoredRecogniser] = BankFile(
+    name="recogniser.safetensors",
+    most_bytes=MAX_RECOGNISER_BYTES,
+    belongs=lambda _, manifest: manifest.recogniser,
+    read=read_recogniser,
+    seal=seal_recogniser,
+    counted_as="recogniser",
+    size=lambda recogniser: recogniser.positions,
+)

@@ -12,7 +12,8 @@ from impress_format.codec import entropy_bytes
 from impress_format.errors import BankMismatch, UsageError
 from impress_format.files import file_size
 from impress_format.limits import MAX_INTEGER
-from impress_format.records import supermask_sizes
+from impress_format.records.masks import supermask_sizes
+from impress_format.task_sizes import measure_tasks
 
 _FLOAT = 4
 _USUAL_DENSITY = 0.1
@@ -85,7 +86,7 @@ class Storage:
 def measure_storage(bank: Bank, total_tasks: int | None = None) -> Storage:
     """Measure a bank, as it is or grown to `total_tasks` tasks with files of the mean size it has.
 
-    The tasks served are those of the trained masks, each with its own mask, and those stored as alpha.
+    The tasks served are those of the trained masks, each with its own mask, and those stored.
 
     Raises:
         UsageError: `total_tasks` is less than the masks alone serve, or no task is stored to take the size from.
@@ -98,16 +99,16 @@ def measure_storage(bank: Bank, total_tasks: int | None = None) -> Storage:
         raise BankMismatch(f"{bank.path} has no trained mask yet: run `impress bank create` again")
     records = [bank.read_mask_record(index) for index in trained]
     mask_sizes = [file_size(bank.mask_path(index)) for index in trained]
-    stored = bank.tasks.measure()
+    stored = measure_tasks(bank.tasks)
     outlines, task_bytes = stored.outlines, stored.bytes
     mean_task = task_bytes / len(outlines) if outlines else None
 
     basis_tasks = {record.plan.task for record in records if record.plan.task is not None}
-    alpha_tasks = {outline.task for outline in outlines} - basis_tasks
-    served = len(basis_tasks) + len(alpha_tasks)
+    other_tasks = {outline.task for outline in outlines} - basis_tasks
+    served = len(basis_tasks) + len(other_tasks)
     kept: Counter[str] = Counter()
-    for file in files_of(bank):
-        kept[file.counted_as] += file_size(file.path(bank))
+    for file in files_of(bank.files):
+        kept[file.counted_as] += file_size(bank.files.path(file))
     disk = DiskBytes(
         backbone=kept["backbone"],
         recogniser=kept["recogniser"],

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from impress_format.bank import Bank, task_exists
+from impress_format.bank import Bank
 from impress_format.errors import UsageError
 from impress_format.files import read_limited, refuse_taken, write_atomically
 from impress_format.header import parse_header
 from impress_format.task_file import TaskOutline, check_task_name, most_bytes, outline_task, read_task, rename_task
+from impress_format.task_names import task_exists
 from impress_format.task_seal import record_of_task
 
 

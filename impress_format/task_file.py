@@ -36,7 +36,8 @@ from impress_format.parts.table import (
     restore_parts,
     tensor_of,
 )
-from impress_format.records import BankManifest, is_task_name
+from impress_format.records.fields import is_task_name
+from impress_format.records.manifest import BankManifest
 from impress_format.task_record import Images, TaskRecord
 from impress_format.task_seal import Tensors, record_of_task, seal_text, seal_version_1, version_of_text
 from impress_format.task_text import BASIS_DIGITS, TaskText, write_text

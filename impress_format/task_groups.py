@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from impress_format.bank import Bank
 from impress_format.errors import FormatError
-from impress_format.pack_file import COMMON, COMMON_END, COMMON_OF, Pack, check_seal
-from impress_format.parts.alpha import ALPHA, count_columns, restore_alphas
+from impress_format.pack_file import COMMON, COMMON_END, COMMON_OF, Pack
+from impress_format.pack_seal import check_seal
+from impress_format.parts.alpha import ALPHA, count_columns, matrix_of, restore_alphas
 from impress_format.parts.head import HEAD, StoredHead, restore_heads
 from impress_format.parts.numbers import FloatArray, NumbersError
 from impress_format.parts.part import Part
@@ -28,7 +29,7 @@ from impress_format.parts.table import (
     settings_of,
 )
 from impress_format.task_file import TaskOutline, outline_task, read_task
-from impress_format.task_store import outline_pack
+from impress_format.task_snapshot import outline_pack
 
 AlphaOf = Callable[[npt.NDArray[np.intp]], FloatArray]
 """Rows (n,) -> their coefficients, float32 (n, K, columns)."""
@@ -80,13 +81,11 @@ def task_groups(bank: Bank) -> Iterator[TaskGroup]:
         if (file := bank.tasks.read(name)) is not None:  # else removed meanwhile
             path, content, size = file
             stored = read_task(path, content, name, bank.manifest, bank.identity)
-            alpha, head, signature = ALPHA.of(stored), HEAD.of(stored), SIGNATURE.of(stored)
+            head, signature = HEAD.of(stored), SIGNATURE.of(stored)
             settings = stored.record.settings
-            columns = count_columns(bank.backbone, settings.alpha.granularity, but_last=False)
-            coefficients = np.zeros((0, columns), np.float32) if alpha is None else alpha.values
             yield TaskGroup(
                 outlines=(outline_task(path, content, bank.manifest, size),),
-                alpha=coefficients[np.newaxis].__getitem__,
+                alpha=matrix_of(stored, settings.alpha, bank.backbone)[np.newaxis].__getitem__,
                 granularity=settings.alpha.granularity,
                 signatures=None if signature is None else np.frombuffer(signature, dtype=np.uint8)[np.newaxis],
                 heads=None if head is None else head_of_one(head),

@@ -7,7 +7,8 @@ from typing import ClassVar, Literal
 from impress_format.limits import MAX_TASK_BYTES
 from impress_format.parts.alpha import AlphaSettings
 from impress_format.parts.table import Settings
-from impress_format.records import Digest, Record, Share, Side, TaskFitRecord, TaskName, Text
+from impress_format.records.fields import Digest, Record, Share, Side, TaskName, Text
+from impress_format.records.training import TaskFitRecord
 
 Images = Literal["test", "held-out"]
 """What an accuracy was measured on."""

@@ -9,26 +9,20 @@ file first, then for the mark of removal, then into the packs, anew each time: `
 before it deletes old packs, then marks, then loose files, so that at every moment every task is found, and what was
 removed is not.
 
-Who wants more than one task takes a `Snapshot` and asks that: nothing in it changes, whatever other threads and
-processes do. The store itself keeps one thing, a tuple of the packs that were open last, which is replaced whole; so
-threads share it without a lock.
+Who wants more than one task takes a `Snapshot` (task_snapshot.py) and asks that: nothing in it changes, whatever
+other threads and processes do. The store itself keeps one thing, a tuple of the packs that were open last, which is
+replaced whole; so threads share it without a lock.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
-
-import numpy as np
 
 from impress_format.errors import FormatError, StorageError
 from impress_format.files import (
-    file_size,
     is_there,
     list_folder,
     make_folder,
@@ -36,12 +30,10 @@ from impress_format.files import (
     remove_abandoned,
     write_atomically,
 )
-from impress_format.header import parse_header
 from impress_format.locks import hold
-from impress_format.pack_file import COMMON, COMMON_END, COMMON_OF, OWN, OWN_END, Pack, open_pack
-from impress_format.parts.numbers import NumbersError
-from impress_format.parts.table import PARTS, facts_of
-from impress_format.records import BankManifest, is_task_name
+from impress_format.pack_file import OWN, OWN_END, Pack, open_pack
+from impress_format.records.fields import is_task_name
+from impress_format.records.manifest import BankManifest
 from impress_format.task_file import (
     TaskOutline,
     check_task_name,
@@ -49,71 +41,13 @@ from impress_format.task_file import (
     outline_task,
     read_task_record,
 )
-from impress_format.task_record import Images
+from impress_format.task_snapshot import Snapshot, as_people_count
 
 TASKS = "tasks"
 PACKS = "packs"
 SUFFIX = ".safetensors"
 REMOVED = ".removed"
-_GONE = (FileNotFoundError, NotADirectoryError)
-_DIGITS = re.compile(r"\d+")
-
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, eq=False)
-class Snapshot:
-    """The tasks as they lay on disk at one moment; packs are open, and stay readable when their files are deleted.
-
-    Attributes:
-        loose: names of the loose tasks; a file of one may be gone since, into a pack or for good.
-        removed: names that are marked as removed from the packs.
-    """
-
-    loose: tuple[str, ...]
-    removed: frozenset[str]
-    packs: tuple[Pack, ...]
-
-    @cached_property
-    def hidden(self) -> frozenset[str]:
-        """Names that rows of packs do not count for."""
-        return self.removed.union(self.loose)
-
-    def names(self) -> list[str]:
-        """Names of all tasks, sorted as people count: task-9 before task-10.
-
-        Raises:
-            FormatError: a pack is damaged.
-        """
-        hidden, names = set(self.hidden), list(self.loose)
-        for pack in self.packs:
-            names += [own[0] for own in pack.owns() if own[0] not in hidden]
-            if len(self.packs) > 1:  # an interrupted `pack_tasks` leaves one task in two packs
-                hidden.update(names)
-        return sorted(names, key=as_people_count)
-
-    def outlines(self, manifest: BankManifest) -> list[TaskOutline]:
-        """What a list shows of every packed task.
-
-        Raises:
-            FormatError: a pack is damaged.
-        """
-        hidden, found = set(self.hidden), list[TaskOutline]()
-        for pack in self.packs:
-            found += [one for one in outline_pack(pack, manifest) if one.name not in hidden]
-            if len(self.packs) > 1:
-                hidden.update(one.name for one in found)
-        return found
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measured:
-    """What a list shows of every task, bytes of all files that tasks are in, and bytes that each part takes in them."""
-
-    outlines: list[TaskOutline]
-    bytes: int
-    part_bytes: dict[str, int]
+GONE = (FileNotFoundError, NotADirectoryError)
 
 
 @dataclass
@@ -123,10 +57,6 @@ class _Opened:
     """
 
     packs: tuple[Pack, ...] = ()
-
-
-class _GoneMeanwhile(Exception):
-    """A file of a snapshot is not there any more."""
 
 
 @dataclass(frozen=True)
@@ -186,7 +116,7 @@ class TaskStore:
             except FormatError as error:
                 failed = error
             before, paths = paths, self.pack_paths()
-            if paths != before or (failed is not None and isinstance(failed.__cause__, _GONE)):
+            if paths != before or (failed is not None and isinstance(failed.__cause__, GONE)):
                 continue
             if failed is not None:
                 raise failed
@@ -231,7 +161,7 @@ class TaskStore:
             FormatError: the file cannot be read.
         """
         path = self.loose_path(name)
-        if (content := self._read_loose(path)) is not None:
+        if (content := self.read_loose(path)) is not None:
             return path, content, len(content)
         if (found := self.packed(name)) is None:
             return None
@@ -277,27 +207,11 @@ class TaskStore:
                 found.append(outline_task(path, content, self.manifest, size))
         return sorted(found, key=lambda one: as_people_count(one.name))
 
-    def measure(self) -> Measured:
-        """What a list shows of every task, and what all of them take on disk, of one moment.
-
-        Raises:
-            StorageError, FormatError: as outlines.
-        """
-        return self._at_once(self._measure)
-
     def files(self) -> list[Path]:
         """All files that tasks are in, or are marked as removed by."""
         there = self.snapshot()
         paths = [*map(self.loose_path, there.loose), *map(self.removed_path, there.removed)]
         return [*paths, *(pack.path for pack in there.packs)]
-
-    def bytes_on_disk(self) -> int:
-        """Bytes of all files that tasks are in.
-
-        Raises:
-            StorageError, FormatError: as names.
-        """
-        return self._at_once(self._bytes_on_disk)
 
     def write(self, name: str, content: bytes, *, replace: bool) -> None:
         """Store a task's file.
@@ -329,104 +243,18 @@ class TaskStore:
             except OSError as error:
                 raise StorageError(f"cannot remove {path}: {error.strerror or error}") from error
 
-    def _read_loose(self, path: Path) -> bytes | None:
+    def read_loose(self, path: Path) -> bytes | None:
         """The bytes of a loose file; None where there is none."""
         try:
             return read_limited(path, most_bytes(self.manifest))
         except FormatError as error:
-            if isinstance(error.__cause__, _GONE):  # not looked for again: it may have come meanwhile
+            if isinstance(error.__cause__, GONE):  # not looked for again: it may have come meanwhile
                 return None
             raise
-
-    def _at_once(self, ask: Callable[[Snapshot], T]) -> T:
-        """What `ask` says of a snapshot of which no file went while it was asked; each time that one did, another
-        process removed or packed it.
-        """
-        while True:
-            try:
-                return ask(self.snapshot())
-            except _GoneMeanwhile:
-                continue
-
-    def _measure(self, there: Snapshot) -> Measured:
-        outlines = there.outlines(self.manifest)
-        total = sum(len(pack.mapped) for pack in there.packs)
-        parts = dict.fromkeys(sorted(part.name for part in PARTS), 0)
-        for pack in there.packs:
-            for part, column in pack.parts.items():
-                parts[part] += column.nbytes
-        for name in there.loose:
-            path = self.loose_path(name)
-            if (content := self._read_loose(path)) is None:
-                raise _GoneMeanwhile
-            outlines.append(outline_task(path, content, self.manifest, len(content)))
-            total += len(content)
-            for part, tensor in parse_header(path, content).tensors.items():
-                parts[part] += tensor.size
-        outlines.sort(key=lambda one: as_people_count(one.name))
-        return Measured(outlines=outlines, bytes=total, part_bytes=parts)
-
-    def _bytes_on_disk(self, there: Snapshot) -> int:
-        total = sum(len(pack.mapped) for pack in there.packs)
-        for name in there.loose:
-            try:
-                total += file_size(self.loose_path(name))
-            except FormatError as error:
-                if isinstance(error.__cause__, _GONE):
-                    raise _GoneMeanwhile from error
-                raise
-        return total
-
-
-def outline_pack(pack: Pack, manifest: BankManifest) -> list[TaskOutline]:
-    """What a list shows of every task in a pack, fast: texts are decoded, and nothing is compared with its checksum.
-
-    Raises:
-        FormatError: texts are damaged, or alpha is of no shape.
-    """
-    shared = [_shared(pack, index, manifest) for index in range(len(pack.columns[COMMON_END]))]
-    of = pack.columns[COMMON_OF]
-    if int(of.max()) >= len(shared):
-        raise FormatError(pack.path, f"{COMMON_OF} has common text {of.max()}, there is none")
-    owns = pack.owns()
-    sizes = (np.diff(pack.columns[OWN_END].astype(np.int64), prepend=0) + pack.row_bytes).tolist()
-    return [
-        TaskOutline(
-            task=task,
-            name=name,
-            facts=facts,
-            bytes=size,
-            accuracy=accuracy,
-            train_accuracy=train_accuracy,
-            images=images,
-        )
-        for (name, task, accuracy, train_accuracy), size, (facts, images) in zip(
-            owns, sizes, map(shared.__getitem__, of.tolist()), strict=True
-        )
-    ]
-
-
-def as_people_count(name: str) -> str:
-    """A key that sorts task-9 before task-10."""
-    return f"{_DIGITS.sub(_padded, name)} {name}"
 
 
 def _is_pack(name: str) -> bool:
     return name.endswith(SUFFIX) and name[0] != "."
-
-
-def _padded(digits: re.Match[str]) -> str:
-    return digits[0].zfill(12)
-
-
-def _shared(pack: Pack, index: int, manifest: BankManifest) -> tuple[Mapping[str, int], Images]:
-    """What a list shows of the tasks with this common text, and what their accuracy was measured on."""
-    alike = pack.alike(index)
-    try:
-        facts = facts_of(pack.path, pack.shapes, alike.settings, manifest)
-    except NumbersError as error:
-        raise FormatError(pack.path, f"{COMMON}[{index}] does not describe its tasks ({error})") from error
-    return facts, alike.images
 
 
 def _stems(files: Iterable[str], suffix: str) -> list[str]:

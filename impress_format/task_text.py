@@ -20,7 +20,8 @@ import msgspec
 from impress_format.errors import FormatError
 from impress_format.limits import MAX_CLASS_NAMES, MAX_TEXT
 from impress_format.parts.table import PLACES, Settings
-from impress_format.records import TEXT, BasisId, Digest, Share, TaskFitRecord, Text, is_task_name
+from impress_format.records.fields import TEXT, BasisId, Digest, Share, Text, is_task_name
+from impress_format.records.training import TaskFitRecord
 from impress_format.strict_json import decode_strictly
 from impress_format.task_record import Images, TaskRecord, images_of
 

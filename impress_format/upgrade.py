@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from impress_format import calibration_file, mask_file
+from impress_format import mask_file
 from impress_format.bank import Bank, open_bank
+from impress_format.bank_files import files_of
 from impress_format.errors import FormatError
 from impress_format.files import write_atomically
 from impress_format.header import parse_header, read_tensors
 from impress_format.manifest import seal_manifest
-from impress_format.records import BankManifest
+from impress_format.records.manifest import BankManifest
 from impress_format.task_file import is_of_version, seal_task
 from impress_format.task_seal import record_of_task
 from impress_format.verify import verify_bank
@@ -44,12 +45,7 @@ def upgrade_files(bank: Bank, manifest: BankManifest) -> int:
             content = mask_file.reseal_mask(bank.mask_path(index), bank.manifest, index)
             write_atomically(bank.mask_path(index), content, replace=True)
             written += 1
-    if bank.manifest.calibration:
-        calibration, pixels = bank.read_calibration()
-        if calibration.format_version != FORMAT_VERSION:
-            content = calibration_file.seal_calibration(bank.manifest, pixels, calibration.mean, calibration.std)
-            write_atomically(bank.calibration_path, content, replace=True)
-            written += 1
+    written += sum(map(bank.files.reseal, files_of(bank.files)))
     return written + _upgrade_tasks(bank)
 
 

@@ -8,16 +8,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
-from impress_format.bank import MASKS, Bank, open_bank
+from impress_format.bank import Bank, open_bank
 from impress_format.bank_files import files_of
+from impress_format.bank_folder import MASKS
 from impress_format.errors import FormatError, ImpressError, StorageError
 from impress_format.files import is_there, list_folder, read_limited
+from impress_format.mask_file import check_mask
 from impress_format.pack_check import check_pack
 from impress_format.pack_file import open_pack
-from impress_format.parts.signature import check_signatures_of
-from impress_format.task_store import PACKS, TASKS, as_people_count
+from impress_format.task_snapshot import as_people_count
+from impress_format.task_store import PACKS, TASKS
 from impress_format.weights import backbone_digest
 
 
@@ -112,8 +112,8 @@ def _checks(bank: Bank) -> Iterator[tuple[Path, Callable[[], object]]]:
         except ImpressError as error:
             yield bank.path / folder, lambda error=error: _raise(error)  # type: ignore[misc]
             return
-    for file in files_of(bank):  # first: masks and tasks are held to some of them
-        yield file.path(bank), lambda file=file: file.read(file.path(bank), bank.manifest)  # type: ignore[misc]
+    for file in files_of(bank.files):  # first: masks and tasks are held to some of them
+        yield bank.files.path(file), lambda file=file: bank.files.read(file)  # type: ignore[misc]
     for index in range(len(bank.manifest.masks)):
         yield bank.mask_path(index), lambda index=index: _check_mask(bank, index)  # type: ignore[misc]
     loose, removed = bank.tasks.listed()
@@ -140,10 +140,7 @@ def _check_backbone(bank: Bank) -> None:
 
 
 def _check_mask(bank: Bank, index: int) -> None:
-    record, _ = bank.read_mask(index)
-    if record.signature is not None:
-        signature = np.frombuffer(bytes.fromhex(record.signature), dtype=np.uint8)
-        check_signatures_of(bank.mask_path(index), signature[np.newaxis], bank.identity)
+    check_mask(bank.mask_path(index), bank.manifest, index, bank.identity)
 
 
 def _check_pack(bank: Bank, path: Path, seen: dict[str, bytes], hidden: set[str]) -> None:
@@ -159,7 +156,7 @@ def _strays(bank: Bank) -> Iterator[Path]:
     folders = [bank.path / MASKS, bank.path / TASKS]
     if bank.manifest.format_version > 1:
         folders.append(bank.path / PACKS)
-    known |= {file.path(bank) for file in files_of(bank)}
+    known |= {bank.files.path(file) for file in files_of(bank.files)}
     for folder in (bank.path, *filter(_is_folder, folders)):
         for name in sorted(list_folder(folder)):
             path = folder / name

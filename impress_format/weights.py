@@ -14,7 +14,8 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import numpy.typing as npt
 
-from impress_format.records import Init, LayerSpec
+from impress_format.records.fields import Init
+from impress_format.records.network import LayerSpec
 
 FloatArray = npt.NDArray[np.float32]
 

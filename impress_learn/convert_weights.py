@@ -10,7 +10,7 @@ from typing import Any
 
 from impress_format.errors import DataError, UsageError
 from impress_format.files import is_there, refuse_taken, write_atomically
-from impress_format.records import TEXT
+from impress_format.records.fields import TEXT
 from impress_learn.fits import require
 
 _WRAPPED = ("state_dict", "model", "model_state_dict", "state_dict_ema")

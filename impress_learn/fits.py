@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from impress_format.records import MaskFitRecord, TaskFitRecord
+    from impress_format.records.training import MaskFitRecord, TaskFitRecord
 
 _MOMENTUM = 0.9
 _MASK_RATES = {"sgd": 4.0, "adam": 0.001, "rmsprop": 0.001}
@@ -70,7 +70,7 @@ class MaskFit:
         Raises:
             UsageError: the warm-up takes all epochs.
         """
-        from impress_format.records import MaskFitRecord
+        from impress_format.records.training import MaskFitRecord
 
         epochs = self.epochs or _enough(3, 1_000, images, self.batch_size)
         _check_warmup(self.warmup, epochs)
@@ -125,7 +125,7 @@ class TaskFit:
         Raises:
             UsageError: the warm-up takes all epochs.
         """
-        from impress_format.records import TaskFitRecord
+        from impress_format.records.training import TaskFitRecord
 
         epochs = self.epochs or _enough(6 if residual >= _LARGE_RESIDUAL else 3, 500, images, self.batch_size)
         _check_warmup(self.warmup, epochs)

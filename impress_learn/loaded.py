@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from impress_format.bank import Bank
+from impress_format.calibration_file import CALIBRATION
 from impress_format.parts.table import Settings, beside
 from impress_format.task_file import StoredTask
 from impress_learn.basis import Basis, basis_is_packed, make_basis
@@ -231,5 +232,5 @@ def load_calibration(bank: Bank, device: torch.device) -> Tensor | None:
     """The bank's calibration images, normalised, or None for networks that need none."""
     if not bank.manifest.calibration:
         return None
-    record, pixels = bank.read_calibration()
-    return normalise(torch.from_numpy(pixels).to(device), record.mean, record.std)
+    _, calibration = bank.files.read(CALIBRATION)
+    return normalise(torch.from_numpy(calibration.pixels).to(device), calibration.mean, calibration.std)

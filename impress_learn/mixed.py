@@ -149,11 +149,11 @@ def _by_products(loaded: RunningBank, images: Tensor, lots: Sequence[tuple[int, 
         row += len(own)
     weights: dict[str, Tensor] = {}
     of_layers = alpha.to(images.device).split(columns, dim=2)
-    for of_groups, (name, own_masks) in zip(of_layers, loaded.basis.layers.items(), strict=True):
+    for of_groups, (name, masks) in zip(of_layers, loaded.basis.layers.items(), strict=True):
         shape = loaded.basis.shapes[name]
         count = of_groups.shape[2]
         coefficients = of_groups if count == 1 else of_groups[:, :, group_of_channel(shape[0], count, images.device)]
-        weights[name] = _Mixture.of(coefficients, own_masks, shape)
+        weights[name] = _Mixture.of(coefficients, masks, shape)
     logits: Tensor = functional_call(loaded.backbone.module, weights, (images,))
     if bool(logits.isnan().any()):
         raise UsageError(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from impress_format.errors import DataError
-from impress_format.records import Preprocess
+from impress_format.records.manifest import Preprocess
 from impress_learn.streams.read_image import Notice, read_picture
 from impress_learn.streams.view import view_shape
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from impress_format.errors import DataError
-from impress_format.records import Preprocess
+from impress_format.records.manifest import Preprocess
 from impress_learn.streams.folder_layout import SUFFIXES, is_image
 from impress_learn.streams.read_image import Notice
 from impress_learn.streams.span import in_words

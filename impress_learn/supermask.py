@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from impress_format.mask_values import round_values
-from impress_format.records import Allocation, BackboneSpec, MaskType, supermask_sizes
+from impress_format.records.fields import Allocation, MaskType
+from impress_format.records.masks import supermask_sizes
+from impress_format.records.network import BackboneSpec
 from impress_format.weights import random_words
 from impress_learn.fits import MaskFit
 from impress_learn.network.backbone import Backbone

@@ -10,12 +10,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from impress_format.bank import MASKS, Bank
+from impress_format.bank import Bank
+from impress_format.bank_folder import MASKS
+from impress_format.calibration_file import CALIBRATION, StoredCalibration
 from impress_format.errors import TrainingDiverged, UsageError
 from impress_format.files import remove_abandoned
 from impress_format.locks import exclusive
 from impress_format.mask_values import values_bytes
-from impress_format.records import BackboneSpec, MaskType
+from impress_format.projection_file import PROJECTION
+from impress_format.recogniser_file import RECOGNISER
+from impress_format.records.fields import MaskType
+from impress_format.records.network import BackboneSpec
 from impress_learn.accuracy import accuracy
 from impress_learn.classes import classes_of_data, match_classes, stored_classes
 from impress_learn.features.adaptation import adapt, adapted
@@ -102,7 +107,7 @@ def keep_calibration_images(
     bank: Bank, references: Sequence[Reference], *, data_dir: Path | None, holdout: float
 ) -> None:
     """Store training images of `references`, spread as evenly as it goes, if the bank's network has BatchNorm."""
-    if not bank.manifest.calibration or bank.calibration_path.exists():
+    if not bank.manifest.calibration or bank.files.path(CALIBRATION).exists():
         return
     parts: list[Images] = []
     chosen, counts = (torch.arange(CALIBRATION_IMAGES) * len(references) // CALIBRATION_IMAGES).unique_consecutive(
@@ -114,7 +119,8 @@ def keep_calibration_images(
         # Chosen before they are transformed: a task of 60,000 images gives a handful.
         parts.append(replace(data, source_train=data.source_train.subset(few)).train)
     pixels = torch.cat([part.pixels_of(slice(None)) for part in parts])
-    bank.write_calibration(pixels.numpy(), parts[0].mean, parts[0].std)
+    stored = StoredCalibration(pixels=pixels.numpy(), mean=parts[0].mean, std=parts[0].std)
+    bank.files.write(CALIBRATION, stored)
 
 
 def keep_recogniser(
@@ -124,7 +130,7 @@ def keep_recogniser(
 
     Up to 64 of them, evenly spread: more would take longer, and leave fewer images of each.
     """
-    if not bank.manifest.recogniser or bank.recogniser_path.exists():
+    if not bank.manifest.recogniser or bank.files.path(RECOGNISER).exists():
         return
     distinct = list(dict.fromkeys(references))
     places = evenly_spread(len(distinct), RECOGNISED_TASKS, nearest=True).tolist()
@@ -140,7 +146,7 @@ def keep_recogniser(
         ):
             parts.append(replace(data, source_train=data.source_train.subset(chosen)).train)
     seed = bank.backbone.seed
-    bank.write_recogniser(train_recogniser(learning, signing, bank.backbone.input_shape, seed))
+    bank.files.write(RECOGNISER, train_recogniser(learning, signing, bank.backbone.input_shape, seed))
 
 
 def keep_projection(
@@ -203,7 +209,7 @@ def keep_projection(
         rows.append(features_of(backbone, train).cpu())
         classes.append(train.labels.cpu() + number * (1 << 20))
     made = make_projection(torch.cat(rows), torch.cat(classes))
-    bank.write_projection(replace(made, tasks=tasks, holdout=holdout, adaptation=moved, epochs=epochs))
+    bank.files.write(PROJECTION, replace(made, tasks=tasks, holdout=holdout, adaptation=moved, epochs=epochs))
 
 
 def mask_bytes(spec: BackboneSpec, mask_type: MaskType) -> int:

@@ -17,11 +17,12 @@ import tempfile
 from pathlib import Path
 
 from impress_format import open_bank
-from impress_format.bank import MANIFEST
+from impress_format.bank_folder import MANIFEST
 from impress_format.parts.alpha import coefficients_of
 from impress_format.parts.head import HEAD
 from impress_format.parts.numbers import FloatArray
-from impress_format.records import BankManifest
+from impress_format.projection_file import PROJECTION
+from impress_format.records.manifest import BankManifest
 from impress_format.task_file import StoredTask
 from impress_format.zoo.entry import bank_files
 from impress_format.zoo.index import ZooBank, find_bank, parse_index
@@ -65,8 +66,8 @@ def describe(name: str, rebuilt: Path, path: str) -> str:
             one, other = old.read_stored(stem), new.read_stored(stem)
             parts = "".join(f"{part} {apart(*values)}, " for part, values in numbers_of(one, other).items())
             return f"{parts}accuracy {one.record.accuracy} and {other.record.accuracy}"
-        if path == old.projection_path.name:
-            (_, one), (_, other) = old.read_projection(), new.read_projection()
+        if path == old.files.path(PROJECTION).name:
+            (_, one), (_, other) = old.files.read(PROJECTION), new.files.read(PROJECTION)
             if one.adaptation and other.adaptation:
                 same = (one.adaptation.codes == other.adaptation.codes).mean()
                 return f"{same:.1%} of the codes that moved the network equal"

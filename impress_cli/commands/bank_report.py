@@ -10,7 +10,7 @@ from impress_cli import render
 
 if TYPE_CHECKING:
     from impress_format.bank import Bank
-    from impress_format.records import MaskRecord
+    from impress_format.records.masks import MaskRecord
 
 
 def report_bank(bank: Bank, started: float, *, json: bool) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 
 from impress_format.parts.numbers import FloatArray, NumbersError, NumberType, restore_all, rows_of, type_of
 from impress_format.parts.part import Array, BankIdentity, Beside, HasValues, Part, Tensor
-from impress_format.records import BackboneSpec, LayerSpec, Record, Side
+from impress_format.records.fields import Record, Side
+from impress_format.records.network import BackboneSpec, LayerSpec
 
 
 class AlphaSettings(Record, frozen=True, omit_defaults=True):
@@ -46,6 +47,13 @@ def coefficients_of(stored: HasValues) -> FloatArray | None:
     """Alpha of a task that was read, float32 (K, columns); None for one that weighs no mask."""
     found = ALPHA.of(stored)
     return None if found is None else found.values
+
+
+def matrix_of(stored: HasValues, settings: AlphaSettings, backbone: BackboneSpec) -> FloatArray:
+    """As coefficients_of; of no rows, (0, columns), for a task that weighs no mask."""
+    if (found := coefficients_of(stored)) is not None:
+        return found
+    return np.zeros((0, count_columns(backbone, settings.granularity, but_last=False)), dtype=np.float32)
 
 
 def restore_alphas(stored: Array, settings: AlphaSettings, beside: Beside) -> FloatArray:

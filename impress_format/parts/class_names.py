@@ -13,7 +13,7 @@ from impress_format.errors import listed
 from impress_format.limits import MAX_CLASS_NAMES, MAX_CLASSES, MAX_STORED_NAMES
 from impress_format.parts.numbers import NumbersError
 from impress_format.parts.part import Array, BankIdentity, Beside, Part
-from impress_format.records import NumberOf, Record, is_text
+from impress_format.records.fields import NumberOf, Record, is_text
 
 _LEVEL = 19
 _MOST_NAMED = 5

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from impress_format.parts.codes import levels_of, pack_codes
 from impress_format.parts.numbers import FloatArray, NumbersError
-from impress_format.records import SIGNATURE_BYTES, TAG_BYTES
+from impress_format.records.fields import SIGNATURE_BYTES, TAG_BYTES
 
 BITS: Final = 4
 _START = TAG_BYTES + 6

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from impress_format.parts.codes import levels_of, pack_codes, unpack_codes
 from impress_format.parts.numbers import FloatArray, NumbersError
 from impress_format.parts.part import Array, BankIdentity, Beside, Part, Tensor
-from impress_format.records import Record, ResidualBits
+from impress_format.records.fields import Record, ValueBits
 
 _ROW = 4
 """Bytes of a row beside its values: scale and bias."""
@@ -27,7 +27,7 @@ _ROW = 4
 class HeadSettings(Record, frozen=True, omit_defaults=True):
     """`bits` are what a value takes, 0 for a task without a head."""
 
-    bits: ResidualBits = 0
+    bits: ValueBits = 0
 
 
 @dataclass(frozen=True, eq=False)

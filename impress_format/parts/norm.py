@@ -19,7 +19,7 @@ import numpy.typing as npt
 from impress_format.parts.codes import levels_of, pack_codes, unpack_codes
 from impress_format.parts.numbers import FloatArray, NumbersError
 from impress_format.parts.part import Array, BankIdentity, Beside, Part, Tensor
-from impress_format.records import NumberOf, Record
+from impress_format.records.fields import NumberOf, Record
 
 NormBits = Literal[0, 4, 8]
 _ROW = 2

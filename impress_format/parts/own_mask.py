@@ -8,7 +8,7 @@ import numpy.typing as npt
 from impress_format.codec import BoolArray, pack_bits
 from impress_format.parts.numbers import NumbersError
 from impress_format.parts.part import Array, BankIdentity, Beside, Part
-from impress_format.records import LayerSpec
+from impress_format.records.network import LayerSpec
 
 
 def store_own_mask(mask: BoolArray) -> npt.NDArray[np.uint8]:

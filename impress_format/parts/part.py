@@ -9,7 +9,7 @@ from typing import Generic, Literal, Protocol, TypeVar, cast
 import numpy as np
 import numpy.typing as npt
 
-from impress_format.records import BackboneSpec
+from impress_format.records.network import BackboneSpec
 
 Array = npt.NDArray[np.generic]
 S = TypeVar("S")

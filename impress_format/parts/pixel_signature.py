@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from impress_format.parts.numbers import FloatArray, NumbersError
-from impress_format.records import SIGNATURE_BYTES, TAG_BYTES
+from impress_format.records.fields import SIGNATURE_BYTES, TAG_BYTES
 
 SIZES: Final = 6
-HEAD_BYTES: Final = TAG_BYTES + SIZES
+FIXED_BYTES: Final = TAG_BYTES + SIZES
 """Bytes of a signature before its positions: tag and sizes."""
 MOST_LEVEL: Final = 127
 """The largest position, in steps, to either side."""
@@ -45,7 +45,7 @@ class StoredPixelSignatures:
 
 def count_signs(positions: int) -> int:
     """Signs in a signature of so many positions."""
-    return 8 * (SIGNATURE_BYTES - HEAD_BYTES - positions)
+    return 8 * (SIGNATURE_BYTES - FIXED_BYTES - positions)
 
 
 def store_pixel_signature(
@@ -65,8 +65,8 @@ def store_pixel_signature(
 
 def restore_pixel_signatures(signatures: npt.NDArray[np.uint8], positions: int) -> StoredPixelSignatures:
     """What T signatures (T, 64) say, over a recogniser of so many positions."""
-    start = HEAD_BYTES + positions
-    sizes = signatures[:, TAG_BYTES:HEAD_BYTES].astype(np.float32)
+    start = FIXED_BYTES + positions
+    sizes = signatures[:, TAG_BYTES:FIXED_BYTES].astype(np.float32)
     return StoredPixelSignatures(
         exponents=(sizes - np.float32(_ZERO)) / np.float32(_UNIT),
         levels=_levels(signatures, positions).astype(np.float32),
@@ -88,7 +88,7 @@ def check_pixel_signatures(signatures: npt.NDArray[np.uint8], positions: int) ->
 
 def _levels(signatures: npt.NDArray[np.uint8], positions: int) -> npt.NDArray[np.int8]:
     """Positions in steps, (T, m)."""
-    return np.ascontiguousarray(signatures[:, HEAD_BYTES : HEAD_BYTES + positions]).view(np.int8)
+    return np.ascontiguousarray(signatures[:, FIXED_BYTES : FIXED_BYTES + positions]).view(np.int8)
 
 
 def _size_byte(size: float) -> int:

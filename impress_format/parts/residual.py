@@ -17,7 +17,8 @@ import numpy.typing as npt
 from impress_format.parts.codes import levels_of, pack_codes, unpack_codes
 from impress_format.parts.numbers import FloatArray, NumbersError
 from impress_format.parts.part import Array, BankIdentity, Beside, Part, Tensor
-from impress_format.records import BackboneSpec, LayerSpec, NumberOf, Record, ResidualBits
+from impress_format.records.fields import NumberOf, Record, ValueBits
+from impress_format.records.network import BackboneSpec, LayerSpec
 from impress_format.weights import random_words
 
 
@@ -26,7 +27,7 @@ class ResidualSettings(Record, frozen=True, omit_defaults=True):
     layers before the classifier.
     """
 
-    bits: ResidualBits = 0
+    bits: ValueBits = 0
     layers: NumberOf = 0
 
 

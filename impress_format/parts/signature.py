@@ -16,7 +16,7 @@ from impress_format.parts.feature_signature import check_evidence
 from impress_format.parts.numbers import NumbersError
 from impress_format.parts.part import Array, BankIdentity, Beside, Part
 from impress_format.parts.pixel_signature import check_pixel_signatures
-from impress_format.records import SIGNATURE_BYTES
+from impress_format.records.fields import SIGNATURE_BYTES
 
 
 def store_signature(signature: bytes) -> npt.NDArray[np.uint8]:

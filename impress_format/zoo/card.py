@@ -10,7 +10,7 @@ from pathlib import Path
 
 from impress_format.bank import Bank, open_bank
 from impress_format.files import file_size
-from impress_format.parts.head import HEAD
+from impress_format.parts.table import count_classes, reads_out
 from impress_format.stats import measure_storage
 from impress_format.task_record import TaskRecord
 from impress_format.zoo.entry import bank_digest
@@ -104,8 +104,8 @@ def _summary(bank: Bank, tasks: Sequence[TaskRecord]) -> str:
     spec = bank.backbone
     streams = _all_streams(bank, tasks)
     if spec.pretrained:
-        heads = [HEAD.of(bank.read_stored(task.name)) for task in tasks]
-        classes = sum(len(head.weight) for head in heads if head is not None)
+        placed = [task for task in tasks if reads_out(bank.read_stored(task.name).values)]
+        classes = sum(count_classes(bank.manifest, task.settings) for task in placed)
         moved = bank.has_projection and bank.projection_record.epochs
         return (
             f"{len(tasks)} tasks over a pretrained {spec.arch.partition(':')[2]}"
@@ -123,15 +123,15 @@ def _summary(bank: Bank, tasks: Sequence[TaskRecord]) -> str:
 _OF_MASKS = """\
 As a basis for new tasks of the same input shape and class count: each is learned as a few coefficients over these
 masks."""
-_OF_HEADS = """\
+_OF_FEATURES = """\
 To tell the classes of its tasks in images of one's own, and as a basis for new tasks of images like theirs: each is
 learned as a small head, of any number of classes, over features that all tasks share."""
 
 
 def _use(bank: Bank, name: str) -> str:
-    heads = bank.has_projection
-    purpose, reference = (_OF_HEADS, "folder:PATH") if heads else (_OF_MASKS, "STREAM/KEY")
-    then = f"infer {name}.impress IMAGE..." if heads else f"eval {name}.impress"
+    features = bank.has_projection
+    purpose, reference = (_OF_FEATURES, "folder:PATH") if features else (_OF_MASKS, "STREAM/KEY")
+    then = f"infer {name}.impress IMAGE..." if features else f"eval {name}.impress"
     return f"""## Intended use
 
 {purpose} For study of continual learning and of model compression; not checked for any other purpose.
@@ -261,6 +261,6 @@ def _percent(share: float | None) -> str:
     return "—" if share is None else f"{100 * share:.1f} %"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
+def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [titles, ["---"] * len(titles), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

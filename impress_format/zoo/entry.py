@@ -55,7 +55,7 @@ def bank_files(folder: Path) -> tuple[ZooFile, ...]:
     """
     bank = open_bank(folder)
     paths = [bank.manifest_path, *(bank.mask_path(index) for index in range(len(bank.manifest.masks)))]
-    paths += [file.path(bank) for file in kept_once(bank)]
+    paths += [bank.files.path(file) for file in kept_once(bank.files)]
     while True:
         tasks = bank.tasks.files()
         try:

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset, IterableDataset, Subset
 from impress_format.errors import DataError, OutOfMemory
 from impress_format.limits import MAX_CLASSES
 from impress_format.parts.class_names import some_names, unstorable
-from impress_format.records import Preprocess
+from impress_format.records.manifest import Preprocess
 from impress_learn.classes import TaskClasses, renumbered, stored_classes
 from impress_learn.face.own_images import read_image, why_not_normalised
 from impress_learn.fits import require

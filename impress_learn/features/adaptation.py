@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from impress_format.adaptation import StoredAdaptation
-from impress_format.records import LayerSpec, ResidualBits
+from impress_format.records.fields import ValueBits
+from impress_format.records.network import LayerSpec
 from impress_learn.features.features import AT_ONCE
 from impress_learn.features.tail import Begun, begin_all, cut_off
 from impress_learn.fits import TaskFit, steps_per_epoch
@@ -23,7 +24,7 @@ from impress_learn.quantise import codes_of, levels_of
 from impress_learn.streams.images import Images, evenly_spread
 from impress_learn.training import Rows, minimise
 
-BITS: ResidualBits = 4
+BITS: ValueBits = 4
 """Of what a weight moved by: with two, heads lost half a point."""
 RATE = 1e-4
 """Adam's, chosen on held-out images: with three times that a head of few images lost what others gained."""

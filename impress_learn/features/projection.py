@@ -15,7 +15,7 @@ from torch import Tensor
 from impress_format.adaptation import StoredAdaptation
 from impress_format.bank import Bank
 from impress_format.parts.numbers import restore, store
-from impress_format.projection_file import StoredProjection
+from impress_format.projection_file import PROJECTION, StoredProjection
 
 MOST_DIRECTIONS = 256
 """More gain nothing: heads of all 1,280 features are half a point better than of 256 directions."""
@@ -64,7 +64,7 @@ def load_projection(bank: Bank, device: torch.device) -> Projection:
     Raises:
         FormatError: its file is missing or damaged.
     """
-    record, stored = bank.read_projection()
+    record, stored = bank.files.read(PROJECTION)
 
     def there(values: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> Tensor:
         return torch.from_numpy(values.astype(np.float32)).to(device)

@@ -15,9 +15,9 @@ from impress_format.bank import Bank
 from impress_format.errors import BankMismatch
 from impress_format.parts.alpha import ALPHA, alpha_columns
 from impress_format.parts.signature import check_signatures_of
-from impress_format.records import SIGNATURE_BYTES
+from impress_format.records.fields import SIGNATURE_BYTES
 from impress_format.task_groups import TaskGroup, task_groups
-from impress_format.task_store import as_people_count
+from impress_format.task_snapshot import as_people_count
 from impress_learn.basis import common_granularity, refine
 from impress_learn.classes import TaskClasses, stored_classes
 from impress_learn.loaded import RunningBank

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from impress_format.records import Preprocess
+from impress_format.records.manifest import Preprocess
 from impress_format.weights import permutation
 from impress_learn.basis import refine
 from impress_learn.classes import TaskClasses, classes_of_data, renumbered

@@ -7,9 +7,10 @@ from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from impress_format.bank import open_bank, task_exists
+from impress_format.bank import open_bank
 from impress_format.errors import UsageError
 from impress_format.task_file import check_task_name
+from impress_format.task_names import task_exists
 from impress_learn.device import Device
 from impress_learn.fits import TaskFit, check_fit, require
 from impress_learn.jobs.add import add_tasks
@@ -21,7 +22,7 @@ from impress_learn.streams.view import view_of
 from impress_learn.watch import SILENT, Watch
 
 if TYPE_CHECKING:
-    from impress_format.records import Preprocess
+    from impress_format.records.manifest import Preprocess
     from impress_learn.face.dataset import OwnDataset
     from impress_learn.streams.images import Images
     from impress_learn.tasks.learn import AddedTask

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from impress_format.bank import MANIFEST, Bank, open_bank
+from impress_format.bank import Bank, open_bank
+from impress_format.bank_folder import MANIFEST
 from impress_format.create import check_can_create, is_empty, write_plan
 from impress_format.files import check_writable, is_there, make_folder
 from impress_format.limits import MAX_SIDE
@@ -27,7 +28,7 @@ from impress_learn.streams.reference import Reference, parse_references
 from impress_learn.watch import SILENT, Watch
 
 if TYPE_CHECKING:
-    from impress_format.records import Preprocess
+    from impress_format.records.manifest import Preprocess
 
 
 def create_bank(

@@ -10,7 +10,7 @@ from impress_format.bank import Bank, open_bank
 from impress_format.errors import BankMismatch
 from impress_format.files import remove_abandoned
 from impress_format.locks import exclusive
-from impress_format.records import BankManifest
+from impress_format.records.manifest import BankManifest
 from impress_format.upgrade import upgrade_files
 from impress_format.versions import FORMAT_VERSION
 from impress_learn.classes import fixed_data_set

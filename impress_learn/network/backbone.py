@@ -10,7 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from impress_format.records import BackboneSpec
+from impress_format.records.network import BackboneSpec
 from impress_learn.network.functional import Places, functional_call, places_of
 
 _BATCH_NORMS = (nn.modules.batchnorm._BatchNorm,)

@@ -12,7 +12,9 @@ from torch import nn
 
 from impress_format.errors import BackboneMismatch, UsageError
 from impress_format.limits import MAX_WEIGHTS
-from impress_format.records import BackboneSpec, BankManifest, Init, LayerSpec, MadeWith
+from impress_format.records.fields import Init
+from impress_format.records.manifest import BankManifest, MadeWith
+from impress_format.records.network import BackboneSpec, LayerSpec
 from impress_format.weights import layer_weights, weights_digest
 from impress_learn.network.backbone import Backbone, bind
 from impress_learn.network.kept_weights import find_weights

@@ -8,7 +8,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from impress_format.records import BackboneSpec, LayerSpec
+from impress_format.records.network import BackboneSpec, LayerSpec
 
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)

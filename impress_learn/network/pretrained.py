@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from impress_format.errors import UsageError
-from impress_format.records import PretrainedRecord
+from impress_format.records.network import PretrainedRecord
 from impress_learn.network.hub_weights import (
     check_repository,
     commit_of,

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from impress_format.errors import BackboneMismatch
-from impress_format.records import BackboneSpec, MadeWith
+from impress_format.records.manifest import MadeWith
+from impress_format.records.network import BackboneSpec
 from impress_format.weights import random_words
 from impress_learn.network.backbone import Backbone
 

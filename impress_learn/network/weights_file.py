@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from impress_format.errors import DataError
-from impress_format.records import PretrainedRecord
+from impress_format.records.network import PretrainedRecord
 
 
 @dataclass(frozen=True, eq=False)

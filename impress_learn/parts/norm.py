@@ -14,7 +14,7 @@ from impress_format.errors import FormatError
 from impress_format.parts.norm import NORM as FORMAT
 from impress_format.parts.norm import NormSettings, StoredNorm, store_norm
 from impress_format.parts.numbers import NumbersError
-from impress_format.records import BackboneSpec
+from impress_format.records.network import BackboneSpec
 from impress_format.task_file import StoredTask
 from impress_format.versions import require_version
 from impress_learn.fits import require

@@ -12,7 +12,7 @@ from impress_format.codec import BoolArray
 from impress_format.errors import BankMismatch
 from impress_format.parts.own_mask import OWN_MASK as FORMAT
 from impress_format.parts.own_mask import store_own_mask
-from impress_format.records import supermask_sizes
+from impress_format.records.masks import supermask_sizes
 from impress_format.task_file import StoredTask
 from impress_format.weights import substream_seed
 from impress_learn.fits import require

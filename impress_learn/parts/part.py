@@ -19,7 +19,7 @@ import numpy.typing as npt
 from impress_format.bank import Bank
 from impress_format.parts.part import Part
 from impress_format.parts.table import Settings
-from impress_format.records import MaskPlan
+from impress_format.records.masks import MaskPlan
 from impress_format.task_file import StoredTask
 from impress_learn.fits import TaskFit
 

@@ -19,7 +19,8 @@ from impress_format.parts.residual import (
     split_values,
     store_residual,
 )
-from impress_format.records import BackboneSpec, ResidualBits
+from impress_format.records.fields import ValueBits
+from impress_format.records.network import BackboneSpec
 from impress_format.task_file import StoredTask
 from impress_format.weights import substream_seed
 from impress_learn.fits import require
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 RATE = 2 / 3
 """What a residual's values move by, for each step of a coefficient."""
-_START_BESIDE_ALPHA, _START_ALONE, _START_BESIDE_HEAD = 0.1, 0.5, 0.02
+_START_BESIDE_ALPHA, _START_ALONE, _START_BESIDE_READ_OUT = 0.1, 0.5, 0.02
 """Deviation of the values before training: from zeros the scale would be zero, and nothing would move."""
 _TAIL = 0.25
 """Default for `residual_layers` beside a head: as many last layers as hold this share of the weights before the
@@ -50,7 +51,7 @@ class HashedResidual:
         places: for each layer that it is of, by name, which of all values each weight has: int64, the layer's shape.
     """
 
-    bits: ResidualBits
+    bits: ValueBits
     sizes: tuple[int, ...]
     places: Mapping[str, Tensor]
 
@@ -87,7 +88,7 @@ class HashedResidual:
 
 
 def make_residual(
-    spec: BackboneSpec, count: int, bits: ResidualBits, device: torch.device, *, last: int = 0
+    spec: BackboneSpec, count: int, bits: ValueBits, device: torch.device, *, last: int = 0
 ) -> HashedResidual:
     """`count` values for the masked layers of a network, or for the `last` of them before the classifier."""
     import torch
@@ -153,7 +154,7 @@ def _begin(ground: Ground, beginning: Beginning) -> Trainable:
     parts, start = beginning.parts, beginning.start
     residual = _on(ground, parts.values)
     if ground.reads_out:
-        rate, deviation = 1.0, _START_BESIDE_HEAD
+        rate, deviation = 1.0, _START_BESIDE_READ_OUT
     else:
         rate, deviation = RATE, _START_BESIDE_ALPHA if beginning.masks else _START_ALONE
     values = first_values(residual, beginning.fit.seed, deviation)

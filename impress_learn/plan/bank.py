@@ -13,13 +13,9 @@ import msgspec
 
 from impress_format import __version__
 from impress_format.limits import MAX_MASKS, MAX_PIXELS
-from impress_format.records import (
-    BackboneSpec,
-    BankManifest,
-    MadeWith,
-    MaskPlan,
-    Preprocess,
-)
+from impress_format.records.manifest import BankManifest, MadeWith, Preprocess
+from impress_format.records.masks import MaskPlan
+from impress_format.records.network import BackboneSpec
 from impress_format.versions import FORMAT_VERSION
 from impress_format.weights import substream_seed
 from impress_learn.classes import classes_of_data

@@ -8,14 +8,16 @@ from pathlib import Path
 
 import msgspec
 
-from impress_format.bank import Bank, task_exists
+from impress_format.bank import Bank
 from impress_format.errors import BankMismatch, TaskExists
 from impress_format.files import remove_abandoned
 from impress_format.parts.alpha import coefficients_of
 from impress_format.parts.class_names import differing_names
 from impress_format.parts.table import Settings
-from impress_format.records import BackboneSpec, TaskFitRecord
+from impress_format.records.network import BackboneSpec
+from impress_format.records.training import TaskFitRecord
 from impress_format.task_file import StoredTask, check_task_name
+from impress_format.task_names import task_exists
 from impress_format.task_record import TaskRecord
 from impress_format.task_store import TASKS
 from impress_learn.classes import TaskClasses, classes_of_data, count_to_store, names_to_store, stored_classes

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from impress_format.parts.feature_signature import BITS, StoredEvidence, count_weights, restore_evidence, store_evidence
 from impress_format.parts.head import StoredHead
-from impress_format.records import TAG_BYTES
+from impress_format.records.fields import TAG_BYTES
 from impress_format.task_groups import HeadsOf
 from impress_format.weights import substream_seed
 from impress_learn.features.projection import Projection

@@ -21,7 +21,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 from impress_format.bank import Bank
 from impress_format.parts.numbers import FloatArray
 from impress_format.parts.pixel_signature import count_signs
-from impress_format.recogniser_file import MOST_POSITIONS, StoredRecogniser, feature_shape
+from impress_format.recogniser_file import MOST_POSITIONS, RECOGNISER, StoredRecogniser, feature_shape
 from impress_format.weights import random_words, substream_seed
 from impress_learn.fits import TaskFit, steps_per_epoch
 from impress_learn.streams.images import Images, ImagesInMemory, evenly_spread
@@ -94,7 +94,7 @@ def load_recogniser(bank: Bank, device: torch.device) -> Recogniser | None:
     """
     if not bank.manifest.recogniser:
         return None
-    record, stored = bank.read_recogniser()
+    record, stored = bank.files.read(RECOGNISER)
     return make_recogniser(stored, record.tag, bank.backbone.input_shape, device)
 
 

@@ -16,7 +16,7 @@ from impress_learn.streams.image_files import list_pictures
 from impress_learn.streams.stream import DataSet, Key
 
 if TYPE_CHECKING:
-    from impress_format.records import Preprocess
+    from impress_format.records.manifest import Preprocess
     from impress_learn.streams.images import Images, ImagesInMemory
     from impress_learn.watch import Watch
 

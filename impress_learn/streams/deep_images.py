@@ -29,7 +29,7 @@ _LOWER_BYTES = {
 }
 """Raw mode of a tile that keeps the upper bytes -> the one that keeps the lower ones."""
 _GREY_ALPHA, _FOUR_BYTES = "LA;16B", "RGBA"
-"""16 bits of grey and of alpha are the same four bytes as four channels of 8 bits."""
+"""16 bits of grey and of opacity are the same four bytes as four channels of 8 bits."""
 _BITS, _PHOTOMETRIC, _FORMAT = 258, 262, 339
 _WHITE_IS_ZERO, _SIGNED = 0, 2
 """Tags of TIFF, and values of the last two."""
@@ -41,24 +41,24 @@ class DeepImage:
 
     Attributes:
         values: (H, W) or (H, W, 3), larger for brighter.
-        alpha: (H, W) in 0 ... 1; None if nothing is transparent.
+        opacity: (H, W) in 0 ... 1; None if nothing is transparent.
         whole: whether the file holds integers.
     """
 
     values: Values
-    alpha: Values | None
+    opacity: Values | None
     whole: bool
 
     def visible(self) -> Values:
         """Those that are not fully transparent; all, if there are none."""
-        shown = self.values if self.alpha is None else self.values[self.alpha > 0]
+        shown = self.values if self.opacity is None else self.values[self.opacity > 0]
         return shown if shown.size else self.values
 
     def scaled(self, low: float, high: float) -> Image.Image:
         """The image of mode L or RGB: `low` and below become 0, `high` and above 255, transparent parts black."""
         pixels = (self.values.clip(low, high) - low) * (255.0 / (high - low))
-        if self.alpha is not None:
-            pixels *= self.alpha if pixels.ndim == 2 else self.alpha[..., np.newaxis]
+        if self.opacity is not None:
+            pixels *= self.opacity if pixels.ndim == 2 else self.opacity[..., np.newaxis]
         return Image.fromarray(pixels.round().astype(np.uint8))
 
 
@@ -80,7 +80,7 @@ def read_deep(image: Image.Image, again: Callable[[], Image.Image]) -> DeepImage
     raw, transparent = _raw_mode(image), image.info.get("transparency")
     if raw == _GREY_ALPHA:
         _decode_as(image, _FOUR_BYTES)
-        found = _grey_alpha(_array(image))
+        found = _grey_opacity(_array(image))
     elif raw in _LOWER_BYTES:
         with again() as other:
             _decode_as(other, _LOWER_BYTES[raw])
@@ -89,9 +89,9 @@ def read_deep(image: Image.Image, again: Callable[[], Image.Image]) -> DeepImage
         found = _grey(image)
     if not np.isfinite(found.values).all():
         raise ValueError(NOT_FINITE)
-    if transparent is not None and found.alpha is None:  # one grey value, or colour, of PNG
+    if transparent is not None and found.opacity is None:  # one grey value, or colour, of PNG
         same = found.values == np.asarray(transparent, dtype=np.float64)
-        return replace(found, alpha=1.0 - (same if same.ndim == 2 else same.all(-1)))
+        return replace(found, opacity=1.0 - (same if same.ndim == 2 else same.all(-1)))
     return found
 
 
@@ -118,7 +118,7 @@ def _colours(upper: npt.NDArray[np.uint8], lower: npt.NDArray[np.uint8]) -> Deep
     return DeepImage(values[..., :3], values[..., 3] / 65535 if values.shape[-1] == 4 else None, True)
 
 
-def _grey_alpha(channels: npt.NDArray[np.uint8]) -> DeepImage:
+def _grey_opacity(channels: npt.NDArray[np.uint8]) -> DeepImage:
     """Of two upper and two lower bytes a pixel."""
     wide = channels.astype(np.float64)
     return DeepImage(wide[..., 0] * 256 + wide[..., 1], (wide[..., 2] * 256 + wide[..., 3]) / 65535, True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from impress_learn.streams.image_files import PictureFile
 
 if TYPE_CHECKING:
-    from impress_format.records import Preprocess
+    from impress_format.records.manifest import Preprocess
     from impress_learn.streams.images import MappedImages
     from impress_learn.watch import Watch
 

@@ -25,7 +25,7 @@ import numpy.typing as npt
 from impress_format.errors import DataError, StorageError
 from impress_format.files import make_folder, write_atomically
 from impress_format.locks import hold
-from impress_format.records import Preprocess
+from impress_format.records.manifest import Preprocess
 from impress_learn.streams.data_dir import named_or_cache
 from impress_learn.streams.image_files import PictureFile
 from impress_learn.streams.read_image import read_picture

@@ -124,7 +124,7 @@ def _check_names(source: Path, classes: Iterable[str]) -> None:
     Raises:
         DataError: naming the folder and the class.
     """
-    from impress_format.records import is_text
+    from impress_format.records.fields import is_text
 
     for name in classes:
         if not is_text(name):

@@ -15,7 +15,7 @@ from impress_learn.streams.survey import survey_files
 from impress_learn.streams.view import PHOTO_MEAN, PHOTO_STD
 
 if TYPE_CHECKING:
-    from impress_format.records import Preprocess
+    from impress_format.records.manifest import Preprocess
     from impress_learn.streams.images import MappedImages
     from impress_learn.watch import Watch
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from impress_format.errors import UsageError
-from impress_format.records import Preprocess
+from impress_format.records.manifest import Preprocess
 from impress_format.weights import permutation
 from impress_learn.streams.images import Images, evenly_spread, transformed
 from impress_learn.streams.reference import Reference

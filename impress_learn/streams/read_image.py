@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from impress_format.errors import DataError
-from impress_format.records import Preprocess
+from impress_format.records.manifest import Preprocess
 from impress_learn.streams.deep_images import NOT_FINITE, DeepImage, is_deep, read_deep
 from impress_learn.streams.span import Span, goes_with
 from impress_learn.streams.view import central, scaled_size, squeezes

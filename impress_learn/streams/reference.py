@@ -201,7 +201,7 @@ def _expand(text: str | Reference) -> list[Reference]:
 
 def _folder_key(text: str, groups: str | None = None) -> FolderKey:
     """What a reference says of a folder, its path as it was given."""
-    from impress_format.records import is_text
+    from impress_format.records.fields import is_text
 
     if not is_text(text):
         raise InvalidReference(
@@ -217,7 +217,7 @@ def _folders(key: FolderKey) -> list[Reference]:
     Raises:
         DataError: as read_tasks, or a task is called what cannot be stored.
     """
-    from impress_format.records import is_text
+    from impress_format.records.fields import is_text
 
     if key.classes:
         return [_folder(key)]

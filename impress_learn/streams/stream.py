@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from impress_format.records import Preprocess
+    from impress_format.records.manifest import Preprocess
     from impress_learn.streams.images import Images
     from impress_learn.streams.survey import Survey
 

@@ -17,7 +17,7 @@ from impress_learn.streams.span import Span, assumed_span, choose_span, goes_wit
 from impress_learn.streams.view import squeezes
 
 if TYPE_CHECKING:
-    from impress_format.records import Preprocess
+    from impress_format.records.manifest import Preprocess
     from impress_learn.watch import Watch
 
 _EIGHT_BITS = 255

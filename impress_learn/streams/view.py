@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from impress_format.bank import Bank
-    from impress_format.records import Preprocess
+    from impress_format.records.manifest import Preprocess
     from impress_learn.streams.stream import DataSet
 
 PHOTO_MEAN, PHOTO_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -30,7 +30,7 @@ def default_view(data_set: DataSet) -> Preprocess:
 
 def natural_view(shape: tuple[int, int, int], mean: tuple[float, ...], std: tuple[float, ...]) -> Preprocess:
     """How images that have a size by nature are wanted, if nothing else is asked for; of others the central part."""
-    from impress_format.records import Preprocess
+    from impress_format.records.manifest import Preprocess
 
     channels, height, width = shape
     mode: Literal["L", "RGB"] = "L" if channels == 1 else "RGB"
@@ -51,7 +51,7 @@ def changed_view(view: Preprocess, *, size: int | None, mode: Literal["L", "RGB"
 
 def photo_view(size: int, *, grey: bool) -> Preprocess:
     """How images of any size are wanted: the central square, `size` pixels wide."""
-    from impress_format.records import Preprocess
+    from impress_format.records.manifest import Preprocess
 
     mean, std = ((0.449,), (0.226,)) if grey else (PHOTO_MEAN, PHOTO_STD)
     return Preprocess(

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from impress_format.parts.pixel_signature import HEAD_BYTES
+from impress_format.parts.pixel_signature import FIXED_BYTES
 from impress_learn import LoadedBank, load_bank
 from impress_learn.basis import effective_weights
 from impress_learn.identify.candidates import Mixable
@@ -51,7 +51,7 @@ def some_signatures(loaded: LoadedBank, tasks: int) -> Signatures:
     digits = load_task(parse_reference("rotated-digits/10"), data_dir=None).train
     real = np.frombuffer(sign_task(loaded.recogniser, digits), dtype=np.uint8)
     rows = np.random.default_rng(0).integers(0, 256, (tasks, len(real)), dtype=np.uint8)
-    rows[:, :HEAD_BYTES] = real[:HEAD_BYTES]
+    rows[:, :FIXED_BYTES] = real[:FIXED_BYTES]
     return read_signatures(loaded.recogniser, rows)
 
 

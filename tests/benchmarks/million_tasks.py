@@ -21,14 +21,15 @@ import numpy as np
 from impress_format import Bank, open_bank, verify_bank
 from impress_format.files import make_folder, write_atomically
 from impress_format.limits import MAX_PACKED
-from impress_format.pack_file import seal_pack
+from impress_format.pack_seal import seal_pack
 from impress_format.pack_tasks import pack_tasks
 from impress_format.parts.numbers import store
 from impress_format.parts.table import stored_parts
-from impress_format.records import TaskFitRecord
+from impress_format.records.training import TaskFitRecord
 from impress_format.task_file import seal_parts
 from impress_format.task_record import TaskRecord
 from impress_format.task_seal import digest_of_task
+from impress_format.task_sizes import bytes_on_disk
 from impress_format.task_store import PACKS
 from impress_format.task_text import write_text
 
@@ -92,7 +93,7 @@ def main() -> None:
         silently(*impress, *map(str, create), "--quiet")
         bank = open_bank(path)
         fill(bank, tasks)
-        size = bank.tasks.bytes_on_disk()
+        size = bytes_on_disk(bank.tasks)
         print(f"{tasks:,} tasks of {MASKS * COLUMNS} coefficients, int8: {size:,} B, {size / tasks:.1f} B a task")
 
         some = np.random.default_rng(1).integers(0, tasks, TRIALS).tolist()

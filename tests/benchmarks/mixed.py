@@ -25,11 +25,12 @@ from million_tasks import MASKS, fill
 
 from impress_format import Bank, open_bank
 from impress_format.files import make_folder, write_atomically
-from impress_format.pack_file import seal_pack
+from impress_format.pack_seal import seal_pack
 from impress_format.parts.class_names import ClassSettings
 from impress_format.parts.head import HeadSettings, store_head
 from impress_format.parts.table import Settings
-from impress_format.records import ResidualBits, TaskFitRecord
+from impress_format.records.fields import ValueBits
+from impress_format.records.training import TaskFitRecord
 from impress_format.task_file import seal_parts
 from impress_format.task_record import TaskRecord
 from impress_format.task_seal import digest_of_task
@@ -40,7 +41,7 @@ from impress_learn.kept import keep_tasks
 from impress_learn.mixed import mixed
 
 IMAGES, CLASSES, DIMENSIONS = 256, 5, 128
-BITS: ResidualBits = 2
+BITS: ValueBits = 2
 
 
 def fill_heads(bank: Bank, tasks: int) -> None:

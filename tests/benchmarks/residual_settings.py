@@ -23,7 +23,7 @@ from torch import Tensor
 
 from impress_format.bank import open_bank
 from impress_format.parts.residual import hash_places, split_values
-from impress_format.records import BackboneSpec, LayerSpec
+from impress_format.records.network import BackboneSpec, LayerSpec
 from impress_format.weights import substream_seed
 from impress_learn import load_bank
 from impress_learn.accuracy import accuracy

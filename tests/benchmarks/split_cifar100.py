@@ -25,7 +25,7 @@ import torch
 from msgspec.structs import replace
 
 from impress_format import open_bank
-from impress_format.bank import MANIFEST
+from impress_format.bank_folder import MANIFEST
 from impress_format.create import extend_plan
 from impress_format.manifest import seal_manifest
 from impress_learn.fits import MaskFit, TaskFit

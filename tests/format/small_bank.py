@@ -11,27 +11,20 @@ import numpy as np
 
 from impress_format.adaptation import StoredAdaptation
 from impress_format.bank import Bank
+from impress_format.calibration_file import CALIBRATION, StoredCalibration
 from impress_format.create import write_plan
 from impress_format.parts.alpha import ALPHA as ALPHA_PART
 from impress_format.parts.numbers import NumberType
 from impress_format.parts.part import Part
 from impress_format.parts.signature import SIGNATURE
 from impress_format.parts.table import Settings, stored_parts
-from impress_format.projection_file import StoredProjection
-from impress_format.recogniser_file import StoredRecogniser
-from impress_format.records import (
-    SIGNATURE_BYTES,
-    TAG_BYTES,
-    BackboneSpec,
-    BankManifest,
-    LayerSpec,
-    MadeWith,
-    MaskFitRecord,
-    MaskPlan,
-    Preprocess,
-    PretrainedRecord,
-    TaskFitRecord,
-)
+from impress_format.projection_file import PROJECTION, StoredProjection
+from impress_format.recogniser_file import RECOGNISER, StoredRecogniser
+from impress_format.records.fields import SIGNATURE_BYTES, TAG_BYTES
+from impress_format.records.manifest import BankManifest, MadeWith, Preprocess
+from impress_format.records.masks import MaskPlan
+from impress_format.records.network import BackboneSpec, LayerSpec, PretrainedRecord
+from impress_format.records.training import MaskFitRecord, TaskFitRecord
 from impress_format.task_file import StoredTask
 from impress_format.task_record import TaskRecord
 from impress_format.versions import FORMAT_VERSION
@@ -144,6 +137,11 @@ def plan_of(
     )
 
 
+def some_calibration() -> StoredCalibration:
+    """As `make` stores them."""
+    return StoredCalibration(pixels=PIXELS, mean=(0.25,), std=(0.5,))
+
+
 def some_recogniser() -> StoredRecogniser:
     """For inputs of seven values: two hidden units, one position."""
     return StoredRecogniser(
@@ -161,7 +159,7 @@ def some_recogniser() -> StoredRecogniser:
 
 def signature(bank: Bank, fill: int = 7) -> bytes:
     """One that this bank's recogniser might have made, of 16 images."""
-    return bank.signature_tag + bytes([160] + [fill] * (SIGNATURE_BYTES - TAG_BYTES - 1))
+    return bank.identity.signature_tag() + bytes([160] + [fill] * (SIGNATURE_BYTES - TAG_BYTES - 1))
 
 
 def mask(seed: int) -> dict[str, np.ndarray]:
@@ -187,10 +185,10 @@ def make(path: Path, seed: int = 0, *, calibration: bool = False, recogniser: bo
     """
     bank = write_plan(path, manifest(seed, calibration=calibration, recogniser=recogniser))
     if recogniser:
-        bank.write_recogniser(some_recogniser())
+        bank.files.write(RECOGNISER, some_recogniser())
     signed = signature(bank) if recogniser else None
     if calibration:
-        bank.write_calibration(PIXELS, [0.25], [0.5])
+        bank.files.write(CALIBRATION, some_calibration())
     for index in range(len(PLANS)):
         if PLANS[index].kind == "random":
             bank.write_mask(index, mask(index), None)
@@ -232,5 +230,5 @@ def over_weights(
     planned = manifest(plans=plans)
     backbone = msgspec.structs.replace(planned.backbone, pretrained=pretrained)
     bank = write_plan(path, msgspec.structs.replace(planned, backbone=backbone))
-    bank.write_projection(projection or some_projection())
+    bank.files.write(PROJECTION, projection or some_projection())
     return bank

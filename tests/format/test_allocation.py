@@ -15,7 +15,8 @@ from impress_format import open_bank, verify_bank
 from impress_format.bank import Bank
 from impress_format.create import write_plan
 from impress_format.errors import FormatError
-from impress_format.records import LayerSpec, supermask_sizes
+from impress_format.records.masks import supermask_sizes
+from impress_format.records.network import LayerSpec
 
 SHAPES = st.lists(
     st.one_of(st.tuples(*[st.integers(1, 40)] * 2), st.tuples(*[st.integers(1, 40)] * 2, *[st.integers(1, 5)] * 2)),

@@ -20,6 +20,7 @@ import small_bank
 
 import impress_format
 from impress_format.bank import open_bank
+from impress_format.calibration_file import CALIBRATION
 from impress_format.container import seal_tensors
 from impress_format.create import extend_plan, write_plan
 from impress_format.errors import (
@@ -37,7 +38,8 @@ from impress_format.files import remove_abandoned, write_atomically
 from impress_format.locks import exclusive
 from impress_format.parts.table import stored_parts
 from impress_format.plain import machine_tag
-from impress_format.records import MadeWith, MaskPlan
+from impress_format.records.manifest import MadeWith
+from impress_format.records.masks import MaskPlan
 from impress_format.task_file import check_task_name
 from impress_format.task_record import version_1
 
@@ -217,7 +219,7 @@ def test_a_mask_trained_as_the_only_one_of_its_task_is_not_trained_again_as_one_
 
 def test_a_plan_of_which_nothing_was_trained_gives_way(tmp_path: Path) -> None:
     planned = write_plan(tmp_path / "a.impress", small_bank.manifest(calibration=True))
-    planned.write_calibration(small_bank.PIXELS, [0.25], [0.5])
+    planned.files.write(CALIBRATION, small_bank.some_calibration())
     other = write_plan(planned.path, small_bank.manifest(1, small_bank.PLANS[:2]))
     assert (other.backbone.seed, len(other.manifest.masks)) == (1, 2)
     assert list(contents(other.path)) == ["bank.json"]

@@ -16,7 +16,7 @@ import pytest
 import small_bank
 from test_packs import add
 
-from impress_format import Bank, open_bank, task_store, verify, verify_bank
+from impress_format import Bank, open_bank, task_sizes, task_store, verify, verify_bank
 from impress_format.errors import StorageError, TaskExists, TaskNotFound
 from impress_format.locks import exclusive
 from impress_format.pack_tasks import pack_tasks
@@ -26,7 +26,8 @@ from impress_format.task_groups import task_groups
 from impress_format.zoo import entry as zoo_files
 
 LOOKS = {
-    task_store: ("list_folder", "is_there", "read_limited", "open_pack", "file_size"),
+    task_store: ("list_folder", "is_there", "read_limited", "open_pack"),
+    task_sizes: ("file_size",),
     verify: ("list_folder", "is_there", "read_limited", "open_pack"),
     zoo_files: ("look_at", "plain_size", "file_sha256"),
 }

@@ -12,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from impress_format import ImpressError, verify_bank
+from impress_format.calibration_file import CALIBRATION
 from impress_format.create import write_plan
 from impress_format.parts.table import stored_parts
+from impress_format.recogniser_file import RECOGNISER
 
 FILES = (
     "bank.json",
@@ -38,8 +40,8 @@ def one_of_each(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bank with one file of each kind, so that verifying it 40,000 times takes seconds."""
     path = tmp_path_factory.mktemp("damage") / "a.impress"
     bank = write_plan(path, small_bank.manifest(plans=small_bank.PLANS[:1], calibration=True, recogniser=True))
-    bank.write_calibration(small_bank.PIXELS, [0.25], [0.5])
-    bank.write_recogniser(small_bank.some_recogniser())
+    bank.files.write(CALIBRATION, small_bank.some_calibration())
+    bank.files.write(RECOGNISER, small_bank.some_recogniser())
     signature = small_bank.signature(bank)
     bank.write_mask(0, small_bank.mask(0), 0.75, signature)
     bank.write_task(

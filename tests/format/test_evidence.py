@@ -30,7 +30,9 @@ from impress_format.parts.head import HEAD as HEAD_PART
 from impress_format.parts.head import store_head
 from impress_format.parts.numbers import NumbersError
 from impress_format.parts.table import stored_parts
-from impress_format.records import SIGNATURE_BYTES
+from impress_format.projection_file import PROJECTION
+from impress_format.recogniser_file import RECOGNISER
+from impress_format.records.fields import SIGNATURE_BYTES
 from impress_format.task_groups import task_groups
 
 DIRECTIONS = 4
@@ -49,7 +51,7 @@ def bank(tmp_path: Path) -> Bank:
 
 
 def signature(bank: Bank, codes: np.ndarray = CODES, scale: float = 0.5) -> bytes:
-    return store_evidence(bank.signature_tag, codes, scale, -3.0, 1.25)
+    return store_evidence(bank.identity.signature_tag(), codes, scale, -3.0, 1.25)
 
 
 def restored(*signatures: bytes, directions: int = DIRECTIONS) -> StoredEvidence:
@@ -144,7 +146,7 @@ def test_groups_of_tasks_have_their_signatures_and_heads(bank: Bank, packed: boo
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_signature_made_with_another_projection_is_refused(bank: Bank, packed: bool) -> None:
-    foreign = bytes([bank.signature_tag[0] ^ 1]) + signature(bank)[1:]
+    foreign = bytes([bank.identity.signature_tag()[0] ^ 1]) + signature(bank)[1:]
     bank.write_task(test_head.record(bank, "foreign"), stored_parts(signature=foreign, head=HEAD))
     if packed:
         pack_tasks(bank)
@@ -156,10 +158,10 @@ def test_a_recogniser_that_the_bank_has_signs_instead(tmp_path: Path) -> None:
     """Banks made before signatures were of features go on as they were."""
     like = small_bank.over_weights(tmp_path / "a.impress")
     older = write_plan(tmp_path / "b.impress", msgspec.structs.replace(like.manifest, recogniser=True))
-    older.write_projection(small_bank.some_projection())
-    older.write_recogniser(small_bank.some_recogniser())
+    older.files.write(PROJECTION, small_bank.some_projection())
+    older.files.write(RECOGNISER, small_bank.some_recogniser())
     assert (like.signs_by, older.signs_by) == ("features", "pixels")
-    assert like.signature_tag == bytes.fromhex(like.projection_record.digest)[:2]
-    assert older.signature_tag == older.read_recogniser()[0].tag
+    assert like.identity.signature_tag() == bytes.fromhex(like.projection_record.digest)[:2]
+    assert older.identity.signature_tag() == older.files.read(RECOGNISER)[0].tag
     older.write_task(test_head.record(older), stored_parts(signature=small_bank.signature(older), head=HEAD))
     assert verify_bank(older.path).ok

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from impress_format.records import Init, LayerSpec
+from impress_format.records.fields import Init
+from impress_format.records.network import LayerSpec
 from impress_format.weights import backbone_digest, layer_weights, permutation, random_words, substream_seed
 
 LENET = (

@@ -27,7 +27,7 @@ from impress_format import open_bank, verify_bank
 from impress_format.codec import decode_mask
 from impress_format.parts.own_mask import OWN_MASK
 from impress_format.parts.residual import RESIDUAL, hash_places, restore_residual
-from impress_format.records import LayerSpec
+from impress_format.records.network import LayerSpec
 from impress_format.versions import FORMAT_VERSION
 from impress_format.weights import layer_weights, random_words
 

@@ -30,7 +30,8 @@ from impress_format.parts.head import (
 from impress_format.parts.numbers import NumbersError
 from impress_format.parts.residual import RESIDUAL, store_residual
 from impress_format.parts.table import stored_parts
-from impress_format.records import LayerSpec
+from impress_format.projection_file import PROJECTION
+from impress_format.records.network import LayerSpec
 from impress_format.stats import measure_storage
 from impress_format.task_exchange import export_task, import_tasks
 from impress_format.task_groups import task_groups
@@ -255,8 +256,8 @@ def test_a_head_stands_beside_no_alpha_and_no_mask(bank: Bank) -> None:
 
 def test_a_head_over_another_projection_is_refused(bank: Bank, tmp_path: Path) -> None:
     other = small_bank.over_weights(tmp_path / "b.impress")
-    other.projection_path.unlink()
-    other.write_projection(small_bank.some_projection(seed=1))
+    other.files.path(PROJECTION).unlink()
+    other.files.write(PROJECTION, small_bank.some_projection(seed=1))
     file = tmp_path / "one.safetensors"
     export_task(bank, "one", file)
     with pytest.raises(FormatError, match="another basis"):
@@ -266,7 +267,7 @@ def test_a_head_over_another_projection_is_refused(bank: Bank, tmp_path: Path) -
 
 
 def test_without_a_projection_heads_are_unchecked_and_named(bank: Bank) -> None:
-    bank.projection_path.unlink()
+    bank.files.path(PROJECTION).unlink()
     outcome = verify_bank(bank.path)
     assert {one.error for one in outcome.problems} == {"is missing"}
     with pytest.raises(FormatError, match="missing"):
@@ -275,20 +276,20 @@ def test_without_a_projection_heads_are_unchecked_and_named(bank: Bank) -> None:
 
 def test_a_projection_comes_back_and_is_kept(bank: Bank) -> None:
     made = small_bank.some_projection()
-    _, read = bank.read_projection()
+    _, read = bank.files.read(PROJECTION)
     np.testing.assert_allclose(read.directions, made.directions, atol=0.01)
     assert np.array_equal(read.mean, made.mean)
     assert np.array_equal(read.within, made.within)
     assert np.array_equal(read.between, made.between)
-    before = bank.projection_path.read_bytes()
-    bank.write_projection(small_bank.some_projection(2))
-    assert bank.projection_path.read_bytes() == before
+    before = bank.files.path(PROJECTION).read_bytes()
+    bank.files.write(PROJECTION, small_bank.some_projection(2))
+    assert bank.files.path(PROJECTION).read_bytes() == before
     assert measure_storage(bank).bytes.projection == len(before)
 
 
 def test_a_bank_of_random_weights_has_no_projection(bank: Bank, tmp_path: Path) -> None:
     other = small_bank.make(tmp_path / "b.impress")
-    other.projection_path.write_bytes(bank.projection_path.read_bytes())
+    other.files.path(PROJECTION).write_bytes(bank.files.path(PROJECTION).read_bytes())
     assert [one.error for one in verify_bank(other.path).problems] == ["does not belong in a bank"]
 
 
@@ -302,10 +303,10 @@ def test_a_bank_of_random_weights_has_no_projection(bank: Bank, tmp_path: Path) 
     ],
 )
 def test_what_is_no_projection_is_refused(bank: Bank, changes: dict[str, np.ndarray], words: str) -> None:
-    bank.projection_path.unlink()
-    bank.write_projection(replace(small_bank.some_projection(), **changes))  # type: ignore[arg-type]
+    bank.files.path(PROJECTION).unlink()
+    bank.files.write(PROJECTION, replace(small_bank.some_projection(), **changes))  # type: ignore[arg-type]
     with pytest.raises(FormatError, match=words):
-        open_bank(bank.path).read_projection()
+        open_bank(bank.path).files.read(PROJECTION)
 
 
 def moved(bits: int = 2, layers: int = 1) -> StoredAdaptation:
@@ -322,12 +323,12 @@ def moved(bits: int = 2, layers: int = 1) -> StoredAdaptation:
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
 def test_what_moved_the_network_comes_back_and_heads_belong_to_it(bank: Bank, bits: int) -> None:
     before = bank.basis_digest(0, True)
-    bank.projection_path.unlink()
+    bank.files.path(PROJECTION).unlink()
     made = small_bank.some_projection()
     made = replace(made, adaptation=moved(bits), epochs=3, tasks=("rotated-digits/0",), holdout=0.25)
-    bank.write_projection(made)
+    bank.files.write(PROJECTION, made)
     opened = open_bank(bank.path)
-    record, read = opened.read_projection()
+    record, read = opened.files.read(PROJECTION)
     assert (record.layers, record.bits, record.epochs, record.tasks, record.holdout) == (
         1, bits, 3, ("rotated-digits/0",), 0.25,
     )  # fmt: skip
@@ -352,9 +353,9 @@ def test_what_moved_the_network_comes_back_and_heads_belong_to_it(bank: Bank, bi
     ],
 )
 def test_what_cannot_have_moved_it_is_refused(bank: Bank, changes: dict[str, object], words: str) -> None:
-    bank.projection_path.unlink()
+    bank.files.path(PROJECTION).unlink()
     wrong = replace(moved(), **changes)  # type: ignore[arg-type]
-    bank.write_projection(replace(small_bank.some_projection(), adaptation=wrong, epochs=3))
+    bank.files.write(PROJECTION, replace(small_bank.some_projection(), adaptation=wrong, epochs=3))
     assert [one.error for one in verify_bank(bank.path).problems if words in one.error]
 
 

@@ -22,12 +22,12 @@ from safetensors.numpy import load
 
 from impress_format import open_bank, verify_bank
 from impress_format.bank import Bank
+from impress_format.calibration_file import CalibrationRecord
 from impress_format.codec import encode_mask, pack_bits
 from impress_format.container import seal_tensors
 from impress_format.errors import FormatError, StorageError, UsageError
 from impress_format.limits import MAX_CALIBRATION_BYTES, MAX_HEADER_BYTES, MAX_WEIGHTS
 from impress_format.locks import exclusive
-from impress_format.records import CalibrationRecord
 from impress_format.strict_json import check_json
 from impress_format.task_record import version_1
 from impress_format.verify import Problem

@@ -17,7 +17,8 @@ from impress_format.codec import CodecError
 from impress_format.create import write_plan
 from impress_format.errors import FormatError
 from impress_format.mask_values import restore_values, round_values, store_values, values_bytes
-from impress_format.records import MaskPlan, MaskType
+from impress_format.records.fields import MaskType
+from impress_format.records.masks import MaskPlan
 
 
 def typed_bank(path: Path, mask_type: MaskType) -> Bank:

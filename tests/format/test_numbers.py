@@ -17,7 +17,7 @@ from impress_format.errors import FormatError
 from impress_format.header import parse_header
 from impress_format.parts.numbers import NumbersError, NumberType, restore, restore_all, rows_of, store
 from impress_format.parts.table import stored_parts
-from impress_format.records import TaskFitRecord
+from impress_format.records.training import TaskFitRecord
 from impress_format.task_file import seal_task, take_apart
 from impress_format.task_record import TaskRecord
 from impress_format.task_seal import record_of_task, seal_text

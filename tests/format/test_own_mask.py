@@ -17,7 +17,7 @@ from impress_format.pack_tasks import pack_tasks
 from impress_format.parts.numbers import NumbersError
 from impress_format.parts.own_mask import OWN_MASK, check_own_masks, restore_own_mask, store_own_mask
 from impress_format.parts.table import stored_parts
-from impress_format.records import LayerSpec
+from impress_format.records.network import LayerSpec
 from impress_format.task_groups import task_groups
 
 LAST = small_bank.LAYERS[-1]

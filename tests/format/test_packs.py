@@ -22,7 +22,7 @@ from impress_format.pack_tasks import pack_tasks
 from impress_format.parts.alpha import alpha_columns
 from impress_format.parts.numbers import NumberType, store
 from impress_format.parts.table import stored_parts
-from impress_format.records import TaskFitRecord
+from impress_format.records.training import TaskFitRecord
 from impress_format.task_record import TaskRecord
 
 TYPES: tuple[NumberType, ...] = ("float32", "float16", "int8")

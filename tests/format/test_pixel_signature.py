@@ -26,7 +26,7 @@ from impress_format.parts.pixel_signature import (
 )
 from impress_format.parts.table import stored_parts
 from impress_format.recogniser_file import MOST_POSITIONS
-from impress_format.records import SIGNATURE_BYTES
+from impress_format.records.fields import SIGNATURE_BYTES
 from impress_format.task_groups import task_groups
 
 IMPOSSIBLE = [

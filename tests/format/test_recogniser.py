@@ -21,7 +21,7 @@ from impress_format.errors import FormatError, UsageError
 from impress_format.pack_tasks import pack_tasks
 from impress_format.parts.numbers import store
 from impress_format.parts.table import stored_parts
-from impress_format.recogniser_file import StoredRecogniser, feature_shape, read_recogniser, seal_recogniser
+from impress_format.recogniser_file import RECOGNISER, StoredRecogniser, feature_shape, read_recogniser, seal_recogniser
 from impress_format.stats import measure_storage
 from impress_format.task_file import seal_task
 from impress_format.task_groups import task_groups
@@ -130,7 +130,7 @@ def test_groups_of_tasks_have_their_signatures(bank: Bank, packed: bool) -> None
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_signature_made_with_another_recogniser_is_refused(bank: Bank, packed: bool) -> None:
-    foreign = bytes([bank.signature_tag[0] ^ 1]) + small_bank.signature(bank)[1:]
+    foreign = bytes([bank.identity.signature_tag()[0] ^ 1]) + small_bank.signature(bank)[1:]
     bank.write_task(
         small_bank.task_record(bank, "three", "rotated-digits/3"),
         stored_parts(alpha=small_bank.ALPHA, signature=foreign),
@@ -168,14 +168,14 @@ def test_version_1_has_neither(tmp_path: Path) -> None:
 
 
 def test_a_recogniser_once_stored_stays(bank: Bank) -> None:
-    before = bank.recogniser_path.read_bytes()
+    before = bank.files.path(RECOGNISER).read_bytes()
     changed = StoredRecogniser(**{**fields(small_bank.some_recogniser()), "sign_weight": 0.5})
-    bank.write_recogniser(changed)
-    assert bank.recogniser_path.read_bytes() == before
+    bank.files.write(RECOGNISER, changed)
+    assert bank.files.path(RECOGNISER).read_bytes() == before
 
 
 def test_verify_misses_a_recogniser_that_the_manifest_names(bank: Bank) -> None:
-    bank.recogniser_path.unlink()
+    bank.files.path(RECOGNISER).unlink()
     outcome = verify_bank(bank.path)
     assert outcome.problems == (Problem("recogniser.safetensors", "is missing"),)
     assert {unchecked.file for unchecked in outcome.unchecked} == {
@@ -188,13 +188,13 @@ def test_verify_misses_a_recogniser_that_the_manifest_names(bank: Bank) -> None:
 
 def test_verify_finds_a_recogniser_that_the_manifest_does_not_name(tmp_path: Path, bank: Bank) -> None:
     other = small_bank.make(tmp_path / "b.impress")
-    other.recogniser_path.write_bytes(bank.recogniser_path.read_bytes())
+    other.files.path(RECOGNISER).write_bytes(bank.files.path(RECOGNISER).read_bytes())
     assert verify_bank(other.path).problems == (Problem("recogniser.safetensors", "does not belong in a bank"),)
 
 
 def test_what_a_recogniser_costs_is_counted(bank: Bank) -> None:
     disk = measure_storage(bank).bytes
-    assert disk.recogniser == bank.recogniser_path.stat().st_size
+    assert disk.recogniser == bank.files.path(RECOGNISER).stat().st_size
     files = [path for path in bank.path.rglob("*") if path.is_file() and path.name[0] != "."]
     assert disk.total == sum(path.stat().st_size for path in files)
 

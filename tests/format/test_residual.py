@@ -29,10 +29,11 @@ from impress_format.parts.residual import (
     store_residual,
 )
 from impress_format.parts.table import stored_parts
-from impress_format.records import LayerSpec, ResidualBits
+from impress_format.records.fields import ValueBits
+from impress_format.records.network import LayerSpec
 from impress_format.task_groups import task_groups
 
-BITS: tuple[ResidualBits, ...] = (1, 2, 4, 8)
+BITS: tuple[ValueBits, ...] = (1, 2, 4, 8)
 LENET = tuple(
     LayerSpec(name=f"fc{number}.weight", shape=shape)
     for number, shape in enumerate([(300, 784), (100, 300), (10, 100)], start=1)
@@ -49,7 +50,7 @@ def some_residual(bits: int, count: int = 16) -> np.ndarray:
     return store_residual(codes, np.array([0.5, 0.25], dtype=np.float16), bits)
 
 
-def add(bank: Bank, name: str, bits: ResidualBits, *, alpha: bool, count: int = 16) -> None:
+def add(bank: Bank, name: str, bits: ValueBits, *, alpha: bool, count: int = 16) -> None:
     record = small_bank.task_record(bank, name, f"rotated-digits/{len(name)}{bits}", masks=2 if alpha else 0)
     record = msgspec.structs.replace(record, settings=small_bank.settings(residual_bits=bits))
     signature = small_bank.signature(bank)

@@ -19,13 +19,16 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "format"))
 import small_bank
 
 from impress_format.bank import open_bank
+from impress_format.calibration_file import CALIBRATION
 from impress_format.codec import CodecError, decode_mask, encode_mask
 from impress_format.errors import ImpressError
 from impress_format.limits import MAX_PACKED, MAX_WEIGHTS
 from impress_format.pack_check import check_pack
 from impress_format.pack_file import open_pack
 from impress_format.pack_tasks import pack_tasks
-from impress_format.records import TAG_BYTES
+from impress_format.projection_file import PROJECTION
+from impress_format.recogniser_file import RECOGNISER
+from impress_format.records.fields import TAG_BYTES
 from impress_format.verify import verify_bank
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -117,17 +120,17 @@ class Target:
                 assert record.name == name
                 assert np.isfinite(alpha).all()
         elif self.kind == "recogniser":
-            _, recogniser = bank.read_recogniser()
+            _, recogniser = bank.files.read(RECOGNISER)
             assert len(recogniser.center) == 7
-            assert len(bank.signature_tag) == TAG_BYTES
+            assert len(bank.identity.signature_tag()) == TAG_BYTES
         elif self.kind == "projection":
-            _, projection = bank.read_projection()
+            _, projection = bank.files.read(PROJECTION)
             assert projection.directions.shape == (5, projection.dimensions)
             assert np.isfinite(projection.directions).all()
-            assert len(bank.signature_tag) == TAG_BYTES
+            assert len(bank.identity.signature_tag()) == TAG_BYTES
         elif self.kind == "calibration":
-            _, pixels = bank.read_calibration()
-            assert pixels.shape[1:] == bank.backbone.input_shape
+            _, calibration = bank.files.read(CALIBRATION)
+            assert calibration.pixels.shape[1:] == bank.backbone.input_shape
         else:
             assert bank.backbone.weights <= MAX_WEIGHTS
             if sum(layer.size for layer in bank.backbone.layers) < 1 << 16:
@@ -138,7 +141,7 @@ def make(folder: Path, kind: str) -> Target:
     """A bank in `folder` whose file of `kind` inputs will replace."""
     if kind == "projection":
         bank = small_bank.over_weights(folder, projection=small_bank.moved_projection())
-        return Target(folder, kind, bank.projection_path.read_bytes())
+        return Target(folder, kind, bank.files.path(PROJECTION).read_bytes())
     bank = small_bank.make(folder, calibration=True, recogniser=True)
     if kind == "pack":
         pack_tasks(bank)

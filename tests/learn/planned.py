@@ -6,7 +6,7 @@ from pathlib import Path
 
 from impress_format.bank import Bank
 from impress_format.create import write_plan
-from impress_format.records import MaskPlan
+from impress_format.records.masks import MaskPlan
 from impress_learn.network.backbone import Backbone
 from impress_learn.plan.bank import plan_bank
 from impress_learn.streams.digits import DIGITS

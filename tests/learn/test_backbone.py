@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from impress_format.errors import BackboneMismatch, UsageError
-from impress_format.records import MadeWith
+from impress_format.records.manifest import MadeWith
 from impress_learn.fits import MaskFit
 from impress_learn.network import build as build_module
 from impress_learn.network.backbone import Backbone, bind

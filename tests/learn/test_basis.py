@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from impress_format.records import BackboneSpec, LayerSpec
+from impress_format.records.network import BackboneSpec, LayerSpec
 from impress_learn.basis import Basis, effective_weights, layer_columns, make_basis
 from impress_learn.layer_masks import PackedMasks, StackedMasks, group_of_channel, pack_masks
 from impress_learn.network.backbone import Backbone

@@ -20,7 +20,7 @@ from written_images import FLOAT, SIGNED, WHITE_IS_ZERO, pgm, png, tiff
 from impress_format import Bank, open_bank
 from impress_format.errors import DataError, FormatError
 from impress_format.manifest import seal_manifest
-from impress_format.records import Preprocess
+from impress_format.records.manifest import Preprocess
 from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.jobs import add_tasks, create_bank
 from impress_learn.jobs.infer import infer
@@ -138,9 +138,9 @@ def test_the_values_of_a_file_are_read_as_they_are(name: str) -> None:
         assert is_deep(image)
         found = read_deep(image, opened)
     assert np.array_equal(found.values, values)
-    assert (found.alpha is None) == (alpha is None)
-    if alpha is not None and found.alpha is not None:
-        assert np.allclose(found.alpha, alpha, atol=1e-6)
+    assert (found.opacity is None) == (alpha is None)
+    if alpha is not None and found.opacity is not None:
+        assert np.allclose(found.opacity, alpha, atol=1e-6)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"])

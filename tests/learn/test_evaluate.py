@@ -16,7 +16,7 @@ from planned import planned_bank
 from impress_format.bank import Bank
 from impress_format.errors import BankMismatch, OutOfMemory, UsageError
 from impress_format.parts.table import stored_parts
-from impress_format.records import TaskFitRecord
+from impress_format.records.training import TaskFitRecord
 from impress_format.task_record import TaskRecord
 from impress_learn import LoadedBank, load_bank
 from impress_learn import accuracy as accuracy_module

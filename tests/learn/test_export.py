@@ -19,7 +19,7 @@ from safetensors import safe_open
 
 from impress_format import open_bank
 from impress_format.errors import ExportFailed, StorageError, TaskNotFound, UsageError
-from impress_format.records import LayerSpec
+from impress_format.records.network import LayerSpec
 from impress_learn import load_bank, plain_network
 from impress_learn.fits import TaskFit
 from impress_learn.jobs import add_tasks, create_bank

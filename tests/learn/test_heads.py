@@ -20,6 +20,7 @@ from impress_format.pack_tasks import pack_tasks
 from impress_format.parts.head import HEAD as HEAD_PART
 from impress_format.parts.head import restore_head, whole_dimensions
 from impress_format.parts.residual import residual_layers
+from impress_format.projection_file import PROJECTION
 from impress_learn import load_bank
 from impress_learn.accuracy import accuracy
 from impress_learn.convert_weights import convert_weights
@@ -136,7 +137,7 @@ def test_from_few_images_what_the_bank_knows_of_classes_helps() -> None:
 def test_a_task_is_learned_stored_and_answered_from_its_file(bank: Bank) -> None:
     (added,) = add_tasks(bank.path, ["rotated-digits/30"], fit=FIT)
     assert (added.facts["coefficients"], added.facts["residual"]) == (0, 0)
-    assert added.facts["head"] == min(128, bank.read_projection()[1].dimensions)  # fewer than 128 features vary here
+    assert added.facts["head"] == min(128, bank.directions)  # fewer than 128 features vary here
     assert added.accuracy > 0.6
     loaded = load_bank(open_bank(bank.path), CPU)
     test = loaded.task_data(parse_reference("rotated-digits/30"), data_dir=None).test
@@ -336,7 +337,7 @@ def test_a_network_is_moved_towards_the_banks_tasks_for_heads_of_others(
             )
 
         bank = create(tmp_path / "b.impress", 15)
-        record, _ = bank.read_projection()
+        record, _ = bank.files.read(PROJECTION)
         assert (record.epochs, record.holdout, record.tasks) == (15, 0.1, ("rotated-digits/0", "rotated-digits/45"))
         assert record.bits == 4
         assert verify_bank(bank.path).ok
@@ -366,9 +367,9 @@ def test_a_network_is_moved_towards_the_banks_tasks_for_heads_of_others(
         both = next(one for one in evaluate(bank.path) if one.name == "both")
         assert both.accuracy == pytest.approx(open_bank(bank.path).outline_task("both").accuracy, abs=1.5 / 500)
 
-        before = bank.projection_path.read_bytes()
+        before = bank.files.path(PROJECTION).read_bytes()
         create(bank.path, 15)
-        assert bank.projection_path.read_bytes() == before
+        assert bank.files.path(PROJECTION).read_bytes() == before
         with pytest.raises(UsageError, match="`adapt` 15"):
             create(bank.path, 3)
         with pytest.raises(UsageError, match="give `weights`"):
@@ -376,7 +377,7 @@ def test_a_network_is_moved_towards_the_banks_tasks_for_heads_of_others(
 
 
 def test_what_heads_stand_on_does_not_give_way_to_other_settings(bank: Bank, pretrained: Path, tmp_path: Path) -> None:
-    before = bank.projection_path.read_bytes()
+    before = bank.files.path(PROJECTION).read_bytes()
     weights = str(pretrained / "weights.safetensors")
     network = Network(backbone="timm:test_resnet", weights=weights, image_size=32)
     settings: dict[str, Any] = {"masks": Masks(masks_per_task=0), "fit": MaskFit(holdout=0.1)}
@@ -385,12 +386,12 @@ def test_what_heads_stand_on_does_not_give_way_to_other_settings(bank: Bank, pre
         create_bank(bank.path, references, network=replace(network, image_size=40), **settings)
     with pytest.raises(UsageError, match="exists with other settings: heads of its tasks"):
         create_bank(bank.path, ["rotated-digits/0", "rotated-digits/45"], network=network, **settings)
-    assert bank.projection_path.read_bytes() == before
+    assert bank.files.path(PROJECTION).read_bytes() == before
     # Given again, with weights that say more of themselves, it is the same bank.
     said = tmp_path / "again.safetensors"
     convert_weights(pretrained / "weights.safetensors", said, origin="https://example.org")
     create_bank(bank.path, references, network=replace(network, weights=str(said)), **settings)
-    assert bank.projection_path.read_bytes() == before
+    assert bank.files.path(PROJECTION).read_bytes() == before
 
 
 def test_held_out_images_are_held_out_from_what_moved_the_network_too(bank: Bank) -> None:
@@ -422,7 +423,7 @@ def test_a_budget_buys_a_head_first_and_then_a_residual(bank: Bank, size: int) -
     )
     assert size - 16 <= added.bytes <= size
     assert added.facts["coefficients"] == 0
-    most = min(128, bank.read_projection()[1].dimensions)
+    most = min(128, bank.files.read(PROJECTION)[1].dimensions)
     assert (
         (added.facts["head"], added.facts["residual"] > 0) == (most, True)
         if size == 700
@@ -436,7 +437,7 @@ def test_a_budget_for_few_images_is_a_head_alone(bank: Bank) -> None:
         bank.path, ["rotated-digits/30"], parts=Parts(signature=False, bytes=2000), fit=TaskFit(epochs=1, shots=4)
     )
     assert added.facts["residual"] == 0
-    assert added.facts["head"] == whole_dimensions(10, bank.read_projection()[1].dimensions, 2)
+    assert added.facts["head"] == whole_dimensions(10, bank.files.read(PROJECTION)[1].dimensions, 2)
 
 
 def test_a_budget_that_holds_no_head_says_what_would(bank: Bank) -> None:
@@ -447,7 +448,7 @@ def test_a_budget_that_holds_no_head_says_what_would(bank: Bank) -> None:
 
 
 def test_what_does_not_fit_is_refused_before_anything_is_learned(bank: Bank, tmp_path: Path) -> None:
-    most = bank.read_projection()[1].dimensions
+    most = bank.files.read(PROJECTION)[1].dimensions
     with pytest.raises(UsageError, match=f"at most {most} dimensions"):
         add_tasks(bank.path, ["rotated-digits/30"], parts=Parts(head=most + 1))
     with pytest.raises(UsageError, match="neither `alpha` nor `hybrid`"):

@@ -15,7 +15,7 @@ from test_pretrained import ARCH, make, trained
 
 from impress_format import open_bank
 from impress_format.errors import BackboneMismatch, DataError, UsageError
-from impress_format.records import PretrainedRecord
+from impress_format.records.network import PretrainedRecord
 from impress_learn import load_bank
 from impress_learn.jobs import evaluate
 from impress_learn.network.kept_weights import find_weights

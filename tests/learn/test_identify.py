@@ -16,7 +16,7 @@ from torch import Tensor
 from impress_format import Bank, open_bank
 from impress_format.errors import BankMismatch, TaskNotFound, UsageError
 from impress_format.parts.table import stored_parts
-from impress_format.records import TaskFitRecord
+from impress_format.records.training import TaskFitRecord
 from impress_format.task_record import TaskRecord
 from impress_learn import load_bank
 from impress_learn.basis import common_granularity, effective_weights, refine

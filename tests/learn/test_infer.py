@@ -19,7 +19,7 @@ from PIL import Image
 
 from impress_format import Bank, open_bank
 from impress_format.errors import BankMismatch, DataError, TaskNotFound, UsageError
-from impress_format.records import Preprocess
+from impress_format.records.manifest import Preprocess
 from impress_learn import load_bank, picture_parts
 from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.jobs import add_tasks, create_bank

@@ -21,7 +21,7 @@ from impress_format.parts.class_names import ClassSettings
 from impress_format.parts.head import HEAD as HEAD_PART
 from impress_format.parts.numbers import store
 from impress_format.parts.table import stored_parts
-from impress_format.records import TaskFitRecord
+from impress_format.records.training import TaskFitRecord
 from impress_format.task_record import TaskRecord
 from impress_learn import LoadedBank, load_bank
 from impress_learn.fits import MaskFit, TaskFit

@@ -16,7 +16,8 @@ from torch.func import functional_call
 
 from impress_format.errors import FormatError
 from impress_format.manifest import check_manifest
-from impress_format.records import BackboneSpec, LayerSpec, supermask_sizes
+from impress_format.records.masks import supermask_sizes
+from impress_format.records.network import BackboneSpec, LayerSpec
 from impress_format.weights import backbone_digest, layer_weights
 from impress_learn.basis import effective_weights, make_basis
 from impress_learn.jobs import create_bank

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from impress_format.errors import BankMismatch, UsageError
-from impress_format.records import BackboneSpec, LayerSpec, MaskPlan
+from impress_format.records.masks import MaskPlan
+from impress_format.records.network import BackboneSpec, LayerSpec
 from impress_learn.fits import MaskFit, TaskFit, mask_fit, steps_per_epoch, task_fit
 from impress_learn.held_out import count_training
 from impress_learn.plan.asked import FIRST_MASKS, Masks

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from impress_format.errors import BackboneMismatch
-from impress_format.records import MadeWith
+from impress_format.records.manifest import MadeWith
 from impress_format.weights import backbone_digest, random_words
 from impress_learn.network.backbone import Backbone, bind
 from impress_learn.network.build import build_backbone, rebuild_backbone

@@ -12,7 +12,8 @@ import torch
 from impress_cli.rebuilding import rebuilding_commands
 from impress_format import open_bank, verify_bank
 from impress_format.errors import BankMismatch, UsageError
-from impress_format.records import MaskFitRecord, TaskFitRecord, supermask_sizes
+from impress_format.records.masks import supermask_sizes
+from impress_format.records.training import MaskFitRecord, TaskFitRecord
 from impress_format.zoo.card import model_card
 from impress_learn.fits import MaskFit, TaskFit, check_fit
 from impress_learn.jobs import add_tasks, create_bank, extend_bank

@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 from torch import Tensor
 
 from impress_format.errors import TrainingDiverged
-from impress_format.records import BackboneSpec, LayerSpec
+from impress_format.records.network import BackboneSpec, LayerSpec
 from impress_learn.fits import MaskFit
 from impress_learn.network.backbone import Backbone
 from impress_learn.streams.images import Images

@@ -11,6 +11,7 @@ import torch
 from planned import planned_bank
 
 from impress_format.bank import Bank, open_bank
+from impress_format.calibration_file import CALIBRATION
 from impress_format.errors import StorageError, TrainingDiverged
 from impress_learn import train_masks as train_module
 from impress_learn.fits import MaskFit
@@ -163,7 +164,7 @@ def test_diverged_training_names_the_mask_and_stores_nothing_for_it(
 
 def test_no_calibration_images_are_kept_for_a_network_without_batch_norm(undisturbed: Bank) -> None:
     keep_calibration_images(undisturbed, parse_references(TASKS), data_dir=NOWHERE, holdout=0.0)
-    assert not undisturbed.calibration_path.exists()
+    assert not undisturbed.files.path(CALIBRATION).exists()
 
 
 @pytest.mark.parametrize("tasks", [1, 3, 256, 300])
@@ -172,7 +173,8 @@ def test_calibration_images_are_256_training_images_shared_evenly_by_the_tasks(t
     references = parse_references([f"rotated-digits/0:{tasks}"])
     bank = bank_at(tmp_path / "b.impress", backbone, "rotated-digits/0")
     keep_calibration_images(bank, references, data_dir=NOWHERE, holdout=0.0)
-    record, pixels = bank.read_calibration()
+    record, calibration = bank.files.read(CALIBRATION)
+    pixels = calibration.pixels
     assert pixels.shape == (256, 1, 28, 28)
     assert (record.mean, record.std) == ((0.3059,), (0.3240,))
 
@@ -186,6 +188,6 @@ def test_calibration_images_once_kept_stay(tmp_path: Path) -> None:
     backbone = build_backbone("timm:test_resnet", init="signed-constant", seed=0, input_shape=(1, 28, 28), classes=10)
     bank = bank_at(tmp_path / "b.impress", backbone, "rotated-digits/0")
     keep_calibration_images(bank, parse_references(["rotated-digits/0"]), data_dir=NOWHERE, holdout=0.0)
-    before = bank.calibration_path.read_bytes()
+    before = bank.files.path(CALIBRATION).read_bytes()
     keep_calibration_images(bank, parse_references(["rotated-digits/200"]), data_dir=NOWHERE, holdout=0.0)
-    assert bank.calibration_path.read_bytes() == before
+    assert bank.files.path(CALIBRATION).read_bytes() == before

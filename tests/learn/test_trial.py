@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from impress_format.errors import UsageError
-from impress_format.records import BackboneSpec
+from impress_format.records.network import BackboneSpec
 from impress_learn.jobs import create_bank
 from impress_learn.network.backbone import Backbone, bind
 from impress_learn.network.build import build_backbone

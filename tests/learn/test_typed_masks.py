@@ -10,7 +10,7 @@ import torch
 
 from impress_format import open_bank, verify_bank
 from impress_format.errors import BankMismatch, UsageError
-from impress_format.records import MaskType
+from impress_format.records.fields import MaskType
 from impress_learn import load_bank
 from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.jobs import add_tasks, create_bank, evaluate, extend_bank

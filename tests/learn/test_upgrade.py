@@ -17,7 +17,7 @@ from impress_format.create import write_plan
 from impress_format.errors import BankMismatch, FormatError
 from impress_format.files import write_atomically
 from impress_format.pack_tasks import pack_tasks
-from impress_format.records import MaskPlan
+from impress_format.records.masks import MaskPlan
 from impress_learn import load_bank
 from impress_learn.jobs.upgrade import upgrade_bank
 

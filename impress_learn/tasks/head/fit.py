@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from impress_format.parts.head import StoredHead, store_head
-from impress_format.records import ResidualBits
+from impress_format.records.fields import ValueBits
 from impress_format.weights import substream_seed
 from impress_learn.features.projection import Projection
 from impress_learn.fits import TaskFit
@@ -40,7 +40,7 @@ class Head:
     weight: Tensor
     bias: Tensor
 
-    def logits(self, placed: Tensor, bits: ResidualBits) -> Tensor:
+    def logits(self, placed: Tensor, bits: ValueBits) -> Tensor:
         """Logits (n, C) of projected features (n, at least D), rounded as it will be stored."""
         return placed[:, : self.weight.shape[1]] @ rounded(self.weight, bits).T + self.bias
 
@@ -52,7 +52,7 @@ def fit_head(
     *,
     classes: int,
     dimensions: int,
-    bits: ResidualBits,
+    bits: ValueBits,
     on_step: Callable[[], None],
     start: StoredHead | None = None,
 ) -> Head:
@@ -106,7 +106,7 @@ def discriminant(rows: Rows, projection: Projection, classes: int) -> Head:
     return Head(weight - weight.mean(0), bias - bias.mean())
 
 
-def store(head: Head, bits: ResidualBits) -> npt.NDArray[np.uint8]:
+def store(head: Head, bits: ValueBits) -> npt.NDArray[np.uint8]:
     """The bytes of a head (impress_format/parts/head.py)."""
     codes, scales = codes_of(head.weight.cpu(), bits)
     return store_head(

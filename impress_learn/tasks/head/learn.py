@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from impress_format.parts.head import HEAD, StoredHead
-from impress_format.records import ResidualBits
+from impress_format.records.fields import ValueBits
 from impress_learn.features.features import AT_ONCE
 from impress_learn.features.placed import placed_of
 from impress_learn.features.projection import Projection
@@ -106,7 +106,7 @@ def _fit_together(
     start: Head,
     fit: TaskFit,
     *,
-    bits: ResidualBits,
+    bits: ValueBits,
     on_step: Callable[[], None],
 ) -> Head:
     """Learn parts of the weights, and with them the head, which a ridge holds near `start`.

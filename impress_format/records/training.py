@@ -1,0 +1,56 @@
+"""Records of trainings: how a mask and how a task was learned."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from impress_format.records.fields import (
+    Count,
+    Digest,
+    Holdout,
+    LearningRate,
+    Optimizer,
+    Record,
+    Seed,
+    Warmup,
+    WeightDecay,
+)
+
+
+class MaskFitRecord(Record, frozen=True, omit_defaults=True):
+    """How a mask was trained; enough to train it again. What has a default is left out of the file where it holds."""
+
+    epochs: Count
+    batch_size: Count
+    lr: LearningRate
+    seed: Seed
+    holdout: Holdout
+    optimizer: Optimizer = "sgd"
+    weight_decay: WeightDecay = 0.0
+    warmup: Warmup = 0
+
+
+class TaskFitRecord(Record, frozen=True, omit_defaults=True):
+    """How an alpha was learned. Defaults are left out of the file, where every byte counts.
+
+    `start` is the digest of the task file whose alpha this one went on from (`task update`), null if from 1/K.
+    """
+
+    epochs: Count
+    lr: LearningRate
+    seed: Seed = 0
+    batch_size: Count = 128
+    l1: Annotated[float, Meta(ge=0.0)] = 0.0
+    holdout: Holdout = 0.0
+    shots: Count | None = None
+    start: Digest | None = None
+    optimizer: Literal["adam", "rmsprop"] = "adam"
+    weight_decay: WeightDecay = 0.0
+    warmup: Warmup = 0
+
+    @property
+    def is_of_version_1(self) -> bool:
+        """Whether format version 1 can say it: learned by plain Adam."""
+        return (self.optimizer, self.weight_decay, self.warmup) == ("adam", 0.0, 0)
