@@ -32,7 +32,6 @@ from impress_format.parts.alpha import matrix_of
 from impress_format.parts.numbers import FloatArray
 from impress_format.parts.part import BankIdentity
 from impress_format.projection_file import PROJECTION, ProjectionRecord
-from impress_format.recogniser_file import RECOGNISER
 from impress_format.records.manifest import BankManifest
 from impress_format.records.masks import MaskRecord
 from impress_format.records.network import BackboneSpec
@@ -62,14 +61,6 @@ class Bank:
     def files(self) -> KeptFiles:
         """The files that it keeps once: calibration images, recogniser, projection (bank_files.py)."""
         return KeptFiles(self.path, self.manifest)
-
-    @property
-    def recogniser_path(self) -> Path:
-        return self.files.path(RECOGNISER)
-
-    @property
-    def projection_path(self) -> Path:
-        return self.files.path(PROJECTION)
 
     @property
     def has_projection(self) -> bool:

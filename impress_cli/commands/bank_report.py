@@ -109,21 +109,23 @@ def _print_text(bank: Bank, records: Mapping[int, MaskRecord], sizes: Mapping[in
 def _projection_of(bank: Bank) -> dict[str, object] | None:
     """What heads stand on; None if the bank has none."""
     from impress_format.files import file_size
+    from impress_format.projection_file import PROJECTION
 
     if not bank.has_projection:
         return None
     record = bank.projection_record
     made = {name: getattr(record, name) for name in ("tasks", "holdout", "epochs", "layers", "bits")}
-    return {"directions": bank.directions, "bytes": file_size(bank.projection_path), **made}
+    return {"directions": bank.directions, "bytes": file_size(bank.files.path(PROJECTION)), **made}
 
 
 def _about_projection(bank: Bank) -> str:
     from impress_format.files import file_size
+    from impress_format.projection_file import PROJECTION
 
     record = bank.projection_record
     tasks = ", ".join(record.tasks[:2]) + (f" and {len(record.tasks) - 2:,} more" if len(record.tasks) > 2 else "")
     moved = f"; the network was moved towards them in {render.count(record.epochs, 'epoch')}" if record.epochs else ""
     return (
         f"Heads read {bank.directions} directions of its features, made of {tasks}{moved}: "
-        f"{render.size(file_size(bank.projection_path))}"
+        f"{render.size(file_size(bank.files.path(PROJECTION)))}"
     )

@@ -11,6 +11,7 @@ from impress_format.bank_folder import MANIFEST
 from impress_format.create import check_can_create, is_empty, write_plan
 from impress_format.files import check_writable, is_there, make_folder
 from impress_format.limits import MAX_SIDE
+from impress_format.recogniser_file import RECOGNISER
 from impress_learn.classes import mask_classes
 from impress_learn.device import Device, choose_device
 from impress_learn.fits import MaskFit, check_number, require
@@ -190,6 +191,6 @@ def _needs_data(bank: Bank, *, heads: bool) -> bool:
     """Whether images are wanted still: for masks, or for what signatures or heads stand on."""
     return bool(
         bank.missing_masks()
-        or (bank.manifest.recogniser and not is_there(bank.recogniser_path))
+        or (bank.manifest.recogniser and not is_there(bank.files.path(RECOGNISER)))
         or (heads and not bank.has_projection)
     )

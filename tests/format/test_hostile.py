@@ -246,7 +246,7 @@ HOSTILE: list[tuple[str, str, Callable[[bytes], bytes], str]] = [
     ("granularity beyond any axis", TASK, record_with(FIT, f"{FIT},{2**24 + 1}"), "$[8]"),
     ("bits of a head that has none", TASK, record_with(FIT, f"{FIT},1,0,2"), "value of its head takes 2 bits"),
     ("classes without a head", TASK, record_with(FIT, f"{FIT},1,0,0,0,3"), "or a head to tell them apart"),
-    ("more than a record has", TASK, record_with(FIT, f"{FIT},1,1,1,1,1,1"), "length 13"),
+    ("more than a record has", TASK, record_with(FIT, f"{FIT},1,1,1,1,1,4,1,1"), "length 15"),
     ("accuracy of 200 %", TASK, record_with("0.9,", "2.0,"), "$[3]"),
     ("accuracy null", TASK, record_with("0.9,", "null,"), "$[3]"),
     ("no shots", TASK, record_with(FIT, "[3,0.03,0,128,0.0,0.0,0]"), "$[7][6]"),
