@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from impress_format.bank import Bank
+from impress_format.bank_files.projection import ProjectionRecord
 from impress_format.parts.table import count_classes
-from impress_format.projection_file import ProjectionRecord
 from impress_format.records.masks import MaskPlan
 from impress_format.records.training import MaskFitRecord, TaskFitRecord
-from impress_format.task_file import StoredTask
-from impress_format.task_record import TaskRecord
+from impress_format.tasks.file import StoredTask
+from impress_format.tasks.record import TaskRecord
 from impress_learn.parts.table import asked_for, parts_of
 
 _IN_MEMORY = "dataset:"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
     from rich.progress import Task as ProgressTask
 
-    from impress_learn.watch import Watch
+    from impress_learn.progress import Watch
 
 _SUBSTITUTES = {"—": "-", "–": "-", "…": "...", "×": "x", "°": " deg", "α": "alpha", "·": ".", "√": "sqrt", "─": "-"}
 
@@ -163,7 +163,7 @@ def watch(unit: str, *, quiet: bool) -> Iterator[Watch]:
 
     `begin` of 0 steps takes the bar away, to make room for results.
     """
-    from impress_learn.watch import Watch
+    from impress_learn.progress import Watch
 
     with ExitStack() as stack:
         bars: list[tuple[Progress, TaskID]] = []

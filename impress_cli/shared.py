@@ -15,7 +15,7 @@ import typer
 
 from impress_cli.options import FIT_OPTIONS, Groups, user_path
 from impress_format.errors import UsageError
-from impress_learn.fits import check_seed
+from impress_learn.training.config import check_seed
 
 if TYPE_CHECKING:
     import torch

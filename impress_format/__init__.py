@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from impress_format.bank import Bank, open_bank
     from impress_format.errors import ImpressError
-    from impress_format.verify import Verification, verify_bank
+    from impress_format.operations.verify import Verification, verify_bank
 
 __version__ = "0.1.0"
 __all__ = ["Bank", "ImpressError", "Verification", "open_bank", "verify_bank"]
@@ -20,9 +20,9 @@ __all__ = ["Bank", "ImpressError", "Verification", "open_bank", "verify_bank"]
 _HOME = {
     "Bank": "bank",
     "ImpressError": "errors",
-    "Verification": "verify",
+    "Verification": "operations.verify",
     "open_bank": "bank",
-    "verify_bank": "verify",
+    "verify_bank": "operations.verify",
 }
 
 

@@ -12,33 +12,34 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from impress_format import mask_file, task_file
-from impress_format.bank_file import KeptFiles
-from impress_format.bank_folder import MANIFEST, MASKS, find_bank
-from impress_format.bank_identity import identity_of, signs_by
-from impress_format.container import DIGEST_DIGITS
-from impress_format.errors import (
-    BankMismatch,
-    TaskNotFound,
-)
-from impress_format.files import (
+from impress_format.bank_files.folder import MANIFEST, MASKS, find_bank
+from impress_format.bank_files.identity import identity_of, signs_by
+from impress_format.bank_files.projection import PROJECTION, ProjectionRecord
+from impress_format.bank_files.row import KeptFiles
+from impress_format.container.sealed_file import DIGEST_DIGITS
+from impress_format.disk.files import (
     list_folder,
     make_folder,
     write_atomically,
 )
+from impress_format.errors import (
+    BankMismatch,
+    TaskNotFound,
+)
 from impress_format.manifest import read_manifest
-from impress_format.mask_values import MaskArray
+from impress_format.masks import mask_file
+from impress_format.masks.mask_values import MaskArray
 from impress_format.parts.alpha import matrix_of
 from impress_format.parts.numbers import FloatArray
 from impress_format.parts.part import BankIdentity
-from impress_format.projection_file import PROJECTION, ProjectionRecord
 from impress_format.records.manifest import BankManifest
 from impress_format.records.masks import MaskRecord
 from impress_format.records.network import BackboneSpec
-from impress_format.task_file import StoredTask, TaskOutline
-from impress_format.task_names import find_task, task_exists
-from impress_format.task_record import TaskRecord
-from impress_format.task_store import SUFFIX, TaskStore
+from impress_format.tasks import file as task_file
+from impress_format.tasks.file import StoredTask, TaskOutline
+from impress_format.tasks.names import find_task, task_exists
+from impress_format.tasks.record import TaskRecord
+from impress_format.tasks.store import SUFFIX, TaskStore
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Bank:
 
     @cached_property
     def files(self) -> KeptFiles:
-        """The files that it keeps once: calibration images, recogniser, projection (bank_files.py)."""
+        """The files that it keeps once: calibration images, recogniser, projection (table.py)."""
         return KeptFiles(self.path, self.manifest)
 
     @property

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import msgspec
 
-from impress_format.container import seal_json, unseal_json
+from impress_format.container.sealed_file import seal_json, unseal_json
+from impress_format.disk.files import read_limited
 from impress_format.errors import FormatError
-from impress_format.files import read_limited
 from impress_format.limits import MAX_LAYERS, MAX_MANIFEST_BYTES, MAX_MASKS, MAX_PIXELS, MAX_SIDE, MAX_WEIGHTS
 from impress_format.records.fields import FileVersion
 from impress_format.records.manifest import BankManifest, ManifestV1

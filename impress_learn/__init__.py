@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from impress_format import Bank, ImpressError, open_bank
     from impress_learn.face.loaded import LoadedBank, load_bank
     from impress_learn.face.predict import Prediction
-    from impress_learn.fits import MaskFit, TaskFit
     from impress_learn.identify.discovery import Discovery
     from impress_learn.jobs import (
         add_dataset,
@@ -32,8 +31,9 @@ if TYPE_CHECKING:
     from impress_learn.jobs.add_dataset import OwnData
     from impress_learn.parts.table import Parts
     from impress_learn.plan.asked import Masks, Network
+    from impress_learn.progress import Watch
     from impress_learn.streams.reference import Reference, group_references, parse_reference
-    from impress_learn.watch import Watch
+    from impress_learn.training.config import MaskFit, TaskFit
 
 __all__ = [
     "Bank",
@@ -66,7 +66,7 @@ __all__ = [
 
 _HOMES = {
     "impress_format": ("Bank", "ImpressError", "open_bank"),
-    "impress_learn.fits": ("MaskFit", "TaskFit"),
+    "impress_learn.training.config": ("MaskFit", "TaskFit"),
     "impress_learn.jobs": (
         "add_dataset",
         "add_tasks",
@@ -85,7 +85,7 @@ _HOMES = {
     "impress_learn.parts.table": ("Parts",),
     "impress_learn.face.predict": ("Prediction",),
     "impress_learn.streams.reference": ("Reference", "group_references", "parse_reference"),
-    "impress_learn.watch": ("Watch",),
+    "impress_learn.progress": ("Watch",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -17,13 +17,13 @@ import tempfile
 from pathlib import Path
 
 from impress_format import open_bank
-from impress_format.bank_folder import MANIFEST
+from impress_format.bank_files.folder import MANIFEST
+from impress_format.bank_files.projection import PROJECTION
 from impress_format.parts.alpha import coefficients_of
 from impress_format.parts.head import HEAD
 from impress_format.parts.numbers import FloatArray
-from impress_format.projection_file import PROJECTION
 from impress_format.records.manifest import BankManifest
-from impress_format.task_file import StoredTask
+from impress_format.tasks.file import StoredTask
 from impress_format.zoo.entry import bank_files
 from impress_format.zoo.index import ZooBank, find_bank, parse_index
 

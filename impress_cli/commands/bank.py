@@ -10,8 +10,8 @@ import typer
 from impress_cli import options, render
 from impress_cli.commands.bank_report import report_bank
 from impress_cli.shared import Compute, Data, Output, Tasks, command
-from impress_learn.fits import MaskFit
 from impress_learn.plan.asked import FIRST_MASKS, Masks, Network
+from impress_learn.training.config import MaskFit
 
 app = typer.Typer(help="Create, extend, show, pack, upgrade and verify banks.", no_args_is_help=True)
 
@@ -108,7 +108,7 @@ def pack(path: options.BankPath, output: Output) -> None:
     from dataclasses import asdict
 
     from impress_format.bank import open_bank
-    from impress_format.pack_tasks import pack_tasks
+    from impress_format.operations.pack import pack_tasks
 
     packed = pack_tasks(open_bank(path))
     if output.json:
@@ -148,7 +148,7 @@ def upgrade(path: options.BankPath, output: Output) -> None:
 @command
 def verify(path: options.BankPath, output: Output) -> None:
     """Check every byte of a bank. Exit status 1 if anything is wrong."""
-    from impress_format.verify import verify_bank
+    from impress_format.operations.verify import verify_bank
 
     outcome = verify_bank(path)
     if output.json:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def report_bank(bank: Bank, started: float, *, json: bool) -> None:
     """Print what a bank is, as text or as JSON, with the seconds since `started`."""
-    from impress_format.files import file_size
+    from impress_format.disk.files import file_size
 
     missing = set(bank.missing_masks())
     records = {index: bank.read_mask_record(index) for index in range(len(bank.manifest.masks)) if index not in missing}
@@ -108,8 +108,8 @@ def _print_text(bank: Bank, records: Mapping[int, MaskRecord], sizes: Mapping[in
 
 def _projection_of(bank: Bank) -> dict[str, object] | None:
     """What heads stand on; None if the bank has none."""
-    from impress_format.files import file_size
-    from impress_format.projection_file import PROJECTION
+    from impress_format.bank_files.projection import PROJECTION
+    from impress_format.disk.files import file_size
 
     if not bank.has_projection:
         return None
@@ -119,8 +119,8 @@ def _projection_of(bank: Bank) -> dict[str, object] | None:
 
 
 def _about_projection(bank: Bank) -> str:
-    from impress_format.files import file_size
-    from impress_format.projection_file import PROJECTION
+    from impress_format.bank_files.projection import PROJECTION
+    from impress_format.disk.files import file_size
 
     record = bank.projection_record
     tasks = ", ".join(record.tasks[:2]) + (f" and {len(record.tasks) - 2:,} more" if len(record.tasks) > 2 else "")

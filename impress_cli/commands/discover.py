@@ -7,8 +7,8 @@ from typing import Annotated
 
 from impress_cli import options, render
 from impress_cli.shared import Compute, Data, Output, Tasks, command
-from impress_learn.fits import TaskFit
 from impress_learn.identify.discovery import Discovery
+from impress_learn.training.config import TaskFit
 
 
 @command

@@ -12,10 +12,10 @@ from impress_cli import options, render
 from impress_cli.commands.infer_tasks import MethodChoice, fit_and_print, infer_and_print
 from impress_cli.shared import Compute, Data, Output, command
 from impress_format.errors import UsageError
-from impress_learn.fits import TaskFit
+from impress_learn.training.config import TaskFit
 
 if TYPE_CHECKING:
-    from impress_learn.accuracy import Accuracy, Confusion
+    from impress_learn.running.accuracy import Accuracy, Confusion
 
 _MOST_ANSWERS = 5
 """Classes that one was taken for, in a table that is printed; JSON has all."""

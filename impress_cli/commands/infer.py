@@ -16,7 +16,7 @@ from impress_cli.shared import Compute, Output, command
 
 if TYPE_CHECKING:
     from impress_learn.jobs.infer import Answer, Inference
-    from impress_learn.watch import Watch
+    from impress_learn.progress import Watch
 
 
 @command

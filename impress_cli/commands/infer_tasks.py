@@ -11,9 +11,9 @@ from impress_cli import render
 from impress_cli.shared import Compute, Data, Output
 
 if TYPE_CHECKING:
-    from impress_learn.fits import TaskFit
     from impress_learn.identify.measure import Inferred
     from impress_learn.identify.methods import MethodName
+    from impress_learn.training.config import TaskFit
 
 _MOST_CONFUSED = 20
 """Tasks of a confusion table that is printed; JSON has it whole."""

@@ -10,8 +10,8 @@ import typer
 
 from impress_cli import options, render
 from impress_cli.shared import Compute, Data, Output, Tasks, command
-from impress_learn.fits import UPDATE_FIT, TaskFit
 from impress_learn.parts.table import Parts
+from impress_learn.training.config import UPDATE_FIT, TaskFit
 
 if TYPE_CHECKING:
     from impress_learn.tasks.learn import AddedTask

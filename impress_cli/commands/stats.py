@@ -11,7 +11,7 @@ from impress_cli import options, render
 from impress_cli.shared import Output, command
 
 if TYPE_CHECKING:
-    from impress_format.stats import Storage
+    from impress_format.operations.stats import Storage
 
 _WAYS = (
     ("index16", "SupSup, 16-bit indices"),
@@ -32,7 +32,7 @@ def stats(
 ) -> None:
     """What the bank costs on disk, beside SupSup and beside a model for each task."""
     from impress_format.bank import open_bank
-    from impress_format.stats import measure_storage
+    from impress_format.operations.stats import measure_storage
 
     storage = measure_storage(open_bank(path), total_tasks)
     if output.json:

@@ -13,7 +13,7 @@ from impress_cli.commands import discover, learn
 from impress_cli.shared import Output, command
 
 if TYPE_CHECKING:
-    from impress_format.task_file import TaskOutline
+    from impress_format.tasks.file import TaskOutline
 
 
 app = typer.Typer(help="Add, update, list, show, remove, export and import tasks.", no_args_is_help=True)
@@ -104,7 +104,7 @@ def export(
     Example: impress task export digits.impress rotated-digits/15 fifteen.safetensors
     """
     from impress_format.bank import open_bank
-    from impress_format.task_exchange import export_task
+    from impress_format.operations.exchange import export_task
 
     written = export_task(open_bank(path), task, file)
     if output.json:
@@ -129,7 +129,7 @@ def import_tasks(
     Example: impress task import digits.impress fifteen.safetensors
     """
     from impress_format.bank import open_bank
-    from impress_format.task_exchange import import_tasks as store
+    from impress_format.operations.exchange import import_tasks as store
 
     stored = store(open_bank(path), files, name)
     if output.json:

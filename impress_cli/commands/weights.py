@@ -51,7 +51,7 @@ def convert(
 
     Example: impress weights convert model.pth model.safetensors --like timm:efficientnet_lite0
     """
-    from impress_learn.convert_weights import convert_weights
+    from impress_learn.jobs.convert_weights import convert_weights
 
     written = convert_weights(
         source,

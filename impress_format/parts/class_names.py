@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import zstandard
 
-from impress_format.codec import CodecError, decompress
+from impress_format.container.codec import CodecError, decompress
 from impress_format.errors import listed
 from impress_format.limits import MAX_CLASS_NAMES, MAX_CLASSES, MAX_STORED_NAMES
 from impress_format.parts.numbers import NumbersError

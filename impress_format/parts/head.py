@@ -2,7 +2,7 @@
 
     logits_c = weight_c . ((features - mean) directions)_1..D + bias_c
 
-`mean` and `directions` are the bank's (projection_file.py); a task has C rows of D values of b bits, a scale and a bias
+`mean` and `directions` are the bank's (projection.py); a task has C rows of D values of b bits, a scale and a bias
 for each row. A value of b bits is one of 2^b levels, symmetric about 0, in units of its row's scale.
 """
 

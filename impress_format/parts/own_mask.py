@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from impress_format.codec import BoolArray, pack_bits
+from impress_format.container.codec import BoolArray, pack_bits
 from impress_format.parts.numbers import NumbersError
 from impress_format.parts.part import Array, BankIdentity, Beside, Part
 from impress_format.records.network import LayerSpec

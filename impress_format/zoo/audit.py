@@ -7,9 +7,9 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from impress_format.disk.files import list_folder
 from impress_format.errors import ImpressError, StorageError, UsageError, ZooError
-from impress_format.files import list_folder
-from impress_format.verify import Problem, Verification, verify_bank
+from impress_format.operations.verify import Problem, Verification, verify_bank
 from impress_format.zoo.card_summary import read_card
 from impress_format.zoo.entry import bank_digest, file_sha256
 from impress_format.zoo.index import INDEX, MAX_CARD_BYTES, ZooBank, ZooIndex, bank_folder, find_bank

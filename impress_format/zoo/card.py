@@ -9,10 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from impress_format.bank import Bank, open_bank
-from impress_format.files import file_size
+from impress_format.disk.files import file_size
+from impress_format.operations.stats import measure_storage
 from impress_format.parts.table import count_classes, reads_out
-from impress_format.stats import measure_storage
-from impress_format.task_record import TaskRecord
+from impress_format.tasks.record import TaskRecord
 from impress_format.zoo.entry import bank_digest
 
 LICENSE = "apache-2.0"

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from impress_format.bank import open_bank
-from impress_format.bank_files import files_of as kept_once
+from impress_format.bank_files.table import files_of as kept_once
+from impress_format.disk.files import unreadable
 from impress_format.errors import FormatError, StorageError, UsageError
-from impress_format.files import unreadable
 from impress_format.zoo.index import MAX_TAGS, ZooBank, ZooFile, check_name, entry_problem, files_digest, one_line
 from impress_format.zoo.local import is_link, look_at, plain_size
 

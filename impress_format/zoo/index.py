@@ -19,14 +19,14 @@ from pathlib import Path
 
 import msgspec
 
-from impress_format.bank_files import BANK_FILES
+from impress_format.bank_files.table import BANK_FILES
+from impress_format.container.strict_json import check_json
 from impress_format.errors import FormatError, UsageError, ZooError
 from impress_format.limits import (
     MAX_MANIFEST_BYTES,
     MAX_PACK_BYTES,
     MAX_TASK_BYTES,
 )
-from impress_format.strict_json import check_json
 
 INDEX = "index.json"
 ZOO_VERSION = 1

@@ -11,8 +11,8 @@ import shutil
 import stat
 from pathlib import Path
 
+from impress_format.disk.files import read_limited, unreadable
 from impress_format.errors import FormatError, StorageError, ZooError
-from impress_format.files import read_limited, unreadable
 
 
 def look_at(path: Path) -> os.stat_result | None:

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from impress_format.disk.files import is_there, make_folder
+from impress_format.disk.locks import exclusive
 from impress_format.errors import FormatError, StorageError, UsageError, ZooError
-from impress_format.files import is_there, make_folder
-from impress_format.locks import exclusive
-from impress_format.verify import verify_bank
+from impress_format.operations.verify import verify_bank
 from impress_format.zoo.entry import bank_digest, file_sha256
 from impress_format.zoo.index import ZooBank, ZooFile
 from impress_format.zoo.local import is_link, plain_size

@@ -12,10 +12,10 @@ from pathlib import Path
 import msgspec
 
 from impress_format.bank import open_bank
+from impress_format.disk.files import make_folder, read_limited, write_atomically
+from impress_format.disk.locks import exclusive
 from impress_format.errors import FormatError, StorageError, UsageError, ZooError
-from impress_format.files import make_folder, read_limited, write_atomically
-from impress_format.locks import exclusive
-from impress_format.verify import verify_bank
+from impress_format.operations.verify import verify_bank
 from impress_format.zoo.card import Rebuild, model_card
 from impress_format.zoo.card_summary import CardSummary, read_card
 from impress_format.zoo.entry import bank_digest, make_entry

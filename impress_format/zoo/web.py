@@ -20,8 +20,8 @@ from http.client import HTTPResponse
 from pathlib import Path
 from typing import IO, TypeVar
 
+from impress_format.disk.files import unreadable
 from impress_format.errors import StorageError, UsageError, ZooError
-from impress_format.files import unreadable
 from impress_format.zoo.proxy import Proxy, proxy_for
 
 _CHUNK = 1 << 16

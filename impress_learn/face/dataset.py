@@ -19,16 +19,16 @@ from impress_format.errors import DataError, OutOfMemory
 from impress_format.limits import MAX_CLASSES
 from impress_format.parts.class_names import some_names, unstorable
 from impress_format.records.manifest import Preprocess
-from impress_learn.classes import TaskClasses, renumbered, stored_classes
 from impress_learn.face.own_images import read_image, why_not_normalised
-from impress_learn.fits import require
-from impress_learn.pictures import tell_notices
+from impress_learn.streams.classes import TaskClasses, renumbered, stored_classes
+from impress_learn.streams.find_images import tell_notices
 from impress_learn.streams.images import Images, ImagesInMemory, NormalisedImages
 from impress_learn.streams.read_image import Notice
 from impress_learn.streams.view import view_of, view_shape
+from impress_learn.training.config import require
 
 if TYPE_CHECKING:
-    from impress_learn.loaded import RunningBank
+    from impress_learn.running.loaded import RunningBank
 
 OwnDataset: TypeAlias = "Dataset[Any] | Sequence[tuple[Any, Any]]"
 """A map-style Dataset, or any sequence, of (image, label)."""
@@ -199,7 +199,7 @@ def _number(label: object, classes: int) -> int:
 
 def dataset_accuracy(loaded: RunningBank, task: str, dataset: OwnDataset, classes: Sequence[str] | None) -> float:
     """As LoadedBank.accuracy."""
-    from impress_learn.accuracy import predictions
+    from impress_learn.running.accuracy import predictions
 
     name = loaded.bank.find_task(task)
     record = loaded.bank.read_task_record(name)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, overload
 from torch import Tensor, nn
 
 from impress_format.bank import Bank, open_bank
-from impress_learn.device import Device, choose_device
-from impress_learn.loaded import RunningBank, load_running
+from impress_learn.running.device import Device, choose_device
+from impress_learn.running.loaded import RunningBank, load_running
 
 if TYPE_CHECKING:
     from impress_learn.face.dataset import OwnDataset

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from impress_learn.classes import stored_classes
+from impress_learn.network.plain_check import check_module
+from impress_learn.network.plain_network import loading, logits_in_float64, of_classes, plain_state
 from impress_learn.network.probe import probe_images
-from impress_learn.plain_check import check_module
-from impress_learn.plain_network import loading, logits_in_float64, of_classes, plain_state
+from impress_learn.streams.classes import stored_classes
 
 if TYPE_CHECKING:
-    from impress_learn.loaded import RunningBank
+    from impress_learn.running.loaded import RunningBank
 
 _CHECKED = 3
 """Seeded images by which the network is held to the bank."""

@@ -17,7 +17,7 @@ from torch import Tensor
 from impress_format.bank import Bank
 from impress_format.errors import DataError
 from impress_format.records.manifest import Preprocess
-from impress_learn.pictures import tell_notices
+from impress_learn.streams.find_images import tell_notices
 from impress_learn.streams.images import normalise
 from impress_learn.streams.read_image import Notice, read_opened, read_picture
 from impress_learn.streams.view import view_of, view_shape

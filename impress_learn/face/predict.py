@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from torch import Tensor
 
-from impress_learn.classes import TaskClasses, stored_classes
 from impress_learn.face.own_images import OwnImage, OwnReader
-from impress_learn.picture_parts import images_at_once
+from impress_learn.streams.classes import TaskClasses, stored_classes
 from impress_learn.streams.images import normalise
+from impress_learn.streams.read_parts import images_at_once
 from impress_learn.streams.view import view_of
 
 if TYPE_CHECKING:
     from impress_format.bank import Bank
     from impress_learn.identify.candidates import Candidates
     from impress_learn.identify.methods import MethodName
-    from impress_learn.loaded import RunningBank
-    from impress_learn.recognition.signature import Recognised
+    from impress_learn.recognition.pixel_signature import Recognised
+    from impress_learn.running.loaded import RunningBank
 
 _AT_ONCE = 256
 """Images that are answered together."""

@@ -13,16 +13,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from impress_format.adaptation import StoredAdaptation
+from impress_format.bank_files.adaptation import StoredAdaptation
 from impress_format.records.fields import ValueBits
 from impress_format.records.network import LayerSpec
 from impress_learn.features.features import AT_ONCE
-from impress_learn.features.tail import Begun, begin_all, cut_off
-from impress_learn.fits import TaskFit, steps_per_epoch
+from impress_learn.features.trainable_suffix import Begun, begin_all, cut_off
+from impress_learn.masks.quantise import codes_of, levels_of
 from impress_learn.network.backbone import Backbone
-from impress_learn.quantise import codes_of, levels_of
 from impress_learn.streams.images import Images, evenly_spread
-from impress_learn.training import Rows, minimise
+from impress_learn.training.config import TaskFit, steps_per_epoch
+from impress_learn.training.loop import Rows, minimise
 
 BITS: ValueBits = 4
 """Of what a weight moved by: with two, heads lost half a point."""

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from impress_format.adaptation import StoredAdaptation
 from impress_format.bank import Bank
+from impress_format.bank_files.adaptation import StoredAdaptation
+from impress_format.bank_files.projection import PROJECTION, StoredProjection
 from impress_format.parts.numbers import restore, store
-from impress_format.projection_file import PROJECTION, StoredProjection
 
 MOST_DIRECTIONS = 256
 """More gain nothing: heads of all 1,280 features are half a point better than of 256 directions."""

@@ -14,19 +14,19 @@ from pathlib import Path
 from torch import Tensor
 
 from impress_format.weights import substream_seed
-from impress_learn.accuracy import Item, MeasuredOn, accuracy, measured_on
-from impress_learn.basis import effective_weights
-from impress_learn.fits import TaskFit, task_fit
 from impress_learn.identify.candidates import Candidates
 from impress_learn.identify.measure import MOST_GROUPS, Inferred, infer_tasks
-from impress_learn.loaded import RunningBank
+from impress_learn.masks.basis import effective_weights
 from impress_learn.network.backbone import Backbone
 from impress_learn.plan.tasks import settle_fit
+from impress_learn.progress import SILENT, Watch
+from impress_learn.running.accuracy import Item, MeasuredOn, accuracy, measured_on
+from impress_learn.running.loaded import RunningBank
 from impress_learn.streams.images import Images
 from impress_learn.streams.load import training_images
 from impress_learn.streams.reference import parse_reference
 from impress_learn.tasks.weights import fit_alpha
-from impress_learn.watch import SILENT, Watch
+from impress_learn.training.config import TaskFit, task_fit
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,16 +13,16 @@ from torch import Tensor
 
 from impress_format.bank import Bank
 from impress_format.errors import BankMismatch
+from impress_format.operations.task_groups import TaskGroup, task_groups
 from impress_format.parts.alpha import ALPHA, alpha_columns
 from impress_format.parts.signature import check_signatures_of
 from impress_format.records.fields import SIGNATURE_BYTES
-from impress_format.task_groups import TaskGroup, task_groups
-from impress_format.task_snapshot import as_people_count
-from impress_learn.basis import common_granularity, refine
-from impress_learn.classes import TaskClasses, stored_classes
-from impress_learn.loaded import RunningBank
-from impress_learn.recognition.evidence import Headed
-from impress_learn.recognition.signing import Recognise, Signer
+from impress_format.tasks.snapshot import as_people_count
+from impress_learn.masks.basis import common_granularity, refine
+from impress_learn.recognition.feature_signature import Headed
+from impress_learn.recognition.signature_maker import Recognise, Signer
+from impress_learn.running.loaded import RunningBank
+from impress_learn.streams.classes import TaskClasses, stored_classes
 
 
 @dataclass(frozen=True)

@@ -19,16 +19,16 @@ from torch import Tensor
 
 from impress_format.records.manifest import Preprocess
 from impress_format.weights import permutation
-from impress_learn.basis import refine
-from impress_learn.classes import TaskClasses, classes_of_data, renumbered
-from impress_learn.fits import TaskFit, task_fit
 from impress_learn.identify.candidates import Candidates, Mixable
 from impress_learn.identify.entropy import entropy_slopes
-from impress_learn.loaded import RunningBank
+from impress_learn.masks.basis import refine
+from impress_learn.running.loaded import RunningBank
+from impress_learn.streams.classes import TaskClasses, classes_of_data, renumbered
 from impress_learn.streams.images import Images, ImagesInMemory
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import Reference
 from impress_learn.tasks.weights import fit_alpha
+from impress_learn.training.config import TaskFit, task_fit
 
 Rule = Literal["signature", "supsup"]
 

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from impress_learn.basis import effective_weights
 from impress_learn.identify.candidates import Mixable
-from impress_learn.loaded import RunningBank
+from impress_learn.masks.basis import effective_weights
 from impress_learn.network.functional import functional_call
 from impress_learn.network.norm_statistics import with_statistics
 from impress_learn.network.parameters import is_recurrent
+from impress_learn.running.loaded import RunningBank
 
 _STEPS = 10
 """Of `gradient`."""

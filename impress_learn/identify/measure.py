@@ -11,13 +11,13 @@ from torch import Tensor
 
 from impress_format.errors import UsageError
 from impress_format.weights import permutation
-from impress_learn.accuracy import MeasuredOn, measured_on, predictions
-from impress_learn.classes import TaskClasses, renumbered
 from impress_learn.identify.candidates import Candidates
 from impress_learn.identify.methods import MethodName, infer_groups, settle_method
+from impress_learn.progress import Watch
+from impress_learn.running.accuracy import MeasuredOn, measured_on, predictions
+from impress_learn.streams.classes import TaskClasses, renumbered
 from impress_learn.streams.images import Images
 from impress_learn.streams.reference import parse_reference
-from impress_learn.watch import Watch
 
 MOST_GROUPS = 100
 """Groups of one task that are asked about unless told otherwise."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from impress_learn.identify import entropy
 from impress_learn.identify.candidates import Candidates
-from impress_learn.recognition.signature import Recognised
+from impress_learn.recognition.pixel_signature import Recognised
 
 MethodName = Literal["auto", "signature", "one-shot", "binary", "gradient", "exhaustive"]
 

@@ -8,10 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from impress_format.bank import open_bank
-from impress_learn.classes import check_sayable
-from impress_learn.device import Device, choose_device
-from impress_learn.fits import TaskFit
-from impress_learn.held_out import check_basis_held_out, check_same_split, check_start_held_out
 from impress_learn.jobs.requests import learn_requests
 from impress_learn.parts.table import Parts, check_start, in_words, settle
 from impress_learn.plan.tasks import (
@@ -22,11 +18,15 @@ from impress_learn.plan.tasks import (
     settle_fit,
     still_to_add,
 )
+from impress_learn.progress import SILENT, Watch
+from impress_learn.running.device import Device, choose_device
+from impress_learn.streams.classes import check_sayable
+from impress_learn.streams.held_out import check_basis_held_out, check_same_split, check_start_held_out
 from impress_learn.streams.reference import Reference, parse_references
-from impress_learn.watch import SILENT, Watch
+from impress_learn.training.config import TaskFit
 
 if TYPE_CHECKING:
-    from impress_format.task_file import StoredTask
+    from impress_format.tasks.file import StoredTask
     from impress_learn.tasks.learn import AddedTask
 
 

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 
 from impress_format.bank import open_bank
 from impress_format.errors import UsageError
-from impress_format.task_file import check_task_name
-from impress_format.task_names import task_exists
-from impress_learn.device import Device
-from impress_learn.fits import TaskFit, check_fit, require
+from impress_format.tasks.file import check_task_name
+from impress_format.tasks.names import task_exists
 from impress_learn.jobs.add import add_tasks
 from impress_learn.parts.table import Parts
+from impress_learn.progress import SILENT, Watch
+from impress_learn.running.device import Device
 from impress_learn.streams.dataset import DATASET
 from impress_learn.streams.reference import Reference
 from impress_learn.streams.stream import DataSet
 from impress_learn.streams.view import view_of
-from impress_learn.watch import SILENT, Watch
+from impress_learn.training.config import TaskFit, check_fit, require
 
 if TYPE_CHECKING:
     from impress_format.records.manifest import Preprocess

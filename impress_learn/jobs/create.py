@@ -7,14 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from impress_format.bank import Bank, open_bank
-from impress_format.bank_folder import MANIFEST
-from impress_format.create import check_can_create, is_empty, write_plan
-from impress_format.files import check_writable, is_there, make_folder
+from impress_format.bank_files.folder import MANIFEST
+from impress_format.bank_files.task_classifier import RECOGNISER
+from impress_format.disk.files import check_writable, is_there, make_folder
 from impress_format.limits import MAX_SIDE
-from impress_format.recogniser_file import RECOGNISER
-from impress_learn.classes import mask_classes
-from impress_learn.device import Device, choose_device
-from impress_learn.fits import MaskFit, check_number, require
+from impress_format.operations.create import check_can_create, is_empty, write_plan
 from impress_learn.jobs.planned_masks import train_planned
 from impress_learn.plan.asked import Masks, Network
 from impress_learn.plan.bank import (
@@ -25,8 +22,11 @@ from impress_learn.plan.bank import (
     pretrained_view,
     shared_class_names,
 )
+from impress_learn.progress import SILENT, Watch
+from impress_learn.running.device import Device, choose_device
+from impress_learn.streams.classes import mask_classes
 from impress_learn.streams.reference import Reference, parse_references
-from impress_learn.watch import SILENT, Watch
+from impress_learn.training.config import MaskFit, check_number, require
 
 if TYPE_CHECKING:
     from impress_format.records.manifest import Preprocess
@@ -77,17 +77,17 @@ def create_bank(
     plans = plan_masks(tasks, fit.for_network(network.backbone), masks)
     check_can_create(path)
 
-    from impress_learn.features.features import classifier_name
-    from impress_learn.network.build import build_backbone, usual_side
-    from impress_learn.network.pretrained import load_weights
-    from impress_learn.streams.view import view_shape
-    from impress_learn.train_masks import (
+    from impress_learn.bank_files.make import (
         keep_calibration_images,
         keep_projection,
         keep_recogniser,
         mask_bytes,
         sole_trainer,
     )
+    from impress_learn.features.features import classifier_name
+    from impress_learn.network.build import build_backbone, usual_side
+    from impress_learn.network.pretrained import load_weights
+    from impress_learn.streams.view import view_shape
 
     where = choose_device(device)
     there = open_bank(path) if is_there(path / MANIFEST) else None

@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from impress_format.bank import open_bank
-from impress_format.task_file import check_task_name
-from impress_learn.device import Device, choose_device
-from impress_learn.fits import TaskFit, check_fit, check_number, require
-from impress_learn.held_out import check_same_split
+from impress_format.tasks.file import check_task_name
 from impress_learn.identify.discovery import Discovery
 from impress_learn.parts.head import usual_head
 from impress_learn.parts.table import Parts, for_classes, settle
 from impress_learn.plan.tasks import TaskRequest, check_fits_bank
+from impress_learn.progress import SILENT, Watch
+from impress_learn.running.device import Device, choose_device
+from impress_learn.streams.held_out import check_same_split
 from impress_learn.streams.reference import Reference, parse_reference, parse_references
-from impress_learn.watch import SILENT, Watch
+from impress_learn.training.config import TaskFit, check_fit, check_number, require
 
 if TYPE_CHECKING:
     from impress_format.bank import Bank
@@ -95,11 +95,11 @@ def discover_tasks(
         require(share >= chunk, f"`chunk` {chunk}: {reference} has only {share:,} images for each time it is named")
     bank.complete_masks()
 
-    from impress_learn.accuracy import accuracy
-    from impress_learn.classes import classes_of_data, share_classes
     from impress_learn.identify.candidates import Candidates, find_candidates
     from impress_learn.identify.discover import chunks_of, count_chunks, discover
-    from impress_learn.loaded import load_running
+    from impress_learn.running.accuracy import accuracy
+    from impress_learn.running.loaded import load_running
+    from impress_learn.streams.classes import classes_of_data, share_classes
     from impress_learn.streams.load import check_data
     from impress_learn.tasks.learn import learn_task
 

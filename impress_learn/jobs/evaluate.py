@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from impress_format.bank import open_bank
 from impress_format.errors import TaskNotFound, UsageError
-from impress_learn.device import Device, choose_device
-from impress_learn.fits import check_holdout
-from impress_learn.held_out import check_basis_held_out, check_held_out
-from impress_learn.watch import SILENT, Watch
+from impress_learn.progress import SILENT, Watch
+from impress_learn.running.device import Device, choose_device
+from impress_learn.streams.held_out import check_basis_held_out, check_held_out
+from impress_learn.training.config import check_holdout
 
 if TYPE_CHECKING:
-    from impress_learn.accuracy import Accuracy
+    from impress_learn.running.accuracy import Accuracy
 
 
 def evaluate(
@@ -63,8 +63,8 @@ def evaluate(
         raise TaskNotFound(f"{path} has no task yet: add one with `impress task add`, or use `basis`")
     bank.complete_masks()
 
-    from impress_learn.accuracy import mask_items, measure, own_weights, task_items, wrong_weights
-    from impress_learn.loaded import load_running
+    from impress_learn.running.accuracy import mask_items, measure, own_weights, task_items, wrong_weights
+    from impress_learn.running.loaded import load_running
 
     items = mask_items(bank) if basis else task_items(bank, names)
     for item in items:

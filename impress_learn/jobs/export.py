@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from impress_format.bank import open_bank
-from impress_format.files import is_there, refuse_taken, write_atomically
-from impress_learn.classes import stored_classes
-from impress_learn.device import Device, choose_device
-from impress_learn.fits import require
+from impress_format.disk.files import is_there, refuse_taken, write_atomically
+from impress_learn.running.device import Device, choose_device
+from impress_learn.streams.classes import stored_classes
+from impress_learn.training.config import require
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -112,7 +112,7 @@ def export_weights(
 
     from msgspec import to_builtins
 
-    from impress_learn.loaded import load_running
+    from impress_learn.running.loaded import load_running
 
     loaded = load_running(bank, choose_device(device))
     record, spec = bank.read_task_record(name), bank.backbone
@@ -160,9 +160,8 @@ def write_network(
     import torch
     from safetensors.torch import save
 
-    from impress_learn.network.probe import probe_images
-    from impress_learn.plain_check import check_graph, check_loaded
-    from impress_learn.plain_network import (
+    from impress_learn.network.plain_check import check_graph, check_loaded
+    from impress_learn.network.plain_network import (
         graph_lines,
         loading,
         logits_in_float64,
@@ -170,6 +169,7 @@ def write_network(
         onnx_graph,
         plain_state,
     )
+    from impress_learn.network.probe import probe_images
 
     backbone = backbone.to(torch.device("cpu"))
     state = of_classes(backbone, classes, plain_state(backbone, effective))

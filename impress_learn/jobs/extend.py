@@ -6,19 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from impress_format.bank import Bank, open_bank
-from impress_format.create import extend_plan, still_to_plan
-from impress_format.files import check_writable
+from impress_format.disk.files import check_writable
+from impress_format.operations.create import extend_plan, still_to_plan
 from impress_format.versions import require_version
-from impress_learn.classes import mask_classes
-from impress_learn.device import Device, choose_device
-from impress_learn.fits import MaskFit
-from impress_learn.held_out import check_same_split
 from impress_learn.jobs.planned_masks import train_planned
 from impress_learn.plan.asked import Masks
 from impress_learn.plan.bank import plan_masks, require_room
 from impress_learn.plan.tasks import check_fits_bank
+from impress_learn.progress import SILENT, Watch
+from impress_learn.running.device import Device, choose_device
+from impress_learn.streams.classes import mask_classes
+from impress_learn.streams.held_out import check_same_split
 from impress_learn.streams.reference import parse_references
-from impress_learn.watch import SILENT, Watch
+from impress_learn.training.config import MaskFit
 
 
 def extend_bank(
@@ -73,8 +73,8 @@ def extend_bank(
 
     require_room(len(bank.manifest.masks) + len(still_to_plan(bank, plans)), len(tasks), masks)
 
+    from impress_learn.bank_files.make import mask_bytes, sole_trainer
     from impress_learn.streams.load import check_data
-    from impress_learn.train_masks import mask_bytes, sole_trainer
 
     where = choose_device(device)
     check_data(tasks, data_dir=data_dir, view=bank.manifest.preprocess, watch=watch)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from impress_format.bank import open_bank
 from impress_format.errors import TaskNotFound
-from impress_learn.device import Device, choose_device
-from impress_learn.fits import TaskFit, check_fit, check_holdout, check_number, require, steps_per_epoch
-from impress_learn.held_out import check_basis_held_out, check_held_out, count_training
+from impress_learn.progress import SILENT, Watch
+from impress_learn.running.device import Device, choose_device
+from impress_learn.streams.held_out import check_basis_held_out, check_held_out, count_training
 from impress_learn.streams.reference import parse_reference
-from impress_learn.watch import SILENT, Watch
+from impress_learn.training.config import TaskFit, check_fit, check_holdout, check_number, require, steps_per_epoch
 
 if TYPE_CHECKING:
     from impress_format.bank import Bank
@@ -59,7 +59,7 @@ def evaluate_gn(
 
     from impress_learn.identify.candidates import Candidates, find_candidates
     from impress_learn.identify.measure import infer_tasks
-    from impress_learn.loaded import load_running
+    from impress_learn.running.loaded import load_running
 
     found = find_candidates(bank)
     named = [_index_of(bank, found.tasks, task) for task in tasks]  # two may be of one reference
@@ -107,10 +107,10 @@ def evaluate_basis_gn(
     bank = open_bank(path)
     bank.complete_masks()
 
-    from impress_learn.accuracy import mask_items
     from impress_learn.identify.basis_gn import fit_basis_tasks
     from impress_learn.identify.candidates import Candidates, find_candidates
-    from impress_learn.loaded import load_running
+    from impress_learn.running.accuracy import mask_items
+    from impress_learn.running.loaded import load_running
 
     items = mask_items(bank)
     for item in items:

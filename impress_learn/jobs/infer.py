@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 
 from impress_format.bank import open_bank
 from impress_format.errors import UsageError
-from impress_learn.device import Device, choose_device
+from impress_learn.progress import SILENT, Watch
+from impress_learn.running.device import Device, choose_device
 from impress_learn.streams.view import view_of
-from impress_learn.watch import SILENT, Watch
 
 if TYPE_CHECKING:
     from impress_learn.face.predict import FoundTask
     from impress_learn.identify.candidates import Candidates
     from impress_learn.identify.methods import MethodName
-    from impress_learn.picture_parts import PartReader
+    from impress_learn.streams.read_parts import PartReader
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,9 +157,9 @@ def begin_inference(
 
     from impress_learn.face.predict import classify_among, classify_as, find_tasks, one_task_remark
     from impress_learn.identify.candidates import Candidates, find_candidates, only_task
-    from impress_learn.loaded import load_running
-    from impress_learn.picture_parts import STANDARD_INPUT, PartReader
-    from impress_learn.pictures import find_pictures, tell_notices
+    from impress_learn.running.loaded import load_running
+    from impress_learn.streams.find_images import find_pictures, tell_notices
+    from impress_learn.streams.read_parts import STANDARD_INPUT, PartReader
 
     sources: list[str | Path] = []
     for image in images:

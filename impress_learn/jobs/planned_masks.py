@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from impress_format.bank import Bank
 from impress_learn.plan.bank import mask_steps
+from impress_learn.progress import Watch
 from impress_learn.streams.reference import parse_reference
-from impress_learn.watch import Watch
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +20,7 @@ def train_planned(bank: Bank, data_dir: Path | None, device: torch.device, watch
     Raises:
         TrainingDiverged, DataError, StorageError: masks finished before stay stored.
     """
-    from impress_learn.train_masks import train_missing_masks
+    from impress_learn.bank_files.make import train_missing_masks
 
     missing = bank.missing_masks()
     planned = len(bank.manifest.masks)

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from impress_format.bank import Bank
-from impress_format.files import check_writable, make_folder
-from impress_format.task_store import TASKS
+from impress_format.disk.files import check_writable, make_folder
+from impress_format.tasks.store import TASKS
 from impress_learn.parts.table import blank_parts
 from impress_learn.plan.tasks import TaskRequest, task_steps
+from impress_learn.progress import Watch
 from impress_learn.streams.reference import Reference
-from impress_learn.watch import Watch
 
 if TYPE_CHECKING:
     import torch
@@ -41,8 +41,8 @@ def learn_requests(
     if not requests or device is None:
         return {}
     from impress_learn.features.features import classifiers
-    from impress_learn.loaded import load_running
-    from impress_learn.memory import explain_memory
+    from impress_learn.running.loaded import load_running
+    from impress_learn.running.memory import explain_memory
     from impress_learn.streams.load import check_data
     from impress_learn.tasks.learn import add_task
 

@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from impress_format.bank import open_bank
-from impress_format.files import remove_abandoned
-from impress_format.locks import hold
-from impress_format.task_store import TASKS
-from impress_learn.device import Device, choose_device
-from impress_learn.fits import UPDATE_FIT, TaskFit
-from impress_learn.held_out import check_basis_held_out, check_held_out, check_same_split
+from impress_format.disk.files import remove_abandoned
+from impress_format.disk.locks import hold
+from impress_format.tasks.store import TASKS
 from impress_learn.jobs.requests import learn_requests
 from impress_learn.plan.tasks import check_fit_is_kept, check_same_classes, request_update, settle_fit
+from impress_learn.progress import SILENT, Watch
+from impress_learn.running.device import Device, choose_device
+from impress_learn.streams.held_out import check_basis_held_out, check_held_out, check_same_split
 from impress_learn.streams.reference import parse_one
-from impress_learn.watch import SILENT, Watch
+from impress_learn.training.config import UPDATE_FIT, TaskFit
 
 if TYPE_CHECKING:
     from impress_learn.tasks.learn import AddedTask

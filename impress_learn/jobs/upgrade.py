@@ -7,18 +7,18 @@ from pathlib import Path
 import msgspec
 
 from impress_format.bank import Bank, open_bank
+from impress_format.disk.files import remove_abandoned
+from impress_format.disk.locks import exclusive
 from impress_format.errors import BankMismatch
-from impress_format.files import remove_abandoned
-from impress_format.locks import exclusive
+from impress_format.operations.upgrade import upgrade_files
 from impress_format.records.manifest import BankManifest
-from impress_format.upgrade import upgrade_files
 from impress_format.versions import FORMAT_VERSION
-from impress_learn.classes import fixed_data_set
+from impress_learn.progress import SILENT, Watch
+from impress_learn.streams.classes import fixed_data_set
 from impress_learn.streams.reference import parse_reference
 from impress_learn.streams.stream import DataSet
 from impress_learn.streams.table import has_natural_size
 from impress_learn.streams.view import default_view
-from impress_learn.watch import SILENT, Watch
 
 
 def upgrade_bank(path: Path | str, watch: Watch = SILENT) -> int:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from torch import Tensor
 
+from impress_format.disk.files import make_folder
 from impress_format.errors import BackboneMismatch, DataError, StorageError
-from impress_format.files import make_folder
 from impress_format.records.network import PretrainedRecord
 from impress_learn.network.hub_weights import HUB_FILE, cached_files, download, timm_repository
 from impress_learn.network.weights_file import read_weights, tensor_digest

@@ -14,14 +14,14 @@ from impress_format.limits import MAX_SIDE
 from impress_format.parts.alpha import ALPHA as FORMAT
 from impress_format.parts.alpha import AlphaSettings, StoredAlpha, count_columns
 from impress_format.parts.numbers import NumberType, store
-from impress_format.task_file import StoredTask
-from impress_learn.fits import TaskFit, check_number, require
+from impress_format.tasks.file import StoredTask
 from impress_learn.parts.part import Array, Beginning, Ground, TaskPart, Trainable, Weights
+from impress_learn.training.config import TaskFit, check_number, require
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from impress_learn.basis import Basis
+    from impress_learn.masks.basis import Basis
     from impress_learn.parts.table import Parts
 
 RIDGE = 0.05
@@ -40,7 +40,7 @@ def trainable_alpha(basis: Basis, fit: TaskFit, granularity: int, start: Tensor 
     """
     import torch
 
-    from impress_learn.basis import effective_weights, layer_columns
+    from impress_learn.masks.basis import effective_weights, layer_columns
 
     columns, device = layer_columns(basis, granularity), basis.device
     uniform = torch.full((len(basis), sum(columns)), 1.0 / len(basis))
@@ -73,7 +73,7 @@ def trainable_alpha(basis: Basis, fit: TaskFit, granularity: int, start: Tensor 
 def _begin(ground: Ground, beginning: Beginning) -> Trainable:
     import torch
 
-    from impress_learn.basis import refine
+    from impress_learn.masks.basis import refine
 
     parts, basis, own = beginning.parts, ground.basis.first(beginning.masks), None
     if ground.own_last_layer:
@@ -92,7 +92,7 @@ def _begin(ground: Ground, beginning: Beginning) -> Trainable:
 def _add(ground: Ground, effective: Weights, stored: StoredAlpha) -> Weights:
     import torch
 
-    from impress_learn.basis import effective_weights
+    from impress_learn.masks.basis import effective_weights
 
     basis = ground.basis.first(len(stored.values))
     if ground.own_last_layer:

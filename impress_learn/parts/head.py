@@ -12,9 +12,9 @@ from impress_format.bank import Bank
 from impress_format.errors import BankMismatch
 from impress_format.parts.head import HEAD as FORMAT
 from impress_format.parts.head import HeadSettings, StoredHead, store_head, whole_dimensions
-from impress_format.task_file import StoredTask
-from impress_learn.fits import require
+from impress_format.tasks.file import StoredTask
 from impress_learn.parts.part import Array, Ground, TaskPart, Weights
+from impress_learn.training.config import require
 
 if TYPE_CHECKING:
     from impress_learn.parts.table import Parts

@@ -15,10 +15,10 @@ from impress_format.parts.norm import NORM as FORMAT
 from impress_format.parts.norm import NormSettings, StoredNorm, store_norm
 from impress_format.parts.numbers import NumbersError
 from impress_format.records.network import BackboneSpec
-from impress_format.task_file import StoredTask
+from impress_format.tasks.file import StoredTask
 from impress_format.versions import require_version
-from impress_learn.fits import require
 from impress_learn.parts.part import Array, Beginning, Ground, TaskPart, Trainable, Weights
+from impress_learn.training.config import require
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -46,7 +46,7 @@ def trainable_norm(backbone: Backbone, bits: int, layers: int, start: Tensor | N
     """
     import torch
 
-    from impress_learn.quantise import levels_of, row_codes, straight_through
+    from impress_learn.masks.quantise import levels_of, row_codes, straight_through
 
     rows = norm_rows(backbone.module)[-2 * layers :]
     sizes = tuple(size for _, size in rows)

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from impress_format.bank import Bank
-from impress_format.codec import BoolArray
+from impress_format.container.codec import BoolArray
 from impress_format.errors import BankMismatch
 from impress_format.parts.own_mask import OWN_MASK as FORMAT
 from impress_format.parts.own_mask import store_own_mask
 from impress_format.records.masks import supermask_sizes
-from impress_format.task_file import StoredTask
+from impress_format.tasks.file import StoredTask
 from impress_format.weights import substream_seed
-from impress_learn.fits import require
 from impress_learn.parts.part import Array, Beginning, Ground, TaskPart, Trainable, Weights
+from impress_learn.training.config import require
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,7 +34,7 @@ def trainable_mask(backbone: Backbone, ones: int, seed: int) -> Trainable:
     """
     import torch
 
-    from impress_learn.supermask import edge_popup, finished_mask, initial_scores
+    from impress_learn.masks.edge_popup import edge_popup, finished_mask, initial_scores
 
     last, weight = list(backbone.weights.items())[-1]
     generator = torch.Generator().manual_seed(substream_seed(seed, "own mask"))

@@ -20,14 +20,14 @@ from impress_format.bank import Bank
 from impress_format.parts.part import Part
 from impress_format.parts.table import Settings
 from impress_format.records.masks import MaskPlan
-from impress_format.task_file import StoredTask
-from impress_learn.fits import TaskFit
+from impress_format.tasks.file import StoredTask
+from impress_learn.training.config import TaskFit
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from impress_learn.basis import Basis
     from impress_learn.features.projection import Projection
+    from impress_learn.masks.basis import Basis
     from impress_learn.network.backbone import Backbone
     from impress_learn.parts.table import Parts
 

@@ -21,10 +21,10 @@ from impress_format.parts.residual import (
 )
 from impress_format.records.fields import ValueBits
 from impress_format.records.network import BackboneSpec
-from impress_format.task_file import StoredTask
+from impress_format.tasks.file import StoredTask
 from impress_format.weights import substream_seed
-from impress_learn.fits import require
 from impress_learn.parts.part import Array, Beginning, Ground, TaskPart, Trainable, Weights
+from impress_learn.training.config import require
 
 if TYPE_CHECKING:
     import torch
@@ -61,14 +61,14 @@ class HashedResidual:
 
     def rounded(self, values: Tensor) -> Tensor:
         """The values as they will be stored, nearly; gradients go straight through."""
-        from impress_learn.quantise import levels_of, row_codes, straight_through
+        from impress_learn.masks.quantise import levels_of, row_codes, straight_through
 
         codes, scales = row_codes(values.detach(), self.sizes, self.bits)
         return straight_through(values, levels_of(codes, self.bits) * scales)
 
     def store(self, values: Tensor) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
         """The bytes of the values (impress_format/parts/residual.py)."""
-        from impress_learn.quantise import row_codes
+        from impress_learn.masks.quantise import row_codes
 
         codes, scales = row_codes(values.detach().cpu(), self.sizes, self.bits)
         firsts = np.cumsum([0, *self.sizes[:-1]])
@@ -81,7 +81,7 @@ class HashedResidual:
         self, combined: Mapping[str, Tensor], weights: Mapping[str, Tensor], values: Tensor
     ) -> dict[str, Tensor]:
         """Effective weights with a residual: those without it, plus v[h] * W in the layers that it is of."""
-        from impress_learn.gather import gather
+        from impress_learn.masks.gather import gather
 
         added = {name: gather(values, places) * weights[name] for name, places in self.places.items()}
         return {name: effective + added[name] if name in added else effective for name, effective in combined.items()}

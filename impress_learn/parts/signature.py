@@ -10,7 +10,7 @@ from impress_format.bank import Bank
 from impress_format.parts.signature import SIGNATURE as FORMAT
 from impress_format.parts.signature import store_signature
 from impress_format.records.fields import SIGNATURE_BYTES
-from impress_format.task_file import StoredTask
+from impress_format.tasks.file import StoredTask
 from impress_learn.parts.part import TaskPart
 
 if TYPE_CHECKING:

@@ -12,14 +12,14 @@ from functools import cache
 from typing import TYPE_CHECKING, Literal, get_args
 
 from impress_format.errors import ImpressError, listed
-from impress_learn.fits import require
+from impress_learn.training.config import require
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from impress_format.bank import Bank
     from impress_format.parts.table import Settings
-    from impress_format.task_file import StoredTask
+    from impress_format.tasks.file import StoredTask
     from impress_learn.parts.part import Array, Ground, TaskPart, Weights
 
 Bits = Literal[1, 2, 4, 8]

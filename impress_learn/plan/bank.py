@@ -18,12 +18,12 @@ from impress_format.records.masks import MaskPlan
 from impress_format.records.network import BackboneSpec
 from impress_format.versions import FORMAT_VERSION
 from impress_format.weights import substream_seed
-from impress_learn.classes import classes_of_data
-from impress_learn.fits import MaskFit, check_fit, check_number, require, steps_per_epoch
-from impress_learn.held_out import count_training
 from impress_learn.plan.asked import Masks
+from impress_learn.streams.classes import classes_of_data
+from impress_learn.streams.held_out import count_training
 from impress_learn.streams.reference import Reference, parse_reference
 from impress_learn.streams.view import PHOTO_MEAN, PHOTO_STD, changed_view, default_view, photo_view
+from impress_learn.training.config import MaskFit, check_fit, check_number, require, steps_per_epoch
 
 
 def plan_masks(

@@ -9,12 +9,12 @@ from impress_format.bank import Bank
 from impress_format.errors import BankMismatch, UsageError
 from impress_format.parts.head import whole_dimensions
 from impress_format.parts.residual import residual_layers
-from impress_format.task_file import seal_task
-from impress_learn.held_out import count_training
+from impress_format.tasks.file import seal_task
 from impress_learn.parts.head import DIMENSIONS
 from impress_learn.parts.residual import usual_layers
 from impress_learn.parts.table import Bits, Parts, blank_parts
 from impress_learn.plan.tasks import TaskRequest, task_record
+from impress_learn.streams.held_out import count_training
 
 LEAST_RESIDUAL = 16
 """Bytes of a residual below which it is left out beside alpha, and beside a head."""

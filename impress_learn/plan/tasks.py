@@ -9,23 +9,23 @@ from pathlib import Path
 import msgspec
 
 from impress_format.bank import Bank
+from impress_format.disk.files import remove_abandoned
 from impress_format.errors import BankMismatch, TaskExists
-from impress_format.files import remove_abandoned
 from impress_format.parts.alpha import coefficients_of
 from impress_format.parts.class_names import differing_names
 from impress_format.parts.table import Settings
 from impress_format.records.network import BackboneSpec
 from impress_format.records.training import TaskFitRecord
-from impress_format.task_file import StoredTask, check_task_name
-from impress_format.task_names import task_exists
-from impress_format.task_record import TaskRecord
-from impress_format.task_store import TASKS
-from impress_learn.classes import TaskClasses, classes_of_data, count_to_store, names_to_store, stored_classes
-from impress_learn.fits import TaskFit, check_fit, require, steps_per_epoch
-from impress_learn.held_out import count_training
+from impress_format.tasks.file import StoredTask, check_task_name
+from impress_format.tasks.names import task_exists
+from impress_format.tasks.record import TaskRecord
+from impress_format.tasks.store import TASKS
 from impress_learn.parts import table
 from impress_learn.parts.table import Parts, for_classes, parts_of
+from impress_learn.streams.classes import TaskClasses, classes_of_data, count_to_store, names_to_store, stored_classes
+from impress_learn.streams.held_out import count_training
 from impress_learn.streams.reference import Reference
+from impress_learn.training.config import TaskFit, check_fit, require, steps_per_epoch
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

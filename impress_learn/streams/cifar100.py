@@ -17,8 +17,8 @@ from impress_learn.streams.stream import DataSet, Key
 
 if TYPE_CHECKING:
     from impress_format.records.manifest import Preprocess
+    from impress_learn.progress import Watch
     from impress_learn.streams.images import Images, ImagesInMemory
-    from impress_learn.watch import Watch
 
 TASKS, CLASSES = 20, 5
 MEAN, STD = (0.491, 0.482, 0.447), (0.247, 0.243, 0.262)

@@ -9,8 +9,8 @@ from impress_learn.streams.image_files import PictureFile
 
 if TYPE_CHECKING:
     from impress_format.records.manifest import Preprocess
+    from impress_learn.progress import Watch
     from impress_learn.streams.images import MappedImages
-    from impress_learn.watch import Watch
 
 
 def load_files(

@@ -22,15 +22,15 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from impress_format.disk.files import make_folder, write_atomically
+from impress_format.disk.locks import hold
 from impress_format.errors import DataError, StorageError
-from impress_format.files import make_folder, write_atomically
-from impress_format.locks import hold
 from impress_format.records.manifest import Preprocess
+from impress_learn.progress import Watch
 from impress_learn.streams.data_dir import named_or_cache
 from impress_learn.streams.image_files import PictureFile
 from impress_learn.streams.read_image import read_picture
 from impress_learn.streams.view import view_shape
-from impress_learn.watch import Watch
 
 _LAYOUT = 1
 """To be raised when the pixels of the same files come out otherwise."""

@@ -16,8 +16,8 @@ from impress_learn.streams.view import PHOTO_MEAN, PHOTO_STD
 
 if TYPE_CHECKING:
     from impress_format.records.manifest import Preprocess
+    from impress_learn.progress import Watch
     from impress_learn.streams.images import MappedImages
-    from impress_learn.watch import Watch
 
 TASKS, CLASSES = 100, 10
 _FOLDERS = ("imagenet", "ImageNet", "ILSVRC2012", "")

@@ -14,12 +14,12 @@ from torch import Tensor
 from impress_format.errors import UsageError
 from impress_format.records.manifest import Preprocess
 from impress_format.weights import permutation
+from impress_learn.progress import SILENT, Watch
 from impress_learn.streams.images import Images, evenly_spread, transformed
 from impress_learn.streams.reference import Reference
 from impress_learn.streams.set_apart import count_held_out
 from impress_learn.streams.survey import check_survey, measured_span
 from impress_learn.streams.view import default_view, fitted
-from impress_learn.watch import SILENT, Watch
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

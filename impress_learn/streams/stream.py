@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from impress_learn.watch import Watch
+from impress_learn.progress import Watch
 
 if TYPE_CHECKING:
     import torch

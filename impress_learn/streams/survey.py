@@ -18,7 +18,7 @@ from impress_learn.streams.view import squeezes
 
 if TYPE_CHECKING:
     from impress_format.records.manifest import Preprocess
-    from impress_learn.watch import Watch
+    from impress_learn.progress import Watch
 
 _EIGHT_BITS = 255
 
@@ -62,7 +62,7 @@ def survey_files(files: Sequence[PictureFile], view: Preprocess) -> Survey:
     """
     import msgspec
 
-    from impress_format.files import make_folder, write_atomically
+    from impress_format.disk.files import make_folder, write_atomically
     from impress_learn.streams.image_cache import cache_folder, entry_key
 
     path = cache_folder() / f"{entry_key(files, msgspec.structs.replace(view, span=None))}.survey"

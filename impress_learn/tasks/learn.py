@@ -16,20 +16,20 @@ from impress_format.errors import BankMismatch, FormatError, TrainingDiverged
 from impress_format.parts.head import HEAD, StoredHead
 from impress_format.parts.signature import SIGNATURE, store_signature
 from impress_format.parts.table import restore_parts
-from impress_format.task_file import StoredTask
+from impress_format.tasks.file import StoredTask
 from impress_format.weights import permutation, substream_seed
-from impress_learn.accuracy import MeasuredOn, accuracy, measured_on
-from impress_learn.classes import TaskClasses, renumbered, stored_classes, uneven_remark
-from impress_learn.fits import task_fit
-from impress_learn.loaded import RunningBank
 from impress_learn.parts.part import Array, Beginning, Ground
 from impress_learn.parts.table import names_of
 from impress_learn.plan.tasks import TaskRequest, count_masks, settings_of, task_record
+from impress_learn.progress import Watch
+from impress_learn.running.accuracy import MeasuredOn, accuracy, measured_on
+from impress_learn.running.loaded import RunningBank
+from impress_learn.streams.classes import TaskClasses, renumbered, stored_classes, uneven_remark
 from impress_learn.streams.images import Images
 from impress_learn.streams.load import split_order, training_images
 from impress_learn.tasks.head.learn import learn_head
 from impress_learn.tasks.weights import begin_parts, train_parts
-from impress_learn.watch import Watch
+from impress_learn.training.config import task_fit
 
 _HELD_OUT = 0.2
 """Of the images, what a trial of parts is judged on."""

@@ -6,15 +6,15 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
-from impress_learn.basis import Basis
-from impress_learn.fits import TaskFit
+from impress_learn.masks.basis import Basis
 from impress_learn.network.backbone import Backbone
 from impress_learn.network.norm_statistics import training_forward
 from impress_learn.parts.alpha import trainable_alpha
 from impress_learn.parts.part import Beginning, Ground, Trainable, Weights
 from impress_learn.parts.table import all_parts, nothing
 from impress_learn.streams.images import Images
-from impress_learn.training import minimise
+from impress_learn.training.config import TaskFit
+from impress_learn.training.loop import minimise
 
 
 def begin_parts(ground: Ground, beginning: Beginning) -> dict[str, Trainable]:

@@ -15,13 +15,13 @@ import torch
 
 from impress_format.bank import open_bank
 from impress_learn import load_bank
-from impress_learn.accuracy import accuracy
-from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.jobs import add_tasks, create_bank, update_task
 from impress_learn.parts.table import Parts
 from impress_learn.plan.asked import Masks
+from impress_learn.running.accuracy import accuracy
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_references
+from impress_learn.training.config import MaskFit, TaskFit
 
 HOLDOUT = 1 / 6
 NEW = ("rotated-mnist/5", "rotated-mnist/18", "rotated-mnist/125", "rotated-mnist/245")

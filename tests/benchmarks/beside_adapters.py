@@ -29,16 +29,16 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from impress_format import open_bank
-from impress_format.header import parse_header
+from impress_format.container.header import parse_header
 from impress_learn import LoadedBank, load_bank
 from impress_learn.features.features import features_of, require_classifier
-from impress_learn.fits import TaskFit
 from impress_learn.jobs import add_tasks
 from impress_learn.network.backbone import Backbone
 from impress_learn.parts.table import Parts
 from impress_learn.streams.images import Images
 from impress_learn.streams.load import training_images
 from impress_learn.streams.reference import Reference, parse_references
+from impress_learn.training.config import TaskFit
 
 EPOCHS, LEAST_STEPS, BATCH, SEED = 10, 200, 32, 0
 ROW = 24

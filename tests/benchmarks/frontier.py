@@ -31,18 +31,18 @@ from impress_format.parts.numbers import restore, store
 from impress_format.parts.residual import residual_bytes, restore_residual
 from impress_format.weights import random_words, substream_seed
 from impress_learn import LoadedBank, load_bank
-from impress_learn.accuracy import accuracy
-from impress_learn.basis import Basis, effective_weights, layer_columns
-from impress_learn.fits import TaskFit, task_fit
-from impress_learn.layer_masks import LayerMasks, StackedMasks, stack_masks
+from impress_learn.masks.basis import Basis, effective_weights, layer_columns
+from impress_learn.masks.layer_masks import LayerMasks, StackedMasks, stack_masks
 from impress_learn.parts.alpha import trainable_alpha
 from impress_learn.parts.residual import first_values, make_residual, trainable_residual
 from impress_learn.parts.table import nothing
+from impress_learn.running.accuracy import accuracy
 from impress_learn.streams.images import Images
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_reference
 from impress_learn.tasks.weights import train_parts
-from impress_learn.training import minimise
+from impress_learn.training.config import TaskFit, task_fit
+from impress_learn.training.loop import minimise
 
 DATA = Path(os.environ.get("IMPRESS_DATA", "."))
 ZOO = Path(__file__).parents[2] / "zoo"

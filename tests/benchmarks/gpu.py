@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from impress_learn.basis import Basis, effective_weights, make_basis
-from impress_learn.layer_masks import PackedMasks, StackedMasks
+from impress_learn.masks.basis import Basis, effective_weights, make_basis
+from impress_learn.masks.edge_popup import edge_popup, initial_scores, random_supermask
+from impress_learn.masks.layer_masks import PackedMasks, StackedMasks
 from impress_learn.network.backbone import Backbone
 from impress_learn.network.build import build_backbone
 from impress_learn.network.norm_statistics import training_forward
-from impress_learn.supermask import edge_popup, initial_scores, random_supermask
 
 _ROUNDS, _STEPS = 3, 10
 

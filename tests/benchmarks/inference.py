@@ -20,12 +20,12 @@ from torch import Tensor
 
 from impress_format.parts.pixel_signature import FIXED_BYTES
 from impress_learn import LoadedBank, load_bank
-from impress_learn.basis import effective_weights
 from impress_learn.identify.candidates import Mixable
 from impress_learn.identify.entropy import binary, exhaustive, one_shot
 from impress_learn.jobs import create_bank
+from impress_learn.masks.basis import effective_weights
 from impress_learn.plan.asked import Masks
-from impress_learn.recognition.signature import Signatures, read_signatures, recognise, sign_task
+from impress_learn.recognition.pixel_signature import Signatures, read_signatures, recognise, sign_task
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_reference
 

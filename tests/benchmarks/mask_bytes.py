@@ -24,7 +24,14 @@ import numpy as np
 import zstandard
 
 from impress_format import open_bank
-from impress_format.codec import _density_classes, _log_odds, decode_mask, encode_mask, entropy_bytes, pack_bits
+from impress_format.container.codec import (
+    _density_classes,
+    _log_odds,
+    decode_mask,
+    encode_mask,
+    entropy_bytes,
+    pack_bits,
+)
 
 Matrix = np.ndarray
 

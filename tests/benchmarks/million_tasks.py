@@ -19,19 +19,19 @@ from pathlib import Path
 import numpy as np
 
 from impress_format import Bank, open_bank, verify_bank
-from impress_format.files import make_folder, write_atomically
+from impress_format.disk.files import make_folder, write_atomically
 from impress_format.limits import MAX_PACKED
-from impress_format.pack_seal import seal_pack
-from impress_format.pack_tasks import pack_tasks
+from impress_format.operations.pack import pack_tasks
 from impress_format.parts.numbers import store
 from impress_format.parts.table import stored_parts
 from impress_format.records.training import TaskFitRecord
-from impress_format.task_file import seal_parts
-from impress_format.task_record import TaskRecord
-from impress_format.task_seal import digest_of_task
-from impress_format.task_sizes import bytes_on_disk
-from impress_format.task_store import PACKS
-from impress_format.task_text import write_text
+from impress_format.tasks.file import seal_parts
+from impress_format.tasks.pack_seal import seal_pack
+from impress_format.tasks.record import TaskRecord
+from impress_format.tasks.seal import digest_of_task
+from impress_format.tasks.sizes import bytes_on_disk
+from impress_format.tasks.store import PACKS
+from impress_format.tasks.text import write_text
 
 MASKS, COLUMNS, TRIALS = 10, 3, 100
 

@@ -24,21 +24,21 @@ import torch
 from million_tasks import MASKS, fill
 
 from impress_format import Bank, open_bank
-from impress_format.files import make_folder, write_atomically
-from impress_format.pack_seal import seal_pack
+from impress_format.disk.files import make_folder, write_atomically
 from impress_format.parts.class_names import ClassSettings
 from impress_format.parts.head import HeadSettings, store_head
 from impress_format.parts.table import Settings
 from impress_format.records.fields import ValueBits
 from impress_format.records.training import TaskFitRecord
-from impress_format.task_file import seal_parts
-from impress_format.task_record import TaskRecord
-from impress_format.task_seal import digest_of_task
-from impress_format.task_store import PACKS
-from impress_format.task_text import write_text
+from impress_format.tasks.file import seal_parts
+from impress_format.tasks.pack_seal import seal_pack
+from impress_format.tasks.record import TaskRecord
+from impress_format.tasks.seal import digest_of_task
+from impress_format.tasks.store import PACKS
+from impress_format.tasks.text import write_text
 from impress_learn import LoadedBank, load_bank
-from impress_learn.kept import keep_tasks
-from impress_learn.mixed import mixed
+from impress_learn.running.mixed import mixed
+from impress_learn.running.task_cache import keep_tasks
 
 IMAGES, CLASSES, DIMENSIONS = 256, 5, 128
 BITS: ValueBits = 2

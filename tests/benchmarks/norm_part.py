@@ -20,8 +20,8 @@ from unittest.mock import patch
 
 from impress_format import open_bank
 from impress_learn import Parts, add_tasks, create_bank
-from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.plan.asked import Masks, Network
+from impress_learn.training.config import MaskFit, TaskFit
 
 ZOO = Path(__file__).parents[2] / "zoo"
 BASIS = tuple(f"rotated-digits/{angle}" for angle in (0, 90, 180, 270))

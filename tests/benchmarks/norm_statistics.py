@@ -12,19 +12,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from impress_learn.accuracy import accuracy
-from impress_learn.basis import Basis, make_basis
-from impress_learn.fits import MaskFit, TaskFit
+from impress_learn.masks.basis import Basis, make_basis
+from impress_learn.masks.edge_popup import train_supermask
 from impress_learn.network.backbone import Backbone
 from impress_learn.network.build import build_backbone
 from impress_learn.parts.alpha import trainable_alpha
 from impress_learn.parts.part import Trainable
 from impress_learn.parts.residual import first_values, make_residual, trainable_residual
 from impress_learn.parts.table import nothing
+from impress_learn.running.accuracy import accuracy
 from impress_learn.streams.load import TaskData, load_task
 from impress_learn.streams.reference import parse_reference
-from impress_learn.supermask import train_supermask
 from impress_learn.tasks.weights import laid_over, train_parts
+from impress_learn.training.config import MaskFit, TaskFit
 
 BASIS = tuple(f"rotated-digits/{angle}" for angle in (0, 90, 180, 270))
 NEW = ("rotated-digits/20", "rotated-digits/110", "permuted-digits/20", "permuted-digits/110")

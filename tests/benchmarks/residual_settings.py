@@ -26,16 +26,16 @@ from impress_format.parts.residual import hash_places, split_values
 from impress_format.records.network import BackboneSpec, LayerSpec
 from impress_format.weights import substream_seed
 from impress_learn import load_bank
-from impress_learn.accuracy import accuracy
-from impress_learn.basis import effective_weights
-from impress_learn.fits import MaskFit, TaskFit, task_fit
 from impress_learn.jobs import create_bank
+from impress_learn.masks.basis import effective_weights
 from impress_learn.parts.alpha import trainable_alpha
 from impress_learn.parts.residual import HashedResidual, first_values, make_residual, trainable_residual
 from impress_learn.plan.asked import Masks
+from impress_learn.running.accuracy import accuracy
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_reference
 from impress_learn.tasks.weights import train_parts
+from impress_learn.training.config import MaskFit, TaskFit, task_fit
 
 HOLDOUT = 1 / 6
 SEEDS = 1

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from impress_format.weights import permutation
-from impress_learn.recognition.recogniser import Recogniser, learning_images, make_recogniser, signing_images
-from impress_learn.recognition.recogniser import train_recogniser as train
-from impress_learn.recognition.signature import Signatures, read_signatures, recognise, sign_task
+from impress_learn.recognition.pixel_signature import Signatures, read_signatures, recognise, sign_task
+from impress_learn.recognition.task_classifier import Recogniser, learning_images, make_recogniser, signing_images
+from impress_learn.recognition.task_classifier import train_recogniser as train
 from impress_learn.streams.images import Images
 from impress_learn.streams.load import TaskData, load_task
 from impress_learn.streams.reference import Reference, parse_references

@@ -25,17 +25,17 @@ import torch
 from msgspec.structs import replace
 
 from impress_format import open_bank
-from impress_format.bank_folder import MANIFEST
-from impress_format.create import extend_plan
+from impress_format.bank_files.folder import MANIFEST
 from impress_format.manifest import seal_manifest
-from impress_learn.fits import MaskFit, TaskFit
+from impress_format.operations.create import extend_plan
+from impress_learn.bank_files.make import train_missing_masks
 from impress_learn.jobs import add_tasks, create_bank
 from impress_learn.parts.table import Parts
 from impress_learn.plan.asked import Masks, Network
 from impress_learn.plan.bank import plan_masks
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_reference, parse_references
-from impress_learn.train_masks import train_missing_masks
+from impress_learn.training.config import MaskFit, TaskFit
 
 ALL, SIZES = 20, (5, 10, 15)
 COLUMNS = ("bank", "masks", "task", "parts", "bytes", "accuracy", "seconds")

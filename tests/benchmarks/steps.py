@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from impress_learn.basis import effective_weights, make_basis
+from impress_learn.masks.basis import effective_weights, make_basis
+from impress_learn.masks.edge_popup import _EdgePopup, initial_scores, random_supermask
 from impress_learn.network.backbone import Backbone
 from impress_learn.network.build import build_backbone
-from impress_learn.supermask import _EdgePopup, initial_scores, random_supermask
 
 _DENSITY = 0.1
 _BATCH = 128

@@ -29,15 +29,15 @@ import timm
 import torch
 
 from impress_format.errors import ImpressError, UsageError
-from impress_learn.basis import effective_weights, make_basis
 from impress_learn.jobs.export import ExportFormat, write_network
+from impress_learn.masks.basis import effective_weights, make_basis
+from impress_learn.masks.edge_popup import random_supermask
 from impress_learn.network.backbone import Backbone
 from impress_learn.network.build import build_backbone, usual_side
 from impress_learn.network.norm_statistics import with_statistics
+from impress_learn.network.plain_check import SAME_KERNELS
 from impress_learn.network.probe import probe_images
 from impress_learn.network.trial import try_network
-from impress_learn.plain_check import SAME_KERNELS
-from impress_learn.supermask import random_supermask
 
 TABLE = Path(__file__).parents[2] / "docs" / "timm.csv"
 SIZES = (32, 64, 96)

@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-PRELOADED = ("impress_learn.train_masks", "impress_learn.tasks.learn", "torchvision.transforms.functional")
+PRELOADED = ("impress_learn.bank_files.make", "impress_learn.tasks.learn", "torchvision.transforms.functional")
 """Not huggingface_hub, nor timm that imports it: it reads the environment then, and each command has its own."""
 PATCHED = ("fsync", "link", "replace", "rename", "unlink", "mkdir")
 
@@ -127,7 +127,7 @@ def child(request: dict[str, Any]) -> None:
 
 
 def _take_links_away() -> None:
-    from impress_format import files
+    from impress_format.disk import files
 
     def unsupported(*_: object, **__: object) -> None:
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))

@@ -97,7 +97,7 @@ def test_creating_with_other_settings_over_a_bank_is_refused_and_keeps_it(impres
 
 def test_a_stream_of_more_classes_is_refused(impress: Impress, bank: Path) -> None:
     from impress_format.bank import open_bank
-    from impress_format.create import write_plan
+    from impress_format.operations.create import write_plan
     from impress_format.records.network import BackboneSpec, LayerSpec
     from impress_format.weights import backbone_digest
 

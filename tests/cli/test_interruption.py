@@ -76,7 +76,7 @@ def test_a_task_slice_cut_short_goes_on_with_what_is_missing(bank: Path) -> None
 
 
 def test_two_creates_of_one_bank_at_once_do_not_train_the_same_masks(bank: Path) -> None:
-    from impress_format.locks import exclusive
+    from impress_format.disk.locks import exclusive
 
     with exclusive(bank, wait=False):
         second = run("bank", "create", bank, *CREATE, cwd=bank.parent)

@@ -9,24 +9,24 @@ from typing import Any, TypeVar
 import msgspec
 import numpy as np
 
-from impress_format.adaptation import StoredAdaptation
 from impress_format.bank import Bank
-from impress_format.calibration_file import CALIBRATION, StoredCalibration
-from impress_format.create import write_plan
+from impress_format.bank_files.adaptation import StoredAdaptation
+from impress_format.bank_files.calibration import CALIBRATION, StoredCalibration
+from impress_format.bank_files.projection import PROJECTION, StoredProjection
+from impress_format.bank_files.task_classifier import RECOGNISER, StoredRecogniser
+from impress_format.operations.create import write_plan
 from impress_format.parts.alpha import ALPHA as ALPHA_PART
 from impress_format.parts.numbers import NumberType
 from impress_format.parts.part import Part
 from impress_format.parts.signature import SIGNATURE
 from impress_format.parts.table import Settings, stored_parts
-from impress_format.projection_file import PROJECTION, StoredProjection
-from impress_format.recogniser_file import RECOGNISER, StoredRecogniser
 from impress_format.records.fields import SIGNATURE_BYTES, TAG_BYTES
 from impress_format.records.manifest import BankManifest, MadeWith, Preprocess
 from impress_format.records.masks import MaskPlan
 from impress_format.records.network import BackboneSpec, LayerSpec, PretrainedRecord
 from impress_format.records.training import MaskFitRecord, TaskFitRecord
-from impress_format.task_file import StoredTask
-from impress_format.task_record import TaskRecord
+from impress_format.tasks.file import StoredTask
+from impress_format.tasks.record import TaskRecord
 from impress_format.versions import FORMAT_VERSION
 from impress_format.weights import backbone_digest
 

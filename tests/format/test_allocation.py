@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from impress_format import open_bank, verify_bank
 from impress_format.bank import Bank
-from impress_format.create import write_plan
 from impress_format.errors import FormatError
+from impress_format.operations.create import write_plan
 from impress_format.records.masks import supermask_sizes
 from impress_format.records.network import LayerSpec
 

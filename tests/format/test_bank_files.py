@@ -8,18 +8,19 @@ from pathlib import Path
 import pytest
 import small_bank
 
-from impress_format import bank_files, create
 from impress_format.bank import Bank, open_bank
-from impress_format.bank_file import BankFile
-from impress_format.calibration_file import CALIBRATION
-from impress_format.create import is_empty, write_plan
+from impress_format.bank_files import table as bank_files
+from impress_format.bank_files.calibration import CALIBRATION
+from impress_format.bank_files.projection import PROJECTION
+from impress_format.bank_files.row import BankFile
+from impress_format.bank_files.task_classifier import RECOGNISER
 from impress_format.errors import FormatError
-from impress_format.projection_file import PROJECTION
-from impress_format.recogniser_file import RECOGNISER
+from impress_format.operations import create
+from impress_format.operations.create import is_empty, write_plan
+from impress_format.operations.stats import measure_storage
+from impress_format.operations.upgrade import upgrade_files
+from impress_format.operations.verify import verify_bank
 from impress_format.records.manifest import BankManifest
-from impress_format.stats import measure_storage
-from impress_format.upgrade import upgrade_files
-from impress_format.verify import verify_bank
 from impress_format.zoo.entry import bank_files as files_in_zoo
 
 NAME = "motto.txt"

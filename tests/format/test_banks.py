@@ -20,9 +20,11 @@ import small_bank
 
 import impress_format
 from impress_format.bank import open_bank
-from impress_format.calibration_file import CALIBRATION
-from impress_format.container import seal_tensors
-from impress_format.create import extend_plan, write_plan
+from impress_format.bank_files.calibration import CALIBRATION
+from impress_format.container.sealed_file import seal_tensors
+from impress_format.disk.files import remove_abandoned, write_atomically
+from impress_format.disk.locks import exclusive
+from impress_format.disk.regular_file import machine_tag
 from impress_format.errors import (
     AmbiguousTask,
     BankMismatch,
@@ -34,14 +36,12 @@ from impress_format.errors import (
     UnsupportedVersion,
     UsageError,
 )
-from impress_format.files import remove_abandoned, write_atomically
-from impress_format.locks import exclusive
+from impress_format.operations.create import extend_plan, write_plan
 from impress_format.parts.table import stored_parts
-from impress_format.plain import machine_tag
 from impress_format.records.manifest import MadeWith
 from impress_format.records.masks import MaskPlan
-from impress_format.task_file import check_task_name
-from impress_format.task_record import version_1
+from impress_format.tasks.file import check_task_name
+from impress_format.tasks.record import version_1
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -237,7 +237,7 @@ def test_of_two_processes_that_create_one_bank_the_second_compares(
         monkeypatch.undo()
         small_bank.make(path, seed=1)
 
-    monkeypatch.setattr("impress_format.create.check_can_create", other_is_faster)
+    monkeypatch.setattr("impress_format.operations.create.check_can_create", other_is_faster)
     with pytest.raises(BankMismatch, match="backbone seed 1 there, 2 asked"):
         write_plan(tmp_path / "a.impress", small_bank.manifest(2))
     assert open_bank(tmp_path / "a.impress").backbone.seed == 1
@@ -346,7 +346,7 @@ def test_a_taken_name_is_never_overwritten(tmp_path: Path) -> None:
 
 
 def test_only_one_process_holds_a_folder(tmp_path: Path) -> None:
-    script = f"from pathlib import Path; from impress_format.locks import exclusive\nwith exclusive(Path({str(tmp_path)!r}), wait=False): pass"  # noqa: E501
+    script = f"from pathlib import Path; from impress_format.disk.locks import exclusive\nwith exclusive(Path({str(tmp_path)!r}), wait=False): pass"  # noqa: E501
     with exclusive(tmp_path, wait=False):
         held = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert "another process" in held.stderr

@@ -16,13 +16,16 @@ import pytest
 import small_bank
 from test_packs import add
 
-from impress_format import Bank, open_bank, task_sizes, task_store, verify, verify_bank
+from impress_format import Bank, open_bank, verify_bank
+from impress_format.disk.locks import exclusive
 from impress_format.errors import StorageError, TaskExists, TaskNotFound
-from impress_format.locks import exclusive
-from impress_format.pack_tasks import pack_tasks
+from impress_format.operations import verify
+from impress_format.operations.pack import pack_tasks
+from impress_format.operations.stats import measure_storage
+from impress_format.operations.task_groups import task_groups
 from impress_format.parts.table import stored_parts
-from impress_format.stats import measure_storage
-from impress_format.task_groups import task_groups
+from impress_format.tasks import sizes as task_sizes
+from impress_format.tasks import store as task_store
 from impress_format.zoo import entry as zoo_files
 
 LOOKS = {

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import small_bank
 
-from impress_format.verify import Problem, Unchecked, verify_bank
+from impress_format.operations.verify import Problem, Unchecked, verify_bank
 
 MASK = "masks/00001.safetensors"
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 12345\n"

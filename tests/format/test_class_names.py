@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 
 from impress_format import open_bank, verify_bank
 from impress_format.bank import Bank
-from impress_format.create import extend_plan, write_plan
+from impress_format.container.header import parse_header
 from impress_format.errors import BankMismatch, FormatError, UsageError
-from impress_format.header import parse_header
 from impress_format.limits import MAX_STORED_NAMES
-from impress_format.pack_tasks import pack_tasks
+from impress_format.operations.create import extend_plan, write_plan
+from impress_format.operations.exchange import export_task, import_tasks
+from impress_format.operations.pack import pack_tasks
 from impress_format.parts.class_names import (
     differing_names,
     fit_in_record,
@@ -29,10 +30,9 @@ from impress_format.parts.class_names import (
 )
 from impress_format.parts.numbers import NumbersError
 from impress_format.parts.table import stored_parts
-from impress_format.task_exchange import export_task, import_tasks
-from impress_format.task_file import seal_parts, seal_task
-from impress_format.task_record import TaskRecord
-from impress_format.task_text import write_text
+from impress_format.tasks.file import seal_parts, seal_task
+from impress_format.tasks.record import TaskRecord
+from impress_format.tasks.text import write_text
 
 LONG = ("é" * 1024, "ü" * 1024, "ß" * 1024)
 """Three names that a record has no room for, of as many classes as small_bank's network has."""

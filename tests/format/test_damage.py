@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from impress_format import ImpressError, verify_bank
-from impress_format.calibration_file import CALIBRATION
-from impress_format.create import write_plan
+from impress_format.bank_files.calibration import CALIBRATION
+from impress_format.bank_files.task_classifier import RECOGNISER
+from impress_format.operations.create import write_plan
 from impress_format.parts.table import stored_parts
-from impress_format.recogniser_file import RECOGNISER
 
 FILES = (
     "bank.json",

@@ -15,9 +15,12 @@ from hypothesis import strategies as st
 
 from impress_format import open_bank, verify_bank
 from impress_format.bank import Bank
-from impress_format.create import write_plan
+from impress_format.bank_files.projection import PROJECTION
+from impress_format.bank_files.task_classifier import RECOGNISER
 from impress_format.errors import FormatError
-from impress_format.pack_tasks import pack_tasks
+from impress_format.operations.create import write_plan
+from impress_format.operations.pack import pack_tasks
+from impress_format.operations.task_groups import task_groups
 from impress_format.parts.feature_signature import (
     MOST_WEIGHTS,
     StoredEvidence,
@@ -30,10 +33,7 @@ from impress_format.parts.head import HEAD as HEAD_PART
 from impress_format.parts.head import store_head
 from impress_format.parts.numbers import NumbersError
 from impress_format.parts.table import stored_parts
-from impress_format.projection_file import PROJECTION
-from impress_format.recogniser_file import RECOGNISER
 from impress_format.records.fields import SIGNATURE_BYTES
-from impress_format.task_groups import task_groups
 
 DIRECTIONS = 4
 CODES = np.array([15, 0, 7, 8], dtype=np.uint8)

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from impress_format import files
+from impress_format.disk import files
+from impress_format.disk.files import write_atomically
+from impress_format.disk.locks import exclusive, hold
+from impress_format.disk.regular_file import machine_tag
 from impress_format.errors import StorageError
-from impress_format.files import write_atomically
-from impress_format.locks import exclusive, hold
-from impress_format.plain import machine_tag
 
 
 def refuse(code: int) -> Callable[..., None]:
@@ -45,7 +45,7 @@ def test_without_hard_links_a_new_file_is_written_and_a_taken_name_kept(tmp_path
 WRITE_ALL = """
 import errno, os, sys
 from pathlib import Path
-from impress_format import files
+from impress_format.disk import files
 def refuse(*_): raise OSError(errno.EPERM, "no links here")
 os.link = refuse
 if sys.argv[1] == "lock and rename": files._rename_no_replace = refuse
@@ -131,7 +131,7 @@ def test_without_flock_the_claim_of_a_killed_process_is_taken_over(tmp_path: Pat
 COUNT = """
 import errno, fcntl, os, sys
 from pathlib import Path
-from impress_format.locks import exclusive
+from impress_format.disk.locks import exclusive
 def refuse(*_): raise OSError(errno.ENOLCK, "no locks here")
 fcntl.flock = refuse
 for _ in range(50):

@@ -24,7 +24,7 @@ import small_bank
 from small_bank import alpha_type
 
 from impress_format import open_bank, verify_bank
-from impress_format.codec import decode_mask
+from impress_format.container.codec import decode_mask
 from impress_format.parts.own_mask import OWN_MASK
 from impress_format.parts.residual import RESIDUAL, hash_places, restore_residual
 from impress_format.records.network import LayerSpec

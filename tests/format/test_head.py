@@ -14,10 +14,14 @@ from hypothesis import strategies as st
 from small_bank import alpha_type
 
 from impress_format import open_bank, verify_bank
-from impress_format.adaptation import StoredAdaptation, restore_adaptation
 from impress_format.bank import Bank
+from impress_format.bank_files.adaptation import StoredAdaptation, restore_adaptation
+from impress_format.bank_files.projection import PROJECTION
 from impress_format.errors import FormatError, UsageError
-from impress_format.pack_tasks import pack_tasks
+from impress_format.operations.exchange import export_task, import_tasks
+from impress_format.operations.pack import pack_tasks
+from impress_format.operations.stats import measure_storage
+from impress_format.operations.task_groups import task_groups
 from impress_format.parts.head import HEAD as HEAD_PART
 from impress_format.parts.head import (
     check_heads,
@@ -30,13 +34,9 @@ from impress_format.parts.head import (
 from impress_format.parts.numbers import NumbersError
 from impress_format.parts.residual import RESIDUAL, store_residual
 from impress_format.parts.table import stored_parts
-from impress_format.projection_file import PROJECTION
 from impress_format.records.network import LayerSpec
-from impress_format.stats import measure_storage
-from impress_format.task_exchange import export_task, import_tasks
-from impress_format.task_groups import task_groups
-from impress_format.task_record import TaskRecord
-from impress_format.task_text import TaskText, is_nameless, read_own, read_owns, read_text, write_text
+from impress_format.tasks.record import TaskRecord
+from impress_format.tasks.text import TaskText, is_nameless, read_own, read_owns, read_text, write_text
 
 CLASSES, BITS = 3, 2
 """Of small_bank's network, whose last layer has 5 inputs."""

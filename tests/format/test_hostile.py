@@ -22,15 +22,15 @@ from safetensors.numpy import load
 
 from impress_format import open_bank, verify_bank
 from impress_format.bank import Bank
-from impress_format.calibration_file import CalibrationRecord
-from impress_format.codec import encode_mask, pack_bits
-from impress_format.container import seal_tensors
+from impress_format.bank_files.calibration import CalibrationRecord
+from impress_format.container.codec import encode_mask, pack_bits
+from impress_format.container.sealed_file import seal_tensors
+from impress_format.container.strict_json import check_json
+from impress_format.disk.locks import exclusive
 from impress_format.errors import FormatError, StorageError, UsageError
 from impress_format.limits import MAX_CALIBRATION_BYTES, MAX_HEADER_BYTES, MAX_WEIGHTS
-from impress_format.locks import exclusive
-from impress_format.strict_json import check_json
-from impress_format.task_record import version_1
-from impress_format.verify import Problem
+from impress_format.operations.verify import Problem
+from impress_format.tasks.record import version_1
 
 HUGE = 10**400
 CHECKSUM_IN_HEADER, CHECKSUM_IN_JSON = rb"\"digest\":\"", b'"digest": "'

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from impress_format import open_bank, verify_bank
 from impress_format.bank import Bank
-from impress_format.codec import CodecError
-from impress_format.create import write_plan
+from impress_format.container.codec import CodecError
 from impress_format.errors import FormatError
-from impress_format.mask_values import restore_values, round_values, store_values, values_bytes
+from impress_format.masks.mask_values import restore_values, round_values, store_values, values_bytes
+from impress_format.operations.create import write_plan
 from impress_format.records.fields import MaskType
 from impress_format.records.masks import MaskPlan
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from impress_format.codec import CodecError, decode_mask, encode_mask, entropy_bytes, pack_bits
+from impress_format.container.codec import CodecError, decode_mask, encode_mask, entropy_bytes, pack_bits
 
 MASKS = arrays(np.bool_, array_shapes(min_dims=1, max_dims=4, max_side=9))
 MASK = np.random.default_rng(0).random((9, 11)) < 0.3

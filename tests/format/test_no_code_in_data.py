@@ -14,7 +14,7 @@ SOURCES = sorted(
     for folder in ("impress_format", "impress_learn", "impress_cli", "docs", "zoo")
     for path in (ROOT / folder).rglob("*.py")
 )
-CONVERTER = ROOT / "impress_learn" / "convert_weights.py"
+CONVERTER = ROOT / "impress_learn" / "jobs" / "convert_weights.py"
 """Where a person asks for a pickle to be read, once."""
 MODULES = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "yaml", "code"}
 CALLS = {"eval", "exec", "compile", "__import__", "execfile"}

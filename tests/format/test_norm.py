@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from impress_format import Bank, open_bank, verify_bank
 from impress_format.errors import FormatError, UsageError
-from impress_format.pack_tasks import pack_tasks
+from impress_format.operations.pack import pack_tasks
 from impress_format.parts.norm import (
     NORM,
     NormBits,
@@ -25,7 +25,7 @@ from impress_format.parts.norm import (
 )
 from impress_format.parts.numbers import NumbersError
 from impress_format.parts.table import stored_parts
-from impress_format.task_record import TaskRecord
+from impress_format.tasks.record import TaskRecord
 
 SIZES = (3, 3, 5, 5)
 """Two norm layers: of three channels and of five, scale and shift of each."""

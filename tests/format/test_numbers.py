@@ -13,15 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from impress_format.container.header import parse_header
 from impress_format.errors import FormatError
-from impress_format.header import parse_header
 from impress_format.parts.numbers import NumbersError, NumberType, restore, restore_all, rows_of, store
 from impress_format.parts.table import stored_parts
 from impress_format.records.training import TaskFitRecord
-from impress_format.task_file import seal_task, take_apart
-from impress_format.task_record import TaskRecord
-from impress_format.task_seal import record_of_task, seal_text
-from impress_format.task_text import TaskText, default_name, read_own, read_owns, write_text
+from impress_format.tasks.file import seal_task, take_apart
+from impress_format.tasks.record import TaskRecord
+from impress_format.tasks.seal import record_of_task, seal_text
+from impress_format.tasks.text import TaskText, default_name, read_own, read_owns, write_text
 
 SHAPES = st.tuples(st.integers(1, 6), st.integers(1, 5))
 MATRICES = SHAPES.flatmap(

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from impress_format import open_bank, verify_bank
 from impress_format.bank import Bank
 from impress_format.errors import UsageError
-from impress_format.pack_tasks import pack_tasks
+from impress_format.operations.pack import pack_tasks
+from impress_format.operations.task_groups import task_groups
 from impress_format.parts.numbers import NumbersError
 from impress_format.parts.own_mask import OWN_MASK, check_own_masks, restore_own_mask, store_own_mask
 from impress_format.parts.table import stored_parts
 from impress_format.records.network import LayerSpec
-from impress_format.task_groups import task_groups
 
 LAST = small_bank.LAYERS[-1]
 MASK = np.arange(LAST.size).reshape(LAST.shape) % 4 == 0

@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 
 from impress_format import Bank, open_bank, verify_bank
 from impress_format.errors import AmbiguousTask, BankMismatch, FormatError, ImpressError, TaskExists, TaskNotFound
-from impress_format.pack_file import OWN, OWN_END, open_pack
-from impress_format.pack_tasks import pack_tasks
+from impress_format.operations.pack import pack_tasks
 from impress_format.parts.alpha import alpha_columns
 from impress_format.parts.numbers import NumberType, store
 from impress_format.parts.table import stored_parts
 from impress_format.records.training import TaskFitRecord
-from impress_format.task_record import TaskRecord
+from impress_format.tasks.pack import OWN, OWN_END, open_pack
+from impress_format.tasks.record import TaskRecord
 
 TYPES: tuple[NumberType, ...] = ("float32", "float16", "int8")
 GOLDEN_V1 = Path(__file__).parents[1] / "golden" / "v1" / "digits.impress"

@@ -13,10 +13,10 @@ from hypothesis.extra import numpy as hnp
 
 from impress_format import open_bank, verify_bank
 from impress_format.bank import Bank
+from impress_format.bank_files.task_classifier import MOST_POSITIONS
 from impress_format.errors import FormatError
-from impress_format.pack_check import check_pack
-from impress_format.pack_file import open_pack
-from impress_format.pack_tasks import pack_tasks
+from impress_format.operations.pack import pack_tasks
+from impress_format.operations.task_groups import task_groups
 from impress_format.parts.numbers import NumbersError
 from impress_format.parts.pixel_signature import (
     check_pixel_signatures,
@@ -25,9 +25,9 @@ from impress_format.parts.pixel_signature import (
     store_pixel_signature,
 )
 from impress_format.parts.table import stored_parts
-from impress_format.recogniser_file import MOST_POSITIONS
 from impress_format.records.fields import SIGNATURE_BYTES
-from impress_format.task_groups import task_groups
+from impress_format.tasks.pack import open_pack
+from impress_format.tasks.pack_check import check_pack
 
 IMPOSSIBLE = [
     (2, 127, "fewer than one image"),

@@ -16,16 +16,22 @@ from hypothesis.extra import numpy as hnp
 
 from impress_format import open_bank, verify_bank
 from impress_format.bank import Bank
-from impress_format.create import write_plan
+from impress_format.bank_files.task_classifier import (
+    RECOGNISER,
+    StoredRecogniser,
+    feature_shape,
+    read_recogniser,
+    seal_recogniser,
+)
 from impress_format.errors import FormatError, UsageError
-from impress_format.pack_tasks import pack_tasks
+from impress_format.operations.create import write_plan
+from impress_format.operations.pack import pack_tasks
+from impress_format.operations.stats import measure_storage
+from impress_format.operations.task_groups import task_groups
+from impress_format.operations.verify import Problem
 from impress_format.parts.numbers import store
 from impress_format.parts.table import stored_parts
-from impress_format.recogniser_file import RECOGNISER, StoredRecogniser, feature_shape, read_recogniser, seal_recogniser
-from impress_format.stats import measure_storage
-from impress_format.task_file import seal_task
-from impress_format.task_groups import task_groups
-from impress_format.verify import Problem
+from impress_format.tasks.file import seal_task
 
 
 @pytest.fixture

@@ -16,7 +16,8 @@ from small_bank import alpha_type
 from impress_format import open_bank, verify_bank
 from impress_format.bank import Bank
 from impress_format.errors import UsageError
-from impress_format.pack_tasks import pack_tasks
+from impress_format.operations.pack import pack_tasks
+from impress_format.operations.task_groups import task_groups
 from impress_format.parts.numbers import NumbersError
 from impress_format.parts.residual import (
     RESIDUAL,
@@ -31,7 +32,6 @@ from impress_format.parts.residual import (
 from impress_format.parts.table import stored_parts
 from impress_format.records.fields import ValueBits
 from impress_format.records.network import LayerSpec
-from impress_format.task_groups import task_groups
 
 BITS: tuple[ValueBits, ...] = (1, 2, 4, 8)
 LENET = tuple(

@@ -10,13 +10,13 @@ import pytest
 import small_bank
 
 from impress_format.bank import open_bank
-from impress_format.create import write_plan
 from impress_format.errors import BankMismatch, UsageError
-from impress_format.pack_tasks import pack_tasks
+from impress_format.operations.create import write_plan
+from impress_format.operations.pack import pack_tasks
+from impress_format.operations.stats import measure_storage
 from impress_format.parts.own_mask import store_own_mask
 from impress_format.parts.residual import store_residual
 from impress_format.parts.table import stored_parts
-from impress_format.stats import measure_storage
 
 WEIGHTS, ONES = 35 + 15, 7 + 3
 

@@ -11,9 +11,9 @@ from small_bank import make, task_record
 
 from impress_format.bank import Bank, open_bank
 from impress_format.errors import FormatError, StorageError, TaskExists, TaskNotFound
-from impress_format.pack_tasks import pack_tasks
+from impress_format.operations.exchange import export_task, import_tasks
+from impress_format.operations.pack import pack_tasks
 from impress_format.parts.table import stored_parts
-from impress_format.task_exchange import export_task, import_tasks
 
 
 @pytest.fixture

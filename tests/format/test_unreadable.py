@@ -12,10 +12,10 @@ import pytest
 import small_bank
 
 from impress_format.bank import Bank, open_bank
-from impress_format.create import check_can_create
 from impress_format.errors import ImpressError, StorageError
-from impress_format.stats import measure_storage
-from impress_format.verify import verify_bank
+from impress_format.operations.create import check_can_create
+from impress_format.operations.stats import measure_storage
+from impress_format.operations.verify import verify_bank
 from impress_format.zoo.entry import bank_files
 
 NOBODY = 65534

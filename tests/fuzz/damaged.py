@@ -19,17 +19,17 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "format"))
 import small_bank
 
 from impress_format.bank import open_bank
-from impress_format.calibration_file import CALIBRATION
-from impress_format.codec import CodecError, decode_mask, encode_mask
+from impress_format.bank_files.calibration import CALIBRATION
+from impress_format.bank_files.projection import PROJECTION
+from impress_format.bank_files.task_classifier import RECOGNISER
+from impress_format.container.codec import CodecError, decode_mask, encode_mask
 from impress_format.errors import ImpressError
 from impress_format.limits import MAX_PACKED, MAX_WEIGHTS
-from impress_format.pack_check import check_pack
-from impress_format.pack_file import open_pack
-from impress_format.pack_tasks import pack_tasks
-from impress_format.projection_file import PROJECTION
-from impress_format.recogniser_file import RECOGNISER
+from impress_format.operations.pack import pack_tasks
+from impress_format.operations.verify import verify_bank
 from impress_format.records.fields import TAG_BYTES
-from impress_format.verify import verify_bank
+from impress_format.tasks.pack import open_pack
+from impress_format.tasks.pack_check import check_pack
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 FILES = {

@@ -14,7 +14,6 @@ from safetensors.torch import save_file
 
 from impress_format import open_bank
 from impress_format.bank import Bank
-from impress_learn.fits import MaskFit
 from impress_learn.jobs import create_bank
 from impress_learn.network.backbone import Backbone
 from impress_learn.network.build import build_backbone
@@ -23,6 +22,7 @@ from impress_learn.plan.asked import Masks, Network
 from impress_learn.streams.images import Images
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_reference
+from impress_learn.training.config import MaskFit
 
 # Helpers of other test folders, also when only this one is run.
 sys.path += [str(Path(__file__).parents[1] / folder) for folder in ("format", "zoo")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from impress_format.bank import Bank
-from impress_format.create import write_plan
+from impress_format.operations.create import write_plan
 from impress_format.records.masks import MaskPlan
 from impress_learn.network.backbone import Backbone
 from impress_learn.plan.bank import plan_bank

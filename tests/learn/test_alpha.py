@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 
 from impress_format.errors import TrainingDiverged
-from impress_learn.accuracy import accuracy
-from impress_learn.basis import Basis, effective_weights, make_basis
-from impress_learn.fits import MaskFit, TaskFit
+from impress_learn.masks.basis import Basis, effective_weights, make_basis
+from impress_learn.masks.edge_popup import random_supermask, train_supermask
 from impress_learn.network.backbone import Backbone
+from impress_learn.running.accuracy import accuracy
 from impress_learn.streams.images import Images, transformed
 from impress_learn.streams.rotated import rotate
-from impress_learn.supermask import random_supermask, train_supermask
 from impress_learn.tasks import weights as alpha_module
 from impress_learn.tasks.weights import fit_alpha
+from impress_learn.training.config import MaskFit, TaskFit
 
 
 @pytest.fixture(scope="module")

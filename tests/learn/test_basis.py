@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from impress_format.records.network import BackboneSpec, LayerSpec
-from impress_learn.basis import Basis, effective_weights, layer_columns, make_basis
-from impress_learn.layer_masks import PackedMasks, StackedMasks, group_of_channel, pack_masks
+from impress_learn.masks.basis import Basis, effective_weights, layer_columns, make_basis
+from impress_learn.masks.layer_masks import PackedMasks, StackedMasks, group_of_channel, pack_masks
 from impress_learn.network.backbone import Backbone
 
 SHAPES = {"linear.weight": (10, 7), "conv.weight": (6, 3, 3, 2), "depthwise.weight": (5, 1, 3, 3), "one.weight": (1, 4)}
@@ -28,8 +28,8 @@ def in_memory(request: pytest.FixtureRequest) -> Iterator[str]:
     """Everything here holds of masks unpacked and of masks packed, a few channels at a time."""
     with pytest.MonkeyPatch.context() as patched:
         if request.param == "packed":
-            patched.setattr("impress_learn.basis.STACKED_AT_MOST", -1)
-            patched.setattr("impress_learn.layer_masks._AT_ONCE", 8 * 21)
+            patched.setattr("impress_learn.masks.basis.STACKED_AT_MOST", -1)
+            patched.setattr("impress_learn.masks.layer_masks._AT_ONCE", 8 * 21)
         yield request.param
 
 

@@ -12,11 +12,11 @@ from impress_format import open_bank
 from impress_format.errors import BankMismatch, UsageError
 from impress_format.parts.alpha import ALPHA
 from impress_format.parts.signature import SIGNATURE
-from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.jobs import add_tasks, create_bank
 from impress_learn.parts.table import Parts
 from impress_learn.plan.asked import Masks
-from impress_learn.watch import Watch
+from impress_learn.progress import Watch
+from impress_learn.training.config import MaskFit, TaskFit
 
 GOLDEN_V1 = Path(__file__).parents[1] / "golden" / "v1" / "digits.impress"
 QUICK = TaskFit(epochs=1)

@@ -17,23 +17,23 @@ from safetensors import safe_open
 from impress_format.bank import open_bank
 from impress_format.errors import BankMismatch, DataError, TaskExists, UsageError
 from impress_format.manifest import seal_manifest
-from impress_format.pack_tasks import pack_tasks
-from impress_format.task_exchange import export_task, import_tasks
+from impress_format.operations.exchange import export_task, import_tasks
+from impress_format.operations.pack import pack_tasks
 from impress_learn import load_bank
-from impress_learn.accuracy import Accuracy
-from impress_learn.classes import TaskClasses, match_classes, stored_classes, uneven_remark
-from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.jobs import add_tasks, create_bank, evaluate, extend_bank, update_task
 from impress_learn.jobs.export import export_weights
 from impress_learn.jobs.identify import evaluate_gn
 from impress_learn.jobs.infer import infer
-from impress_learn.kept import keep_tasks
-from impress_learn.mixed import mixed
 from impress_learn.parts.table import Parts
 from impress_learn.plan.asked import Masks, Network
+from impress_learn.progress import Watch
+from impress_learn.running.accuracy import Accuracy
+from impress_learn.running.mixed import mixed
+from impress_learn.running.task_cache import keep_tasks
+from impress_learn.streams.classes import TaskClasses, match_classes, stored_classes, uneven_remark
 from impress_learn.streams.digits import load_digits
 from impress_learn.streams.reference import group_references
-from impress_learn.watch import Watch
+from impress_learn.training.config import MaskFit, TaskFit
 
 CPU = torch.device("cpu")
 PETS = {"bear": 1, "bicycle": 4, "bottle": 7}

@@ -8,22 +8,22 @@ import pytest
 import torch
 from torch import Tensor
 
-from impress_learn.accuracy import accuracy
-from impress_learn.basis import effective_weights, make_basis
-from impress_learn.fits import MaskFit, TaskFit
-from impress_learn.layer_masks import pack_masks, stack_masks
+from impress_learn.masks.basis import effective_weights, make_basis
+from impress_learn.masks.edge_popup import random_supermask, train_supermask
+from impress_learn.masks.layer_masks import pack_masks, stack_masks
+from impress_learn.masks.top_k import top_k_mask
 from impress_learn.network.backbone import Backbone
 from impress_learn.network.build import build_backbone
 from impress_learn.parts.alpha import trainable_alpha
 from impress_learn.parts.own_mask import trainable_mask
 from impress_learn.parts.residual import first_values, make_residual, trainable_residual
+from impress_learn.running.accuracy import accuracy
 from impress_learn.streams.augment import shift_and_flip
 from impress_learn.streams.images import Images
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_reference
-from impress_learn.supermask import random_supermask, train_supermask
 from impress_learn.tasks.weights import train_parts
-from impress_learn.top_k import top_k_mask
+from impress_learn.training.config import MaskFit, TaskFit
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 CUDA = torch.device("cuda")
@@ -82,7 +82,7 @@ def test_learning_a_task_does_not_wait_for_the_device(
     network: Backbone, digits: Images, monkeypatch: pytest.MonkeyPatch, packed: bool
 ) -> None:
     if packed:
-        monkeypatch.setattr("impress_learn.basis.STACKED_AT_MOST", -1)
+        monkeypatch.setattr("impress_learn.masks.basis.STACKED_AT_MOST", -1)
     backbone, images = network.to(CUDA), digits.to(CUDA)
     basis = make_basis(backbone, [random_supermask(network.spec, density=0.3, seed=seed) for seed in range(9)])
     fit, residual = TaskFit(epochs=3, batch_size=64, l1=0.01), make_residual(network.spec, 512, 1, CUDA)

@@ -184,7 +184,7 @@ def test_over_pretrained_weights_it_has_a_head(bank_for_heads: Bank) -> None:
 
 def test_features_of_normalised_images_are_never_taken_for_those_of_others(bank_for_heads: Bank) -> None:
     """They are kept by a digest of what there is: values that are alike when rounded are not alike."""
-    from impress_learn.features.placed import placed_of
+    from impress_learn.features.projected import placed_of
     from impress_learn.streams.images import NormalisedImages
 
     loaded = load_bank(bank_for_heads)

@@ -21,17 +21,17 @@ from impress_format import Bank, open_bank
 from impress_format.errors import DataError, FormatError
 from impress_format.manifest import seal_manifest
 from impress_format.records.manifest import Preprocess
-from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.jobs import add_tasks, create_bank
 from impress_learn.jobs.infer import infer
 from impress_learn.plan.asked import Network
+from impress_learn.progress import Watch
 from impress_learn.streams.deep_images import is_deep, read_deep
 from impress_learn.streams.load import load_task
 from impress_learn.streams.read_image import read_picture
 from impress_learn.streams.reference import parse_reference
 from impress_learn.streams.span import choose_span, goes_with
 from impress_learn.streams.view import photo_view
-from impress_learn.watch import Watch
+from impress_learn.training.config import MaskFit, TaskFit
 
 Array = npt.NDArray[Any]
 SIDE = 8

@@ -12,13 +12,13 @@ import torch
 
 from impress_format import open_bank
 from impress_format.errors import BankMismatch, TrainingDiverged, UsageError
-from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.identify.discover import chunks_of, count_chunks
 from impress_learn.identify.discovery import Discovery
 from impress_learn.jobs import add_tasks, create_bank
 from impress_learn.jobs.discover import Discovered, discover_tasks, share_right
 from impress_learn.parts.table import Parts
 from impress_learn.streams.reference import parse_reference
+from impress_learn.training.config import MaskFit, TaskFit
 
 QUICK = TaskFit(epochs=2)
 STREAM = ("rotated-digits/60", "permuted-digits/3", "rotated-digits/60", "rotated-digits/180", "rotated-digits/30")

@@ -17,11 +17,18 @@ from impress_format.bank import Bank
 from impress_format.errors import BankMismatch, OutOfMemory, UsageError
 from impress_format.parts.table import stored_parts
 from impress_format.records.training import TaskFitRecord
-from impress_format.task_record import TaskRecord
+from impress_format.tasks.record import TaskRecord
 from impress_learn import LoadedBank, load_bank
-from impress_learn import accuracy as accuracy_module
-from impress_learn import train_masks as train_module
-from impress_learn.accuracy import (
+from impress_learn.bank_files import make as train_module
+from impress_learn.bank_files.make import keep_calibration_images, train_missing_masks
+from impress_learn.jobs import evaluate
+from impress_learn.network.backbone import Backbone
+from impress_learn.network.build import build_backbone
+from impress_learn.plan.asked import Masks
+from impress_learn.plan.bank import plan_masks
+from impress_learn.progress import SILENT
+from impress_learn.running import accuracy as accuracy_module
+from impress_learn.running.accuracy import (
     Accuracy,
     Item,
     accuracy,
@@ -32,17 +39,10 @@ from impress_learn.accuracy import (
     wrong_masks,
     wrong_weights,
 )
-from impress_learn.fits import MaskFit
-from impress_learn.jobs import evaluate
-from impress_learn.network.backbone import Backbone
-from impress_learn.network.build import build_backbone
-from impress_learn.plan.asked import Masks
-from impress_learn.plan.bank import plan_masks
 from impress_learn.streams.images import Images
 from impress_learn.streams.load import TaskData, load_task
 from impress_learn.streams.reference import Reference, parse_reference, parse_references
-from impress_learn.train_masks import keep_calibration_images, train_missing_masks
-from impress_learn.watch import SILENT
+from impress_learn.training.config import MaskFit
 
 CPU = torch.device("cpu")
 NOWHERE = Path("nowhere")

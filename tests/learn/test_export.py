@@ -20,17 +20,18 @@ from safetensors import safe_open
 from impress_format import open_bank
 from impress_format.errors import ExportFailed, StorageError, TaskNotFound, UsageError
 from impress_format.records.network import LayerSpec
-from impress_learn import load_bank, plain_network
-from impress_learn.fits import TaskFit
+from impress_learn import load_bank
 from impress_learn.jobs import add_tasks, create_bank
 from impress_learn.jobs.export import PlainFile, export_weights, write_network
+from impress_learn.network import plain_network
 from impress_learn.network.backbone import Backbone, bind
 from impress_learn.network.build import build_backbone
 from impress_learn.network.norm_statistics import with_statistics
+from impress_learn.network.plain_check import check_loaded
 from impress_learn.network.probe import probe_images
 from impress_learn.parts.table import Parts
-from impress_learn.plain_check import check_loaded
 from impress_learn.plan.asked import Masks, Network
+from impress_learn.training.config import TaskFit
 
 CPU = torch.device("cpu")
 

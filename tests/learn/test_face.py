@@ -94,7 +94,7 @@ def test_the_public_names_are_these() -> None:
 
 def test_no_public_name_is_that_of_a_module_which_an_import_would_put_in_its_place() -> None:
     modules = {module.name for module in pkgutil.iter_modules(impress_learn.__path__)}
-    assert modules >= {"loaded", "jobs"}
+    assert modules >= {"running", "jobs"}
     assert modules.isdisjoint(impress_learn.__all__)
 
 
@@ -342,8 +342,8 @@ def test_many_images_are_read_and_answered_part_by_part(
 
     own_read = OwnReader.read
     monkeypatch.setattr(OwnReader, "read", counted)
-    monkeypatch.setattr(importlib.import_module("impress_learn.picture_parts"), "LEAST_PART", 25)
-    monkeypatch.setattr(importlib.import_module("impress_learn.picture_parts"), "_PART_BYTES", 0)
+    monkeypatch.setattr(importlib.import_module("impress_learn.streams.read_parts"), "LEAST_PART", 25)
+    monkeypatch.setattr(importlib.import_module("impress_learn.streams.read_parts"), "_PART_BYTES", 0)
     assert [(one.task, one.label) for one in loaded.predict(files)] == expected
     assert read == [25, 25, 10]
     with pytest.raises(DataError, match="image 30: an image is a NoneType"):

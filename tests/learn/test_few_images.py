@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from impress_learn.basis import make_basis
-from impress_learn.fits import TaskFit
+from impress_learn.masks.basis import make_basis
+from impress_learn.masks.edge_popup import random_supermask
 from impress_learn.network.build import build_backbone
 from impress_learn.streams.jitter import jitter
 from impress_learn.streams.load import load_task, training_images
 from impress_learn.streams.reference import parse_reference
-from impress_learn.supermask import random_supermask
 from impress_learn.tasks.weights import fit_alpha
+from impress_learn.training.config import TaskFit
 
 
 def generator(seed: int = 0) -> torch.Generator:

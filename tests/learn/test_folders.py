@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from impress_format.errors import DataError, InvalidReference, StorageError
+from impress_learn.progress import Watch
 from impress_learn.streams import image_cache
 from impress_learn.streams.copies import find_copies
 from impress_learn.streams.folder_key import FolderKey, group_name, parse_folder_key
@@ -27,7 +28,6 @@ from impress_learn.streams.read_image import read_picture
 from impress_learn.streams.reference import Reference, group_references, parse_one, parse_reference, parse_references
 from impress_learn.streams.set_apart import Member, set_apart, together
 from impress_learn.streams.view import fitted, photo_view
-from impress_learn.watch import Watch
 
 SIDE = 8
 VIEW = photo_view(SIDE, grey=False)

@@ -15,32 +15,32 @@ import torch
 
 from impress_format import open_bank, verify_bank
 from impress_format.bank import Bank
+from impress_format.bank_files.projection import PROJECTION
 from impress_format.errors import BankMismatch, TaskExists, UsageError
-from impress_format.pack_tasks import pack_tasks
+from impress_format.operations.pack import pack_tasks
 from impress_format.parts.head import HEAD as HEAD_PART
 from impress_format.parts.head import restore_head, whole_dimensions
 from impress_format.parts.residual import residual_layers
-from impress_format.projection_file import PROJECTION
 from impress_learn import load_bank
-from impress_learn.accuracy import accuracy
-from impress_learn.convert_weights import convert_weights
 from impress_learn.features.features import features, features_of
-from impress_learn.features.placed import placed_of
+from impress_learn.features.projected import placed_of
 from impress_learn.features.projection import Projection, make_projection
-from impress_learn.features.tail import begin_all, cut_off
-from impress_learn.fits import MaskFit, TaskFit
+from impress_learn.features.trainable_suffix import begin_all, cut_off
 from impress_learn.jobs import add_tasks, create_bank, evaluate, update_task
+from impress_learn.jobs.convert_weights import convert_weights
 from impress_learn.jobs.export import export_weights
 from impress_learn.jobs.infer import infer
+from impress_learn.masks.quantise import rounded
 from impress_learn.network.build import build_backbone
 from impress_learn.network.weights_file import Weights
 from impress_learn.parts.table import Parts
 from impress_learn.plan.asked import Masks, Network
-from impress_learn.quantise import rounded
+from impress_learn.running.accuracy import accuracy
 from impress_learn.streams.images import ImagesInMemory
 from impress_learn.streams.reference import parse_reference
 from impress_learn.tasks.head.fit import Head, discriminant, store
-from impress_learn.training import Rows
+from impress_learn.training.config import MaskFit, TaskFit
+from impress_learn.training.loop import Rows
 
 CPU = torch.device("cpu")
 FIT = TaskFit(epochs=8)
@@ -215,7 +215,7 @@ def test_what_a_tail_takes_is_kept_of_augmented_copies_too_or_made_anew(
     mixed, _ = begun.batch(torch.arange(20), torch.Generator().manual_seed(0))
     taken = [(torch.equal(one, a), torch.equal(one, b)) for one, a, b in zip(mixed, plain, moved, strict=True)]
     assert {(True, False), (False, True)} == set(taken)
-    monkeypatch.setattr("impress_learn.features.tail.MOST_BYTES", 10)
+    monkeypatch.setattr("impress_learn.features.trainable_suffix.MOST_BYTES", 10)
     anew = begin_all(tail, images, augmented=1)
     assert anew.kept is None
     torch.testing.assert_close(anew.batch(slice(None))[0], plain, rtol=1e-4, atol=1e-4)
@@ -412,7 +412,7 @@ def test_features_are_kept_and_found_again(bank: Bank, monkeypatch: pytest.Monke
     changed = replace(images, pixels=torch.cat([pixels[:-1], pixels[:1]]))
     moved = placed_of(loaded.backbone, loaded.projection, changed)
     torch.testing.assert_close(moved[-1], first[0], rtol=1e-3, atol=2e-3)
-    monkeypatch.setattr("impress_learn.features.placed.features_of", lambda *_: pytest.fail("computed again"))
+    monkeypatch.setattr("impress_learn.features.projected.features_of", lambda *_: pytest.fail("computed again"))
     assert torch.equal(placed_of(loaded.backbone, loaded.projection, images), first)
 
 

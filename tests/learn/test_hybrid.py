@@ -13,12 +13,12 @@ from impress_format import open_bank, verify_bank
 from impress_format.errors import BankMismatch, UsageError
 from impress_format.parts.own_mask import OWN_MASK
 from impress_learn import load_bank
-from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.jobs import add_tasks, create_bank, evaluate, update_task
 from impress_learn.jobs.identify import evaluate_gn
 from impress_learn.parts.table import Parts
 from impress_learn.plan.asked import Masks, Network
-from impress_learn.watch import Watch
+from impress_learn.progress import Watch
+from impress_learn.training.config import MaskFit, TaskFit
 
 GOLDEN_V1 = Path(__file__).parents[1] / "golden" / "v1" / "digits.impress"
 

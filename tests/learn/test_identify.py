@@ -17,16 +17,16 @@ from impress_format import Bank, open_bank
 from impress_format.errors import BankMismatch, TaskNotFound, UsageError
 from impress_format.parts.table import stored_parts
 from impress_format.records.training import TaskFitRecord
-from impress_format.task_record import TaskRecord
+from impress_format.tasks.record import TaskRecord
 from impress_learn import load_bank
-from impress_learn.basis import common_granularity, effective_weights, refine
-from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.identify.candidates import Candidates, find_candidates
 from impress_learn.identify.entropy import METHODS, entropy_slopes, exhaustive, task_logits
 from impress_learn.jobs import create_bank
 from impress_learn.jobs.identify import evaluate_basis_gn, evaluate_gn
+from impress_learn.masks.basis import common_granularity, effective_weights, refine
 from impress_learn.network.norm_statistics import with_statistics
 from impress_learn.plan.asked import Masks, Network
+from impress_learn.training.config import MaskFit, TaskFit
 
 MASKS = ("rotated-digits/0", "rotated-digits/90", "rotated-digits/180")
 
@@ -260,7 +260,7 @@ def test_basis_gn_refuses_what_it_cannot_do(bank: Bank) -> None:
 def test_packed_tasks_are_candidates_as_loose_ones_are(bank: Bank, tmp_path: Path) -> None:
     import shutil
 
-    from impress_format.pack_tasks import pack_tasks
+    from impress_format.operations.pack import pack_tasks
 
     copy = open_bank(shutil.copytree(bank.path, tmp_path / "packed.impress"))
     store(copy, "loose", "rotated-digits/7", np.ones((3, 3)))

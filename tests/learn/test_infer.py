@@ -20,14 +20,15 @@ from PIL import Image
 from impress_format import Bank, open_bank
 from impress_format.errors import BankMismatch, DataError, TaskNotFound, UsageError
 from impress_format.records.manifest import Preprocess
-from impress_learn import load_bank, picture_parts
-from impress_learn.fits import MaskFit, TaskFit
+from impress_learn import load_bank
 from impress_learn.jobs import add_tasks, create_bank
 from impress_learn.jobs.infer import begin_inference, infer
 from impress_learn.plan.asked import Masks
+from impress_learn.streams import read_parts as picture_parts
 from impress_learn.streams.load import load_task
 from impress_learn.streams.read_image import Notice, read_picture
 from impress_learn.streams.reference import parse_reference
+from impress_learn.training.config import MaskFit, TaskFit
 
 GREY = Preprocess(mode="L", size=(4, 6), interpolation="bilinear", mean=(0.0,), std=(1.0,))
 COLOUR = Preprocess(mode="RGB", size=(4, 6), interpolation="nearest", mean=(0.0,) * 3, std=(1.0,) * 3)

@@ -23,17 +23,17 @@ from impress_format.errors import (
     TrainingDiverged,
     UsageError,
 )
+from impress_format.operations.verify import verify_bank
 from impress_format.parts.table import stored_parts
-from impress_format.verify import verify_bank
-from impress_learn import supermask as supermask_module
-from impress_learn import train_masks as train_module
-from impress_learn.fits import MaskFit, TaskFit
+from impress_learn.bank_files import make as train_module
 from impress_learn.jobs import add_tasks, create_bank, evaluate, extend_bank, update_task
-from impress_learn.memory import explain_memory
+from impress_learn.masks import edge_popup as supermask_module
 from impress_learn.parts.table import Parts
 from impress_learn.plan.asked import Masks, Network
+from impress_learn.progress import Watch
+from impress_learn.running.memory import explain_memory
 from impress_learn.tasks import learn as tasks_module
-from impress_learn.watch import Watch
+from impress_learn.training.config import MaskFit, TaskFit
 
 MASKS = ("rotated-digits/0:180:90",)
 QUICK_MASKS = MaskFit(epochs=1)

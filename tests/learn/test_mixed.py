@@ -15,23 +15,23 @@ from safetensors.torch import save_file
 from impress_format import open_bank
 from impress_format.bank import Bank
 from impress_format.errors import TaskNotFound, UsageError
-from impress_format.pack_tasks import pack_tasks
+from impress_format.operations.pack import pack_tasks
 from impress_format.parts.alpha import coefficients_of
 from impress_format.parts.class_names import ClassSettings
 from impress_format.parts.head import HEAD as HEAD_PART
 from impress_format.parts.numbers import store
 from impress_format.parts.table import stored_parts
 from impress_format.records.training import TaskFitRecord
-from impress_format.task_record import TaskRecord
+from impress_format.tasks.record import TaskRecord
 from impress_learn import LoadedBank, load_bank
-from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.identify.candidates import Mixable
 from impress_learn.identify.entropy import task_logits
 from impress_learn.jobs import add_tasks, create_bank
-from impress_learn.kept import keep_tasks
-from impress_learn.mixed import mixed
 from impress_learn.parts.table import Parts
 from impress_learn.plan.asked import Masks, Network
+from impress_learn.running.mixed import mixed
+from impress_learn.running.task_cache import keep_tasks
+from impress_learn.training.config import MaskFit, TaskFit
 
 CPU = torch.device("cpu")
 ONE = TaskFit(epochs=1)
@@ -117,13 +117,13 @@ def test_a_task_that_is_stored_after_others_were_kept_is_read(lenet: Bank) -> No
 
 def test_no_weights_of_a_task_that_weighs_masks_are_built(lenet: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = load_bank(lenet, CPU)
-    monkeypatch.setattr("impress_learn.basis.effective_weights", lambda *_: pytest.fail("built"))
+    monkeypatch.setattr("impress_learn.masks.basis.effective_weights", lambda *_: pytest.fail("built"))
     images = torch.randn(3, *lenet.backbone.input_shape)
     assert mixed(loaded, images, ["t0", "t2", "few"]).shape == (3, 10)
 
 
 def test_masks_that_are_packed_are_multiplied_by_too(lenet: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("impress_learn.basis.STACKED_AT_MOST", 1)
+    monkeypatch.setattr("impress_learn.masks.basis.STACKED_AT_MOST", 1)
     loaded = load_bank(lenet, CPU)
     images, names = torch.randn(4, *lenet.backbone.input_shape), ["t0", "t3", "few", "t1"]
     torch.testing.assert_close(mixed(loaded, images, names), one_by_one(loaded, images, names), rtol=1e-4, atol=1e-4)

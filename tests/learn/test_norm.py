@@ -13,11 +13,11 @@ from impress_format.bank import Bank
 from impress_format.errors import UsageError
 from impress_format.parts.norm import NORM, NormBits, NormSettings, norm_bytes
 from impress_learn import Parts, load_bank
-from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.jobs import add_tasks, create_bank, evaluate, update_task
 from impress_learn.network.build import build_backbone
 from impress_learn.parts.norm import norm_rows, trainable_norm
 from impress_learn.plan.asked import Masks, Network
+from impress_learn.training.config import MaskFit, TaskFit
 
 FIT = TaskFit(epochs=6)
 TASK = "rotated-digits/45"

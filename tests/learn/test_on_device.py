@@ -6,9 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from impress_learn.masks.top_k import _top_k_on_device, top_k_mask
 from impress_learn.network.build import build_backbone
 from impress_learn.network.norm_statistics import training_forward
-from impress_learn.top_k import _top_k_on_device, top_k_mask
 
 
 @given(st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0, 2.0]), min_size=2, max_size=60), st.data())

@@ -19,8 +19,9 @@ from impress_format.manifest import check_manifest
 from impress_format.records.masks import supermask_sizes
 from impress_format.records.network import BackboneSpec, LayerSpec
 from impress_format.weights import backbone_digest, layer_weights
-from impress_learn.basis import effective_weights, make_basis
 from impress_learn.jobs import create_bank
+from impress_learn.masks.basis import effective_weights, make_basis
+from impress_learn.masks.edge_popup import random_supermask
 from impress_learn.network.backbone import Backbone
 from impress_learn.network.build import build_backbone, rebuild_backbone
 from impress_learn.network.parameters import (
@@ -31,7 +32,6 @@ from impress_learn.network.parameters import (
     rules_of,
 )
 from impress_learn.plan.asked import Masks, Network
-from impress_learn.supermask import random_supermask
 
 
 @functools.cache

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from impress_format.errors import BankMismatch, UsageError
 from impress_format.records.masks import MaskPlan
 from impress_format.records.network import BackboneSpec, LayerSpec
-from impress_learn.fits import MaskFit, TaskFit, mask_fit, steps_per_epoch, task_fit
-from impress_learn.held_out import count_training
 from impress_learn.plan.asked import FIRST_MASKS, Masks
 from impress_learn.plan.bank import choose_view, count_classes, plan_masks, shared_class_names
 from impress_learn.plan.tasks import check_fits_bank
+from impress_learn.streams.held_out import count_training
 from impress_learn.streams.reference import Reference, parse_reference, parse_references
+from impress_learn.training.config import MaskFit, TaskFit, mask_fit, steps_per_epoch, task_fit
 
 
 def plan(*texts: str, **changes: Any) -> tuple[MaskPlan, ...]:

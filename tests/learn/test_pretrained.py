@@ -17,14 +17,14 @@ from torch import nn
 from impress_format import open_bank, verify_bank
 from impress_format.errors import BackboneMismatch, DataError, StorageError, UsageError
 from impress_learn import load_bank
-from impress_learn.convert_weights import convert_weights
-from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.jobs import add_tasks, create_bank, evaluate
+from impress_learn.jobs.convert_weights import convert_weights
 from impress_learn.jobs.export import export_weights
 from impress_learn.network.build import build_backbone
 from impress_learn.network.pretrained import add_weights, load_weights
 from impress_learn.parts.table import Parts
 from impress_learn.plan.asked import Masks, Network
+from impress_learn.training.config import MaskFit, TaskFit
 
 ARCH = "timm:test_resnet"
 CPU = torch.device("cpu")

@@ -13,17 +13,17 @@ import pytest
 from PIL import Image
 
 from impress_format import Bank, open_bank, verify_bank
-from impress_format.create import write_plan
 from impress_format.manifest import seal_manifest
-from impress_learn.fits import MaskFit, TaskFit
+from impress_format.operations.create import write_plan
 from impress_learn.jobs import add_tasks, create, create_bank
 from impress_learn.jobs.infer import infer
 from impress_learn.jobs.upgrade import upgrade_bank
 from impress_learn.plan import bank as bank_plan
 from impress_learn.plan.asked import Masks, Network
+from impress_learn.progress import Watch
 from impress_learn.streams.read_image import read_picture
 from impress_learn.streams.reference import parse_references
-from impress_learn.watch import Watch
+from impress_learn.training.config import MaskFit, TaskFit
 
 OLDER = Path(__file__).parents[1] / "golden" / "v2" / "digits.impress"
 

@@ -15,12 +15,12 @@ from impress_format.errors import BankMismatch, UsageError
 from impress_format.records.masks import supermask_sizes
 from impress_format.records.training import MaskFitRecord, TaskFitRecord
 from impress_format.zoo.card import model_card
-from impress_learn.fits import MaskFit, TaskFit, check_fit
 from impress_learn.jobs import add_tasks, create_bank, extend_bank
 from impress_learn.network.lenet import LENET
 from impress_learn.plan.asked import Masks
 from impress_learn.streams.images import ImagesInMemory
-from impress_learn.training import minimise
+from impress_learn.training.config import MaskFit, TaskFit, check_fit
+from impress_learn.training.loop import minimise
 
 GOLDEN_V1 = Path(__file__).parents[1] / "golden" / "v1" / "digits.impress"
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from impress_format.errors import DataError, InvalidReference
-from impress_format.task_file import check_task_name
+from impress_format.tasks.file import check_task_name
 from impress_learn.streams.reference import Reference, parse_reference, parse_references
 from impress_learn.streams.table import STREAMS, share_images
 
@@ -198,7 +198,7 @@ def test_slice_of_too_many_tasks_is_refused_at_once() -> None:
         "impress_learn.streams.reference",
         "impress_learn.streams.table",
         "impress_learn.plan",
-        "impress_learn.fits",
+        "impress_learn.training.config",
     ],
 )
 def test_describing_tasks_and_plans_does_not_import_torch(module: str) -> None:

@@ -14,13 +14,13 @@ from impress_format.errors import BankMismatch, UsageError
 from impress_format.parts.alpha import coefficients_of
 from impress_format.parts.residual import RESIDUAL, hash_places, restore_residual, split_values
 from impress_learn import load_bank
-from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.jobs import add_tasks, create_bank, evaluate, update_task
 from impress_learn.jobs.identify import evaluate_gn
 from impress_learn.network.build import build_backbone
 from impress_learn.parts.residual import HashedResidual, make_residual
 from impress_learn.parts.table import Bits, Parts
 from impress_learn.plan.asked import Masks
+from impress_learn.training.config import MaskFit, TaskFit
 
 BITS: tuple[Bits, ...] = (1, 2, 4, 8)
 CPU = torch.device("cpu")

@@ -12,17 +12,17 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from torch import Tensor
 
+from impress_format.bank_files.task_classifier import StoredRecogniser
 from impress_format.parts.pixel_signature import check_pixel_signatures
-from impress_format.recogniser_file import StoredRecogniser
 from impress_format.weights import random_words
-from impress_learn.recognition.recogniser import (
+from impress_learn.recognition.pixel_signature import Signatures, _count_ones, read_signatures, recognise, sign_task
+from impress_learn.recognition.task_classifier import (
     Recogniser,
     learning_images,
     make_recogniser,
     signing_images,
     train_recogniser,
 )
-from impress_learn.recognition.signature import Signatures, _count_ones, read_signatures, recognise, sign_task
 from impress_learn.streams.images import Images, ImagesInMemory
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_reference
@@ -198,7 +198,7 @@ def test_scores_do_not_depend_on_what_other_tasks_there_are(
 ) -> None:
     groups = groups_of("rotated-digits/70", 4)[:9]
     many = read_signatures(recogniser, np.concatenate([signatures] * 5))
-    monkeypatch.setattr("impress_learn.recognition.signature._MOST_SCORES", 3000)  # a few tasks at a time
+    monkeypatch.setattr("impress_learn.recognition.pixel_signature._MOST_SCORES", 3000)  # a few tasks at a time
     assert torch.allclose(
         recognise(recogniser, many, groups).scores,
         recognise(recogniser, known, groups).scores.repeat(1, 5),
@@ -233,7 +233,7 @@ def test_among_very_many_tasks_a_shortlist_finds_the_same(
         groups = groups_of(task, 8)[:5]
         short = recognise(recogniser, many, groups)
         with monkeypatch.context() as patch:
-            patch.setattr("impress_learn.recognition.signature._MOST_WHOLE", 10_000)
+            patch.setattr("impress_learn.recognition.pixel_signature._MOST_WHOLE", 10_000)
             whole = recognise(recogniser, many, groups)
         assert torch.equal(short.scores.argmax(1), whole.scores.argmax(1))
         assert torch.equal(short.unknown, whole.unknown)

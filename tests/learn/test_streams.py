@@ -18,7 +18,7 @@ from torch import Tensor
 from torchvision.datasets import MNIST
 
 from impress_format.errors import DataError, UsageError
-from impress_learn.fits import MaskFit
+from impress_learn.masks.edge_popup import train_supermask
 from impress_learn.network.backbone import Backbone
 from impress_learn.streams import images as images_module
 from impress_learn.streams.data_dir import default_data_dir
@@ -30,7 +30,7 @@ from impress_learn.streams.permuted import permute
 from impress_learn.streams.reference import Reference, parse_reference
 from impress_learn.streams.rotated import rotate
 from impress_learn.streams.stream import Key
-from impress_learn.supermask import train_supermask
+from impress_learn.training.config import MaskFit
 
 NOWHERE = Path("nowhere")
 

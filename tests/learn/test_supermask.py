@@ -16,11 +16,11 @@ from torch import Tensor
 
 from impress_format.errors import TrainingDiverged
 from impress_format.records.network import BackboneSpec, LayerSpec
-from impress_learn.fits import MaskFit
+from impress_learn.masks.edge_popup import _EdgePopup, initial_scores, random_supermask, train_supermask
+from impress_learn.masks.top_k import top_k_mask
 from impress_learn.network.backbone import Backbone
 from impress_learn.streams.images import Images
-from impress_learn.supermask import _EdgePopup, initial_scores, random_supermask, train_supermask
-from impress_learn.top_k import top_k_mask
+from impress_learn.training.config import MaskFit
 
 FloatArray = npt.NDArray[np.float32]
 

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from impress_learn.basis import effective_weights, make_basis
+from impress_learn.masks.basis import effective_weights, make_basis
+from impress_learn.masks.edge_popup import random_supermask
 from impress_learn.network.backbone import Backbone
 from impress_learn.network.build import build_backbone
-from impress_learn.supermask import random_supermask
 
 CLASSES = 10
 SIDES = {"vit_tiny_patch16_224": 224}

@@ -11,18 +11,18 @@ import torch
 from planned import planned_bank
 
 from impress_format.bank import Bank, open_bank
-from impress_format.calibration_file import CALIBRATION
+from impress_format.bank_files.calibration import CALIBRATION
 from impress_format.errors import StorageError, TrainingDiverged
-from impress_learn import train_masks as train_module
-from impress_learn.fits import MaskFit
+from impress_learn.bank_files import make as train_module
+from impress_learn.bank_files.make import keep_calibration_images, sole_trainer, train_missing_masks
+from impress_learn.masks.edge_popup import train_supermask
 from impress_learn.network.backbone import Backbone
 from impress_learn.network.build import build_backbone
 from impress_learn.plan.asked import Masks
 from impress_learn.plan.bank import mask_steps, plan_masks
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_references
-from impress_learn.supermask import train_supermask
-from impress_learn.train_masks import keep_calibration_images, sole_trainer, train_missing_masks
+from impress_learn.training.config import MaskFit
 
 CPU = torch.device("cpu")
 NOWHERE = Path("nowhere")

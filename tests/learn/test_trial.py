@@ -16,7 +16,7 @@ from impress_learn.network.build import build_backbone
 from impress_learn.network.parameters import drawn_layers, rules_of
 from impress_learn.network.trial import try_network
 from impress_learn.plan.asked import Masks, Network
-from impress_learn.watch import Watch
+from impress_learn.progress import Watch
 
 
 def tried(module: nn.Module, side: int) -> Backbone:

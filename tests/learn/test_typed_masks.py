@@ -12,9 +12,9 @@ from impress_format import open_bank, verify_bank
 from impress_format.errors import BankMismatch, UsageError
 from impress_format.records.fields import MaskType
 from impress_learn import load_bank
-from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.jobs import add_tasks, create_bank, evaluate, extend_bank
 from impress_learn.plan.asked import Masks
+from impress_learn.training.config import MaskFit, TaskFit
 
 CPU = torch.device("cpu")
 GOLDEN_V1 = Path(__file__).parents[1] / "golden" / "v1" / "digits.impress"

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-import impress_format.upgrade
+import impress_format.operations.upgrade
 from impress_format import open_bank, verify_bank
-from impress_format.create import write_plan
+from impress_format.disk.files import write_atomically
 from impress_format.errors import BankMismatch, FormatError
-from impress_format.files import write_atomically
-from impress_format.pack_tasks import pack_tasks
+from impress_format.operations.create import write_plan
+from impress_format.operations.pack import pack_tasks
 from impress_format.records.masks import MaskPlan
 from impress_learn import load_bank
 from impress_learn.jobs.upgrade import upgrade_bank
@@ -64,7 +64,7 @@ def test_an_upgrade_that_is_stopped_leaves_a_whole_bank_and_goes_on(
             raise KeyboardInterrupt
         write_atomically(path, content, replace=replace)
 
-    monkeypatch.setattr(impress_format.upgrade, "write_atomically", write)
+    monkeypatch.setattr(impress_format.operations.upgrade, "write_atomically", write)
     with pytest.raises(KeyboardInterrupt):
         upgrade_bank(old)
     assert verify_bank(old).ok

@@ -10,9 +10,9 @@ import pytest
 from impress_format import Bank, open_bank
 from impress_format.errors import TaskNotFound, UsageError
 from impress_format.parts.residual import RESIDUAL
-from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.jobs import add_tasks, create_bank, extend_bank
 from impress_learn.parts.table import Parts
+from impress_learn.training.config import MaskFit, TaskFit
 
 STILL = TaskFit(epochs=1, lr=1e-9)
 """Learns next to nothing: what a task begins from is what it ends with."""

@@ -13,12 +13,11 @@ from small_bank import alpha_type
 from impress_format import open_bank
 from impress_format.bank import Bank
 from impress_format.errors import BankMismatch
-from impress_format.pack_tasks import pack_tasks
+from impress_format.operations.pack import pack_tasks
 from impress_format.parts.feature_signature import restore_evidence
 from impress_format.parts.head import HEAD as HEAD_PART
 from impress_learn import load_bank
 from impress_learn.features.features import features
-from impress_learn.fits import MaskFit, TaskFit
 from impress_learn.identify.candidates import Candidates, find_candidates
 from impress_learn.identify.discovery import Discovery
 from impress_learn.identify.methods import infer_groups
@@ -30,6 +29,7 @@ from impress_learn.parts.table import Parts
 from impress_learn.plan.asked import Network
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_reference
+from impress_learn.training.config import MaskFit, TaskFit
 
 CPU = torch.device("cpu")
 FIT = TaskFit(epochs=8)

@@ -13,8 +13,8 @@ from torch import Tensor
 from impress_format.parts.feature_signature import restore_evidence
 from impress_format.parts.head import StoredHead
 from impress_learn.features.projection import Projection
-from impress_learn.recognition import evidence
-from impress_learn.recognition.evidence import Known, known_tasks, sign_placed
+from impress_learn.recognition import feature_signature as evidence
+from impress_learn.recognition.feature_signature import Known, known_tasks, sign_placed
 
 WIDTH, CLASSES = 12, 3
 TAG = "5a" * 16

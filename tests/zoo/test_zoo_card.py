@@ -13,14 +13,14 @@ from commandline import run
 
 from impress_cli.rebuilding import rebuilding_commands
 from impress_format.bank import Bank, open_bank
-from impress_format.create import extend_plan
 from impress_format.errors import UsageError
+from impress_format.operations.create import extend_plan
+from impress_format.operations.stats import measure_storage
 from impress_format.parts.head import store_head
 from impress_format.parts.own_mask import store_own_mask
 from impress_format.parts.residual import store_residual
 from impress_format.parts.table import stored_parts
-from impress_format.stats import measure_storage
-from impress_format.task_record import TaskRecord
+from impress_format.tasks.record import TaskRecord
 from impress_format.zoo.card import model_card
 from impress_format.zoo.card_summary import read_card
 from impress_format.zoo.entry import bank_digest

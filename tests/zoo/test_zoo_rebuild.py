@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 from impress_format import open_bank
-from impress_format.task_exchange import export_task, import_tasks
+from impress_format.operations.exchange import export_task, import_tasks
 from impress_format.zoo.index import find_bank, parse_index
 
 ZOO = Path(__file__).parents[2] / "zoo"

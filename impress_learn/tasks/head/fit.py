@@ -19,9 +19,9 @@ from impress_format.parts.head import StoredHead, store_head
 from impress_format.records.fields import ValueBits
 from impress_format.weights import substream_seed
 from impress_learn.features.projection import Projection
-from impress_learn.fits import TaskFit
-from impress_learn.quantise import codes_of, rounded
-from impress_learn.training import Rows, minimise
+from impress_learn.masks.quantise import codes_of, rounded
+from impress_learn.training.config import TaskFit
+from impress_learn.training.loop import Rows, minimise
 
 RIDGE = 10.0
 """Weight of sum (w - prior)^2 beside the cross-entropy summed over all images, chosen on held-out images."""

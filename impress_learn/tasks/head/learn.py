@@ -11,17 +11,17 @@ from torch import Tensor
 from impress_format.parts.head import HEAD, StoredHead
 from impress_format.records.fields import ValueBits
 from impress_learn.features.features import AT_ONCE
-from impress_learn.features.placed import placed_of
+from impress_learn.features.projected import placed_of
 from impress_learn.features.projection import Projection
-from impress_learn.features.tail import Begun, begin_all, cut_off
-from impress_learn.fits import TaskFit
+from impress_learn.features.trainable_suffix import Begun, begin_all, cut_off
 from impress_learn.parts.part import Array, Beginning, Ground, Trainable, Weights
 from impress_learn.parts.table import lay
 from impress_learn.plan.tasks import residual_epochs
 from impress_learn.streams.images import Images
 from impress_learn.tasks.head.fit import Head, fit_head, ridge, store
 from impress_learn.tasks.weights import begin_parts, laid_over
-from impress_learn.training import Rows, minimise
+from impress_learn.training.config import TaskFit
+from impress_learn.training.loop import Rows, minimise
 
 Restore = Callable[[Mapping[str, Array]], Mapping[str, object]]
 """Parts as they are stored, by name -> what they stand for; raises TrainingDiverged where a number is too large."""

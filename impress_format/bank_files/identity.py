@@ -1,0 +1,45 @@
+"""What a task must have been made with to belong to a bank, asked of the files that the bank keeps once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from impress_format.bank_files.projection import PROJECTION
+from impress_format.bank_files.row import KeptFiles
+from impress_format.bank_files.task_classifier import RECOGNISER
+from impress_format.errors import FormatError
+from impress_format.parts.part import BankIdentity
+
+
+def signs_by(files: KeptFiles) -> Literal["features", "pixels"] | None:
+    """What tells images of a bank's tasks apart: features that heads read, or its recogniser; None if nothing does."""
+    if files.has(RECOGNISER):
+        return "pixels"
+    return "features" if files.has(PROJECTION) else None
+
+
+def identity_of(files: KeptFiles, manifest: Path, basis_digest: Callable[[int, bool], str]) -> BankIdentity:
+    """What tasks of the bank with these files are held to.
+
+    Args:
+        manifest: the file of the bank's manifest, for what it says wrong.
+        basis_digest: see BankIdentity.
+    """
+
+    def signature_tag() -> bytes:
+        match signs_by(files):
+            case "pixels":
+                return files.known(RECOGNISER).record.tag
+            case "features":
+                return files.known(PROJECTION).record.tag
+        raise FormatError(manifest, "says that there is no recogniser")
+
+    return BankIdentity(
+        basis_digest=basis_digest,
+        signature_tag=signature_tag,
+        by_features=lambda: signs_by(files) == "features",
+        directions=lambda: files.known(PROJECTION).size,
+        positions=lambda: files.known(RECOGNISER).size,
+    )

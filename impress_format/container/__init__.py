@@ -1,0 +1,1 @@
+"""The sealed file: its header, its JSON, its records."""

@@ -1,0 +1,1 @@
+"""Files, locks and regular files: what touches the disk."""

@@ -1,0 +1,1 @@
+"""Masks as they are stored: the values of their ones, their file."""

@@ -1,0 +1,76 @@
+"""A task as a file of its own, from one bank into another of the same basis; neither needs data or torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from impress_format.bank import Bank
+from impress_format.container.header import parse_header
+from impress_format.disk.files import read_limited, refuse_taken, write_atomically
+from impress_format.errors import UsageError
+from impress_format.tasks.file import TaskOutline, check_task_name, most_bytes, outline_task, read_task, rename_task
+from impress_format.tasks.names import task_exists
+from impress_format.tasks.seal import record_of_task
+
+
+def export_task(bank: Bank, name_or_reference: str, path: Path) -> TaskOutline:
+    """Write a task's own file to `path`, as it lies in the bank or comes out of a pack.
+
+    Raises:
+        TaskNotFound, AmbiguousTask: there is no such task, or several.
+        FormatError: it is damaged.
+        StorageError: there is another file at `path` already, or it cannot be written.
+    """
+    name = bank.find_task(name_or_reference)
+    bank.read_task(name)  # all of it is checked: what is damaged does not travel
+    content = bank.task_bytes(name)
+    try:
+        write_atomically(path, content, replace=False)
+    except FileExistsError as error:
+        if not path.is_file() or read_limited(path, most_bytes(bank.manifest)) != content:
+            raise refuse_taken(path) from error
+    return outline_task(path, content, bank.manifest, len(content))
+
+
+def import_tasks(bank: Bank, paths: Sequence[Path], name: str | None = None) -> list[TaskOutline]:
+    """Store tasks from files. All are checked before the first is stored; one that is there, byte for byte, stays.
+
+    Args:
+        name: what a single task is to be called; default the name it has.
+
+    Raises:
+        UsageError: no task may have this name, or it is one name for several files.
+        TaskExists: another task has the name of one, in the bank or among the files.
+        FormatError: a file is damaged, no task, or of another bank.
+        StorageError: the disk said no.
+    """
+    if name is not None:
+        check_task_name(name)
+        if len(paths) > 1:
+            raise UsageError(f"`name` {name} is one name for {len(paths)} files: leave it out, or import one file")
+    arrived: dict[str, bytes] = {}
+    for path in paths:
+        own, content = _read(bank, path, name)
+        there = bank.task_bytes(own) if bank.tasks.has(own) else content
+        if arrived.setdefault(own, content) != content or there != content:
+            raise task_exists(bank.path, [own])
+    for own, content in arrived.items():
+        if not bank.tasks.has(own):
+            try:
+                bank.tasks.write(own, content, replace=False)
+            except FileExistsError as error:  # another process was faster
+                raise task_exists(bank.path, [own]) from error
+    return [bank.outline_task(own) for own in arrived]
+
+
+def _read(bank: Bank, path: Path, name: str | None) -> tuple[str, bytes]:
+    """Name and file of a task that belongs to this bank: over its first masks, signed with its recogniser."""
+    content = read_limited(path, most_bytes(bank.manifest))
+    own = record_of_task(path, content, parse_header(path, content).record).name
+    read_task(path, content, own, bank.manifest, bank.identity)
+    if name is None or name == own:
+        return own, content
+    renamed = rename_task(path, content, name, bank.manifest.format_version)
+    read_task(path, renamed, name, bank.manifest, bank.identity)
+    return name, renamed

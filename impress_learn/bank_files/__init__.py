@@ -1,0 +1,1 @@
+"""What is made once for a bank: masks, calibration images, task classifier, projection."""

@@ -1,0 +1,270 @@
+"""Training the masks of a bank: what is planned and not there yet, one file after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from impress_format.bank import Bank
+from impress_format.bank_files.calibration import CALIBRATION, StoredCalibration
+from impress_format.bank_files.folder import MASKS
+from impress_format.bank_files.projection import PROJECTION
+from impress_format.bank_files.task_classifier import RECOGNISER
+from impress_format.disk.files import remove_abandoned
+from impress_format.disk.locks import exclusive
+from impress_format.errors import TrainingDiverged, UsageError
+from impress_format.masks.mask_values import values_bytes
+from impress_format.records.fields import MaskType
+from impress_format.records.network import BackboneSpec
+from impress_learn.features.adaptation import adapt, adapted
+from impress_learn.features.features import classifier_name, features_of, require_classifier
+from impress_learn.features.projection import make_projection
+from impress_learn.masks.edge_popup import random_supermask, train_supermask
+from impress_learn.network.backbone import Backbone
+from impress_learn.network.build import rebuild_backbone
+from impress_learn.progress import Watch
+from impress_learn.recognition.signature_maker import Signer, load_signer
+from impress_learn.recognition.task_classifier import learning_images, signing_images, train_recogniser
+from impress_learn.running.accuracy import accuracy
+from impress_learn.running.loaded import load_calibration
+from impress_learn.running.memory import explain_memory
+from impress_learn.streams.classes import classes_of_data, match_classes, stored_classes
+from impress_learn.streams.images import Images, evenly_spread
+from impress_learn.streams.load import load_task
+from impress_learn.streams.reference import Reference, parse_reference
+from impress_learn.training.config import TaskFit, mask_fit, steps_per_epoch
+
+RECOGNISED_TASKS = 64
+"""Tasks that a recogniser is trained to tell apart."""
+ADAPTED_IMAGES = 50_000
+"""That a network is moved towards, of all tasks together."""
+PROJECTED_IMAGES = 5_000
+"""Whose features a projection is made of, of all tasks together."""
+CALIBRATION_IMAGES = 256
+"""Images kept for BatchNorm statistics: as many as gave the accuracy of batch statistics (method.md)."""
+
+
+@contextmanager
+def sole_trainer(path: Path) -> Iterator[None]:
+    """Hold the folder of a bank for training, so that two runs do not train the same masks.
+
+    Raises:
+        StorageError: another process is at it.
+    """
+    with exclusive(path, wait=False):
+        for folder in (path, path / MASKS):
+            remove_abandoned(folder)
+        yield
+
+
+def train_missing_masks(
+    bank: Bank,
+    *,
+    data_dir: Path | None,
+    device: torch.device,
+    on_mask: Callable[[int], None],
+    on_step: Callable[[], None],
+    remark: Callable[[str], None] = lambda _: None,
+    among: Sequence[int] | None = None,
+) -> None:
+    """Train and store every planned mask that has no file yet.
+
+    Equal plans give equal bytes on one machine: each mask depends on its own plan alone, not on the others. So several
+    processes may each train some of them.
+
+    Args:
+        among: indices of masks, of which those missing are trained; None for all.
+        on_mask: called with the index of each mask before it is trained.
+        remark: told which classes of a task differ from those that the bank names.
+
+    Raises:
+        TrainingDiverged, DataError, StorageError: masks finished before stay stored.
+    """
+    missing = [index for index in bank.missing_masks() if among is None or index in among]
+    if not missing:
+        return
+    backbone = rebuild_backbone(bank.backbone, bank.manifest.made_with).to(device)
+    # Now: after hours of training is too late to find one missing.
+    calibration, signer = load_calibration(bank, device), load_signer(bank, backbone, device)
+    tasks = {bank.manifest.masks[index].task for index in missing}
+    references = {task: parse_reference(task) for task in tasks if task is not None}  # a folder is listed once
+    for index in missing:
+        on_mask(index)
+        batch = fit.batch_size if (fit := bank.manifest.masks[index].fit) else 1
+        with explain_memory(
+            f"training mask {index} with batches of {batch:,} images", device,
+            lambda _, batch=batch: f"try `batch_size` {max(1, batch // 4)}",  # type: ignore[misc]
+        ):  # fmt: skip
+            _train_one(bank, index, references, backbone, calibration, signer, data_dir, device, on_step, remark)
+
+
+def keep_calibration_images(
+    bank: Bank, references: Sequence[Reference], *, data_dir: Path | None, holdout: float
+) -> None:
+    """Store training images of `references`, spread as evenly as it goes, if the bank's network has BatchNorm."""
+    if not bank.manifest.calibration or bank.files.path(CALIBRATION).exists():
+        return
+    parts: list[Images] = []
+    chosen, counts = (torch.arange(CALIBRATION_IMAGES) * len(references) // CALIBRATION_IMAGES).unique_consecutive(
+        return_counts=True
+    )
+    for number, count in zip(chosen.tolist(), counts.tolist(), strict=True):
+        data = load_task(references[number], data_dir=data_dir, view=bank.manifest.preprocess, holdout=holdout)
+        few = evenly_spread(len(data.source_train), count, fill=True)
+        # Chosen before they are transformed: a task of 60,000 images gives a handful.
+        parts.append(replace(data, source_train=data.source_train.subset(few)).train)
+    pixels = torch.cat([part.pixels_of(slice(None)) for part in parts])
+    stored = StoredCalibration(pixels=pixels.numpy(), mean=parts[0].mean, std=parts[0].std)
+    bank.files.write(CALIBRATION, stored)
+
+
+def keep_recogniser(
+    bank: Bank, references: Sequence[Reference], *, data_dir: Path | None, holdout: float, device: torch.device
+) -> None:
+    """Train and store what signatures of tasks are made with, from training images of `references`, if there is none.
+
+    Up to 64 of them, evenly spread: more would take longer, and leave fewer images of each.
+    """
+    if not bank.manifest.recogniser or bank.files.path(RECOGNISER).exists():
+        return
+    distinct = list(dict.fromkeys(references))
+    places = evenly_spread(len(distinct), RECOGNISED_TASKS, nearest=True).tolist()
+    learning: list[Images] = []
+    signing: list[Images] = []
+    for place in places:
+        data = load_task(
+            distinct[place], data_dir=data_dir, view=bank.manifest.preprocess, holdout=holdout, device=device
+        )
+        for parts, chosen in (
+            (learning, learning_images(len(data.source_train), len(places))),
+            (signing, signing_images(len(data.source_train))),
+        ):
+            parts.append(replace(data, source_train=data.source_train.subset(chosen)).train)
+    seed = bank.backbone.seed
+    bank.files.write(RECOGNISER, train_recogniser(learning, signing, bank.backbone.input_shape, seed))
+
+
+def keep_projection(
+    bank: Bank,
+    references: Sequence[Reference],
+    *,
+    epochs: int,
+    data_dir: Path | None,
+    holdout: float,
+    device: torch.device,
+    watch: Watch,
+) -> None:
+    """Store what heads stand on, of features of training images of `references`, if the bank's weights are pretrained
+    and there is none; of a network without a linear classifier, nothing.
+
+    Args:
+        epochs: passes over these images in which the network is moved towards them first
+            (features/adaptation.py), 0 for none.
+
+    Raises:
+        UsageError: there is one, made otherwise; or epochs are asked for, and no head can stand on this network.
+        TrainingDiverged: nothing is stored.
+    """
+    if bank.backbone.pretrained is None:
+        return
+    distinct = list(dict.fromkeys(references))
+    tasks = tuple(map(str, distinct))
+    if bank.has_projection:
+        record = bank.projection_record
+        asked, there = (tasks, holdout, epochs), (record.tasks, record.holdout, record.epochs)
+        if asked != there:
+            raise UsageError(
+                f"{bank.path} exists with other settings: heads of its tasks stand on `adapt` {record.epochs}, holdout "
+                f"{record.holdout:g}, and {len(record.tasks)} tasks from {record.tasks[0]} on"
+            )
+        return
+    backbone = rebuild_backbone(bank.backbone, bank.manifest.made_with).to(device)
+    if classifier_name(backbone) is None:
+        if epochs:
+            require_classifier(backbone)
+        return
+
+    def images(reference: Reference, most: int) -> Images:
+        """Evenly spread over all there are, and chosen before they are made: a task may have any number."""
+        data = load_task(reference, data_dir=data_dir, view=bank.manifest.preprocess, holdout=holdout, device=device)
+        some = evenly_spread(len(data.source_train), most)
+        return replace(data, source_train=data.source_train.subset(some)).train
+
+    moved = None
+    if epochs:
+        each = -(-ADAPTED_IMAGES // len(distinct))
+        learning = [(images(reference, each), reference.data_set.classes) for reference in distinct]
+        watch.describe("moving the network towards these tasks")
+        watch.begin(epochs * steps_per_epoch(sum(len(one) for one, _ in learning), TaskFit().batch_size))
+        moved = adapt(backbone, learning, epochs, bank.backbone.seed, on_step=watch.step)
+    backbone = adapted(backbone, moved)
+    rows, classes = [], []
+    for number, reference in enumerate(distinct):
+        train = images(reference, -(-PROJECTED_IMAGES // len(distinct)))
+        rows.append(features_of(backbone, train).cpu())
+        classes.append(train.labels.cpu() + number * (1 << 20))
+    made = make_projection(torch.cat(rows), torch.cat(classes))
+    bank.files.write(PROJECTION, replace(made, tasks=tasks, holdout=holdout, adaptation=moved, epochs=epochs))
+
+
+def mask_bytes(spec: BackboneSpec, mask_type: MaskType) -> int:
+    """Bytes of a mask file, at most about: what is tried before training whether it can be written."""
+    return spec.weights // 8 + values_bytes(mask_type, spec.weights) + 4096
+
+
+def _train_one(
+    bank: Bank,
+    index: int,
+    references: Mapping[str, Reference],
+    backbone: Backbone,
+    calibration: Tensor | None,
+    signer: Signer | None,
+    data_dir: Path | None,
+    device: torch.device,
+    on_step: Callable[[], None],
+    remark: Callable[[str], None],
+) -> None:
+    plan = bank.manifest.masks[index]
+    if plan.fit is None or plan.task is None:
+        masks = random_supermask(
+            bank.backbone,
+            density=plan.density,
+            allocation=plan.allocation,
+            seed=plan.seed,
+            signed=plan.type == "signed",
+        )
+        measured = signature = None
+    else:
+        reference, classes = references[plan.task], stored_classes(bank, plan.task, None)
+        data = load_task(
+            reference,
+            data_dir=data_dir,
+            view=bank.manifest.preprocess,
+            holdout=plan.fit.holdout,
+            device=device,
+            numbers=match_classes(plan.task, classes, classes_of_data(reference, data_dir), remark),
+        )
+        backbone = backbone.answering(classes.count)
+        try:
+            masks = train_supermask(
+                backbone,
+                data.train,
+                mask_fit(plan.fit),
+                density=plan.density,
+                allocation=plan.allocation,
+                mask_type=plan.type,
+                score_seed=plan.seed,
+                calibration=calibration,
+                on_step=on_step,
+            )
+        except TrainingDiverged as error:
+            raise TrainingDiverged(f"mask {index} ({plan.task}): {error}") from error
+        effective = {name: weight * masks[name].to(device) for name, weight in backbone.weights.items()}
+        measured = accuracy(backbone, effective, data.measured(holdout=plan.fit.holdout), calibration)
+        signature = None if signer is None else signer.sign(signer.chosen(data.train), None, plan.fit.seed)
+    bank.write_mask(index, {name: mask.numpy() for name, mask in masks.items()}, measured, signature)

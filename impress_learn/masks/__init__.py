@@ -1,0 +1,1 @@
+"""Masks: how they are trained, and the basis that they are together."""

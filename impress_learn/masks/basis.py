@@ -1,0 +1,106 @@
+"""A basis and alpha -> effective weights (ImpressLearn, Eq. 1), at any granularity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from impress_learn.masks.layer_masks import LayerMasks, group_of_channel, pack_masks, stack_masks
+from impress_learn.network.backbone import Backbone
+
+STACKED_AT_MOST = 1 << 30
+"""Bytes up to which masks are kept as float32, ready to be multiplied; more are kept packed, which takes a 32nd."""
+
+
+@dataclass(frozen=True)
+class Basis:
+    """K supermasks laid over the frozen weights, ready to be combined.
+
+    Attributes:
+        layers: the masks of each layer.
+        shapes: the shape of each layer's weights.
+    """
+
+    layers: dict[str, LayerMasks]
+    shapes: dict[str, torch.Size]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.layers.values())))
+
+    @property
+    def device(self) -> torch.device:
+        return next(iter(self.layers.values())).device
+
+    def one(self, index: int) -> dict[str, Tensor]:
+        """Effective weights under one mask alone."""
+        return {name: masks.one(index).reshape(self.shapes[name]) for name, masks in self.layers.items()}
+
+    def but_last(self) -> Basis:
+        """The basis without the last layer, sharing memory."""
+        names = list(self.layers)[:-1]
+        return Basis({name: self.layers[name] for name in names}, {name: self.shapes[name] for name in names})
+
+    def first(self, count: int) -> Basis:
+        """The basis of the first `count` masks, sharing memory."""
+        return Basis({name: masks.first(count) for name, masks in self.layers.items()}, self.shapes)
+
+
+def make_basis(backbone: Backbone, supermasks: Sequence[Mapping[str, Tensor]]) -> Basis:
+    """Supermasks (tensors by layer, as train_supermask returns them) on the backbone's device."""
+    weights = backbone.weights
+    real = any(layer.is_floating_point() for mask in supermasks for layer in mask.values())
+    lay = pack_masks if basis_is_packed(len(supermasks), backbone.spec.weights, real=real) else stack_masks
+    layers: dict[str, LayerMasks] = {
+        name: lay([mask[name] for mask in supermasks], weight) for name, weight in weights.items()
+    }
+    return Basis(layers, {name: weight.shape for name, weight in weights.items()})
+
+
+def basis_is_packed(masks: int, weights: int, *, real: bool) -> bool:
+    """Whether so many masks of so many weights are kept packed. Masks whose ones weigh a number cannot be."""
+    return 4 * masks * weights > STACKED_AT_MOST and not real
+
+
+def effective_weights(basis: Basis, alpha: Tensor, granularity: int = 1) -> dict[str, Tensor]:
+    """W_eff,i = (sum_k alpha_{k,i} M_{k,i}) * W_i for every layer; differentiable in alpha.
+
+    Args:
+        alpha: (K, columns): one column a layer at granularity 1; with G groups of output channels, min(G, out)
+            columns a layer, in layer order. Channel c of a layer belongs to group floor(c * groups / out).
+    """
+    effective = {}
+    start = 0
+    for name, masks in basis.layers.items():
+        groups = min(granularity, basis.shapes[name][0])
+        effective[name] = masks.combine(alpha[:, start : start + groups]).reshape(basis.shapes[name])
+        start += groups
+    return effective
+
+
+def refine(alpha: Tensor, channels: Sequence[int], granularity: int, finer: int) -> Tensor:
+    """The same coefficients (..., columns) with a column for each finer group, which lies within a coarser one."""
+    parts, start = [], 0
+    for out in channels:
+        coarse, fine = min(granularity, out), min(finer, out)
+        first_channel = torch.searchsorted(group_of_channel(out, fine), torch.arange(fine))
+        parts.append(alpha[..., start : start + coarse][..., group_of_channel(out, coarse)[first_channel]])
+        start += coarse
+    return torch.cat(parts, dim=-1)
+
+
+def layer_columns(basis: Basis, granularity: int) -> tuple[int, ...]:
+    """Columns of alpha of each layer."""
+    return tuple(min(granularity, shape[0]) for shape in basis.shapes.values())
+
+
+def common_granularity(granularities: set[int], channels: Sequence[int]) -> int:
+    """The least granularity at which tasks of all these can be written without loss.
+
+    That is the finest, where every other divides it: groups then lie within groups. Else it is one group a channel.
+    """
+    finest = max(granularities, default=1)
+    nested = all(finest % one == 0 for one in granularities) or finest >= max(channels)
+    return finest if nested else max(channels)

@@ -1,0 +1,120 @@
+"""How a bank's tasks are signed and recognised: by features of a pretrained network, or else by pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from impress_format.bank import Bank
+from impress_format.parts.head import StoredHead
+from impress_learn.features.adaptation import adapted
+from impress_learn.features.features import AT_ONCE, features
+from impress_learn.features.projected import placed_of
+from impress_learn.features.projection import Projection, load_projection
+from impress_learn.network.backbone import Backbone
+from impress_learn.recognition import feature_signature as evidence
+from impress_learn.recognition import pixel_signature as signature
+from impress_learn.recognition.feature_signature import Headed
+from impress_learn.recognition.pixel_signature import Recognised
+from impress_learn.recognition.task_classifier import Recogniser, load_recogniser, signing_images
+from impress_learn.streams.images import Images
+
+
+@dataclass(frozen=True, eq=False)
+class Recognise:
+    """What tells which of T tasks images are of, in two steps: of images that share a task the first can be taken part
+    by part, and holds a few hundred numbers an image.
+
+    Attributes:
+        place: normalised images (n, *input_shape) -> what is compared of them (n, F).
+        compare: that of groups (g, n, F), the images of a group of one task -> what they are likely to be.
+    """
+
+    place: Callable[[Tensor], Tensor]
+    compare: Callable[[Tensor], Recognised]
+
+    def __call__(self, groups: Tensor) -> Recognised:
+        """What groups of normalised images (g, n, *input_shape), those of a group of one task, are likely to be."""
+        return self.compare(self.place(groups.flatten(0, 1)).view(*groups.shape[:2], -1))
+
+
+class Signer(Protocol):
+    """What makes signatures, 64 bytes each, and tells by them which task images are of."""
+
+    def chosen(self, images: Images) -> Images:
+        """Of a task's training images those that its signature is made of."""
+
+    def sign(self, images: Images, head: StoredHead | None, seed: int) -> bytes:
+        """The signature of a task of these images, and of this head if it has one."""
+
+    def known(self, signatures: npt.NDArray[np.uint8], headed: Headed) -> Recognise:
+        """What compares images with T tasks, by their signatures (T, 64)."""
+
+
+@dataclass(frozen=True)
+class ByPixels:
+    """A recogniser's."""
+
+    recogniser: Recogniser
+
+    def chosen(self, images: Images) -> Images:
+        return images.subset(signing_images(len(images)))
+
+    def sign(self, images: Images, head: StoredHead | None, seed: int) -> bytes:  # noqa: ARG002
+        return signature.sign_task(self.recogniser, images)
+
+    def known(self, signatures: npt.NDArray[np.uint8], headed: Headed) -> Recognise:  # noqa: ARG002
+        tasks = signature.read_signatures(self.recogniser, signatures)
+        return Recognise(partial(signature.place, self.recogniser), partial(signature.compare, self.recogniser, tasks))
+
+
+@dataclass(frozen=True)
+class ByFeatures:
+    """Those of the network that heads stand on.
+
+    Attributes:
+        backbone: moved towards the bank's tasks, where it was.
+    """
+
+    backbone: Backbone
+    projection: Projection
+
+    def chosen(self, images: Images) -> Images:
+        return images
+
+    def sign(self, images: Images, head: StoredHead | None, seed: int) -> bytes:
+        return evidence.sign_placed(self.projection, placed_of(self.backbone, self.projection, images), head, seed)
+
+    def known(self, signatures: npt.NDArray[np.uint8], headed: Headed) -> Recognise:
+        return Recognise(self._place, evidence.known_tasks(self.projection, signatures, headed).recognise)
+
+    def _place(self, images: Tensor) -> Tensor:
+        with torch.no_grad():
+            placed = [
+                self.projection.project(features(self.backbone, self.backbone.weights, part))
+                for part in images.split(AT_ONCE)
+            ]
+        return torch.cat(placed)
+
+
+def load_signer(bank: Bank, backbone: Backbone, device: torch.device) -> Signer | None:
+    """What signs tasks of this bank; None if nothing does.
+
+    Args:
+        backbone: the bank's, on `device`.
+
+    Raises:
+        FormatError: a file is missing or damaged.
+    """
+    if bank.signs_by == "features":
+        projection = load_projection(bank, device)
+        return ByFeatures(adapted(backbone, projection.moved), projection)
+    recogniser = load_recogniser(bank, device)
+    return None if recogniser is None else ByPixels(recogniser)

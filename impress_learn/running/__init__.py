@@ -1,0 +1,1 @@
+"""A loaded bank, and what runs on it."""

@@ -1,0 +1,236 @@
+"""A bank in memory, ready to run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from impress_format.bank import Bank
+from impress_format.bank_files.calibration import CALIBRATION
+from impress_format.parts.table import Settings, beside
+from impress_format.tasks.file import StoredTask
+from impress_learn.features.adaptation import adapted
+from impress_learn.features.projection import Projection, load_projection
+from impress_learn.masks.basis import Basis, basis_is_packed, make_basis
+from impress_learn.network.backbone import Backbone
+from impress_learn.network.build import rebuild_backbone
+from impress_learn.network.norm_statistics import with_statistics
+from impress_learn.parts.part import Ground
+from impress_learn.parts.table import lay, nothing
+from impress_learn.recognition.signature_maker import ByFeatures, ByPixels, Signer
+from impress_learn.recognition.task_classifier import Recogniser, load_recogniser
+from impress_learn.running.memory import explain_memory
+from impress_learn.streams.classes import TaskClasses, classes_of_data, match_classes
+from impress_learn.streams.images import normalise
+from impress_learn.streams.load import TaskData, load_task
+from impress_learn.streams.reference import Reference
+
+
+@dataclass(frozen=True)
+class RunningBank:
+    """A bank in memory, ready to run; `face.loaded.RunningBank` is what people have of it.
+
+    Attributes:
+        bank: what is on disk: tasks are read from there whenever they are asked for.
+        backbone: the frozen network.
+        basis: the masks.
+        calibration: normalised images (n, C, H, W) that norm statistics come from; None for a network that needs none.
+    """
+
+    bank: Bank
+    backbone: Backbone
+    basis: Basis
+    calibration: Tensor | None
+
+    @cached_property
+    def recogniser(self) -> Recogniser | None:
+        """What knows tasks by their pixels; None if the bank has none."""
+        return load_recogniser(self.bank, self.basis.device)
+
+    @cached_property
+    def signer(self) -> Signer | None:
+        """What makes signatures of tasks and compares images with them; None if the bank has none."""
+        if self.bank.signs_by == "features":
+            return ByFeatures(self.adapted, self.projection)
+        return None if self.recogniser is None else ByPixels(self.recogniser)
+
+    @cached_property
+    def projection(self) -> Projection:
+        """What heads read features by.
+
+        Raises:
+            FormatError: the bank has none, or it is damaged.
+        """
+        return load_projection(self.bank, self.basis.device)
+
+    @cached_property
+    def adapted(self) -> Backbone:
+        """The network whose features heads read: moved towards the bank's tasks, where it was.
+
+        Raises:
+            FormatError: as projection.
+        """
+        return adapted(self.backbone, self.projection.moved)
+
+    def task_data(self, reference: Reference, *, data_dir: Path | None, holdout: float = 0.0) -> TaskData:
+        """A task's images as this bank wants them, on its device; labels are numbers of the classes that they have.
+
+        Raises:
+            DataError: as load_task.
+        """
+        return load_task(
+            reference,
+            data_dir=data_dir,
+            view=self.bank.manifest.preprocess,
+            holdout=holdout,
+            device=self.basis.device,
+        )
+
+    def stored_data(
+        self,
+        reference: Reference,
+        name: str,
+        classes: TaskClasses,
+        *,
+        data_dir: Path | None,
+        holdout: float = 0.0,
+        remark: Callable[[str], None],
+    ) -> TaskData:
+        """As task_data, of a task of this bank: labels are numbers of the classes that it was learned with, by name.
+
+        Args:
+            name: what it is called, for people.
+            classes: of `stored_classes`.
+            remark: told which classes differ; their images are left out.
+
+        Raises:
+            DataError: as load_task, or no class is the same.
+        """
+        numbers = match_classes(name, classes, classes_of_data(reference, data_dir), remark)
+        return replace(self.task_data(reference, data_dir=data_dir, holdout=holdout), numbers=numbers)
+
+    def logits(self, effective: Mapping[str, Tensor], images: Tensor, classes: int | None = None) -> Tensor:
+        """Logits (batch, classes) of normalised images; an image's do not depend on the others beside it.
+
+        Args:
+            effective: of `task_weights` or `mask_weights`, norm statistics included.
+            images: float32 (batch, C, H, W), as `transform` gives them, on the bank's device.
+            classes: how many the task has, whose logits come first; None for all outputs of the network.
+
+        Returns:
+            float32 (batch, classes).
+
+        Example:
+            >>> weights = loaded.task_weights("rotated-digits-15")
+            >>> loaded.logits(weights, loaded.transform("seven.png")[None]).argmax(1)
+            tensor([7])
+        """
+        with torch.no_grad():
+            return self.backbone.answering(classes)(effective, images)
+
+    def mask_weights(self, index: int) -> Mapping[str, Tensor]:
+        """Effective weights under one mask alone, and the norm statistics under them.
+
+        Args:
+            index: the mask's number, from 0.
+
+        Returns:
+            Tensors on the bank's device, by the names of the network's parameters and buffers.
+
+        Example:
+            >>> loaded.logits(loaded.mask_weights(0), loaded.transform("seven.png")[None]).shape
+            torch.Size([1, 10])
+        """
+        return with_statistics(self.backbone, self.basis.one(index), self.calibration)
+
+    def task_weights(self, name: str) -> Mapping[str, Tensor]:
+        """Effective weights of a stored task, and the norm statistics under them.
+
+        Args:
+            name: what it is called in the bank.
+
+        Returns:
+            Tensors on the bank's device, by the names of the network's parameters and buffers.
+
+        Raises:
+            TaskNotFound: there is no such task.
+            FormatError: a file of the bank is damaged.
+
+        Example:
+            >>> {key: tuple(tensor.shape) for key, tensor in loaded.task_weights("rotated-digits-15").items()}
+            {'fc1.weight': (300, 784), 'fc2.weight': (100, 300), 'fc3.weight': (10, 100)}
+        """
+        return self.weights_of(self.bank.read_stored(name))
+
+    def weights_of(self, stored: StoredTask) -> Mapping[str, Tensor]:
+        """As task_weights, of a task that was read already."""
+        return self.lay(stored.values, stored.record.settings)
+
+    def lay(self, values: Mapping[str, object], settings: Settings) -> Mapping[str, Tensor]:
+        """Effective weights of a task: those that its parts give, and the norm statistics under them.
+
+        Args:
+            values: what its parts stand for, by name.
+            settings: what its record says of them.
+        """
+        ground = self.ground(settings, values)
+        weights = ground.backbone.weights
+        effective = lay(ground, values, dict(weights) if ground.reads_out else nothing(weights))
+        return effective if ground.reads_out else with_statistics(self.backbone, effective, self.calibration)
+
+    def ground(self, settings: Settings, present: Collection[str]) -> Ground:
+        """What the parts of a task are laid over.
+
+        Args:
+            present: names of its parts.
+
+        Raises:
+            FormatError: as projection.
+        """
+        around = beside(self.bank.manifest, settings, present)
+        return Ground(
+            backbone=self.adapted if around.reads_out else self.backbone,
+            basis=self.basis,
+            masks=self.bank.manifest.masks,
+            projection=self.projection if around.reads_out else None,
+            settings=settings,
+            path=self.bank.path,
+            own_last_layer=around.own_last_layer,
+        )
+
+
+def load_running(bank: Bank, device: torch.device) -> RunningBank:
+    """Rebuild the backbone and read all masks, into memory.
+
+    Raises:
+        BackboneMismatch: the rebuilt backbone has another digest.
+        BankMismatch: masks are still to be trained.
+        FormatError: a file is damaged.
+        OutOfMemory: the masks do not fit.
+    """
+    backbone = rebuild_backbone(bank.backbone, bank.manifest.made_with).to(device)
+    masks = [bank.read_mask(index)[1] for index in range(bank.complete_masks())]
+    supermasks = [{name: torch.from_numpy(mask) for name, mask in layers.items()} for layers in masks]
+    one = 4.0 * bank.backbone.weights
+    types = {plan.type for plan in bank.manifest.masks}
+    if basis_is_packed(len(masks), bank.backbone.weights, real="real" in types):
+        one /= 32 if types == {"binary"} else 16
+    with explain_memory(
+        f"loading {len(masks):,} masks of {bank.backbone.weights:,} weights, {len(masks) * one / 1e9:,.1f} GB in all",
+        device,
+        lambda free: f"about {free // one:,.0f} masks of this backbone fit",
+    ):
+        return RunningBank(bank, backbone, make_basis(backbone, supermasks), load_calibration(bank, device))
+
+
+def load_calibration(bank: Bank, device: torch.device) -> Tensor | None:
+    """The bank's calibration images, normalised, or None for networks that need none."""
+    if not bank.manifest.calibration:
+        return None
+    _, calibration = bank.files.read(CALIBRATION)
+    return normalise(torch.from_numpy(calibration.pixels).to(device), calibration.mean, calibration.std)

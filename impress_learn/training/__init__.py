@@ -1,0 +1,1 @@
+"""How anything is trained: its settings, and the one loop."""
