@@ -19,10 +19,11 @@ from impress_cli.table_layout import column_widths, row_lines, title_lines
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress as RichProgress
     from rich.progress import Task as ProgressTask
+    from rich.progress import TaskID
 
-    from impress_learn.progress import Watch
+    from impress_learn.progress import Progress
 
 _SUBSTITUTES = {"—": "-", "–": "-", "…": "...", "×": "x", "°": " deg", "α": "alpha", "·": ".", "√": "sqrt", "─": "-"}
 
@@ -152,21 +153,21 @@ def print_error(message: str) -> None:
 @contextmanager
 def progress(total: int, unit: str, *, quiet: bool) -> Iterator[tuple[Callable[[str], None], Callable[[], None]]]:
     """A bar on stderr with rate and time left. Yields (describe, step); drawn only on a terminal."""
-    with watch(unit, quiet=quiet) as seen:
+    with show_progress(unit, quiet=quiet) as seen:
         seen.begin(total)
         yield seen.describe, seen.step
 
 
 @contextmanager
-def watch(unit: str, *, quiet: bool) -> Iterator[Watch]:
+def show_progress(unit: str, *, quiet: bool) -> Iterator[Progress]:
     """What a job tells, shown on stderr: remarks as lines, and from its `begin` on a bar, drawn only on a terminal.
 
     `begin` of 0 steps takes the bar away, to make room for results.
     """
-    from impress_learn.progress import Watch
+    from impress_learn.progress import Progress
 
     with ExitStack() as stack:
-        bars: list[tuple[Progress, TaskID]] = []
+        bars: list[tuple[RichProgress, TaskID]] = []
 
         def begin(total: int) -> None:
             console = _console(stderr=True)
@@ -185,18 +186,19 @@ def watch(unit: str, *, quiet: bool) -> Iterator[Watch]:
             for bar, task in bars:
                 bar.advance(task)
 
-        yield Watch(begin=begin, describe=describe, step=step, remark=lambda text: remark(text, quiet=quiet))
+        yield Progress(begin=begin, describe=describe, step=step, remark=lambda text: remark(text, quiet=quiet))
 
 
-def _bar(unit: str, console: Console) -> Progress:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+def _bar(unit: str, console: Console) -> RichProgress:
+    from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as RichProgress
     from rich.text import Text
 
     class Rate(ProgressColumn):
         def render(self, task: ProgressTask) -> Text:
             return Text(f"{task.speed or 0:,.0f} {unit}/s")
 
-    return Progress(
+    return RichProgress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from impress_learn.jobs.add_dataset import OwnData
     from impress_learn.parts.table import Parts
     from impress_learn.plan.asked import Masks, Network
-    from impress_learn.progress import Watch
+    from impress_learn.progress import Progress
     from impress_learn.streams.reference import Reference, group_references, parse_reference
     from impress_learn.training.config import MaskFit, TaskFit
 
@@ -46,9 +46,9 @@ __all__ = [
     "OwnData",
     "Parts",
     "Prediction",
+    "Progress",
     "Reference",
     "TaskFit",
-    "Watch",
     "add_dataset",
     "add_tasks",
     "create_bank",
@@ -85,7 +85,7 @@ _HOMES = {
     "impress_learn.parts.table": ("Parts",),
     "impress_learn.face.predict": ("Prediction",),
     "impress_learn.streams.reference": ("Reference", "group_references", "parse_reference"),
-    "impress_learn.progress": ("Watch",),
+    "impress_learn.progress": ("Progress",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Watch:
+class Progress:
     """Who is told how a job goes: functions that it calls.
 
     Attributes:
@@ -17,7 +17,7 @@ class Watch:
         remark: with what may make a result other than it was meant, for people.
 
     Example:
-        >>> Watch(remark=print).remark("2 tasks are there already")
+        >>> Progress(remark=print).remark("2 tasks are there already")
         2 tasks are there already
     """
 
@@ -27,4 +27,4 @@ class Watch:
     remark: Callable[[str], None] = lambda _: None
 
 
-SILENT = Watch()
+SILENT = Progress()

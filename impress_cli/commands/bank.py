@@ -38,7 +38,7 @@ def create(
     started = time.perf_counter()
     from impress_learn.jobs import create_bank
 
-    with render.watch("steps", quiet=output.quiet) as watch:
+    with render.show_progress("steps", quiet=output.quiet) as progress:
         bank = create_bank(
             path,
             tasks.grouped(),
@@ -47,7 +47,7 @@ def create(
             fit=replace(fit, seed=compute.seed),
             device=compute.choose_device,
             data_dir=data.data_dir,
-            watch=watch,
+            progress=progress,
         )
     report_bank(bank, started, json=output.json)
 
@@ -72,7 +72,7 @@ def extend(
     started = time.perf_counter()
     from impress_learn.jobs import extend_bank
 
-    with render.watch("steps", quiet=output.quiet) as watch:
+    with render.show_progress("steps", quiet=output.quiet) as progress:
         bank = extend_bank(
             path,
             tasks.grouped(),
@@ -80,7 +80,7 @@ def extend(
             fit=replace(fit, seed=compute.seed),
             device=compute.choose_device,
             data_dir=data.data_dir,
-            watch=watch,
+            progress=progress,
         )
     report_bank(bank, started, json=output.json)
 
@@ -134,8 +134,8 @@ def upgrade(path: options.BankPath, output: Output) -> None:
     """
     from impress_learn.jobs.upgrade import upgrade_bank
 
-    with render.watch("", quiet=output.quiet) as watch:
-        written = upgrade_bank(path, watch)
+    with render.show_progress("", quiet=output.quiet) as progress:
+        written = upgrade_bank(path, progress)
     if output.json:
         render.print_json({"bank": str(path), "written": written})
     elif written:

@@ -32,7 +32,7 @@ def discover(
     """
     from impress_learn.jobs.discover import discover_tasks, share_right
 
-    with render.watch("chunks", quiet=output.quiet) as watch:
+    with render.show_progress("chunks", quiet=output.quiet) as progress:
         found = discover_tasks(
             path,
             tasks.grouped(),
@@ -40,7 +40,7 @@ def discover(
             fit=replace(TaskFit(), epochs=epochs, lr=lr, seed=compute.seed),
             device=compute.choose_device,
             data_dir=data.data_dir,
-            watch=watch,
+            progress=progress,
         )
     right = share_right(found)
     new = sum(one.new for one in found)

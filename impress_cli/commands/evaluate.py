@@ -127,7 +127,7 @@ def evaluate(
         raise UsageError("--method, --samples and --groups belong to --gn, --samples to --basis-gn too")
     from impress_learn.jobs import evaluate as run
 
-    with render.watch("tasks", quiet=output.quiet) as watch:
+    with render.show_progress("tasks", quiet=output.quiet) as progress:
         results = run(
             path,
             tasks or (),
@@ -136,7 +136,7 @@ def evaluate(
             holdout=holdout,
             device=compute.choose_device,
             data_dir=data.data_dir,
-            watch=watch,
+            progress=progress,
         )
     mean = sum(result.accuracy for result in results) / len(results)
     if output.json:

@@ -16,7 +16,7 @@ from impress_cli.shared import Compute, Output, command
 
 if TYPE_CHECKING:
     from impress_learn.jobs.infer import Answer, Inference
-    from impress_learn.progress import Watch
+    from impress_learn.progress import Progress
 
 
 @command
@@ -50,7 +50,7 @@ def infer(
 
     unreadable: list[str] = []
     remarks: list[str] = []
-    with render.watch("images", quiet=output.quiet) as watch:
+    with render.show_progress("images", quiet=output.quiet) as progress:
         begun = begin_inference(
             path,
             images,
@@ -59,9 +59,9 @@ def infer(
             method=method.value,
             stdin=sys.stdin.buffer.read,
             device=compute.choose_device,
-            watch=watch,
+            progress=progress,
         )
-        answers = _shown(begun, unreadable, remarks, watch)
+        answers = _shown(begun, unreadable, remarks, progress)
         if output.json:
             documents = ([asdict(answer) for answer in part] for part in answers)
             render.print_long_json("images", documents, lambda: {"unreadable": unreadable, "remarks": remarks})
@@ -71,7 +71,9 @@ def infer(
         raise typer.Exit(1)
 
 
-def _shown(begun: Inference, unreadable: list[str], remarks: list[str], watch: Watch) -> Iterator[Sequence[Answer]]:
+def _shown(
+    begun: Inference, unreadable: list[str], remarks: list[str], progress: Progress
+) -> Iterator[Sequence[Answer]]:
     """Answers as they come, none of them empty; what cannot be read is told, and added to `unreadable`; what may
     make answers wrong is added to `remarks`.
 
@@ -79,7 +81,7 @@ def _shown(begun: Inference, unreadable: list[str], remarks: list[str], watch: W
     """
     left = begun.images
     for part in begun.parts:
-        watch.begin(0)
+        progress.begin(0)
         for message in part.unreadable:
             render.print_error(message)
         unreadable += part.unreadable
@@ -87,7 +89,7 @@ def _shown(begun: Inference, unreadable: list[str], remarks: list[str], watch: W
         if part.answers:
             yield part.answers
         left -= len(part.answers) + len(part.unreadable)
-        watch.begin(left)
+        progress.begin(left)
 
 
 def _print_table(title: str, answers: Iterator[Sequence[Answer]]) -> None:

@@ -43,7 +43,7 @@ def infer_and_print(
     """Run `evaluate_gn` and print accuracy, how often the task was right, and which tasks were taken for which."""
     from impress_learn.jobs.identify import evaluate_gn
 
-    with render.watch("tasks", quiet=output.quiet) as watch:
+    with render.show_progress("tasks", quiet=output.quiet) as progress:
         results = evaluate_gn(
             path,
             tasks,
@@ -53,7 +53,7 @@ def infer_and_print(
             holdout=holdout,
             device=compute.choose_device,
             data_dir=data.data_dir,
-            watch=watch,
+            progress=progress,
         )
     mean = sum(result.accuracy for result in results) / len(results)
     both = sum(result.both for result in results) / len(results)
@@ -132,9 +132,9 @@ def fit_and_print(path: Path, compute: Compute, data: Data, output: Output, *, f
     """Run `evaluate_basis_gn` and print it beside each mask alone."""
     from impress_learn.jobs.identify import PAPER_L1, evaluate_basis_gn
 
-    with render.watch("steps", quiet=output.quiet) as watch:
+    with render.show_progress("steps", quiet=output.quiet) as progress:
         results = evaluate_basis_gn(
-            path, fit=fit, samples=samples, device=compute.choose_device, data_dir=data.data_dir, watch=watch
+            path, fit=fit, samples=samples, device=compute.choose_device, data_dir=data.data_dir, progress=progress
         )
     count = len(results)
     mean = sum(result.plain.accuracy for result in results) / count

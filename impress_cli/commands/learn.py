@@ -48,7 +48,7 @@ def add(
     """
     from impress_learn.jobs import add_tasks
 
-    with render.watch("steps", quiet=output.quiet) as watch:
+    with render.show_progress("steps", quiet=output.quiet) as progress:
         added = add_tasks(
             path,
             tasks.grouped(),
@@ -58,7 +58,7 @@ def add(
             warm_start=warm_start,
             device=compute.choose_device,
             data_dir=data.data_dir,
-            watch=watch,
+            progress=progress,
         )
     _print_learned(f"{path}: {render.count(len(added), 'task')}", added, json=output.json)
 
@@ -83,7 +83,7 @@ def update(
     from impress_learn.jobs import update_task
     from impress_learn.streams.reference import group_references
 
-    with render.watch("steps", quiet=output.quiet) as watch:
+    with render.show_progress("steps", quiet=output.quiet) as progress:
         learned = update_task(
             path,
             task,
@@ -91,7 +91,7 @@ def update(
             fit=replace(fit, seed=compute.seed),
             device=compute.choose_device,
             data_dir=data.data_dir,
-            watch=watch,
+            progress=progress,
         )
     _print_learned(f"{path}: {learned.name} updated", [learned], json=output.json)
 

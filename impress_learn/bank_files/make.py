@@ -27,7 +27,7 @@ from impress_learn.features.projection import make_projection
 from impress_learn.masks.edge_popup import random_supermask, train_supermask
 from impress_learn.network.backbone import Backbone
 from impress_learn.network.build import rebuild_backbone
-from impress_learn.progress import Watch
+from impress_learn.progress import Progress
 from impress_learn.recognition.signature_maker import Signer, load_signer
 from impress_learn.recognition.task_classifier import learning_images, signing_images, train_recogniser
 from impress_learn.running.accuracy import accuracy
@@ -157,7 +157,7 @@ def keep_projection(
     data_dir: Path | None,
     holdout: float,
     device: torch.device,
-    watch: Watch,
+    progress: Progress,
 ) -> None:
     """Store what heads stand on, of features of training images of `references`, if the bank's weights are pretrained
     and there is none; of a network without a linear classifier, nothing.
@@ -199,9 +199,9 @@ def keep_projection(
     if epochs:
         each = -(-ADAPTED_IMAGES // len(distinct))
         learning = [(images(reference, each), reference.data_set.classes) for reference in distinct]
-        watch.describe("moving the network towards these tasks")
-        watch.begin(epochs * steps_per_epoch(sum(len(one) for one, _ in learning), TaskFit().batch_size))
-        moved = adapt(backbone, learning, epochs, bank.backbone.seed, on_step=watch.step)
+        progress.describe("moving the network towards these tasks")
+        progress.begin(epochs * steps_per_epoch(sum(len(one) for one, _ in learning), TaskFit().batch_size))
+        moved = adapt(backbone, learning, epochs, bank.backbone.seed, on_step=progress.step)
     backbone = adapted(backbone, moved)
     rows, classes = [], []
     for number, reference in enumerate(distinct):

@@ -19,7 +19,7 @@ from impress_learn.identify.measure import MOST_GROUPS, Inferred, infer_tasks
 from impress_learn.masks.basis import effective_weights
 from impress_learn.network.backbone import Backbone
 from impress_learn.plan.tasks import settle_fit
-from impress_learn.progress import SILENT, Watch
+from impress_learn.progress import SILENT, Progress
 from impress_learn.running.accuracy import Item, MeasuredOn, accuracy, measured_on
 from impress_learn.running.loaded import RunningBank
 from impress_learn.streams.images import Images
@@ -67,7 +67,7 @@ def fit_basis_tasks(
     l1: float,
     samples: int,
     data_dir: Path | None,
-    watch: Watch,
+    progress: Progress,
 ) -> list[BasisGN]:
     """Fit the task of each mask twice: with weight 0 and with weight `l1` of the L1 term.
 
@@ -86,16 +86,16 @@ def fit_basis_tasks(
         assert item.mask is not None
         reference = parse_reference(item.task)
         data = loaded.stored_data(
-            reference, item.name, item.classes, data_dir=data_dir, holdout=fit.holdout, remark=watch.remark
+            reference, item.name, item.classes, data_dir=data_dir, holdout=fit.holdout, remark=progress.remark
         )
         backbone = loaded.backbone.answering(item.classes.count)
         train = training_images(data, fit.shots, fit.seed)
         measured = data.measured(holdout=fit.holdout)
-        (inferred,) = infer([known.index(item.task)], data_dir=data_dir, watch=SILENT)
+        (inferred,) = infer([known.index(item.task)], data_dir=data_dir, progress=SILENT)
         settled = task_fit(settle_fit(reference, fit))
         settled = replace(settled, seed=substream_seed(fit.seed, f"alpha/{reference}"))
         plain, with_l1 = (
-            _fit(loaded, backbone, item.mask, train, measured, replace(settled, l1=weight), watch.step)
+            _fit(loaded, backbone, item.mask, train, measured, replace(settled, l1=weight), progress.step)
             for weight in (0.0, l1)
         )
         results.append(

@@ -13,7 +13,7 @@ from impress_format.errors import UsageError
 from impress_format.weights import permutation
 from impress_learn.identify.candidates import Candidates
 from impress_learn.identify.methods import MethodName, infer_groups, settle_method
-from impress_learn.progress import Watch
+from impress_learn.progress import Progress
 from impress_learn.running.accuracy import MeasuredOn, measured_on, predictions
 from impress_learn.streams.classes import TaskClasses, renumbered
 from impress_learn.streams.images import Images
@@ -73,7 +73,7 @@ def infer_tasks(
     groups: int,
     holdout: float,
     data_dir: Path | None,
-    watch: Watch,
+    progress: Progress,
 ) -> Iterator[Inferred]:
     """Infer the task of up to `groups` groups of `samples` images of each candidate in `asked`, among all of them.
 
@@ -91,7 +91,7 @@ def infer_tasks(
             classes,
             data_dir=data_dir,
             holdout=holdout,
-            remark=watch.remark,
+            remark=progress.remark,
         )
         images = data.measured(holdout=holdout)
         chosen = _groups(images, candidate.task, samples, groups)
@@ -116,7 +116,7 @@ def infer_tasks(
             samples=known.numel(),
             images=measured_on(holdout),
         )
-        watch.step()
+        progress.step()
 
 
 def _groups(images: Images, task: str, samples: int, groups: int) -> Tensor:

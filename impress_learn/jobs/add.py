@@ -18,7 +18,7 @@ from impress_learn.plan.tasks import (
     settle_fit,
     still_to_add,
 )
-from impress_learn.progress import SILENT, Watch
+from impress_learn.progress import SILENT, Progress
 from impress_learn.running.device import Device, choose_device
 from impress_learn.streams.classes import check_sayable
 from impress_learn.streams.held_out import check_basis_held_out, check_same_split, check_start_held_out
@@ -40,7 +40,7 @@ def add_tasks(
     warm_start: str | None = None,
     device: Device = None,
     data_dir: Path | None = None,
-    watch: Watch = SILENT,
+    progress: Progress = SILENT,
 ) -> list[AddedTask]:
     """Learn tasks and store them; those that are stored already with these settings are left as they are.
 
@@ -55,7 +55,7 @@ def add_tasks(
         device: what to compute on: a torch device, its name (`cpu`, `cuda`, `mps`), or a function that gives one and is
             called once the settings are found in order; None for the CPU.
         data_dir: the folder that data sets are in; None for $IMPRESS_DATA, or one in the user's cache.
-        watch: is told how it goes.
+        progress: is told how it goes.
 
     Returns:
         One for each reference, in order.
@@ -92,14 +92,14 @@ def add_tasks(
         choices = [parts_within(bank, one, size) for one in requests]
         requests = [_choose(one, fit, parts, start) for one, parts in zip(requests, choices, strict=True)]
         trial = ", the last if a trial on held-out images says so" if len(choices[0]) > 1 else ""
-        watch.remark(f"{size:,} bytes hold {in_words(choices[0][-1], masks)}{trial}")
+        progress.remark(f"{size:,} bytes hold {in_words(choices[0][-1], masks)}{trial}")
     if start is not None:
         for request in requests:
             check_start(start, request.parts, request.classes.count)
     missing = still_to_add(bank, requests)
     if len(missing) < len(requests):
-        watch.remark(f"{len(requests) - len(missing)} of {len(requests)} tasks are there already")
-    learned = learn_requests(bank, missing, choose_device(device) if missing else None, data_dir, watch)
+        progress.remark(f"{len(requests) - len(missing)} of {len(requests)} tasks are there already")
+    learned = learn_requests(bank, missing, choose_device(device) if missing else None, data_dir, progress)
 
     from impress_learn.tasks.learn import stored_task
 

@@ -13,7 +13,7 @@ from impress_format.tasks.file import check_task_name
 from impress_format.tasks.names import task_exists
 from impress_learn.jobs.add import add_tasks
 from impress_learn.parts.table import Parts
-from impress_learn.progress import SILENT, Watch
+from impress_learn.progress import SILENT, Progress
 from impress_learn.running.device import Device
 from impress_learn.streams.dataset import DATASET
 from impress_learn.streams.reference import Reference
@@ -64,7 +64,7 @@ def add_dataset(
     parts: Parts = Parts(),  # noqa: B008  frozen
     warm_start: str | None = None,
     device: Device = None,
-    watch: Watch = SILENT,
+    progress: Progress = SILENT,
 ) -> AddedTask:
     """Learn a task from any map-style torch Dataset of (image, label), and store it in a bank.
 
@@ -86,7 +86,7 @@ def add_dataset(
         warm_start: the stored task that it begins from, by name or reference; None to begin anew.
         device: what to compute on: a torch device, its name (`cpu`, `cuda`, `mps`), or a function that gives one and is
             called once the settings are found in order; None for the CPU.
-        watch: is told how it goes.
+        progress: is told how it goes.
 
     Returns:
         The name, bytes and accuracies of what was stored; `images` says whether `accuracy` is of `test` images or of
@@ -135,9 +135,9 @@ def add_dataset(
 
     read: list[tuple[Images, Images]] = []
 
-    def load(_: Path | None, view: Preprocess, watch: Watch) -> tuple[Images, Images]:
+    def load(_: Path | None, view: Preprocess, progress: Progress) -> tuple[Images, Images]:
         if not read:  # the whole job asks for them more than once
-            read.append(read_both(data.dataset, test, view, names, bank.path, watch.remark))
+            read.append(read_both(data.dataset, test, view, names, bank.path, progress.remark))
         return read[0]
 
     images = DataSet(
@@ -160,6 +160,6 @@ def add_dataset(
         parts=parts,
         warm_start=warm_start,
         device=device,
-        watch=watch,
+        progress=progress,
     )
     return added

@@ -22,7 +22,7 @@ from impress_learn.plan.bank import (
     pretrained_view,
     shared_class_names,
 )
-from impress_learn.progress import SILENT, Watch
+from impress_learn.progress import SILENT, Progress
 from impress_learn.running.device import Device, choose_device
 from impress_learn.streams.classes import mask_classes
 from impress_learn.streams.reference import Reference, parse_references
@@ -41,7 +41,7 @@ def create_bank(
     fit: MaskFit = MaskFit(),  # noqa: B008  frozen
     device: Device = None,
     data_dir: Path | None = None,
-    watch: Watch = SILENT,
+    progress: Progress = SILENT,
 ) -> Bank:
     """Train a bank of masks, or what is missing of one that an interrupted run with the same settings left.
 
@@ -54,7 +54,7 @@ def create_bank(
         device: what to compute on: a torch device, its name (`cpu`, `cuda`, `mps`), or a function that gives one and is
             called once the settings are found in order; None for the CPU.
         data_dir: the folder that data sets are in; None for $IMPRESS_DATA, or one in the user's cache.
-        watch: is told how it goes.
+        progress: is told how it goes.
 
     Returns:
         The bank, opened.
@@ -108,7 +108,7 @@ def create_bank(
         classes=count_classes(tasks),
         weights=pretrained,
         there=None if there is None else there.manifest,
-        remark=watch.remark,
+        remark=progress.remark,
     )
     heads = pretrained is not None and classifier_name(backbone) is not None
     view = _settle_view(
@@ -119,7 +119,7 @@ def create_bank(
         measure=pretrained is None,
         data_dir=data_dir,
         holdout=fit.holdout,
-        watch=watch,
+        progress=progress,
     )
     make_folder(path)
     with sole_trainer(path):
@@ -139,9 +139,9 @@ def create_bank(
         keep_calibration_images(bank, tasks, data_dir=data_dir, holdout=fit.holdout)
         keep_recogniser(bank, tasks, data_dir=data_dir, holdout=fit.holdout, device=where)
         keep_projection(
-            bank, tasks, epochs=network.adapt, data_dir=data_dir, holdout=fit.holdout, device=where, watch=watch
+            bank, tasks, epochs=network.adapt, data_dir=data_dir, holdout=fit.holdout, device=where, progress=progress
         )
-        train_planned(bank, data_dir, where, watch)
+        train_planned(bank, data_dir, where, progress)
     return bank
 
 
@@ -154,7 +154,7 @@ def _settle_view(
     measure: bool,
     data_dir: Path | None,
     holdout: float,
-    watch: Watch,
+    progress: Progress,
 ) -> Preprocess:
     """How a new bank's images are made, as far as only they can tell: their scale, their mean and deviation.
 
@@ -177,9 +177,9 @@ def _settle_view(
     elif needs_data:
         view = spanned_view(tasks, view, data_dir=data_dir)
         if view.span is not None:
-            watch.remark(f"images of more than 8 bits: {in_words(*view.span)} become black … white, in this bank")
+            progress.remark(f"images of more than 8 bits: {in_words(*view.span)} become black … white, in this bank")
     if needs_data:
-        check_data(tasks, data_dir=data_dir, view=view, watch=watch)
+        check_data(tasks, data_dir=data_dir, view=view, progress=progress)
     if tasks[0].data_set.input_shape is not None or not measure:
         return view
     if kept is not None:

@@ -15,7 +15,7 @@ from impress_learn.identify.discovery import Discovery
 from impress_learn.parts.head import usual_head
 from impress_learn.parts.table import Parts, for_classes, settle
 from impress_learn.plan.tasks import TaskRequest, check_fits_bank
-from impress_learn.progress import SILENT, Watch
+from impress_learn.progress import SILENT, Progress
 from impress_learn.running.device import Device, choose_device
 from impress_learn.streams.held_out import check_same_split
 from impress_learn.streams.reference import Reference, parse_reference, parse_references
@@ -52,7 +52,7 @@ def discover_tasks(
     fit: TaskFit = TaskFit(),  # noqa: B008  frozen
     device: Device = None,
     data_dir: Path | None = None,
-    watch: Watch = SILENT,
+    progress: Progress = SILENT,
 ) -> list[Discovered]:
     """Learn from a stream of labelled images whose tasks nobody names (SupSup's NNs); tasks that are new are stored.
 
@@ -64,7 +64,7 @@ def discover_tasks(
         device: what to compute on: a torch device, its name (`cpu`, `cuda`, `mps`), or a function that gives one and is
             called once the settings are found in order; None for the CPU.
         data_dir: the folder that data sets are in; None for $IMPRESS_DATA, or one in the user's cache.
-        watch: is told how it goes.
+        progress: is told how it goes.
 
     Returns:
         The tasks that chunks were taken for, those of the bank and new ones.
@@ -104,13 +104,13 @@ def discover_tasks(
     from impress_learn.tasks.learn import learn_task
 
     view = bank.manifest.preprocess
-    check_data(parsed, data_dir=data_dir, view=view, watch=watch)
+    check_data(parsed, data_dir=data_dir, view=view, progress=progress)
     candidates = Candidates(load_running(bank, choose_device(device)), find_candidates(bank))
     loaded = candidates.loaded
     where = loaded.basis.device
-    watch.begin(count_chunks(parsed, size=chunk, images=images))
+    progress.begin(count_chunks(parsed, size=chunk, images=images))
     stream = chunks_of(parsed, size=chunk, images=images, seed=fit.seed, data_dir=data_dir, view=view, device=where)
-    opened = discover(candidates, stream, rule=discovery.rule, fit=fit, on_chunk=watch.step)
+    opened = discover(candidates, stream, rule=discovery.rule, fit=fit, on_chunk=progress.step)
     names = _free_names(bank, discovery.prefix)
     results = []
     for group in opened:
@@ -127,14 +127,14 @@ def discover_tasks(
                 fit=fit.record(len(train)),
                 parts=_usual_parts(bank, reference),
             )
-            watch.describe(f"learning {request.name} from {len(train):,} images")
+            progress.describe(f"learning {request.name} from {len(train):,} images")
             learned = learn_task(loaded, request, train, test, on_step=lambda: None)
             name, measured = learned.name, learned.accuracy
         else:
             name, classes = candidates.tasks[group.place].name, candidates.classes(group.place)
             measured = None
             if share_classes(classes, classes_of_data(reference, data_dir)):
-                test = loaded.stored_data(reference, name, classes, data_dir=data_dir, remark=watch.remark).test
+                test = loaded.stored_data(reference, name, classes, data_dir=data_dir, remark=progress.remark).test
                 known = loaded.backbone.answering(classes.count)
                 measured = accuracy(known, candidates.weights(group.place), test, None) if len(test) else None
         results.append(

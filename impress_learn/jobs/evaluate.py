@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from impress_format.bank import open_bank
 from impress_format.errors import TaskNotFound, UsageError
-from impress_learn.progress import SILENT, Watch
+from impress_learn.progress import SILENT, Progress
 from impress_learn.running.device import Device, choose_device
 from impress_learn.streams.held_out import check_basis_held_out, check_held_out
 from impress_learn.training.config import check_holdout
@@ -26,7 +26,7 @@ def evaluate(
     holdout: float = 0.0,
     device: Device = None,
     data_dir: Path | None = None,
-    watch: Watch = SILENT,
+    progress: Progress = SILENT,
 ) -> list[Accuracy]:
     """Accuracy of stored tasks, all if none is named, or with `basis` of the masks on their own tasks.
 
@@ -39,7 +39,7 @@ def evaluate(
         device: what to compute on: a torch device, its name (`cpu`, `cuda`, `mps`), or a function that gives one and is
             called once the settings are found in order; None for the CPU.
         data_dir: the folder that data sets are in; None for $IMPRESS_DATA, or one in the user's cache.
-        watch: is told how it goes.
+        progress: is told how it goes.
 
     Returns:
         For each its accuracy (0 to 1) in all and by class, how many images were asked, and what was taken for what.
@@ -74,5 +74,5 @@ def evaluate(
             check_basis_held_out(bank, item.task, holdout)
     loaded = load_running(bank, choose_device(device))
     weights_of = wrong_weights(loaded) if wrong_mask else own_weights(loaded)
-    watch.begin(len(items))
-    return measure(loaded, items, weights_of, holdout=holdout, data_dir=data_dir, watch=watch)
+    progress.begin(len(items))
+    return measure(loaded, items, weights_of, holdout=holdout, data_dir=data_dir, progress=progress)

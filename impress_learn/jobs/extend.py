@@ -13,7 +13,7 @@ from impress_learn.jobs.planned_masks import train_planned
 from impress_learn.plan.asked import Masks
 from impress_learn.plan.bank import plan_masks, require_room
 from impress_learn.plan.tasks import check_fits_bank
-from impress_learn.progress import SILENT, Watch
+from impress_learn.progress import SILENT, Progress
 from impress_learn.running.device import Device, choose_device
 from impress_learn.streams.classes import mask_classes
 from impress_learn.streams.held_out import check_same_split
@@ -29,7 +29,7 @@ def extend_bank(
     fit: MaskFit = MaskFit(),  # noqa: B008  frozen
     device: Device = None,
     data_dir: Path | None = None,
-    watch: Watch = SILENT,
+    progress: Progress = SILENT,
 ) -> Bank:
     """Train more masks for a bank; stored tasks stay valid, masks it has are not trained again.
 
@@ -41,7 +41,7 @@ def extend_bank(
         device: what to compute on: a torch device, its name (`cpu`, `cuda`, `mps`), or a function that gives one and is
             called once the settings are found in order; None for the CPU.
         data_dir: the folder that data sets are in; None for $IMPRESS_DATA, or one in the user's cache.
-        watch: is told how it goes.
+        progress: is told how it goes.
 
     Returns:
         The bank, opened again.
@@ -77,9 +77,9 @@ def extend_bank(
     from impress_learn.streams.load import check_data
 
     where = choose_device(device)
-    check_data(tasks, data_dir=data_dir, view=bank.manifest.preprocess, watch=watch)
+    check_data(tasks, data_dir=data_dir, view=bank.manifest.preprocess, progress=progress)
     with sole_trainer(bank.path):
         check_writable(bank.path, max(mask_bytes(bank.backbone, plan.type) for plan in plans) if plans else 0)
         bank = extend_plan(open_bank(path), plans, mask_classes(tasks, data_dir))
-        train_planned(bank, data_dir, where, watch)
+        train_planned(bank, data_dir, where, progress)
     return bank

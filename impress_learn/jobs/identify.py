@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from impress_format.bank import open_bank
 from impress_format.errors import TaskNotFound
-from impress_learn.progress import SILENT, Watch
+from impress_learn.progress import SILENT, Progress
 from impress_learn.running.device import Device, choose_device
 from impress_learn.streams.held_out import check_basis_held_out, check_held_out, count_training
 from impress_learn.streams.reference import parse_reference
@@ -36,7 +36,7 @@ def evaluate_gn(
     holdout: float = 0.0,
     device: Device = None,
     data_dir: Path | None = None,
-    watch: Watch = SILENT,
+    progress: Progress = SILENT,
 ) -> list[Inferred]:
     """Accuracy of tasks with the task inferred, among all tasks of the bank: those stored, and those of masks.
 
@@ -68,7 +68,7 @@ def evaluate_gn(
         check_held_out(candidate.name, candidate.task, _held_out(bank, candidate), holdout)
         check_basis_held_out(bank, candidate.task, holdout)
     candidates = Candidates(load_running(bank, choose_device(device)), found)
-    watch.begin(len(asked))
+    progress.begin(len(asked))
     return list(
         infer_tasks(
             candidates,
@@ -78,7 +78,7 @@ def evaluate_gn(
             groups=groups,
             holdout=holdout,
             data_dir=data_dir,
-            watch=watch,
+            progress=progress,
         )
     )
 
@@ -91,7 +91,7 @@ def evaluate_basis_gn(
     samples: int = 128,
     device: Device = None,
     data_dir: Path | None = None,
-    watch: Watch = SILENT,
+    progress: Progress = SILENT,
 ) -> list[BasisGN]:
     """An alpha fitted with labels, from 1/K, to the task of each mask: with and without the L1 term.
 
@@ -118,8 +118,8 @@ def evaluate_basis_gn(
         check_basis_held_out(bank, item.task, fit.holdout)
     found = find_candidates(bank)
     candidates = Candidates(load_running(bank, choose_device(device)), found)
-    watch.begin(2 * sum(_steps(item.task, fit) for item in items))
-    return fit_basis_tasks(candidates, items, fit, l1=l1, samples=samples, data_dir=data_dir, watch=watch)
+    progress.begin(2 * sum(_steps(item.task, fit) for item in items))
+    return fit_basis_tasks(candidates, items, fit, l1=l1, samples=samples, data_dir=data_dir, progress=progress)
 
 
 def _steps(task: str, fit: TaskFit) -> int:

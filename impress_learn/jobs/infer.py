@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from impress_format.bank import open_bank
 from impress_format.errors import UsageError
-from impress_learn.progress import SILENT, Watch
+from impress_learn.progress import SILENT, Progress
 from impress_learn.running.device import Device, choose_device
 from impress_learn.streams.view import view_of
 
@@ -81,7 +81,7 @@ def infer(
     method: MethodName = "auto",
     stdin: Callable[[], bytes] | None = None,
     device: Device = None,
-    watch: Watch = SILENT,
+    progress: Progress = SILENT,
 ) -> Answers:
     """Classes of images, of a task that is given or inferred among all tasks of the bank.
 
@@ -95,7 +95,7 @@ def infer(
         stdin: reads the image `-`; None where there is none.
         device: what to compute on: a torch device, its name (`cpu`, `cuda`, `mps`), or a function that gives one and is
             called once the settings are found in order; None for the CPU.
-        watch: is told how it goes.
+        progress: is told how it goes.
 
     Returns:
         Answers for the images that could be read, in order, and what is wrong with the others.
@@ -113,7 +113,7 @@ def infer(
         '7'
     """
     begun = begin_inference(
-        path, images, task=task, one_task=one_task, method=method, stdin=stdin, device=device, watch=watch
+        path, images, task=task, one_task=one_task, method=method, stdin=stdin, device=device, progress=progress
     )
     parts = list(begun.parts)
     return Answers(
@@ -132,7 +132,7 @@ def begin_inference(
     method: MethodName = "auto",
     stdin: Callable[[], bytes] | None = None,
     device: Device = None,
-    watch: Watch = SILENT,
+    progress: Progress = SILENT,
 ) -> Inference:
     """As `infer`, for any number of images: the answers come part by part, and memory does not grow with them.
 
@@ -170,7 +170,7 @@ def begin_inference(
     among = find_candidates(bank) if name is None else None
     loaded = load_running(bank, choose_device(device))
     candidates = None if among is None else Candidates(loaded, among)
-    reader = PartReader(preprocess, sources, again=one_task, stdin=stdin, on_image=watch.step)
+    reader = PartReader(preprocess, sources, again=one_task, stdin=stdin, on_image=progress.step)
 
     def parts() -> Iterator[Answers]:
         common = _common_task(candidates, method, reader) if candidates and one_task else None
@@ -198,10 +198,10 @@ def begin_inference(
         remarks.extend(tell_notices(reader.noticed, bank.path, preprocess))
         if remarks:
             for remark in remarks:
-                watch.remark(remark)
+                progress.remark(remark)
             yield Answers(answers=(), unreadable=(), remarks=tuple(remarks))
 
-    watch.begin(reader.steps)
+    progress.begin(reader.steps)
     return Inference(images=len(sources), parts=parts())
 
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from impress_format.bank import Bank
 from impress_learn.plan.bank import mask_steps
-from impress_learn.progress import Watch
+from impress_learn.progress import Progress
 from impress_learn.streams.reference import parse_reference
 
 if TYPE_CHECKING:
     import torch
 
 
-def train_planned(bank: Bank, data_dir: Path | None, device: torch.device, watch: Watch) -> None:
+def train_planned(bank: Bank, data_dir: Path | None, device: torch.device, progress: Progress) -> None:
     """Train the masks that a bank plans and does not have, and say how many there are.
 
     Raises:
@@ -26,18 +26,18 @@ def train_planned(bank: Bank, data_dir: Path | None, device: torch.device, watch
     planned = len(bank.manifest.masks)
     if not missing:
         if planned:
-            watch.remark(f"{bank.path} is complete: all {planned} masks are there")
+            progress.remark(f"{bank.path} is complete: all {planned} masks are there")
         return
     if len(missing) < planned:
-        watch.remark(f"{planned - len(missing)} of {planned} masks are there, training the rest")
+        progress.remark(f"{planned - len(missing)} of {planned} masks are there, training the rest")
     plans = [bank.manifest.masks[index] for index in missing]
     known = {task: parse_reference(task) for task in {plan.task for plan in plans} if task is not None}
-    watch.begin(sum(mask_steps(plan, known.get(plan.task or "")) for plan in plans))
+    progress.begin(sum(mask_steps(plan, known.get(plan.task or "")) for plan in plans))
     train_missing_masks(
         bank,
         data_dir=data_dir,
         device=device,
-        on_mask=lambda index: watch.describe(f"mask {index + 1} of {planned}: {bank.manifest.masks[index].label}"),
-        on_step=watch.step,
-        remark=watch.remark,
+        on_mask=lambda index: progress.describe(f"mask {index + 1} of {planned}: {bank.manifest.masks[index].label}"),
+        on_step=progress.step,
+        remark=progress.remark,
     )

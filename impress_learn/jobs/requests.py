@@ -11,7 +11,7 @@ from impress_format.disk.files import check_writable, make_folder
 from impress_format.tasks.store import TASKS
 from impress_learn.parts.table import blank_parts
 from impress_learn.plan.tasks import TaskRequest, task_steps
-from impress_learn.progress import Watch
+from impress_learn.progress import Progress
 from impress_learn.streams.reference import Reference
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def learn_requests(
     requests: Sequence[TaskRequest],
     device: torch.device | None,
     data_dir: Path | None,
-    watch: Watch,
+    progress: Progress,
 ) -> dict[str, AddedTask]:
     """Learn and store each of these tasks; what was learned, by name.
 
@@ -49,25 +49,25 @@ def learn_requests(
     make_folder(bank.path / TASKS)
     check_writable(bank.path / TASKS, max(_part_bytes(bank, request) for request in requests) + _TASK_HEADER_BYTES)
     references: list[Reference] = [request.reference for request in requests]
-    check_data(references, data_dir=data_dir, view=bank.manifest.preprocess, watch=watch)
+    check_data(references, data_dir=data_dir, view=bank.manifest.preprocess, progress=progress)
     loaded = load_running(bank, device)
     if len(found := classifiers(loaded.backbone)) > 1 and any(request.parts.hybrid for request in requests):
         last = bank.backbone.masked_layers[-1].name
-        watch.remark(
+        progress.remark(
             f"{bank.backbone.arch} has {len(found)} classifiers ({', '.join(found)}): `hybrid` gives the last of its "
             f"layers a mask, {last}, and coefficients weigh the bank's masks in the others"
         )
-    watch.begin(sum(map(task_steps, requests)))
+    progress.begin(sum(map(task_steps, requests)))
     learned = {}
     for number, request in enumerate(requests, start=1):
-        watch.describe(f"task {number} of {len(requests)}: {request.reference}")
+        progress.describe(f"task {number} of {len(requests)}: {request.reference}")
         batch = request.fit.batch_size
         with explain_memory(
             f"learning {request.name} with batches of {batch:,} images",
             device,
             lambda _, batch=batch: f"try `batch_size` {max(1, batch // 4)}",  # type: ignore[misc]
         ):
-            learned[request.name] = add_task(loaded, request, data_dir=data_dir, watch=watch)
+            learned[request.name] = add_task(loaded, request, data_dir=data_dir, progress=progress)
     return learned
 
 

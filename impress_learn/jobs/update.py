@@ -11,7 +11,7 @@ from impress_format.disk.locks import hold
 from impress_format.tasks.store import TASKS
 from impress_learn.jobs.requests import learn_requests
 from impress_learn.plan.tasks import check_fit_is_kept, check_same_classes, request_update, settle_fit
-from impress_learn.progress import SILENT, Watch
+from impress_learn.progress import SILENT, Progress
 from impress_learn.running.device import Device, choose_device
 from impress_learn.streams.held_out import check_basis_held_out, check_held_out, check_same_split
 from impress_learn.streams.reference import parse_one
@@ -29,7 +29,7 @@ def update_task(
     fit: TaskFit = UPDATE_FIT,
     device: Device = None,
     data_dir: Path | None = None,
-    watch: Watch = SILENT,
+    progress: Progress = SILENT,
 ) -> AddedTask:
     """Resume learning a stored task on other data (drift); its file is replaced. Given again it changes nothing.
 
@@ -41,7 +41,7 @@ def update_task(
         device: what to compute on: a torch device, its name (`cpu`, `cuda`, `mps`), or a function that gives one and is
             called once the settings are found in order; None for the CPU.
         data_dir: the folder that data sets are in; None for $IMPRESS_DATA, or one in the user's cache.
-        watch: is told how it goes.
+        progress: is told how it goes.
 
     Returns:
         What was stored, its accuracies on the data of `reference`.
@@ -71,9 +71,9 @@ def update_task(
         if request is None:
             from impress_learn.tasks.learn import stored_task
 
-            watch.remark("updated with these settings already: give another `seed` to update it once more")
+            progress.remark("updated with these settings already: give another `seed` to update it once more")
             return stored_task(bank, name)
         check_held_out(name, stored.task, stored.fit.holdout, fit.holdout)
         check_same_split(bank, str(data), stored.task)
         check_basis_held_out(bank, str(data), fit.holdout)
-        return learn_requests(bank, [request], choose_device(device), data_dir, watch)[name]
+        return learn_requests(bank, [request], choose_device(device), data_dir, progress)[name]

@@ -13,7 +13,7 @@ from impress_format.errors import BankMismatch
 from impress_format.operations.upgrade import upgrade_files
 from impress_format.records.manifest import BankManifest
 from impress_format.versions import FORMAT_VERSION
-from impress_learn.progress import SILENT, Watch
+from impress_learn.progress import SILENT, Progress
 from impress_learn.streams.classes import fixed_data_set
 from impress_learn.streams.reference import parse_reference
 from impress_learn.streams.stream import DataSet
@@ -21,7 +21,7 @@ from impress_learn.streams.table import has_natural_size
 from impress_learn.streams.view import default_view
 
 
-def upgrade_bank(path: Path | str, watch: Watch = SILENT) -> int:
+def upgrade_bank(path: Path | str, progress: Progress = SILENT) -> int:
     """Put a bank into the current format version; every mask, task and digest of weights stays what it is.
 
     A bank of version 2 that squeezes images which are not square cuts out their centre from then on, unless it may
@@ -41,11 +41,11 @@ def upgrade_bank(path: Path | str, watch: Watch = SILENT) -> int:
         remove_abandoned(bank.path)
         bank = open_bank(path)  # as the process left it that held the lock
         current = bank.manifest.format_version == FORMAT_VERSION
-        manifest = _cropping(bank, watch) if current else _current_manifest(bank, _source_of(bank))
+        manifest = _cropping(bank, progress) if current else _current_manifest(bank, _source_of(bank))
         return upgrade_files(bank, manifest)
 
 
-def _cropping(bank: Bank, watch: Watch) -> BankManifest:
+def _cropping(bank: Bank, progress: Progress) -> BankManifest:
     """The manifest with a view that cuts images to size, where all the bank learned from had that size by nature."""
     manifest = bank.manifest
     view = manifest.preprocess
@@ -53,7 +53,7 @@ def _cropping(bank: Bank, watch: Watch) -> BankManifest:
         return manifest
     squeezed = next((task for task in _references(bank) if not has_natural_size(task)), None)
     if squeezed is not None:
-        watch.remark(
+        progress.remark(
             f"{bank.path} squeezes images that are not square, and learned so from {squeezed}: this stays; to have "
             "their centre cut out instead, create the bank anew"
         )

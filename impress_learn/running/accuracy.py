@@ -14,7 +14,7 @@ from impress_format.bank import Bank
 from impress_format.errors import BankMismatch, DataError, OutOfMemory
 from impress_learn.network.backbone import Backbone
 from impress_learn.network.norm_statistics import with_statistics
-from impress_learn.progress import Watch
+from impress_learn.progress import Progress
 from impress_learn.running.loaded import RunningBank
 from impress_learn.running.memory import explain_memory
 from impress_learn.streams.classes import TaskClasses, stored_classes, uneven_remark
@@ -90,7 +90,7 @@ def measure(
     *,
     holdout: float,
     data_dir: Path | None,
-    watch: Watch,
+    progress: Progress,
 ) -> list[Accuracy]:
     """Each item on the images of its own task. Classes go by name; what differs, or is uneven, is told.
 
@@ -104,7 +104,12 @@ def measure(
     results = []
     for item in items:
         data = loaded.stored_data(
-            parse_reference(item.task), item.name, item.classes, data_dir=data_dir, holdout=holdout, remark=watch.remark
+            parse_reference(item.task),
+            item.name,
+            item.classes,
+            data_dir=data_dir,
+            holdout=holdout,
+            remark=progress.remark,
         )
         images = data.measured(holdout=holdout)
         if not len(images):
@@ -113,8 +118,8 @@ def measure(
         answers = torch.stack([predictions(backbone, weights, images) for weights in weights_of(item)])
         results.append(_judged(item, answers, images, measured_on(holdout)))
         if uneven := uneven_remark(item.name, item.classes, _count(images, item.classes), _WORDS[measured_on(holdout)]):
-            watch.remark(uneven)
-        watch.step()
+            progress.remark(uneven)
+        progress.step()
     return results
 
 

@@ -17,7 +17,7 @@ from impress_learn.streams.stream import DataSet, Key
 
 if TYPE_CHECKING:
     from impress_format.records.manifest import Preprocess
-    from impress_learn.progress import Watch
+    from impress_learn.progress import Progress
     from impress_learn.streams.images import Images, ImagesInMemory
 
 TASKS, CLASSES = 20, 5
@@ -43,7 +43,7 @@ def cifar100_task(key: Key) -> DataSet:
     names = CLASS_NAMES[first : first + CLASSES]
     return DataSet(
         name=f"split-cifar100/{key}",
-        load=lambda data_dir, view, watch: _load(data_dir, names, view, watch),
+        load=lambda data_dir, view, progress: _load(data_dir, names, view, progress),
         input_shape=_SHAPE,
         classes=CLASSES,
         train_images=CLASSES * 500,
@@ -54,7 +54,7 @@ def cifar100_task(key: Key) -> DataSet:
     )
 
 
-def _load(data_dir: Path | None, names: Sequence[str], view: Preprocess, watch: Watch) -> tuple[Images, Images]:
+def _load(data_dir: Path | None, names: Sequence[str], view: Preprocess, progress: Progress) -> tuple[Images, Images]:
     """The images of these classes, wherever they are: in folders, in archives of such, or as torchvision has them.
 
     Raises:
@@ -63,7 +63,7 @@ def _load(data_dir: Path | None, names: Sequence[str], view: Preprocess, watch: 
     folder = default_data_dir() if data_dir is None else data_dir
     if (root := _image_folder(folder, names)) is not None:
         listing = list_pictures(root, names)
-        return load_files(listing.train, listing.test, view, str(root), watch)
+        return load_files(listing.train, listing.test, view, str(root), progress)
     for archive in _archives(folder):
         if (found := _from_archive(archive, tuple(names))) is not None:
             return found

@@ -9,7 +9,7 @@ from impress_learn.streams.image_files import PictureFile
 
 if TYPE_CHECKING:
     from impress_format.records.manifest import Preprocess
-    from impress_learn.progress import Watch
+    from impress_learn.progress import Progress
     from impress_learn.streams.images import MappedImages
 
 
@@ -18,7 +18,7 @@ def load_files(
     test: Sequence[PictureFile],
     view: Preprocess,
     what: str,
-    watch: Watch,
+    progress: Progress,
     train_sets: Sequence[int] | None = None,
 ) -> tuple[MappedImages, MappedImages]:
     """Training and test images of these files; those that cannot be read are told and left out.
@@ -36,7 +36,7 @@ def load_files(
     from impress_learn.streams.image_cache import decode_pictures
     from impress_learn.streams.images import MappedImages
 
-    decoded = decode_pictures([*train, *test], view, what, watch)
+    decoded = decode_pictures([*train, *test], view, what, progress)
 
     def part(
         files: Sequence[PictureFile],

@@ -25,8 +25,8 @@ def folder_data(path: Key) -> DataSet:
     listing = list_pictures(key.path, flat=key.classes, groups=key.groups)
     return DataSet(
         name=f"folder:{path}",
-        load=lambda _, view, watch: load_files(
-            listing.train, listing.test, view, f"folder:{path}", watch, listing.train_sets
+        load=lambda _, view, progress: load_files(
+            listing.train, listing.test, view, f"folder:{path}", progress, listing.train_sets
         ),
         input_shape=None,
         classes=len(listing.class_names),

@@ -26,7 +26,7 @@ from impress_format.disk.files import make_folder, write_atomically
 from impress_format.disk.locks import hold
 from impress_format.errors import DataError, StorageError
 from impress_format.records.manifest import Preprocess
-from impress_learn.progress import Watch
+from impress_learn.progress import Progress
 from impress_learn.streams.data_dir import named_or_cache
 from impress_learn.streams.image_files import PictureFile
 from impress_learn.streams.read_image import read_picture
@@ -53,7 +53,7 @@ class Decoded:
     rows: npt.NDArray[np.int64]
 
 
-def decode_pictures(files: Sequence[PictureFile], view: Preprocess, what: str, watch: Watch) -> Decoded:
+def decode_pictures(files: Sequence[PictureFile], view: Preprocess, what: str, progress: Progress) -> Decoded:
     """The images, from the cache or decoded now and kept there; what cannot be read is told and left out.
 
     Args:
@@ -73,12 +73,12 @@ def decode_pictures(files: Sequence[PictureFile], view: Preprocess, what: str, w
         with hold(folder / f"{key}.lock", wait=True, busy="", remove=True):
             unreadable = _read_index(index, pixels, len(files), shape)  # another process may have been at it
             if unreadable is None:
-                unreadable = _decode(files, view, pixels, watch)
+                unreadable = _decode(files, view, pixels, progress)
                 write_atomically(index, json.dumps(unreadable, sort_keys=True).encode(), replace=True)
     if unreadable:
         reasons = "; ".join(list(unreadable.values())[:_MOST_NAMED])
         more = len(unreadable) - _MOST_NAMED
-        watch.remark(
+        progress.remark(
             f"{what}: {len(unreadable):,} of {len(files):,} images are left out: {reasons}"
             + (f"; and {more:,} more" if more > 0 else "")
         )
@@ -121,15 +121,15 @@ def _read_index(index: Path, pixels: Path, files: int, shape: tuple[int, ...]) -
     return unreadable if size == (files - len(unreadable)) * prod(shape) else None
 
 
-def _decode(files: Sequence[PictureFile], view: Preprocess, target: Path, watch: Watch) -> dict[str, str]:
+def _decode(files: Sequence[PictureFile], view: Preprocess, target: Path, progress: Progress) -> dict[str, str]:
     """Write the pixels of all files that can be read; the reasons why the others cannot, by name.
 
     Decoding is Pillow's, which lets go of the interpreter: as many threads as cores. Written as a file, not through a
     map, so that a full disk is an error and not a signal.
     """
     unreadable: dict[str, str] = {}
-    watch.begin(len(files))
-    watch.describe("decoding images")
+    progress.begin(len(files))
+    progress.describe("decoding images")
 
     def read(file: PictureFile) -> bytes | DataError:
         try:
@@ -147,7 +147,7 @@ def _decode(files: Sequence[PictureFile], view: Preprocess, target: Path, watch:
                         unreadable[file.name] = str(content)
                     else:
                         out.write(content)
-                    watch.step()
+                    progress.step()
         temporary.replace(target)
     except OSError as error:
         raise StorageError(

@@ -16,7 +16,7 @@ from impress_learn.streams.view import PHOTO_MEAN, PHOTO_STD
 
 if TYPE_CHECKING:
     from impress_format.records.manifest import Preprocess
-    from impress_learn.progress import Watch
+    from impress_learn.progress import Progress
     from impress_learn.streams.images import MappedImages
 
 TASKS, CLASSES = 100, 10
@@ -27,7 +27,7 @@ def imagenet_task(key: Key) -> DataSet:
     """Task `key`: the classes 10 key ... 10 key + 9 of those there are, sorted by the names of their folders."""
     return DataSet(
         name=f"split-imagenet/{key}",
-        load=lambda data_dir, view, watch: _load(data_dir, int(key), view, watch),
+        load=lambda data_dir, view, progress: _load(data_dir, int(key), view, progress),
         input_shape=None,
         classes=CLASSES,
         train_images=12_811,
@@ -40,12 +40,12 @@ def imagenet_task(key: Key) -> DataSet:
     )
 
 
-def _load(data_dir: Path | None, key: int, view: Preprocess, watch: Watch) -> tuple[MappedImages, MappedImages]:
+def _load(data_dir: Path | None, key: int, view: Preprocess, progress: Progress) -> tuple[MappedImages, MappedImages]:
     """Raises DataError: as _list, or as load_files."""
     listing = _list(data_dir, key)
     for remark in listing.remarks:
-        watch.remark(remark)
-    return load_files(listing.train, listing.test, view, f"split-imagenet/{key}", watch)
+        progress.remark(remark)
+    return load_files(listing.train, listing.test, view, f"split-imagenet/{key}", progress)
 
 
 def _list(data_dir: Path | None, key: int) -> Listing:

@@ -14,7 +14,7 @@ from torch import Tensor
 from impress_format.errors import UsageError
 from impress_format.records.manifest import Preprocess
 from impress_format.weights import permutation
-from impress_learn.progress import SILENT, Watch
+from impress_learn.progress import SILENT, Progress
 from impress_learn.streams.images import Images, evenly_spread, transformed
 from impress_learn.streams.reference import Reference
 from impress_learn.streams.set_apart import count_held_out
@@ -102,7 +102,11 @@ def spanned_view(references: Sequence[Reference], view: Preprocess, *, data_dir:
 
 
 def check_data(
-    references: Iterable[Reference], *, data_dir: Path | None, view: Preprocess | None = None, watch: Watch = SILENT
+    references: Iterable[Reference],
+    *,
+    data_dir: Path | None,
+    view: Preprocess | None = None,
+    progress: Progress = SILENT,
 ) -> None:
     """Have the data of these tasks read, so that a run finds what is missing before it begins.
 
@@ -111,13 +115,13 @@ def check_data(
     """
     references = list(references)
     for read in (reference.remark for reference in references if reference.remark is not None):
-        watch.remark(read)
+        progress.remark(read)
     for data_set in {reference.data_set.name: reference.data_set for reference in references}.values():
         for remark in data_set.remarks:
-            watch.remark(remark)
+            progress.remark(remark)
         if view is not None and data_set.survey is not None:
-            check_survey(data_set.survey(data_dir, view), view, data_set.name, watch)
-        data_set.load(data_dir, view or default_view(data_set), watch)
+            check_survey(data_set.survey(data_dir, view), view, data_set.name, progress)
+        data_set.load(data_dir, view or default_view(data_set), progress)
 
 
 def load_task(

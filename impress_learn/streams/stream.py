@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from impress_learn.progress import Watch
+from impress_learn.progress import Progress
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Key = int | str
 """Which task of a stream: a number, or the path of a folder."""
-Load = Callable[["Path | None", "Preprocess", Watch], "tuple[Images, Images]"]
+Load = Callable[["Path | None", "Preprocess", Progress], "tuple[Images, Images]"]
 """Folder of data sets, how the images are wanted, who is told -> training and test images; raises DataError. A data set
 whose images have one size by nature gives them in that (streams/view.py does the rest)."""
 

@@ -18,7 +18,7 @@ from impress_learn.streams.view import squeezes
 
 if TYPE_CHECKING:
     from impress_format.records.manifest import Preprocess
-    from impress_learn.progress import Watch
+    from impress_learn.progress import Progress
 
 _EIGHT_BITS = 255
 
@@ -84,14 +84,14 @@ def measured_span(surveys: Sequence[Survey]) -> Span | None:
     return None if deep is None else choose_span(deep.low, deep.high, whole=deep.whole)
 
 
-def check_survey(survey: Survey, view: Preprocess, what: str, watch: Watch) -> None:
+def check_survey(survey: Survey, view: Preprocess, what: str, progress: Progress) -> None:
     """Tell what a bank does to these images, and refuse those that it would make all black, white or of one shade.
 
     Raises:
         DataError: their values do not go with the bank's span.
     """
     if survey.squeezed:
-        watch.remark(
+        progress.remark(
             f"{what}: {survey.squeezed:,} of {survey.images:,} training images are not square and are squeezed: the "
             "bank was made before banks cut out the centre; `impress bank upgrade` before this makes it do so"
         )
@@ -106,7 +106,7 @@ def check_survey(survey: Survey, view: Preprocess, what: str, watch: Watch) -> N
             "create a bank of these images first, or save them with 8 bits, all on one scale"
         )
     if view.span is None and span[1] > _EIGHT_BITS and deep.grey and deep.dimmest <= _EIGHT_BITS:
-        watch.remark(
+        progress.remark(
             f"{what}: images of more than 8 bits without a value above {_EIGHT_BITS} are taken for images of 8 bits, "
             "as the bank says no scale: create a bank of these images to have all on one"
         )

@@ -21,7 +21,7 @@ from impress_format.weights import permutation, substream_seed
 from impress_learn.parts.part import Array, Beginning, Ground
 from impress_learn.parts.table import names_of
 from impress_learn.plan.tasks import TaskRequest, count_masks, settings_of, task_record
-from impress_learn.progress import Watch
+from impress_learn.progress import Progress
 from impress_learn.running.accuracy import MeasuredOn, accuracy, measured_on
 from impress_learn.running.loaded import RunningBank
 from impress_learn.streams.classes import TaskClasses, renumbered, stored_classes, uneven_remark
@@ -56,7 +56,7 @@ class AddedTask:
         return {**own, **self.facts}
 
 
-def add_task(loaded: RunningBank, request: TaskRequest, *, data_dir: Path | None, watch: Watch) -> AddedTask:
+def add_task(loaded: RunningBank, request: TaskRequest, *, data_dir: Path | None, progress: Progress) -> AddedTask:
     """Learn alpha for one task from the data of its reference, and store it.
 
     Raises:
@@ -69,26 +69,26 @@ def add_task(loaded: RunningBank, request: TaskRequest, *, data_dir: Path | None
         request.classes,
         data_dir=data_dir,
         holdout=fit.holdout,
-        remark=watch.remark,
+        remark=progress.remark,
     )
     train, measured = (
         training_images(data, fit.shots, fit.seed, request.classes.label),
         data.measured(holdout=fit.holdout),
     )
-    _remark_uneven(request, train, measured, watch)
+    _remark_uneven(request, train, measured, progress)
     if request.instead is not None:
-        request = _better(loaded, request, request.instead, train, watch.step)
-    return learn_task(loaded, request, train, measured, on_step=watch.step)
+        request = _better(loaded, request, request.instead, train, progress.step)
+    return learn_task(loaded, request, train, measured, on_step=progress.step)
 
 
-def _remark_uneven(request: TaskRequest, train: Images, measured: Images, watch: Watch) -> None:
+def _remark_uneven(request: TaskRequest, train: Images, measured: Images, progress: Progress) -> None:
     """Say where one class has most of the images, or a class so few that nobody can tell."""
     told = {"training images": train, f"{measured_on(request.fit.holdout)} images": measured}
     for what, images in told.items():
         counts = images.labels.bincount(minlength=request.classes.count).tolist()
         remark = uneven_remark(request.name, request.classes, counts, what, few=images is measured)
         if remark is not None:
-            watch.remark(remark)
+            progress.remark(remark)
 
 
 def learn_task(

@@ -15,7 +15,7 @@ from impress_format.parts.signature import SIGNATURE
 from impress_learn.jobs import add_tasks, create_bank
 from impress_learn.parts.table import Parts
 from impress_learn.plan.asked import Masks
-from impress_learn.progress import Watch
+from impress_learn.progress import Progress
 from impress_learn.training.config import MaskFit, TaskFit
 
 GOLDEN_V1 = Path(__file__).parents[1] / "golden" / "v1" / "digits.impress"
@@ -72,7 +72,7 @@ def test_a_bank_without_masks_gives_all_to_the_residual(tmp_path: Path) -> None:
     create_bank(path, ["rotated-digits/0:180:45"], masks=Masks(masks_per_task=0))
     told: list[str] = []
     (added,) = add_tasks(
-        path, ["rotated-digits/20"], parts=Parts(bytes=600), fit=QUICK, watch=Watch(remark=told.append)
+        path, ["rotated-digits/20"], parts=Parts(bytes=600), fit=QUICK, progress=Progress(remark=told.append)
     )
     assert added.facts["coefficients"] == 0
     assert 576 <= added.bytes <= 600
@@ -82,7 +82,7 @@ def test_a_bank_without_masks_gives_all_to_the_residual(tmp_path: Path) -> None:
 def test_what_is_chosen_is_told(bank: Path) -> None:
     told: list[str] = []
     (added,) = add_tasks(
-        bank, ["rotated-digits/20"], parts=Parts(bytes=700), fit=QUICK, watch=Watch(remark=told.append)
+        bank, ["rotated-digits/20"], parts=Parts(bytes=700), fit=QUICK, progress=Progress(remark=told.append)
     )
     assert told[0] == (
         f"700 bytes hold coefficients of 4 masks and a residual of {added.facts['residual']:,} bits and a signature"
@@ -120,7 +120,9 @@ def test_from_few_images_there_is_no_residual(bank: Path) -> None:
 def test_from_some_images_a_trial_lets_the_residual_in_where_it_helps(bank: Path) -> None:
     told: list[str] = []
     fit = TaskFit(shots=40, batch_size=32, epochs=12)  # of a permutation, which these masks know nothing of
-    (added,) = add_tasks(bank, ["permuted-digits/5"], parts=Parts(bytes=1000), fit=fit, watch=Watch(remark=told.append))
+    (added,) = add_tasks(
+        bank, ["permuted-digits/5"], parts=Parts(bytes=1000), fit=fit, progress=Progress(remark=told.append)
+    )
     assert added.facts["residual"] > 3000
     assert "if a trial on held-out images says so" in told[0]
     (again,) = add_tasks(bank, ["permuted-digits/5"], parts=Parts(bytes=1000), fit=fit)

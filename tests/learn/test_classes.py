@@ -26,7 +26,7 @@ from impress_learn.jobs.identify import evaluate_gn
 from impress_learn.jobs.infer import infer
 from impress_learn.parts.table import Parts
 from impress_learn.plan.asked import Masks, Network
-from impress_learn.progress import Watch
+from impress_learn.progress import Progress
 from impress_learn.running.accuracy import Accuracy
 from impress_learn.running.mixed import mixed
 from impress_learn.running.task_cache import keep_tasks
@@ -103,10 +103,10 @@ def pets(learned: tuple[Path, Path]) -> Iterator[tuple[Path, Path]]:
 
 
 @pytest.fixture
-def told() -> tuple[list[str], Watch]:
+def told() -> tuple[list[str], Progress]:
     """Remarks, and who takes them."""
     remarks: list[str] = []
-    return remarks, Watch(remark=remarks.append)
+    return remarks, Progress(remark=remarks.append)
 
 
 def by_class(result: Accuracy) -> dict[str, float | None]:
@@ -116,21 +116,21 @@ def by_class(result: Accuracy) -> dict[str, float | None]:
 # Evaluation
 
 
-def test_a_class_more_in_the_folder_moves_no_other(pets: tuple[Path, Path], told: tuple[list[str], Watch]) -> None:
+def test_a_class_more_in_the_folder_moves_no_other(pets: tuple[Path, Path], told: tuple[list[str], Progress]) -> None:
     path, folder = pets
     (before,) = evaluate(path)
     make_folder(folder, {"apple": 0})  # the first in the alphabet: all others are another number now
-    (after,) = evaluate(path, watch=told[1])
+    (after,) = evaluate(path, progress=told[1])
     assert before.accuracy > 0.8
     assert after == before
     assert any("learned without apple" in remark for remark in told[0])
 
 
-def test_a_class_with_another_name_is_not_measured(pets: tuple[Path, Path], told: tuple[list[str], Watch]) -> None:
+def test_a_class_with_another_name_is_not_measured(pets: tuple[Path, Path], told: tuple[list[str], Progress]) -> None:
     path, folder = pets
     (before,) = evaluate(path)
     rename(folder, "bear", "zbear")
-    (after,) = evaluate(path, watch=told[1])
+    (after,) = evaluate(path, progress=told[1])
     expected = by_class(before)
     assert by_class(after) == {"bear": None, "bicycle": expected["bicycle"], "bottle": expected["bottle"]}
     assert after.balanced_accuracy == pytest.approx((expected["bicycle"] + expected["bottle"]) / 2)  # type: ignore[operator]
@@ -179,7 +179,9 @@ def test_uneven_classes_are_told(counts: tuple[int, ...], words: str | None) -> 
     assert (remark is None) if words is None else (remark is not None and words in remark)
 
 
-def test_masks_are_measured_on_the_classes_they_were_trained_on(tmp_path: Path, told: tuple[list[str], Watch]) -> None:
+def test_masks_are_measured_on_the_classes_they_were_trained_on(
+    tmp_path: Path, told: tuple[list[str], Progress]
+) -> None:
     folders = [make_folder(tmp_path / "pets", PETS), make_folder(tmp_path / "tools", {"adze": 2, "hammer": 5})]
     path = tmp_path / "b.impress"
     tasks = [f"folder:{folder}" for folder in folders]
@@ -189,7 +191,7 @@ def test_masks_are_measured_on_the_classes_they_were_trained_on(tmp_path: Path, 
     assert before[0].accuracy > 0.8
     make_folder(folders[0], {"apple": 0})
     make_folder(folders[1], {"axe": 0})
-    assert evaluate(path, basis=True, watch=told[1]) == before
+    assert evaluate(path, basis=True, progress=told[1]) == before
     assert sum("learned without" in remark for remark in told[0]) == 2
     for part in ("train", "test"):
         shutil.rmtree(folders[0] / part / "bear")
@@ -389,7 +391,7 @@ def test_a_task_keeps_its_names_in_a_bank_that_calls_its_own_otherwise(tmp_path:
 
 
 def test_masks_of_a_bank_that_does_not_name_their_classes_are_measured_in_order(
-    tmp_path: Path, told: tuple[list[str], Watch]
+    tmp_path: Path, told: tuple[list[str], Progress]
 ) -> None:
     """As older releases made it: of tasks with classes of their own, nothing said which."""
     folders = [make_folder(tmp_path / "pets", PETS), make_folder(tmp_path / "tools", {"adze": 2, "hammer": 5})]
@@ -397,7 +399,7 @@ def test_masks_of_a_bank_that_does_not_name_their_classes_are_measured_in_order(
     bank = create_bank(path, tasks, fit=MaskFit(epochs=20), network=Network(image_size=SIDE, image_mode="L"))
     expected = [one.accuracy for one in evaluate(path, basis=True)]
     bank.manifest_path.write_bytes(seal_manifest(msgspec.structs.replace(bank.manifest, mask_classes=msgspec.UNSET)))
-    found = [one.accuracy for one in evaluate(path, basis=True, watch=told[1])]
+    found = [one.accuracy for one in evaluate(path, basis=True, progress=told[1])]
     assert found[0] == expected[0]
     assert found[1] <= expected[1]  # all three outputs answer
     assert sum("no names of classes" in remark for remark in told[0]) == 2

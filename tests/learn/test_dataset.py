@@ -20,8 +20,8 @@ from impress_format.errors import BankMismatch, DataError, TaskExists, UsageErro
 from impress_learn import (
     LoadedBank,
     MaskFit,
+    Progress,
     TaskFit,
-    Watch,
     add_dataset,
     add_tasks,
     create_bank,
@@ -204,12 +204,12 @@ def test_progress_and_remarks_are_told(bank: Bank) -> None:
         steps[0] += 1
 
     uneven = Subset(Digits("train"), [*range(1000)])
-    watch = Watch(begin=totals.append, step=step, remark=remarks.append)
-    add_dataset(bank.path, "mine", OwnData(uneven, classes=NAMES), fit=FAST, watch=watch)
+    progress = Progress(begin=totals.append, step=step, remark=remarks.append)
+    add_dataset(bank.path, "mine", OwnData(uneven, classes=NAMES), fit=FAST, progress=progress)
     assert totals == steps
     assert totals[0] > 0
     deep = [(Image.fromarray((np.eye(28) * 60000).astype(np.uint16)), number % 2) for number in range(40)]
-    add_dataset(bank.path, "deep", OwnData(deep, classes=["a", "b"]), fit=FAST, watch=watch)
+    add_dataset(bank.path, "deep", OwnData(deep, classes=["a", "b"]), fit=FAST, progress=progress)
     assert any("`dataset`: 40 images of more than 8 bits" in remark for remark in remarks)
 
 

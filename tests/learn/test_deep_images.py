@@ -24,7 +24,7 @@ from impress_format.records.manifest import Preprocess
 from impress_learn.jobs import add_tasks, create_bank
 from impress_learn.jobs.infer import infer
 from impress_learn.plan.asked import Network
-from impress_learn.progress import Watch
+from impress_learn.progress import Progress
 from impress_learn.streams.deep_images import is_deep, read_deep
 from impress_learn.streams.load import load_task
 from impress_learn.streams.read_image import read_picture
@@ -110,8 +110,8 @@ def pets(folder: Path, write: Callable[[Array], bytes], *, test: Callable[[Array
     return f"folder:{folder}"
 
 
-def grey_bank(path: Path, task: str, watch: Watch | None = None) -> Bank:
-    words = {} if watch is None else {"watch": watch}
+def grey_bank(path: Path, task: str, progress: Progress | None = None) -> Bank:
+    words = {} if progress is None else {"watch": progress}
     return create_bank(path, [task], network=Network(image_size=SIDE, image_mode="L"), fit=MaskFit(epochs=1), **words)  # type: ignore[arg-type]
 
 
@@ -176,7 +176,7 @@ def test_every_kind_of_file_comes_out_as_files_of_8_bits_do(kind: str, tmp_path:
     write, span = KINDS[kind]
     told: list[str] = []
     plain = grey_bank(tmp_path / "plain.impress", pets(tmp_path / "plain", lambda v: png((v * 255).astype(np.uint8))))
-    bank = grey_bank(tmp_path / "a.impress", pets(tmp_path / "pets", write), Watch(remark=told.append))
+    bank = grey_bank(tmp_path / "a.impress", pets(tmp_path / "pets", write), Progress(remark=told.append))
     assert view_of(bank).span == span
     assert any("become black … white" in remark for remark in told)
     expected = pixels_of(f"folder:{tmp_path / 'plain'}", view_of(plain))
@@ -253,7 +253,7 @@ def test_such_an_image_is_told_and_left_out_of_a_task(tmp_path: Path) -> None:
     image[2, 3] = np.nan
     (tmp_path / "pets" / "train" / "cat" / "0.tif").write_bytes(tiff(image, FLOAT))
     told: list[str] = []
-    bank = grey_bank(tmp_path / "a.impress", task, Watch(remark=told.append))
+    bank = grey_bank(tmp_path / "a.impress", task, Progress(remark=told.append))
     assert view_of(bank).span == (0, 1)
     assert any("1 of 24 images are left out" in remark and "no finite number" in remark for remark in told)
 
@@ -295,7 +295,7 @@ def test_it_tells_of_images_of_a_task_that_it_takes_for_8_bits(scaleless: Bank, 
     task = pets(tmp_path / "pets", KINDS["16 bits"][0])
     (tmp_path / "pets" / "train" / "cat" / "dark.tif").write_bytes(png((SHADES * 200).astype(np.uint16)))
     told: list[str] = []
-    add_tasks(scaleless.path, [task], fit=TaskFit(epochs=1), watch=Watch(remark=told.append))
+    add_tasks(scaleless.path, [task], fit=TaskFit(epochs=1), progress=Progress(remark=told.append))
     assert any("without a value above 255 are taken for images of 8 bits" in remark for remark in told)
 
 

@@ -125,7 +125,7 @@ def test_the_example_runs(name: str, stage: Path, tmp_path: Path, monkeypatch: p
         "group_references": impress_learn.group_references,
         **{
             record: getattr(impress_learn, record)
-            for record in ("Discovery", "MaskFit", "Masks", "Network", "OwnData", "Parts", "TaskFit", "Watch")
+            for record in ("Discovery", "MaskFit", "Masks", "Network", "OwnData", "Parts", "TaskFit", "Progress")
         },
     }
     if name.startswith("LoadedBank."):
@@ -194,4 +194,4 @@ def test_the_page_changes_with_a_docstring(make_api: ModuleType, monkeypatch: py
 def test_defaults_that_are_records_are_shown_by_what_differs(make_api: ModuleType) -> None:
     assert "fit: TaskFit = TaskFit(lr=0.003)" in make_api.entry("update_task")
     assert "fit: MaskFit = MaskFit()" in make_api.entry("create_bank")
-    assert "watch: Watch = Watch()" in make_api.entry("create_bank")
+    assert "progress: Progress = Progress()" in make_api.entry("create_bank")

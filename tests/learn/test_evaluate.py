@@ -165,7 +165,7 @@ def test_bank_of_one_task_has_no_wrong_mask(lenet: Backbone, tmp_path: Path) -> 
 
 def measured(loaded: LoadedBank, items: Sequence[Item], *, wrong: bool = False) -> list[Accuracy]:
     weights_of = wrong_weights(loaded) if wrong else own_weights(loaded)
-    return measure(loaded, items, weights_of, holdout=0.0, data_dir=NOWHERE, watch=SILENT)
+    return measure(loaded, items, weights_of, holdout=0.0, data_dir=NOWHERE, progress=SILENT)
 
 
 def test_wrong_mask_accuracy_is_the_mean_over_wrong_masks(loaded: LoadedBank, digits: tuple[Images, Images]) -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from impress_format.errors import DataError, InvalidReference, StorageError
-from impress_learn.progress import Watch
+from impress_learn.progress import Progress
 from impress_learn.streams import image_cache
 from impress_learn.streams.copies import find_copies
 from impress_learn.streams.folder_key import FolderKey, group_name, parse_folder_key
@@ -66,7 +66,7 @@ def folder(path: Path) -> Reference:
 def remarks(reference: Reference) -> list[str]:
     """What is said of a task's folder, and of how it was read."""
     told: list[str] = []
-    check_data([reference], data_dir=None, view=VIEW, watch=Watch(remark=told.append))
+    check_data([reference], data_dir=None, view=VIEW, progress=Progress(remark=told.append))
     return [text.partition(": ")[2] for text in told]
 
 
@@ -523,7 +523,7 @@ def test_what_is_left_out_is_said(tmp_path: Path) -> None:
     (task / "cat" / "elsewhere").symlink_to(tmp_path)
     paint(task / "beside.png", 200)
     told: list[str] = []
-    check_data([folder(task)], data_dir=None, view=VIEW, watch=Watch(remark=told.append))
+    check_data([folder(task)], data_dir=None, view=VIEW, progress=Progress(remark=told.append))
     assert [text.removeprefix(f"{task}: ") for text in told] == [
         "no folder of test images: 1 of 6 images are set apart to test on, about a fifth of each class",
         "one image of dog: it is learned from, and not tested on",
@@ -560,7 +560,7 @@ def test_an_image_that_cannot_be_read_is_named_and_left_out(tmp_path: Path, kind
     bad.write_bytes(SPOILED[kind](bad.read_bytes()))
     for _ in range(2):  # decoded, and from the cache
         told: list[str] = []
-        check_data([folder(task)], data_dir=None, view=VIEW, watch=Watch(remark=told.append))
+        check_data([folder(task)], data_dir=None, view=VIEW, progress=Progress(remark=told.append))
         assert f"1 of 20 images are left out: {bad}: no image that can be read" in told[-1]
     found = shades(folder(task))
     assert len(found["train"] | found["test"]) == 19

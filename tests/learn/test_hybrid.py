@@ -17,7 +17,7 @@ from impress_learn.jobs import add_tasks, create_bank, evaluate, update_task
 from impress_learn.jobs.identify import evaluate_gn
 from impress_learn.parts.table import Parts
 from impress_learn.plan.asked import Masks, Network
-from impress_learn.progress import Watch
+from impress_learn.progress import Progress
 from impress_learn.training.config import MaskFit, TaskFit
 
 GOLDEN_V1 = Path(__file__).parents[1] / "golden" / "v1" / "digits.impress"
@@ -90,10 +90,10 @@ def test_networks_of_several_classifiers_say_which_has_the_mask(tmp_path: Path) 
         network=Network(backbone="timm:repvit_m0_9"),
         masks=Masks(masks_per_task=0, random_masks=1),
     )
-    fit, watch = TaskFit(epochs=1, shots=1), Watch(remark=remarks.append)
-    add_tasks(path, ["rotated-digits/0"], fit=fit, name="plain", watch=watch)
+    fit, progress = TaskFit(epochs=1, shots=1), Progress(remark=remarks.append)
+    add_tasks(path, ["rotated-digits/0"], fit=fit, name="plain", progress=progress)
     assert not any("classifiers" in said for said in remarks)
-    add_tasks(path, ["rotated-digits/0"], fit=fit, name="hybrid", parts=Parts(hybrid=True), watch=watch)
+    add_tasks(path, ["rotated-digits/0"], fit=fit, name="hybrid", parts=Parts(hybrid=True), progress=progress)
     (said,) = (one for one in remarks if "classifiers" in one)
     assert "2 classifiers (head.head.l, head.head_dist.l)" in said
     assert "a mask, head.head_dist.l.weight, and coefficients weigh the bank's masks in the others" in said

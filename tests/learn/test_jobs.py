@@ -30,7 +30,7 @@ from impress_learn.jobs import add_tasks, create_bank, evaluate, extend_bank, up
 from impress_learn.masks import edge_popup as supermask_module
 from impress_learn.parts.table import Parts
 from impress_learn.plan.asked import Masks, Network
-from impress_learn.progress import Watch
+from impress_learn.progress import Progress
 from impress_learn.running.memory import explain_memory
 from impress_learn.tasks import learn as tasks_module
 from impress_learn.training.config import MaskFit, TaskFit
@@ -77,10 +77,10 @@ def nothing_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_job_given_again_succeeds_and_changes_nothing(bank: Path) -> None:
     before = contents(bank)
     remarks: list[str] = []
-    watch = Watch(remark=remarks.append)
-    assert create_bank(bank, MASKS, fit=QUICK_MASKS, watch=watch) == open_bank(bank)
-    assert extend_bank(bank, MASKS, fit=QUICK_MASKS, watch=watch) == open_bank(bank)
-    (task,) = add_tasks(bank, ["rotated-digits/45"], fit=QUICK, watch=watch)
+    progress = Progress(remark=remarks.append)
+    assert create_bank(bank, MASKS, fit=QUICK_MASKS, progress=progress) == open_bank(bank)
+    assert extend_bank(bank, MASKS, fit=QUICK_MASKS, progress=progress) == open_bank(bank)
+    (task,) = add_tasks(bank, ["rotated-digits/45"], fit=QUICK, progress=progress)
     assert (task.name, task.seconds) == ("rotated-digits-45", 0.0)
     assert len(remarks) == 3
     assert contents(bank) == before
@@ -212,7 +212,7 @@ def test_an_update_beside_another_is_refused_and_loses_nothing(bank: Path) -> No
             update_task(bank, "rotated-digits-45", "rotated-digits/50", fit=QUICK)
         inside.append(str(refused.value))
 
-    updated = update_task(bank, "rotated-digits-45", "rotated-digits/46", fit=QUICK, watch=Watch(begin=another))
+    updated = update_task(bank, "rotated-digits-45", "rotated-digits/46", fit=QUICK, progress=Progress(begin=another))
     assert len(inside) == 1
     assert updated.task == "rotated-digits/46"
     assert list((bank / "tasks").glob(".*")) == []
@@ -226,7 +226,7 @@ def test_a_task_that_was_changed_during_its_update_stays(bank: Path) -> None:
         opened.write_task(record, stored_parts(alpha=-alpha), replace=True)
 
     with pytest.raises(BankMismatch, match="was changed by another process meanwhile"):
-        update_task(bank, "rotated-digits-45", "rotated-digits/46", fit=QUICK, watch=Watch(begin=changed))
+        update_task(bank, "rotated-digits-45", "rotated-digits/46", fit=QUICK, progress=Progress(begin=changed))
     assert (opened.read_task("rotated-digits-45")[1] == -alpha).all()
     assert verify_bank(bank).ok
 
@@ -238,10 +238,10 @@ def test_two_creates_at_once_do_not_share_a_bank(tmp_path: Path) -> None:
         with pytest.raises(StorageError, match="another process is working"):
             create_bank(path, MASKS, fit=MaskFit(seed=2), masks=Masks(masks_per_task=0, random_masks=1))
 
-    watch = Watch(begin=another)
+    progress = Progress(begin=another)
     assert (
         create_bank(
-            path, MASKS, fit=MaskFit(seed=1), masks=Masks(masks_per_task=0, random_masks=1), watch=watch
+            path, MASKS, fit=MaskFit(seed=1), masks=Masks(masks_per_task=0, random_masks=1), progress=progress
         ).backbone.seed
         == 1
     )

@@ -20,7 +20,7 @@ from impress_learn.jobs.infer import infer
 from impress_learn.jobs.upgrade import upgrade_bank
 from impress_learn.plan import bank as bank_plan
 from impress_learn.plan.asked import Masks, Network
-from impress_learn.progress import Watch
+from impress_learn.progress import Progress
 from impress_learn.streams.read_image import read_picture
 from impress_learn.streams.reference import parse_references
 from impress_learn.training.config import MaskFit, TaskFit
@@ -114,7 +114,7 @@ def test_an_older_bank_squeezes_as_before_and_says_so(older: Bank, tmp_path: Pat
     assert np.array_equal(read_picture(tmp_path / "long.png", older.manifest.preprocess)[0].numpy(), squeezed)
     told: list[str] = []
     images = [tmp_path / "long.png", tmp_path / "square.png"]
-    found = infer(older.path, images, task="rotated-digits-30", watch=Watch(remark=told.append))
+    found = infer(older.path, images, task="rotated-digits-30", progress=Progress(remark=told.append))
     assert list(found.remarks) == told
     (remark,) = told
     assert "1 image squeezed to 28 x 28" in remark
@@ -143,11 +143,11 @@ def test_what_was_learned_from_squeezed_images_stays_so(older: Bank, tmp_path: P
     """An upgraded bank would show the task other images than it learned from."""
     task = pets(tmp_path / "pets", (60, 30))
     told: list[str] = []
-    watch = Watch(remark=told.append)
-    add_tasks(older.path, [task], fit=TaskFit(epochs=1), watch=watch)
+    progress = Progress(remark=told.append)
+    add_tasks(older.path, [task], fit=TaskFit(epochs=1), progress=progress)
     assert any("8 of 8 training images are not square and are squeezed" in remark for remark in told)
     told.clear()
-    assert upgrade_bank(older.path, watch) == 0
+    assert upgrade_bank(older.path, progress) == 0
     (remark,) = told
     assert task in remark
     assert "anew" in remark
@@ -156,7 +156,9 @@ def test_what_was_learned_from_squeezed_images_stays_so(older: Bank, tmp_path: P
 
 def test_square_images_of_a_folder_need_no_remark(older: Bank, tmp_path: Path) -> None:
     told: list[str] = []
-    add_tasks(older.path, [pets(tmp_path / "pets", (30, 30))], fit=TaskFit(epochs=1), watch=Watch(remark=told.append))
+    add_tasks(
+        older.path, [pets(tmp_path / "pets", (30, 30))], fit=TaskFit(epochs=1), progress=Progress(remark=told.append)
+    )
     assert not [remark for remark in told if "squeezed" in remark]
 
 

@@ -16,7 +16,7 @@ from impress_learn.network.build import build_backbone
 from impress_learn.network.parameters import drawn_layers, rules_of
 from impress_learn.network.trial import try_network
 from impress_learn.plan.asked import Masks, Network
-from impress_learn.progress import Watch
+from impress_learn.progress import Progress
 
 
 def tried(module: nn.Module, side: int) -> Backbone:
@@ -159,7 +159,7 @@ def test_a_bank_of_a_network_with_idle_layers_says_how_many(tmp_path: Path) -> N
         ["rotated-digits/0"],
         network=Network(backbone="timm:csatv2", image_size=64, image_mode="RGB"),
         masks=Masks(masks_per_task=0, random_masks=1),
-        watch=Watch(remark=remarks.append),
+        progress=Progress(remark=remarks.append),
     )
     assert any("56 of the 139 layers of timm:csatv2 get no gradient (stages.0.0.attn" in said for said in remarks)
 
