@@ -40,7 +40,7 @@ Groups = Annotated[
     ),
 ]
 
-FIT_OPTIONS = {
+TRAINING_OPTIONS = {
     "epochs": typer.Option(
         "--epochs", help="Passes over the data. Default: 3 (tasks with a large residual: 6), more where images are few."
     ),
@@ -60,4 +60,4 @@ FIT_OPTIONS = {
         "for choosing settings. The masks beneath must have kept it apart too.",
     ),
 }
-"""What the fields of a fit are on the command line."""
+"""What the fields of a training config are on the command line."""

@@ -11,7 +11,7 @@ from impress_format.bank import Bank
 from impress_format.bank_files.projection import ProjectionRecord
 from impress_format.parts.table import count_classes
 from impress_format.records.masks import MaskPlan
-from impress_format.records.training import MaskFitRecord, TaskFitRecord
+from impress_format.records.training import MaskTrainingRecord, TaskTrainingRecord
 from impress_format.tasks.file import StoredTask
 from impress_format.tasks.record import TaskRecord
 from impress_learn.parts.table import asked_for, parts_of
@@ -72,7 +72,7 @@ def _mask_words(plans: Sequence[MaskPlan], references: int, usual_optimizer: str
     words += ["--masks-per-task", str(repeats)] if repeats != 1 else []
     words += ["--random-masks", str(random)] if random else []
     if plans and (fit := plans[0].fit):
-        words += _fit_words(fit, usual_optimizer)
+        words += _training_words(fit, usual_optimizer)
     return words
 
 
@@ -100,7 +100,7 @@ def _settings(plan: MaskPlan) -> tuple[object, ...]:
     return plan.kind, plan.type, plan.density, plan.allocation, fit
 
 
-def _fit_words(fit: MaskFitRecord | TaskFitRecord, usual_optimizer: str) -> list[str]:
+def _training_words(fit: MaskTrainingRecord | TaskTrainingRecord, usual_optimizer: str) -> list[str]:
     words = ["--epochs", str(fit.epochs), "--batch-size", str(fit.batch_size), "--lr", f"{fit.lr:g}"]
     words += ["--optimizer", fit.optimizer] if fit.optimizer != usual_optimizer else []
     words += ["--weight-decay", f"{fit.weight_decay:g}"] if fit.weight_decay else []
@@ -122,7 +122,7 @@ def _task_lines(bank: Bank, tasks: Sequence[TaskRecord], name: str) -> list[str]
         fit = task.fit
         if task.digest not in names:
             continue
-        words = _fit_words(fit, "adam")
+        words = _training_words(fit, "adam")
         words += ["--l1", f"{fit.l1:g}"] if fit.l1 else []
         stored = bank.read_stored(task.name)
         words += _part_words(bank, stored)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin,
 
 import typer
 
-from impress_cli.options import FIT_OPTIONS, Groups, user_path
+from impress_cli.options import TRAINING_OPTIONS, Groups, user_path
 from impress_format.errors import UsageError
 from impress_learn.training.config import check_seed
 
@@ -178,9 +178,9 @@ def _options(record: type, start: Any) -> list[inspect.Parameter]:
         if field.metadata:
             kind = _option(field.name, kind, value, field.metadata)
         elif get_origin(kind) is not Annotated:
-            if field.name not in FIT_OPTIONS:
+            if field.name not in TRAINING_OPTIONS:
                 continue
-            kind = Annotated[kind, FIT_OPTIONS[field.name]]
+            kind = Annotated[kind, TRAINING_OPTIONS[field.name]]
         value = inspect.Parameter.empty if value is MISSING else value
         options.append(inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=value, annotation=kind))
     return options

@@ -33,14 +33,14 @@ if TYPE_CHECKING:
     from impress_learn.plan.asked import Masks, Network
     from impress_learn.progress import Progress
     from impress_learn.streams.reference import Reference, group_references, parse_reference
-    from impress_learn.training.config import MaskFit, TaskFit
+    from impress_learn.training.config import MaskTraining, TaskTraining
 
 __all__ = [
     "Bank",
     "Discovery",
     "ImpressError",
     "LoadedBank",
-    "MaskFit",
+    "MaskTraining",
     "Masks",
     "Network",
     "OwnData",
@@ -48,7 +48,7 @@ __all__ = [
     "Prediction",
     "Progress",
     "Reference",
-    "TaskFit",
+    "TaskTraining",
     "add_dataset",
     "add_tasks",
     "create_bank",
@@ -66,7 +66,7 @@ __all__ = [
 
 _HOMES = {
     "impress_format": ("Bank", "ImpressError", "open_bank"),
-    "impress_learn.training.config": ("MaskFit", "TaskFit"),
+    "impress_learn.training.config": ("MaskTraining", "TaskTraining"),
     "impress_learn.jobs": (
         "add_dataset",
         "add_tasks",

@@ -11,7 +11,7 @@ from impress_cli import options, render
 from impress_cli.commands.bank_report import report_bank
 from impress_cli.shared import Compute, Data, Output, Tasks, command
 from impress_learn.plan.asked import FIRST_MASKS, Masks, Network
-from impress_learn.training.config import MaskFit
+from impress_learn.training.config import MaskTraining
 
 app = typer.Typer(help="Create, extend, show, pack, upgrade and verify banks.", no_args_is_help=True)
 
@@ -24,7 +24,7 @@ def create(
     masks: Masks = FIRST_MASKS,
     network: Network,
     tasks: Tasks,
-    fit: MaskFit,
+    fit: MaskTraining,
     compute: Compute,
     data: Data,
     output: Output,
@@ -59,7 +59,7 @@ def extend(
     *,
     masks: Masks,
     tasks: Tasks,
-    fit: MaskFit,
+    fit: MaskTraining,
     compute: Compute,
     data: Data,
     output: Output,

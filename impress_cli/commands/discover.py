@@ -8,7 +8,7 @@ from typing import Annotated
 from impress_cli import options, render
 from impress_cli.shared import Compute, Data, Output, Tasks, command
 from impress_learn.identify.discovery import Discovery
-from impress_learn.training.config import TaskFit
+from impress_learn.training.config import TaskTraining
 
 
 @command
@@ -17,8 +17,8 @@ def discover(
     *,
     discovery: Discovery,
     tasks: Tasks,
-    epochs: Annotated[int | None, options.FIT_OPTIONS["epochs"]] = None,
-    lr: Annotated[float, options.FIT_OPTIONS["lr"]] = TaskFit.lr,
+    epochs: Annotated[int | None, options.TRAINING_OPTIONS["epochs"]] = None,
+    lr: Annotated[float, options.TRAINING_OPTIONS["lr"]] = TaskTraining.lr,
     compute: Compute,
     data: Data,
     output: Output,
@@ -37,7 +37,7 @@ def discover(
             path,
             tasks.grouped(),
             discovery=discovery,
-            fit=replace(TaskFit(), epochs=epochs, lr=lr, seed=compute.seed),
+            fit=replace(TaskTraining(), epochs=epochs, lr=lr, seed=compute.seed),
             device=compute.choose_device,
             data_dir=data.data_dir,
             progress=progress,

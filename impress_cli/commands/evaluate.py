@@ -12,7 +12,7 @@ from impress_cli import options, render
 from impress_cli.commands.infer_tasks import MethodChoice, fit_and_print, infer_and_print
 from impress_cli.shared import Compute, Data, Output, command
 from impress_format.errors import UsageError
-from impress_learn.training.config import TaskFit
+from impress_learn.training.config import TaskTraining
 
 if TYPE_CHECKING:
     from impress_learn.running.accuracy import Accuracy, Confusion
@@ -53,7 +53,7 @@ class Setting:
 class Sampling:
     """Of which images it is measured, and how the task of a group of them is found."""
 
-    holdout: Annotated[float, options.FIT_OPTIONS["holdout"]] = 0.0
+    holdout: Annotated[float, options.TRAINING_OPTIONS["holdout"]] = 0.0
     method: Annotated[
         MethodChoice | None,
         typer.Option("--method", help="With --gn, how the task is inferred. Default: auto.", show_default=False),
@@ -105,7 +105,7 @@ def evaluate(
             raise UsageError("--basis-gn is about the masks of the bank: leave out names of tasks and --basis")
         if (method, groups) != (None, None):
             raise UsageError("--method and --groups belong to --gn")
-        fit = TaskFit(epochs=sampling.epochs, holdout=holdout, seed=compute.seed)
+        fit = TaskTraining(epochs=sampling.epochs, holdout=holdout, seed=compute.seed)
         fit_and_print(path, compute, data, output, fit=fit, samples=group)
         return
     if gn:

@@ -13,7 +13,7 @@ from impress_cli.shared import Compute, Data, Output
 if TYPE_CHECKING:
     from impress_learn.identify.measure import Inferred
     from impress_learn.identify.methods import MethodName
-    from impress_learn.training.config import TaskFit
+    from impress_learn.training.config import TaskTraining
 
 _MOST_CONFUSED = 20
 """Tasks of a confusion table that is printed; JSON has it whole."""
@@ -128,7 +128,7 @@ def infer_and_print(
         )
 
 
-def fit_and_print(path: Path, compute: Compute, data: Data, output: Output, *, fit: TaskFit, samples: int) -> None:
+def fit_and_print(path: Path, compute: Compute, data: Data, output: Output, *, fit: TaskTraining, samples: int) -> None:
     """Run `evaluate_basis_gn` and print it beside each mask alone."""
     from impress_learn.jobs.identify import PAPER_L1, evaluate_basis_gn
 

@@ -11,7 +11,7 @@ import typer
 from impress_cli import options, render
 from impress_cli.shared import Compute, Data, Output, Tasks, command
 from impress_learn.parts.table import Parts
-from impress_learn.training.config import UPDATE_FIT, TaskFit
+from impress_learn.training.config import UPDATE_TRAINING, TaskTraining
 
 if TYPE_CHECKING:
     from impress_learn.tasks.learn import AddedTask
@@ -24,7 +24,7 @@ def add(
     name: Annotated[
         str | None, typer.Option("--name", help="Name of a single task. Default: the reference with '-' for '/'.")
     ] = None,
-    fit: TaskFit,
+    fit: TaskTraining,
     parts: Parts,
     warm_start: Annotated[
         str | None,
@@ -71,7 +71,7 @@ def update(
     compute: Compute,
     data: Data,
     output: Output,
-    fit: TaskFit = UPDATE_FIT,
+    fit: TaskTraining = UPDATE_TRAINING,
     groups: options.Groups = None,
 ) -> None:
     """Resume a stored task on other data (drift), from the coefficients it has; its file is replaced.

@@ -23,7 +23,7 @@ from impress_format.records.fields import (
     Text,
 )
 from impress_format.records.network import LayerSpec
-from impress_format.records.training import MaskFitRecord
+from impress_format.records.training import MaskTrainingRecord
 
 
 class MaskPlan(Record, frozen=True, omit_defaults=True):
@@ -36,7 +36,7 @@ class MaskPlan(Record, frozen=True, omit_defaults=True):
     task: Text | None
     density: float
     seed: Seed
-    fit: MaskFitRecord | None
+    fit: MaskTrainingRecord | None
     type: MaskType = "binary"
     allocation: Allocation = "uniform"
 

@@ -19,7 +19,7 @@ from impress_format.records.fields import (
 )
 
 
-class MaskFitRecord(Record, frozen=True, omit_defaults=True):
+class MaskTrainingRecord(Record, frozen=True, omit_defaults=True):
     """How a mask was trained; enough to train it again. What has a default is left out of the file where it holds."""
 
     epochs: Count
@@ -32,7 +32,7 @@ class MaskFitRecord(Record, frozen=True, omit_defaults=True):
     warmup: Warmup = 0
 
 
-class TaskFitRecord(Record, frozen=True, omit_defaults=True):
+class TaskTrainingRecord(Record, frozen=True, omit_defaults=True):
     """How an alpha was learned. Defaults are left out of the file, where every byte counts.
 
     `start` is the digest of the task file whose alpha this one went on from (`task update`), null if from 1/K.

@@ -8,13 +8,13 @@ from impress_format.limits import MAX_TASK_BYTES
 from impress_format.parts.alpha import AlphaSettings
 from impress_format.parts.table import Settings
 from impress_format.records.fields import Digest, Record, Share, Side, TaskName, Text
-from impress_format.records.training import TaskFitRecord
+from impress_format.records.training import TaskTrainingRecord
 
 Images = Literal["test", "held-out"]
 """What an accuracy was measured on."""
 
 
-def images_of(fit: TaskFitRecord) -> Images:
+def images_of(fit: TaskTrainingRecord) -> Images:
     """What the accuracies of a task that was learned so were measured on."""
     return "held-out" if fit.holdout else "test"
 
@@ -33,7 +33,7 @@ class TaskRecord(Record, frozen=True):
     basis: Digest
     accuracy: Share
     train_accuracy: Share
-    fit: TaskFitRecord
+    fit: TaskTrainingRecord
     settings: Settings = Settings()
     class_names: tuple[Text, ...] = ()
     digest: Digest = ""
@@ -54,7 +54,7 @@ class TaskRecordV1(Record, frozen=True, omit_defaults=True):
     basis: Digest
     accuracy: Share
     train_accuracy: Share
-    fit: TaskFitRecord
+    fit: TaskTrainingRecord
     granularity: Side = 1
     digest: Digest = ""
 

@@ -22,7 +22,7 @@ from impress_format.errors import FormatError
 from impress_format.limits import MAX_CLASS_NAMES, MAX_TEXT
 from impress_format.parts.table import PLACES, Settings
 from impress_format.records.fields import TEXT, BasisId, Digest, Share, Text, is_task_name
-from impress_format.records.training import TaskFitRecord
+from impress_format.records.training import TaskTrainingRecord
 from impress_format.tasks.record import Images, TaskRecord, images_of
 
 _LEAST_CLASSES = 2
@@ -32,8 +32,8 @@ DIGITS = 32
 START = b'["'
 """The digest follows."""
 _TEXT = re.compile(TEXT).fullmatch
-_FIT = msgspec.structs.fields(TaskFitRecord)
-_FIT_DEFAULTS = [field.default for field in _FIT if field.default is not msgspec.NODEFAULT]
+_TRAINING = msgspec.structs.fields(TaskTrainingRecord)
+_TRAINING_DEFAULTS = [field.default for field in _TRAINING if field.default is not msgspec.NODEFAULT]
 
 _GROUPS = {field.name: field.type for field in msgspec.structs.fields(Settings)}
 """Of settings, by part."""
@@ -54,11 +54,14 @@ def _array(name: str, fields: Sequence[tuple[Any, ...]]) -> Any:
     return msgspec.defstruct(name, fields, array_like=True, frozen=True, forbid_unknown_fields=True)
 
 
-_Fit = _array(
-    "_Fit",
-    [(field.name, field.type, *(() if field.default is msgspec.NODEFAULT else (field.default,))) for field in _FIT],
+_Training = _array(
+    "_Training",
+    [
+        (field.name, field.type, *(() if field.default is msgspec.NODEFAULT else (field.default,)))
+        for field in _TRAINING
+    ],
 )
-_SHARED: list[tuple[Any, ...]] = [("basis", BasisId), ("fit", _Fit), *_SETTINGS]
+_SHARED: list[tuple[Any, ...]] = [("basis", BasisId), ("fit", _Training), *_SETTINGS]
 
 
 _Given = str | tuple[str | None, ...] | None
@@ -88,7 +91,7 @@ class Common:
     """What tasks that were learned alike have in common (TaskRecord); of the basis digest the first half."""
 
     basis: str
-    fit: TaskFitRecord
+    fit: TaskTrainingRecord
     settings: Settings
 
     @property
@@ -136,9 +139,9 @@ def write_text(record: TaskRecord) -> TaskText:
         round(record.train_accuracy, 4),
         [name, *record.class_names] if record.class_names else name,
     ]
-    fit = [getattr(record.fit, field.name) for field in _FIT]
+    fit = [getattr(record.fit, field.name) for field in _TRAINING]
     settings = [getattr(getattr(record.settings, part), name) for part, name in PLACES]
-    common = [record.basis[:BASIS_DIGITS], _trimmed(fit, _FIT_DEFAULTS), *settings]
+    common = [record.basis[:BASIS_DIGITS], _trimmed(fit, _TRAINING_DEFAULTS), *settings]
     return TaskText(_inside(own), _inside(_trimmed(common, _SETTING_DEFAULTS)))
 
 
@@ -215,7 +218,7 @@ def read_common(common: bytes) -> Common:
         msgspec.MsgspecError, UnicodeError: it is none.
     """
     shared = _COMMON.decode(b"[%s]" % common)
-    return Common(shared.basis, _fit(shared.fit), _settings(shared))
+    return Common(shared.basis, _training_record(shared.fit), _settings(shared))
 
 
 def _named(given: _Given, task: str) -> tuple[str, tuple[str, ...]]:
@@ -253,7 +256,7 @@ def _record(path: Path, line: Any) -> TaskRecord:
         basis=line.basis.ljust(DIGITS, "0"),
         accuracy=line.accuracy,
         train_accuracy=line.train_accuracy,
-        fit=_fit(line.fit),
+        fit=_training_record(line.fit),
         settings=_settings(line),
         digest=line.digest,
     )
@@ -266,8 +269,8 @@ def _settings(line: Any) -> Settings:
     return Settings(**{part: _GROUPS[part](**fields) for part, fields in said.items()})
 
 
-def _fit(line: Any) -> TaskFitRecord:
-    return TaskFitRecord(**{field.name: getattr(line, field.name) for field in _FIT})
+def _training_record(line: Any) -> TaskTrainingRecord:
+    return TaskTrainingRecord(**{field.name: getattr(line, field.name) for field in _TRAINING})
 
 
 def _trimmed(values: Sequence[object], defaults: Sequence[object]) -> list[object]:

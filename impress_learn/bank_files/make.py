@@ -37,7 +37,7 @@ from impress_learn.streams.classes import classes_of_data, match_classes, stored
 from impress_learn.streams.images import Images, evenly_spread
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import Reference, parse_reference
-from impress_learn.training.config import TaskFit, mask_fit, steps_per_epoch
+from impress_learn.training.config import TaskTraining, mask_training, steps_per_epoch
 
 RECOGNISED_TASKS = 64
 """Tasks that a recogniser is trained to tell apart."""
@@ -200,7 +200,7 @@ def keep_projection(
         each = -(-ADAPTED_IMAGES // len(distinct))
         learning = [(images(reference, each), reference.data_set.classes) for reference in distinct]
         progress.describe("moving the network towards these tasks")
-        progress.begin(epochs * steps_per_epoch(sum(len(one) for one, _ in learning), TaskFit().batch_size))
+        progress.begin(epochs * steps_per_epoch(sum(len(one) for one, _ in learning), TaskTraining().batch_size))
         moved = adapt(backbone, learning, epochs, bank.backbone.seed, on_step=progress.step)
     backbone = adapted(backbone, moved)
     rows, classes = [], []
@@ -254,7 +254,7 @@ def _train_one(
             masks = train_supermask(
                 backbone,
                 data.train,
-                mask_fit(plan.fit),
+                mask_training(plan.fit),
                 density=plan.density,
                 allocation=plan.allocation,
                 mask_type=plan.type,

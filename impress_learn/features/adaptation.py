@@ -21,7 +21,7 @@ from impress_learn.features.trainable_suffix import Begun, begin_all, cut_off
 from impress_learn.masks.quantise import codes_of, levels_of
 from impress_learn.network.backbone import Backbone
 from impress_learn.streams.images import Images, evenly_spread
-from impress_learn.training.config import TaskFit, steps_per_epoch
+from impress_learn.training.config import TaskTraining, steps_per_epoch
 from impress_learn.training.loop import Rows, minimise
 
 BITS: ValueBits = 4
@@ -99,10 +99,10 @@ def adapt(
         return _CLASSIFIER * ((features - mean) * unit @ classifier.T + bias)
 
     # The classifier first: features would be torn to where one that knows nothing wants them (Kumar et al. 2022).
-    batches = steps_per_epoch(len(seen), TaskFit().batch_size)
-    probe = TaskFit(epochs=-(-_PROBE_STEPS // batches), lr=_PROBE_RATE, seed=seed)
+    batches = steps_per_epoch(len(seen), TaskTraining().batch_size)
+    probe = TaskTraining(epochs=-(-_PROBE_STEPS // batches), lr=_PROBE_RATE, seed=seed)
     minimise(classify, [classifier, bias], seen, probe, on_step=lambda: None)
-    fit = TaskFit(epochs=epochs, lr=RATE, warmup=1 if epochs > 1 else 0, seed=seed)
+    fit = TaskTraining(epochs=epochs, lr=RATE, warmup=1 if epochs > 1 else 0, seed=seed)
     minimise(
         lambda begun: classify(tail.features(weights, begun)),
         [*weights.values(), classifier, bias],

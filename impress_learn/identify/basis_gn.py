@@ -18,7 +18,7 @@ from impress_learn.identify.candidates import Candidates
 from impress_learn.identify.measure import MOST_GROUPS, Inferred, infer_tasks
 from impress_learn.masks.basis import effective_weights
 from impress_learn.network.backbone import Backbone
-from impress_learn.plan.tasks import settle_fit
+from impress_learn.plan.tasks import settle_training
 from impress_learn.progress import SILENT, Progress
 from impress_learn.running.accuracy import Item, MeasuredOn, accuracy, measured_on
 from impress_learn.running.loaded import RunningBank
@@ -26,7 +26,7 @@ from impress_learn.streams.images import Images
 from impress_learn.streams.load import training_images
 from impress_learn.streams.reference import parse_reference
 from impress_learn.tasks.weights import fit_alpha
-from impress_learn.training.config import TaskFit, task_fit
+from impress_learn.training.config import TaskTraining, task_training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ class BasisGN:
 def fit_basis_tasks(
     candidates: Candidates,
     items: Sequence[Item],
-    fit: TaskFit,
+    fit: TaskTraining,
     *,
     l1: float,
     samples: int,
@@ -92,10 +92,10 @@ def fit_basis_tasks(
         train = training_images(data, fit.shots, fit.seed)
         measured = data.measured(holdout=fit.holdout)
         (inferred,) = infer([known.index(item.task)], data_dir=data_dir, progress=SILENT)
-        settled = task_fit(settle_fit(reference, fit))
+        settled = task_training(settle_training(reference, fit))
         settled = replace(settled, seed=substream_seed(fit.seed, f"alpha/{reference}"))
         plain, with_l1 = (
-            _fit(loaded, backbone, item.mask, train, measured, replace(settled, l1=weight), progress.step)
+            _learn(loaded, backbone, item.mask, train, measured, replace(settled, l1=weight), progress.step)
             for weight in (0.0, l1)
         )
         results.append(
@@ -113,13 +113,13 @@ def fit_basis_tasks(
     return results
 
 
-def _fit(
+def _learn(
     loaded: RunningBank,
     backbone: Backbone,
     mask: int,
     train: Images,
     measured: Images,
-    fit: TaskFit,
+    fit: TaskTraining,
     on_step: Callable[[], None],
 ) -> Fitted:
     alpha: Tensor = fit_alpha(

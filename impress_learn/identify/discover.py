@@ -28,7 +28,7 @@ from impress_learn.streams.images import Images, ImagesInMemory
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import Reference
 from impress_learn.tasks.weights import fit_alpha
-from impress_learn.training.config import TaskFit, task_fit
+from impress_learn.training.config import TaskTraining, task_training
 
 Rule = Literal["signature", "supsup"]
 
@@ -128,7 +128,7 @@ def count_chunks(references: Sequence[Reference], *, size: int, images: int | No
 
 
 def discover(
-    candidates: Candidates, stream: Iterator[Chunk], *, rule: Rule, fit: TaskFit, on_chunk: Callable[[], None]
+    candidates: Candidates, stream: Iterator[Chunk], *, rule: Rule, fit: TaskTraining, on_chunk: Callable[[], None]
 ) -> list[Group]:
     """Take each chunk for a task known so far, or open a new one for it; those that chunks were taken for, in order.
 
@@ -174,7 +174,7 @@ def _by_entropy(candidates: Candidates, groups: Sequence[Group], images: Images)
     return None if len(tasks) * float(share.max()) < 1.0 + EPSILON else int(share.argmax())
 
 
-def _learn_from(loaded: RunningBank, group: Group, rule: Rule, fit: TaskFit) -> None:
+def _learn_from(loaded: RunningBank, group: Group, rule: Rule, fit: TaskTraining) -> None:
     """Make what tells an opened task's images from others, from all it has."""
     count = len(group.chunks)
     if rule == "signature" and count & (count - 1) == 0:  # twice as many say more, one more hardly
@@ -182,7 +182,7 @@ def _learn_from(loaded: RunningBank, group: Group, rule: Rule, fit: TaskFit) -> 
         group.signature = loaded.signer.sign(group.images(), None, fit.seed)
     elif rule == "supsup" and count == 1:  # enough for slopes; the rest is learned at the end
         images = group.images()
-        settled = task_fit(fit.record(len(images)))
+        settled = task_training(fit.record(len(images)))
         group.alpha = fit_alpha(
             loaded.backbone.answering(group.chunks[0].classes.count),
             loaded.basis,

@@ -12,10 +12,10 @@ from impress_learn.jobs.requests import learn_requests
 from impress_learn.parts.table import Parts, check_start, in_words, settle
 from impress_learn.plan.tasks import (
     TaskRequest,
-    check_fit_is_kept,
     check_fits_bank,
+    check_training_is_kept,
     request_tasks,
-    settle_fit,
+    settle_training,
     still_to_add,
 )
 from impress_learn.progress import SILENT, Progress
@@ -23,7 +23,7 @@ from impress_learn.running.device import Device, choose_device
 from impress_learn.streams.classes import check_sayable
 from impress_learn.streams.held_out import check_basis_held_out, check_same_split, check_start_held_out
 from impress_learn.streams.reference import Reference, parse_references
-from impress_learn.training.config import TaskFit
+from impress_learn.training.config import TaskTraining
 
 if TYPE_CHECKING:
     from impress_format.tasks.file import StoredTask
@@ -34,7 +34,7 @@ def add_tasks(
     path: Path | str,
     references: Sequence[str | Reference],
     *,
-    fit: TaskFit = TaskFit(),  # noqa: B008  frozen
+    fit: TaskTraining = TaskTraining(),  # noqa: B008  frozen
     name: str | None = None,
     parts: Parts = Parts(),  # noqa: B008  frozen
     warm_start: str | None = None,
@@ -65,8 +65,8 @@ def add_tasks(
         TrainingDiverged, OutOfMemory: tasks finished before stay stored.
 
     Example:
-        >>> from impress_learn import TaskFit, add_tasks
-        >>> (added,) = add_tasks("build/demo.impress", ["rotated-digits/45"], fit=TaskFit(epochs=1))
+        >>> from impress_learn import TaskTraining, add_tasks
+        >>> (added,) = add_tasks("build/demo.impress", ["rotated-digits/45"], fit=TaskTraining(epochs=1))
         >>> added.name, added.facts["coefficients"]
         ('rotated-digits-45', 9)
     """
@@ -79,7 +79,7 @@ def add_tasks(
     requests = request_tasks(tasks, fit, name=name, parts=parts, data_dir=data_dir, start=start)
     masks = bank.complete_masks()
     for request in requests:
-        check_fit_is_kept(bank, request.fit)
+        check_training_is_kept(bank, request.fit)
     for task in tasks:
         check_sayable(bank, task)
         check_same_split(bank, str(task), None if start is None else start.record.task)
@@ -106,13 +106,13 @@ def add_tasks(
     return [learned.get(request.name) or stored_task(bank, request.name) for request in requests]
 
 
-def _choose(request: TaskRequest, fit: TaskFit, choices: Sequence[Parts], start: StoredTask | None) -> TaskRequest:
+def _choose(request: TaskRequest, fit: TaskTraining, choices: Sequence[Parts], start: StoredTask | None) -> TaskRequest:
     """The request with the first of these parts, and the second, if there is one, to be tried instead."""
     first, *second = (
         replace(
             request,
             parts=parts,
-            fit=settle_fit(request.reference, fit, residual=parts.values, start=start),
+            fit=settle_training(request.reference, fit, residual=parts.values, start=start),
         )
         for parts in choices
     )

@@ -19,7 +19,7 @@ from impress_learn.streams.dataset import DATASET
 from impress_learn.streams.reference import Reference
 from impress_learn.streams.stream import DataSet
 from impress_learn.streams.view import view_of
-from impress_learn.training.config import TaskFit, check_fit, require
+from impress_learn.training.config import TaskTraining, check_training, require
 
 if TYPE_CHECKING:
     from impress_format.records.manifest import Preprocess
@@ -60,7 +60,7 @@ def add_dataset(
     name: str,
     dataset: OwnDataset | OwnData,
     *,
-    fit: TaskFit = TaskFit(),  # noqa: B008  frozen
+    fit: TaskTraining = TaskTraining(),  # noqa: B008  frozen
     parts: Parts = Parts(),  # noqa: B008  frozen
     warm_start: str | None = None,
     device: Device = None,
@@ -111,7 +111,7 @@ def add_dataset(
     bank = open_bank(path)
     view = view_of(bank)
     check_task_name(name)
-    check_fit(fit)
+    check_training(fit)
     if bank.tasks.has(name):
         raise task_exists(bank.path, [name])
     require(

@@ -26,7 +26,7 @@ from impress_learn.progress import SILENT, Progress
 from impress_learn.running.device import Device, choose_device
 from impress_learn.streams.classes import mask_classes
 from impress_learn.streams.reference import Reference, parse_references
-from impress_learn.training.config import MaskFit, check_number, require
+from impress_learn.training.config import MaskTraining, check_number, require
 
 if TYPE_CHECKING:
     from impress_format.records.manifest import Preprocess
@@ -38,7 +38,7 @@ def create_bank(
     *,
     network: Network = Network(),  # noqa: B008  frozen
     masks: Masks = Masks(),  # noqa: B008  frozen
-    fit: MaskFit = MaskFit(),  # noqa: B008  frozen
+    fit: MaskTraining = MaskTraining(),  # noqa: B008  frozen
     device: Device = None,
     data_dir: Path | None = None,
     progress: Progress = SILENT,
@@ -65,8 +65,8 @@ def create_bank(
         TrainingDiverged, StorageError, OutOfMemory: masks finished before stay stored.
 
     Example:
-        >>> from impress_learn import MaskFit, create_bank
-        >>> bank = create_bank("three.impress", ["rotated-digits/0:360:120"], fit=MaskFit(epochs=1))
+        >>> from impress_learn import MaskTraining, create_bank
+        >>> bank = create_bank("three.impress", ["rotated-digits/0:360:120"], fit=MaskTraining(epochs=1))
         >>> len(bank.manifest.masks)
         3
     """

@@ -19,7 +19,7 @@ from impress_learn.progress import SILENT, Progress
 from impress_learn.running.device import Device, choose_device
 from impress_learn.streams.held_out import check_same_split
 from impress_learn.streams.reference import Reference, parse_reference, parse_references
-from impress_learn.training.config import TaskFit, check_fit, check_number, require
+from impress_learn.training.config import TaskTraining, check_number, check_training, require
 
 if TYPE_CHECKING:
     from impress_format.bank import Bank
@@ -49,7 +49,7 @@ def discover_tasks(
     references: Sequence[str],
     *,
     discovery: Discovery = Discovery(),  # noqa: B008  frozen
-    fit: TaskFit = TaskFit(),  # noqa: B008  frozen
+    fit: TaskTraining = TaskTraining(),  # noqa: B008  frozen
     device: Device = None,
     data_dir: Path | None = None,
     progress: Progress = SILENT,
@@ -80,7 +80,7 @@ def discover_tasks(
         >>> [(one.name, one.new) for one in discover_tasks("build/demo.impress", stream)]
         [...('discovered-1', True)...]
     """
-    check_fit(fit)
+    check_training(fit)
     require(fit.holdout == 0 and fit.shots is None, "a stream has no `holdout` and no `shots`")
     _check(discovery)
     chunk, images = discovery.chunk, discovery.images

@@ -18,7 +18,7 @@ from impress_learn.running.device import Device, choose_device
 from impress_learn.streams.classes import mask_classes
 from impress_learn.streams.held_out import check_same_split
 from impress_learn.streams.reference import parse_references
-from impress_learn.training.config import MaskFit
+from impress_learn.training.config import MaskTraining
 
 
 def extend_bank(
@@ -26,7 +26,7 @@ def extend_bank(
     references: Sequence[str],
     *,
     masks: Masks = Masks(),  # noqa: B008  frozen
-    fit: MaskFit = MaskFit(),  # noqa: B008  frozen
+    fit: MaskTraining = MaskTraining(),  # noqa: B008  frozen
     device: Device = None,
     data_dir: Path | None = None,
     progress: Progress = SILENT,
@@ -50,8 +50,8 @@ def extend_bank(
         As create_bank.
 
     Example:
-        >>> from impress_learn import MaskFit, extend_bank
-        >>> bank = extend_bank("build/demo.impress", ["rotated-digits/60"], fit=MaskFit(epochs=1))
+        >>> from impress_learn import MaskTraining, extend_bank
+        >>> bank = extend_bank("build/demo.impress", ["rotated-digits/60"], fit=MaskTraining(epochs=1))
         >>> bank.manifest.masks[-1].task
         'rotated-digits/60'
     """

@@ -13,7 +13,14 @@ from impress_learn.progress import SILENT, Progress
 from impress_learn.running.device import Device, choose_device
 from impress_learn.streams.held_out import check_basis_held_out, check_held_out, count_training
 from impress_learn.streams.reference import parse_reference
-from impress_learn.training.config import TaskFit, check_fit, check_holdout, check_number, require, steps_per_epoch
+from impress_learn.training.config import (
+    TaskTraining,
+    check_holdout,
+    check_number,
+    check_training,
+    require,
+    steps_per_epoch,
+)
 
 if TYPE_CHECKING:
     from impress_format.bank import Bank
@@ -86,7 +93,7 @@ def evaluate_gn(
 def evaluate_basis_gn(
     path: Path | str,
     *,
-    fit: TaskFit = TaskFit(),  # noqa: B008  frozen
+    fit: TaskTraining = TaskTraining(),  # noqa: B008  frozen
     l1: float = PAPER_L1,
     samples: int = 128,
     device: Device = None,
@@ -102,7 +109,7 @@ def evaluate_basis_gn(
         BankMismatch: the bank has random masks only, or fewer than two tasks.
         DataError, FormatError, BackboneMismatch, TrainingDiverged, OutOfMemory.
     """
-    check_fit(replace(fit, l1=l1))
+    check_training(replace(fit, l1=l1))
     require(samples >= 1, f"`samples` {samples}: expected at least 1")
     bank = open_bank(path)
     bank.complete_masks()
@@ -122,7 +129,7 @@ def evaluate_basis_gn(
     return fit_basis_tasks(candidates, items, fit, l1=l1, samples=samples, data_dir=data_dir, progress=progress)
 
 
-def _steps(task: str, fit: TaskFit) -> int:
+def _steps(task: str, fit: TaskTraining) -> int:
     images = count_training(parse_reference(task).data_set, fit.holdout, fit.shots)
     return fit.record(images).epochs * steps_per_epoch(images, fit.batch_size)
 

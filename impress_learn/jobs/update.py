@@ -10,12 +10,12 @@ from impress_format.disk.files import remove_abandoned
 from impress_format.disk.locks import hold
 from impress_format.tasks.store import TASKS
 from impress_learn.jobs.requests import learn_requests
-from impress_learn.plan.tasks import check_fit_is_kept, check_same_classes, request_update, settle_fit
+from impress_learn.plan.tasks import check_same_classes, check_training_is_kept, request_update, settle_training
 from impress_learn.progress import SILENT, Progress
 from impress_learn.running.device import Device, choose_device
 from impress_learn.streams.held_out import check_basis_held_out, check_held_out, check_same_split
 from impress_learn.streams.reference import parse_one
-from impress_learn.training.config import UPDATE_FIT, TaskFit
+from impress_learn.training.config import UPDATE_TRAINING, TaskTraining
 
 if TYPE_CHECKING:
     from impress_learn.tasks.learn import AddedTask
@@ -26,7 +26,7 @@ def update_task(
     task: str,
     reference: str,
     *,
-    fit: TaskFit = UPDATE_FIT,
+    fit: TaskTraining = UPDATE_TRAINING,
     device: Device = None,
     data_dir: Path | None = None,
     progress: Progress = SILENT,
@@ -50,15 +50,15 @@ def update_task(
         As add_tasks. TaskNotFound, AmbiguousTask. StorageError also where another process is updating this task.
 
     Example:
-        >>> from impress_learn import TaskFit, update_task
-        >>> fit = TaskFit(lr=0.003, shots=5)
+        >>> from impress_learn import TaskTraining, update_task
+        >>> fit = TaskTraining(lr=0.003, shots=5)
         >>> update_task("build/demo.impress", "rotated-digits-15", "rotated-digits/20", fit=fit).task
         'rotated-digits/20'
     """
     bank = open_bank(path)
     data = parse_one(reference)
-    asked = settle_fit(data, fit)
-    check_fit_is_kept(bank, asked)
+    asked = settle_training(data, fit)
+    check_training_is_kept(bank, asked)
     bank.complete_masks()
     name = bank.find_task(task)
     check_same_classes(bank, bank.read_task_record(name), data, data_dir)

@@ -19,14 +19,14 @@ from impress_learn.masks.top_k import top_k_mask
 from impress_learn.network.backbone import Backbone
 from impress_learn.network.norm_statistics import training_forward
 from impress_learn.streams.images import Images
-from impress_learn.training.config import MaskFit
+from impress_learn.training.config import MaskTraining
 from impress_learn.training.loop import minimise
 
 
 def train_supermask(
     backbone: Backbone,
     train: Images,
-    fit: MaskFit,
+    fit: MaskTraining,
     *,
     density: float,
     score_seed: int,

@@ -16,7 +16,7 @@ from impress_format.parts.alpha import AlphaSettings, StoredAlpha, count_columns
 from impress_format.parts.numbers import NumberType, store
 from impress_format.tasks.file import StoredTask
 from impress_learn.parts.part import Array, Beginning, Ground, TaskPart, Trainable, Weights
-from impress_learn.training.config import TaskFit, check_number, require
+from impress_learn.training.config import TaskTraining, check_number, require
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,7 +28,9 @@ RIDGE = 0.05
 """Weight of sum (alpha - start)^2 where a task is learned from few images (`shots`), chosen in trials."""
 
 
-def trainable_alpha(basis: Basis, fit: TaskFit, granularity: int, start: Tensor | None, kind: NumberType) -> Trainable:
+def trainable_alpha(
+    basis: Basis, fit: TaskTraining, granularity: int, start: Tensor | None, kind: NumberType
+) -> Trainable:
     """Alpha (K, columns) over all masks of `basis`, from `start` or from 1/K.
 
     The penalty is l1 * sum_i (|alpha_i|_1 - 1)^2. At granularity G > 1 it holds each group's coefficients to norm 1,

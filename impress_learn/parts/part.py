@@ -21,7 +21,7 @@ from impress_format.parts.part import Part
 from impress_format.parts.table import Settings
 from impress_format.records.masks import MaskPlan
 from impress_format.tasks.file import StoredTask
-from impress_learn.training.config import TaskFit
+from impress_learn.training.config import TaskTraining
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,7 +76,7 @@ class Beginning:
     """
 
     parts: Parts
-    fit: TaskFit
+    fit: TaskTraining
     masks: int
     start: StoredTask | None
 

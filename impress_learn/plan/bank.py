@@ -23,12 +23,12 @@ from impress_learn.streams.classes import classes_of_data
 from impress_learn.streams.held_out import count_training
 from impress_learn.streams.reference import Reference, parse_reference
 from impress_learn.streams.view import PHOTO_MEAN, PHOTO_STD, changed_view, default_view, photo_view
-from impress_learn.training.config import MaskFit, check_fit, check_number, require, steps_per_epoch
+from impress_learn.training.config import MaskTraining, check_number, check_training, require, steps_per_epoch
 
 
 def plan_masks(
     references: Sequence[Reference],
-    fit: MaskFit,
+    fit: MaskTraining,
     masks: Masks,
     *,
     like: MaskPlan | None = None,
@@ -54,7 +54,7 @@ def plan_masks(
     require(
         not (random_masks and mask_type == "real"), "`random_masks` are binary or signed: leave out `mask_type` real"
     )
-    check_fit(fit)
+    check_training(fit)
     trained = [
         MaskPlan(
             kind="heterogeneous" if masks_per_task == 1 else "homogeneous",

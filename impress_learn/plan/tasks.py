@@ -15,7 +15,7 @@ from impress_format.parts.alpha import coefficients_of
 from impress_format.parts.class_names import differing_names
 from impress_format.parts.table import Settings
 from impress_format.records.network import BackboneSpec
-from impress_format.records.training import TaskFitRecord
+from impress_format.records.training import TaskTrainingRecord
 from impress_format.tasks.file import StoredTask, check_task_name
 from impress_format.tasks.names import task_exists
 from impress_format.tasks.record import TaskRecord
@@ -25,7 +25,7 @@ from impress_learn.parts.table import Parts, for_classes, parts_of
 from impress_learn.streams.classes import TaskClasses, classes_of_data, count_to_store, names_to_store, stored_classes
 from impress_learn.streams.held_out import count_training
 from impress_learn.streams.reference import Reference
-from impress_learn.training.config import TaskFit, check_fit, require, steps_per_epoch
+from impress_learn.training.config import TaskTraining, check_training, require, steps_per_epoch
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -39,7 +39,7 @@ class TaskRequest:
     name: str
     reference: Reference
     classes: TaskClasses
-    fit: TaskFitRecord
+    fit: TaskTrainingRecord
     parts: Parts
     start: StoredTask | None = None
     replaces: bool = False
@@ -48,7 +48,7 @@ class TaskRequest:
 
 def request_tasks(
     references: Sequence[Reference],
-    fit: TaskFit,
+    fit: TaskTraining,
     *,
     name: str | None,
     parts: Parts,
@@ -75,7 +75,7 @@ def request_tasks(
             name=name or reference.default_name,
             reference=reference,
             classes=classes_of_data(reference, data_dir),
-            fit=settle_fit(reference, fit, residual=parts.values, start=start),
+            fit=settle_training(reference, fit, residual=parts.values, start=start),
             parts=for_classes(parts, reference.data_set.classes),
             start=start,
         )
@@ -83,7 +83,7 @@ def request_tasks(
     ]
 
 
-def request_update(bank: Bank, name: str, reference: Reference, asked: TaskFitRecord) -> TaskRequest | None:
+def request_update(bank: Bank, name: str, reference: Reference, asked: TaskTrainingRecord) -> TaskRequest | None:
     """The request to resume a stored task on other data; None if the stored one was made by this very request.
 
     It keeps its name, granularity and type, and the masks it weighs, also where the bank was extended since.
@@ -123,7 +123,7 @@ def check_fits_bank(references: Sequence[Reference], spec: BackboneSpec) -> None
             )
 
 
-def check_fit_is_kept(bank: Bank, fit: TaskFitRecord) -> None:
+def check_training_is_kept(bank: Bank, fit: TaskTrainingRecord) -> None:
     """Refuse to learn as the tasks of this bank cannot say that they were learned.
 
     Raises:
@@ -157,15 +157,15 @@ def check_same_classes(bank: Bank, record: TaskRecord, data: Reference, data_dir
         )
 
 
-def settle_fit(
-    reference: Reference, fit: TaskFit, *, residual: int = 0, start: StoredTask | None = None
-) -> TaskFitRecord:
-    """The fit that this task's file will keep: checked, its epochs settled by how many images there are.
+def settle_training(
+    reference: Reference, fit: TaskTraining, *, residual: int = 0, start: StoredTask | None = None
+) -> TaskTrainingRecord:
+    """The training config that this task's file will keep: checked, its epochs settled by how many images there are.
 
     Raises:
         UsageError: a number out of range.
     """
-    check_fit(fit)
+    check_training(fit)
     record = fit.record(count_training(reference.data_set, fit.holdout, fit.shots), residual=residual)
     return record if start is None else msgspec.structs.replace(record, start=start.record.digest)
 

@@ -24,14 +24,14 @@ from impress_format.parts.numbers import FloatArray
 from impress_format.parts.pixel_signature import count_signs
 from impress_format.weights import random_words, substream_seed
 from impress_learn.streams.images import Images, ImagesInMemory, evenly_spread
-from impress_learn.training.config import TaskFit, steps_per_epoch
+from impress_learn.training.config import TaskTraining, steps_per_epoch
 from impress_learn.training.loop import minimise
 
 MOST_IMAGES = 1 << 18
 """That a recogniser is trained on: more gave no better positions."""
 _HIDDEN = 128
 """192 were no better on held-out MNIST, 64 were worse."""
-_FIT = TaskFit(lr=2e-3, batch_size=512)
+_TRAINING = TaskTraining(lr=2e-3, batch_size=512)
 _PASSES = 5
 _LEAST_STEPS = 300
 _BATCHES, _LEAST_BATCH = 64, 32
@@ -240,13 +240,13 @@ def _train(images: Images, scaled: Callable[[Tensor], Tensor], tasks: int, seed:
     hidden, output = drawn(count, _HIDDEN), drawn(_HIDDEN, tasks)
     bias = torch.zeros(_HIDDEN, device=images.device, requires_grad=True)
     output_bias = torch.zeros(tasks, device=images.device, requires_grad=True)
-    batch = min(max(len(images) // _BATCHES, _LEAST_BATCH), _FIT.batch_size)
+    batch = min(max(len(images) // _BATCHES, _LEAST_BATCH), _TRAINING.batch_size)
     epochs = max(_PASSES, math.ceil(_LEAST_STEPS / steps_per_epoch(len(images), batch)))
     minimise(
         lambda given: torch.relu(scaled(given) @ hidden + bias) @ output + output_bias,
         [hidden, bias, output, output_bias],
         images,
-        replace(_FIT, batch_size=batch, epochs=epochs, seed=generator.initial_seed()),
+        replace(_TRAINING, batch_size=batch, epochs=epochs, seed=generator.initial_seed()),
         on_step=lambda: None,
     )
     with torch.no_grad():

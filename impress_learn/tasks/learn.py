@@ -29,7 +29,7 @@ from impress_learn.streams.images import Images
 from impress_learn.streams.load import split_order, training_images
 from impress_learn.tasks.head.learn import learn_head
 from impress_learn.tasks.weights import begin_parts, train_parts
-from impress_learn.training.config import task_fit
+from impress_learn.training.config import task_training
 
 _HELD_OUT = 0.2
 """Of the images, what a trial of parts is judged on."""
@@ -183,7 +183,7 @@ def _ground(loaded: RunningBank, request: TaskRequest) -> Ground:
 
 def _beginning(bank: Bank, request: TaskRequest, start: StoredTask | None) -> Beginning:
     seed = substream_seed(request.fit.seed, f"alpha/{request.reference}")
-    return Beginning(request.parts, replace(task_fit(request.fit), seed=seed), count_masks(bank, request), start)
+    return Beginning(request.parts, replace(task_training(request.fit), seed=seed), count_masks(bank, request), start)
 
 
 def _restore(bank: Bank, request: TaskRequest, tensors: Mapping[str, Array]) -> dict[str, object]:

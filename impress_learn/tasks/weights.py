@@ -13,7 +13,7 @@ from impress_learn.parts.alpha import trainable_alpha
 from impress_learn.parts.part import Beginning, Ground, Trainable, Weights
 from impress_learn.parts.table import all_parts, nothing
 from impress_learn.streams.images import Images
-from impress_learn.training.config import TaskFit
+from impress_learn.training.config import TaskTraining
 from impress_learn.training.loop import minimise
 
 
@@ -37,7 +37,7 @@ def train_parts(
     backbone: Backbone,
     trainables: Sequence[Trainable],
     train: Images,
-    fit: TaskFit,
+    fit: TaskTraining,
     *,
     on_step: Callable[[], None],
     calibration: Tensor | None = None,
@@ -71,7 +71,7 @@ def fit_alpha(
     backbone: Backbone,
     basis: Basis,
     train: Images,
-    fit: TaskFit,
+    fit: TaskTraining,
     *,
     granularity: int,
     on_step: Callable[[], None],

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from impress_format.records.training import MaskFitRecord, TaskFitRecord
+    from impress_format.records.training import MaskTrainingRecord, TaskTrainingRecord
 
 _MOMENTUM = 0.9
 _MASK_RATES = {"sgd": 4.0, "adam": 0.001, "rmsprop": 0.001}
@@ -25,7 +25,7 @@ _LARGE_RESIDUAL = 2048
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskFit:
+class MaskTraining:
     """How a mask's scores are trained: edge-popup (method.md).
 
     Attributes:
@@ -39,7 +39,7 @@ class MaskFit:
         seed: what all randomness is drawn from.
 
     Example:
-        >>> MaskFit(epochs=3).rate
+        >>> MaskTraining(epochs=3).rate
         4.0
     """
 
@@ -57,29 +57,29 @@ class MaskFit:
         """The learning rate at the start."""
         return _MASK_RATES[self.optimizer or _USUAL] if self.lr is None else self.lr
 
-    def for_network(self, arch: str) -> MaskFit:
+    def for_network(self, arch: str) -> MaskTraining:
         """The same, with the optimiser settled: SGD for the built-in LeNet, Adam for all others (docs/results.md)."""
         return replace(self, optimizer=self.optimizer or (_USUAL if arch in _TRAINED_BY_SGD else "adam"))
 
     def make_optimizer(self, scores: Sequence[Tensor]) -> torch.optim.Optimizer:
         return _make_optimizer(self, scores)
 
-    def record(self, images: int) -> MaskFitRecord:
+    def record(self, images: int) -> MaskTrainingRecord:
         """What the bank keeps of it, for a task with so many training images.
 
         Raises:
             UsageError: the warm-up takes all epochs.
         """
-        from impress_format.records.training import MaskFitRecord
+        from impress_format.records.training import MaskTrainingRecord
 
         epochs = self.epochs or _enough(3, 1_000, images, self.batch_size)
         _check_warmup(self.warmup, epochs)
         settled = {"epochs": epochs, "lr": self.rate, "optimizer": self.optimizer or _USUAL}
-        return MaskFitRecord(**{**asdict(self), **settled})
+        return MaskTrainingRecord(**{**asdict(self), **settled})
 
 
 @dataclass(frozen=True, kw_only=True)
-class TaskFit:
+class TaskTraining:
     """How a task's alpha is learned: by Adam unless asked otherwise (ImpressLearn, Sec. 4).
 
     Attributes:
@@ -96,7 +96,7 @@ class TaskFit:
         seed: what all randomness is drawn from.
 
     Example:
-        >>> TaskFit(epochs=20, shots=5).lr
+        >>> TaskTraining(epochs=20, shots=5).lr
         0.03
     """
 
@@ -119,34 +119,34 @@ class TaskFit:
     def make_optimizer(self, parameters: Sequence[Tensor]) -> torch.optim.Optimizer:
         return _make_optimizer(self, parameters)
 
-    def record(self, images: int, *, residual: int = 0) -> TaskFitRecord:
+    def record(self, images: int, *, residual: int = 0) -> TaskTrainingRecord:
         """What the file of a task learned from so many images, with so many values of a residual, keeps of it.
 
         Raises:
             UsageError: the warm-up takes all epochs.
         """
-        from impress_format.records.training import TaskFitRecord
+        from impress_format.records.training import TaskTrainingRecord
 
         epochs = self.epochs or _enough(6 if residual >= _LARGE_RESIDUAL else 3, 500, images, self.batch_size)
         _check_warmup(self.warmup, epochs)
-        return TaskFitRecord(**{**asdict(self), "epochs": epochs})
+        return TaskTrainingRecord(**{**asdict(self), "epochs": epochs})
 
 
-UPDATE_FIT = TaskFit(lr=0.003)
+UPDATE_TRAINING = TaskTraining(lr=0.003)
 """What drift is learned with unless asked otherwise: a tenth of the rate that a new task takes."""
 
 
-def mask_fit(record: MaskFitRecord) -> MaskFit:
-    """The fit that a stored record was made from, its epochs settled."""
-    return MaskFit(**{name: getattr(record, name) for name in record.__struct_fields__})
+def mask_training(record: MaskTrainingRecord) -> MaskTraining:
+    """The training config that a stored record was made from, its epochs settled."""
+    return MaskTraining(**{name: getattr(record, name) for name in record.__struct_fields__})
 
 
-def task_fit(record: TaskFitRecord) -> TaskFit:
-    """The fit that a stored record was made from, its epochs settled."""
-    return TaskFit(**{name: getattr(record, name) for name in record.__struct_fields__ if name != "start"})
+def task_training(record: TaskTrainingRecord) -> TaskTraining:
+    """The training config that a stored record was made from, its epochs settled."""
+    return TaskTraining(**{name: getattr(record, name) for name in record.__struct_fields__ if name != "start"})
 
 
-def check_fit(fit: MaskFit | TaskFit) -> None:
+def check_training(fit: MaskTraining | TaskTraining) -> None:
     """Refuse settings that cannot be meant.
 
     Raises:
@@ -159,7 +159,7 @@ def check_fit(fit: MaskFit | TaskFit) -> None:
     check_number("warmup", fit.warmup, least=0)
     check_holdout(fit.holdout)
     check_seed(fit.seed)
-    if isinstance(fit, TaskFit):
+    if isinstance(fit, TaskTraining):
         require(0.0 <= fit.l1 < math.inf, f"`l1` {fit.l1}: expected 0 or more")
         check_number("shots", fit.shots, least=1)
 
@@ -211,7 +211,7 @@ def _check_warmup(warmup: int, epochs: int) -> None:
     require(warmup < epochs, f"`warmup` {warmup}: expected fewer than the {epochs} epochs in all")
 
 
-def _make_optimizer(fit: MaskFit | TaskFit, parameters: Sequence[Tensor]) -> torch.optim.Optimizer:
+def _make_optimizer(fit: MaskTraining | TaskTraining, parameters: Sequence[Tensor]) -> torch.optim.Optimizer:
     import torch
 
     lr, weight_decay = fit.rate, fit.weight_decay

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from impress_format.errors import TrainingDiverged
-from impress_learn.training.config import MaskFit, TaskFit, steps_per_epoch
+from impress_learn.training.config import MaskTraining, TaskTraining, steps_per_epoch
 
 _CHECK_EVERY = 25
 """Steps between looks at the loss: each look makes a GPU wait."""
@@ -56,7 +56,7 @@ def minimise(
     logits_of: Callable[[Tensor], Tensor],
     parameters: Sequence[Tensor],
     train: Batches,
-    fit: MaskFit | TaskFit,
+    fit: MaskTraining | TaskTraining,
     *,
     on_step: Callable[[], None],
     penalty: Callable[[], Tensor] | None = None,

@@ -21,7 +21,7 @@ from impress_learn.plan.asked import Masks
 from impress_learn.running.accuracy import accuracy
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_references
-from impress_learn.training.config import MaskFit, TaskFit
+from impress_learn.training.config import MaskTraining, TaskTraining
 
 HOLDOUT = 1 / 6
 NEW = ("rotated-mnist/5", "rotated-mnist/18", "rotated-mnist/125", "rotated-mnist/245")
@@ -31,7 +31,11 @@ DRIFTING = (15, 75, 135, 195)
 def main(data_dir: Path, folder: Path) -> None:
     basis = folder / "honest.impress"
     create_bank(
-        basis, ["rotated-mnist/0:360:36"], masks=Masks(density=0.2), fit=MaskFit(holdout=HOLDOUT), data_dir=data_dir
+        basis,
+        ["rotated-mnist/0:360:36"],
+        masks=Masks(density=0.2),
+        fit=MaskTraining(holdout=HOLDOUT),
+        data_dir=data_dir,
     )
     print("granularity, epochs, lr: accuracy on held-out images of", *NEW)
     for granularity, epochs, lr in (
@@ -43,7 +47,7 @@ def main(data_dir: Path, folder: Path) -> None:
             bank,
             NEW,
             parts=Parts(granularity=granularity),
-            fit=TaskFit(epochs=epochs, lr=lr, holdout=HOLDOUT),
+            fit=TaskTraining(epochs=epochs, lr=lr, holdout=HOLDOUT),
             data_dir=data_dir,
         )
         print(granularity, epochs, lr, *numbers([task.accuracy for task in found]), flush=True)
@@ -55,7 +59,9 @@ def drift(basis: Path, folder: Path, degrees: int, data_dir: Path) -> None:
     """Five images a class of an angle `degrees` further on, from the alpha there is or from 1/K."""
     bank = fresh(basis, folder)
     names = [f"rotated-mnist-{angle}" for angle in DRIFTING]
-    add_tasks(bank, [f"rotated-mnist/{angle}" for angle in DRIFTING], fit=TaskFit(holdout=HOLDOUT), data_dir=data_dir)
+    add_tasks(
+        bank, [f"rotated-mnist/{angle}" for angle in DRIFTING], fit=TaskTraining(holdout=HOLDOUT), data_dir=data_dir
+    )
     further = [f"rotated-mnist/{angle + degrees}" for angle in DRIFTING]
     loaded = load_bank(open_bank(bank), torch.device("cpu"))
     images = [load_task(one, data_dir=data_dir, holdout=HOLDOUT).validation for one in parse_references(further)]
@@ -64,15 +70,17 @@ def drift(basis: Path, folder: Path, degrees: int, data_dir: Path) -> None:
         for name, held in zip(names, images, strict=True)
     ]
     print(f"drift {degrees}: the stored alpha as it is", *numbers(as_is), flush=True)
-    anew = add_tasks(fresh(basis, folder), further, fit=TaskFit(shots=5, holdout=HOLDOUT), data_dir=data_dir)
+    anew = add_tasks(fresh(basis, folder), further, fit=TaskTraining(shots=5, holdout=HOLDOUT), data_dir=data_dir)
     print(f"drift {degrees}: from 1/K, lr 0.03", *numbers([task.accuracy for task in anew]), flush=True)
     for lr in (0.03, 0.003, 0.001):
         bank = fresh(basis, folder)
         add_tasks(
-            bank, [f"rotated-mnist/{angle}" for angle in DRIFTING], fit=TaskFit(holdout=HOLDOUT), data_dir=data_dir
+            bank, [f"rotated-mnist/{angle}" for angle in DRIFTING], fit=TaskTraining(holdout=HOLDOUT), data_dir=data_dir
         )
         updated = [
-            update_task(bank, name, reference, fit=TaskFit(lr=lr, shots=5, holdout=HOLDOUT), data_dir=data_dir).accuracy
+            update_task(
+                bank, name, reference, fit=TaskTraining(lr=lr, shots=5, holdout=HOLDOUT), data_dir=data_dir
+            ).accuracy
             for name, reference in zip(names, further, strict=True)
         ]
         print(f"drift {degrees}: from the stored alpha, lr {lr}", *numbers(updated), flush=True)

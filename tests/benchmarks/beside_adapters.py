@@ -38,7 +38,7 @@ from impress_learn.parts.table import Parts
 from impress_learn.streams.images import Images
 from impress_learn.streams.load import training_images
 from impress_learn.streams.reference import Reference, parse_references
-from impress_learn.training.config import TaskFit
+from impress_learn.training.config import TaskTraining
 
 EPOCHS, LEAST_STEPS, BATCH, SEED = 10, 200, 32, 0
 ROW = 24
@@ -137,7 +137,7 @@ def fine_tuned(backbone: Backbone, classes: int, images: Images, test: Images) -
     return Result(len(save(network.state_dict())), measured(network, test), seconds)
 
 
-def of_impress(path: Path, reference: str, fit: TaskFit, data_dir: Path, **parts: Any) -> Result:
+def of_impress(path: Path, reference: str, fit: TaskTraining, data_dir: Path, **parts: Any) -> Result:
     name = "-".join(f"{key}-{value}" for key, value in parts.items()) + "-" + reference.replace("/", "-")
     (added,) = add_tasks(
         path, [reference], fit=fit, name=name, parts=Parts(signature=False, **parts), data_dir=data_dir
@@ -149,7 +149,7 @@ def of_impress(path: Path, reference: str, fit: TaskFit, data_dir: Path, **parts
 
 
 def ways_of(
-    loaded: LoadedBank, path: Path, reference: Reference, fit: TaskFit, data_dir: Path
+    loaded: LoadedBank, path: Path, reference: Reference, fit: TaskTraining, data_dir: Path
 ) -> Mapping[str, Callable[[], Result]]:
     """What there is to compare, of one task."""
     backbone, head = loaded.backbone, require_classifier(loaded.backbone)
@@ -186,7 +186,7 @@ def main() -> None:
         shutil.copytree(chosen.bank, path)
         loaded = load_bank(open_bank(path), torch.device("cpu"))
         for reference in parse_references(chosen.tasks):
-            ways = ways_of(loaded, path, reference, TaskFit(shots=chosen.shots), chosen.data_dir)
+            ways = ways_of(loaded, path, reference, TaskTraining(shots=chosen.shots), chosen.data_dir)
             for what, way in ways.items():
                 results.setdefault(what, []).append(one := way())
                 print(

@@ -41,7 +41,7 @@ from impress_learn.streams.images import Images
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_reference
 from impress_learn.tasks.weights import train_parts
-from impress_learn.training.config import TaskFit, task_fit
+from impress_learn.training.config import TaskTraining, task_training
 from impress_learn.training.loop import minimise
 
 DATA = Path(os.environ.get("IMPRESS_DATA", "."))
@@ -76,9 +76,9 @@ class Place:
     held: Images
     seed: int
 
-    def fit(self, *, epochs: int | None = None, lr: float = 0.03, residual: int = 0) -> TaskFit:
-        asked = TaskFit(epochs=epochs, lr=lr, seed=substream_seed(self.seed, f"frontier/{self.key}"))
-        return task_fit(asked.record(len(self.train), residual=residual))
+    def fit(self, *, epochs: int | None = None, lr: float = 0.03, residual: int = 0) -> TaskTraining:
+        asked = TaskTraining(epochs=epochs, lr=lr, seed=substream_seed(self.seed, f"frontier/{self.key}"))
+        return task_training(asked.record(len(self.train), residual=residual))
 
 
 def ours(place: Place, basis: Basis, *, granularity: int = 1, size: int | None = None) -> tuple[int, float]:

@@ -24,7 +24,7 @@ from impress_format.limits import MAX_PACKED
 from impress_format.operations.pack import pack_tasks
 from impress_format.parts.numbers import store
 from impress_format.parts.table import stored_parts
-from impress_format.records.training import TaskFitRecord
+from impress_format.records.training import TaskTrainingRecord
 from impress_format.tasks.file import seal_parts
 from impress_format.tasks.pack_seal import seal_pack
 from impress_format.tasks.record import TaskRecord
@@ -37,7 +37,7 @@ MASKS, COLUMNS, TRIALS = 10, 3, 100
 
 
 def record(bank: Bank, key: int) -> TaskRecord:
-    fit = TaskFitRecord(epochs=3, lr=0.03)
+    fit = TaskTrainingRecord(epochs=3, lr=0.03)
     accuracy = 0.9 + key % 1000 / 10_000
     task = f"permuted-mnist/{key}"
     name = task.replace("/", "-")

@@ -29,7 +29,7 @@ from impress_format.parts.class_names import ClassSettings
 from impress_format.parts.head import HeadSettings, store_head
 from impress_format.parts.table import Settings
 from impress_format.records.fields import ValueBits
-from impress_format.records.training import TaskFitRecord
+from impress_format.records.training import TaskTrainingRecord
 from impress_format.tasks.file import seal_parts
 from impress_format.tasks.pack_seal import seal_pack
 from impress_format.tasks.record import TaskRecord
@@ -47,7 +47,7 @@ BITS: ValueBits = 2
 def fill_heads(bank: Bank, tasks: int) -> None:
     """A pack of heads as `pack_tasks` writes it, without the loose files before."""
     generator = np.random.default_rng(0)
-    fit, basis = TaskFitRecord(epochs=25, lr=0.03), bank.basis_digest(0, projected=True)
+    fit, basis = TaskTrainingRecord(epochs=25, lr=0.03), bank.basis_digest(0, projected=True)
     texts, heads = [], []
     for key in sorted(range(tasks), key=str):
         record = TaskRecord(name=f"photos-{key}", task=f"photos/{key}", basis=basis, accuracy=0.9,

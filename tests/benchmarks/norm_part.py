@@ -21,7 +21,7 @@ from unittest.mock import patch
 from impress_format import open_bank
 from impress_learn import Parts, add_tasks, create_bank
 from impress_learn.plan.asked import Masks, Network
-from impress_learn.training.config import MaskFit, TaskFit
+from impress_learn.training.config import MaskTraining, TaskTraining
 
 ZOO = Path(__file__).parents[2] / "zoo"
 BASIS = tuple(f"rotated-digits/{angle}" for angle in (0, 90, 180, 270))
@@ -41,7 +41,7 @@ WAYS: dict[str, Callable[[int], Parts]] = {
 def main(folder: Path, photos: Path | None, *, rates: bool) -> None:
     path = folder / ("photos.impress" if photos else "norm.impress")
     if not photos:
-        fit = MaskFit(epochs=12, holdout=HOLDOUT if rates else 0)
+        fit = MaskTraining(epochs=12, holdout=HOLDOUT if rates else 0)
         create_bank(path, BASIS, network=Network(backbone="timm:test_resnet"), masks=Masks(density=0.3), fit=fit)
     elif not path.exists():
         shutil.copytree(ZOO / "photos-cifar100.impress", path)
@@ -68,7 +68,7 @@ def _learn(
     path: Path, data_dir: Path | None, epochs: int | None, task: str, parts: Parts, *, holdout: float
 ) -> tuple[int, float]:
     (added,) = add_tasks(
-        path, [task], fit=TaskFit(epochs=epochs, holdout=holdout), name="trial", parts=parts, data_dir=data_dir
+        path, [task], fit=TaskTraining(epochs=epochs, holdout=holdout), name="trial", parts=parts, data_dir=data_dir
     )
     open_bank(path).remove_task("trial")
     return added.bytes, added.accuracy

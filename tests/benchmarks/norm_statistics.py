@@ -24,12 +24,12 @@ from impress_learn.running.accuracy import accuracy
 from impress_learn.streams.load import TaskData, load_task
 from impress_learn.streams.reference import parse_reference
 from impress_learn.tasks.weights import laid_over, train_parts
-from impress_learn.training.config import MaskFit, TaskFit
+from impress_learn.training.config import MaskTraining, TaskTraining
 
 BASIS = tuple(f"rotated-digits/{angle}" for angle in (0, 90, 180, 270))
 NEW = ("rotated-digits/20", "rotated-digits/110", "permuted-digits/20", "permuted-digits/110")
 IMAGES = 256
-FIT = TaskFit(epochs=50, seed=5)
+FIT = TaskTraining(epochs=50, seed=5)
 
 
 def main() -> None:
@@ -59,7 +59,7 @@ def _parts(backbone: Backbone, basis: Basis) -> list[tuple[str, list[Trainable]]
 
 def _mask(backbone: Backbone, data: TaskData, number: int, trained_under: Tensor | None) -> dict[str, Tensor]:
     return train_supermask(
-        backbone, data.train, MaskFit(epochs=12, seed=number), density=0.3, score_seed=100 + number,
+        backbone, data.train, MaskTraining(epochs=12, seed=number), density=0.3, score_seed=100 + number,
         on_step=lambda: None, calibration=trained_under,
     )  # fmt: skip
 

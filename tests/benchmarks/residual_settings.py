@@ -35,7 +35,7 @@ from impress_learn.running.accuracy import accuracy
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_reference
 from impress_learn.tasks.weights import train_parts
-from impress_learn.training.config import MaskFit, TaskFit, task_fit
+from impress_learn.training.config import MaskTraining, TaskTraining, task_training
 
 HOLDOUT = 1 / 6
 SEEDS = 1
@@ -163,7 +163,7 @@ def main(data_dir: Path, folder: Path, path: Path) -> None:
     banks = {}
     for stream, reference in BASES.items():
         bank = folder / f"{stream}.impress"
-        create_bank(bank, [reference], masks=Masks(density=0.2), fit=MaskFit(holdout=HOLDOUT), data_dir=data_dir)
+        create_bank(bank, [reference], masks=Masks(density=0.2), fit=MaskTraining(holdout=HOLDOUT), data_dir=data_dir)
         banks[stream] = load_bank(open_bank(bank), torch.device("cpu"))
     with path.open("a", newline="") as file:
         out = csv.writer(file)
@@ -174,8 +174,8 @@ def main(data_dir: Path, folder: Path, path: Path) -> None:
                     for size in SIZES[stream]:
                         for name, make in SETTINGS.items():
                             residual = make(loaded.bank.backbone, 8 * size)
-                            asked = TaskFit(epochs=EPOCHS, seed=substream_seed(seed, f"settings/{key}"))
-                            fit = task_fit(asked.record(len(data.train), residual=residual.count))
+                            asked = TaskTraining(epochs=EPOCHS, seed=substream_seed(seed, f"settings/{key}"))
+                            fit = task_training(asked.record(len(data.train), residual=residual.count))
                             backbone = loaded.backbone
                             start = first_values(residual, fit.seed, 0.1)
                             parts = [

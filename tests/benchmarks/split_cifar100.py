@@ -35,7 +35,7 @@ from impress_learn.plan.asked import Masks, Network
 from impress_learn.plan.bank import plan_masks
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_reference, parse_references
-from impress_learn.training.config import MaskFit, TaskFit
+from impress_learn.training.config import MaskTraining, TaskTraining
 
 ALL, SIZES = 20, (5, 10, 15)
 COLUMNS = ("bank", "masks", "task", "parts", "bytes", "accuracy", "seconds")
@@ -72,7 +72,7 @@ def _one_thread() -> None:
 
 
 def _masks(pool: ProcessPoolExecutor, chosen: argparse.Namespace) -> None:
-    fit = MaskFit(optimizer="adam", weight_decay=1e-4, batch_size=128, epochs=chosen.mask_epochs)
+    fit = MaskTraining(optimizer="adam", weight_decay=1e-4, batch_size=128, epochs=chosen.mask_epochs)
     waiting: list[Future[dict[str, Any]]] = []
     for kind in ("heterogeneous", "homogeneous"):
         path, sizes = chosen.folder / f"{kind}.impress", (*SIZES, ALL)
@@ -115,7 +115,7 @@ def _train(path: Path, index: int, data_dir: Path, device: str) -> dict[str, Any
 
 def _tasks(pool: ProcessPoolExecutor, chosen: argparse.Namespace) -> None:
     begun = time.perf_counter()
-    fit = TaskFit(batch_size=64, epochs=chosen.task_epochs)
+    fit = TaskTraining(batch_size=64, epochs=chosen.task_epochs)
     waiting = []
     for kind, masks, keys, parts in _plan():
         path = chosen.folder / f"{kind}-{masks:02d}.impress"
@@ -151,7 +151,13 @@ def _cut(whole: Path, path: Path, masks: int) -> None:
 
 
 def _add(
-    path: Path, key: int, parts: str, settings: dict[str, Any], fit: TaskFit, chosen: argparse.Namespace, begun: float
+    path: Path,
+    key: int,
+    parts: str,
+    settings: dict[str, Any],
+    fit: TaskTraining,
+    chosen: argparse.Namespace,
+    begun: float,
 ) -> dict[str, Any] | None:
     if time.perf_counter() - begun > chosen.seconds:
         return None

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from commandline import Impress
 
-from impress_learn import TaskFit, add_dataset
+from impress_learn import TaskTraining, add_dataset
 from impress_learn.jobs.add_dataset import OwnData
 
 
@@ -18,7 +18,7 @@ def own(bank: Path) -> Path:
     corner = np.add.outer(np.arange(28), np.arange(28))
     dark, bright = (np.where(keep, 200, 0).astype(np.uint8) for keep in (corner < 20, corner > 30))
     items = [(dark + shade, 0) if shade % 2 else (bright + shade, 1) for shade in range(40)]
-    add_dataset(bank, "mine", OwnData(items, classes=["upper", "lower"]), fit=TaskFit(epochs=2))
+    add_dataset(bank, "mine", OwnData(items, classes=["upper", "lower"]), fit=TaskTraining(epochs=2))
     return bank
 
 

@@ -24,7 +24,7 @@ from impress_format.records.fields import SIGNATURE_BYTES, TAG_BYTES
 from impress_format.records.manifest import BankManifest, MadeWith, Preprocess
 from impress_format.records.masks import MaskPlan
 from impress_format.records.network import BackboneSpec, LayerSpec, PretrainedRecord
-from impress_format.records.training import MaskFitRecord, TaskFitRecord
+from impress_format.records.training import MaskTrainingRecord, TaskTrainingRecord
 from impress_format.tasks.file import StoredTask
 from impress_format.tasks.record import TaskRecord
 from impress_format.versions import FORMAT_VERSION
@@ -96,7 +96,7 @@ def spec(seed: int = 0) -> BackboneSpec:
 
 
 def plan(task: str, seed: int, density: float = DENSITY) -> MaskPlan:
-    fit = MaskFitRecord(epochs=1, batch_size=64, lr=4.0, seed=seed + 1, holdout=0.0)
+    fit = MaskTrainingRecord(epochs=1, batch_size=64, lr=4.0, seed=seed + 1, holdout=0.0)
     return MaskPlan(kind="heterogeneous", task=task, density=density, seed=seed, fit=fit)
 
 
@@ -174,7 +174,7 @@ def mask(seed: int) -> dict[str, np.ndarray]:
 
 
 def task_record(bank: Bank, name: str, task: str, masks: int = 2) -> TaskRecord:
-    fit = TaskFitRecord(epochs=3, lr=0.03)
+    fit = TaskTrainingRecord(epochs=3, lr=0.03)
     basis = bank.basis_digest(masks)
     return TaskRecord(name=name, task=task, basis=basis, accuracy=0.9, train_accuracy=0.95, fit=fit)
 

@@ -17,7 +17,7 @@ from impress_format.container.header import parse_header
 from impress_format.errors import FormatError
 from impress_format.parts.numbers import NumbersError, NumberType, restore, restore_all, rows_of, store
 from impress_format.parts.table import stored_parts
-from impress_format.records.training import TaskFitRecord
+from impress_format.records.training import TaskTrainingRecord
 from impress_format.tasks.file import seal_task, take_apart
 from impress_format.tasks.record import TaskRecord
 from impress_format.tasks.seal import record_of_task, seal_text
@@ -87,7 +87,7 @@ def test_another_shape_is_none_of_these(shape: tuple[int, ...]) -> None:
 
 TEXT = st.text(st.characters(categories=("L", "N", "P", "S", "Zs"), exclude_characters="\u2028\u2029"), max_size=20)
 FITS = st.builds(
-    TaskFitRecord,
+    TaskTrainingRecord,
     epochs=st.integers(1, 1000),
     lr=st.floats(1e-9, 1e3),
     seed=st.integers(0, 2**53 - 1) | st.just(0),
@@ -133,7 +133,7 @@ def test_a_record_comes_back_from_its_text(record: TaskRecord, made: bool) -> No
 
 
 def test_thirty_coefficients_take_less_than_250_bytes() -> None:
-    fit = TaskFitRecord(epochs=3, lr=0.03)
+    fit = TaskTrainingRecord(epochs=3, lr=0.03)
     record = TaskRecord(
         name="rotated-mnist-345",
         task="rotated-mnist/345",

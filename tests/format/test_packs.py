@@ -21,7 +21,7 @@ from impress_format.operations.pack import pack_tasks
 from impress_format.parts.alpha import alpha_columns
 from impress_format.parts.numbers import NumberType, store
 from impress_format.parts.table import stored_parts
-from impress_format.records.training import TaskFitRecord
+from impress_format.records.training import TaskTrainingRecord
 from impress_format.tasks.pack import OWN, OWN_END, open_pack
 from impress_format.tasks.record import TaskRecord
 
@@ -46,7 +46,7 @@ def add(
         basis=bank.basis_digest(masks),
         accuracy=0.5,
         train_accuracy=0.625,
-        fit=TaskFitRecord(epochs=3, lr=0.03, seed=seed % 3),
+        fit=TaskTrainingRecord(epochs=3, lr=0.03, seed=seed % 3),
         settings=small_bank.settings(granularity=granularity),
     )
     bank.write_task(record, stored_parts(alpha=store(alpha, kind)))

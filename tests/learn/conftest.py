@@ -22,7 +22,7 @@ from impress_learn.plan.asked import Masks, Network
 from impress_learn.streams.images import Images
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_reference
-from impress_learn.training.config import MaskFit
+from impress_learn.training.config import MaskTraining
 
 # Helpers of other test folders, also when only this one is run.
 sys.path += [str(Path(__file__).parents[1] / folder) for folder in ("format", "zoo")]
@@ -63,7 +63,7 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
             ["rotated-digits/0", "rotated-digits/90"],
             network=Network(backbone="timm:test_resnet", weights=str(folder / "weights.safetensors"), image_size=32),
             masks=Masks(masks_per_task=0),
-            fit=MaskFit(holdout=0.1),
+            fit=MaskTraining(holdout=0.1),
         )
     return folder
 

@@ -19,7 +19,7 @@ from impress_learn.streams.images import Images, transformed
 from impress_learn.streams.rotated import rotate
 from impress_learn.tasks import weights as alpha_module
 from impress_learn.tasks.weights import fit_alpha
-from impress_learn.training.config import MaskFit, TaskFit
+from impress_learn.training.config import MaskTraining, TaskTraining
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def few(digits: tuple[Images, Images]) -> Images:
 def fit(lenet: Backbone, basis: Basis, images: Images, **changes: Any) -> Tensor:
     """A short fit; `changes` to its settings."""
     granularity = changes.pop("granularity", 1)
-    settings = TaskFit(**{"epochs": 1, "batch_size": 64, **changes})
+    settings = TaskTraining(**{"epochs": 1, "batch_size": 64, **changes})
     return fit_alpha(lenet, basis, images, settings, granularity=granularity, on_step=lambda: None)
 
 
@@ -145,7 +145,7 @@ def trained_basis(lenet: Backbone, digits: tuple[Images, Images]) -> Basis:
 
     def mask(degrees: int) -> dict[str, Tensor]:
         turned = transformed(few, lambda pixels: rotate(pixels, degrees))
-        fit = MaskFit(epochs=6, seed=degrees + 1)
+        fit = MaskTraining(epochs=6, seed=degrees + 1)
         return train_supermask(lenet, turned, fit, density=0.1, score_seed=degrees, on_step=lambda: None)
 
     return make_basis(lenet, [mask(degrees) for degrees in (0, 60, 300)])

@@ -24,7 +24,7 @@ from impress_learn.network.build import build_backbone, rebuild_backbone
 from impress_learn.network.lenet import LENET
 from impress_learn.network.norm_statistics import logits_beside, statistics_apart, with_statistics
 from impress_learn.streams.images import Images
-from impress_learn.training.config import MaskFit
+from impress_learn.training.config import MaskTraining
 
 Init = Literal["signed-constant", "kaiming-normal"]
 
@@ -215,7 +215,7 @@ def test_batch_norm_can_be_trained_on_single_images(digits: tuple[Images, Images
     masks = train_supermask(
         backbone,
         digits[0].subset(torch.arange(2)),
-        MaskFit(epochs=1, batch_size=1),
+        MaskTraining(epochs=1, batch_size=1),
         density=0.5,
         score_seed=0,
         on_step=lambda: None,
@@ -400,7 +400,7 @@ def test_frozen_weights_are_the_same_after_training_and_calibration(digits: tupl
     masks = train_supermask(
         backbone,
         digits[0].subset(torch.arange(64)),
-        MaskFit(epochs=2, batch_size=32, lr=1.0),
+        MaskTraining(epochs=2, batch_size=32, lr=1.0),
         density=0.5,
         score_seed=0,
         on_step=lambda: None,

@@ -16,16 +16,16 @@ from impress_learn.jobs import add_tasks, create_bank
 from impress_learn.parts.table import Parts
 from impress_learn.plan.asked import Masks
 from impress_learn.progress import Progress
-from impress_learn.training.config import MaskFit, TaskFit
+from impress_learn.training.config import MaskTraining, TaskTraining
 
 GOLDEN_V1 = Path(__file__).parents[1] / "golden" / "v1" / "digits.impress"
-QUICK = TaskFit(epochs=1)
+QUICK = TaskTraining(epochs=1)
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("budget") / "a.impress"
-    create_bank(path, ["rotated-digits/0:180:45"], fit=MaskFit(epochs=1))
+    create_bank(path, ["rotated-digits/0:180:45"], fit=MaskTraining(epochs=1))
     return path
 
 
@@ -113,13 +113,13 @@ def test_version_1_has_no_residual_to_fill_up_with() -> None:
 
 
 def test_from_few_images_there_is_no_residual(bank: Path) -> None:
-    (added,) = add_tasks(bank, ["rotated-digits/20"], parts=Parts(bytes=1000), fit=TaskFit(epochs=1, shots=5))
+    (added,) = add_tasks(bank, ["rotated-digits/20"], parts=Parts(bytes=1000), fit=TaskTraining(epochs=1, shots=5))
     assert (added.facts["residual"], added.facts["coefficients"]) == (0, 12)
 
 
 def test_from_some_images_a_trial_lets_the_residual_in_where_it_helps(bank: Path) -> None:
     told: list[str] = []
-    fit = TaskFit(shots=40, batch_size=32, epochs=12)  # of a permutation, which these masks know nothing of
+    fit = TaskTraining(shots=40, batch_size=32, epochs=12)  # of a permutation, which these masks know nothing of
     (added,) = add_tasks(
         bank, ["permuted-digits/5"], parts=Parts(bytes=1000), fit=fit, progress=Progress(remark=told.append)
     )
@@ -131,7 +131,7 @@ def test_from_some_images_a_trial_lets_the_residual_in_where_it_helps(bank: Path
 
 def test_a_trial_that_shows_no_gain_leaves_alpha_alone(bank: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("impress_learn.tasks.learn.accuracy", lambda *_: 0.9)
-    fit = TaskFit(epochs=1, shots=40)
+    fit = TaskTraining(epochs=1, shots=40)
     (added,) = add_tasks(bank, ["permuted-digits/5"], parts=Parts(bytes=1000), fit=fit)
     assert (added.facts["residual"], added.facts["coefficients"]) == (0, 12)
     (again,) = add_tasks(bank, ["permuted-digits/5"], parts=Parts(bytes=1000), fit=fit)
@@ -139,7 +139,7 @@ def test_a_trial_that_shows_no_gain_leaves_alpha_alone(bank: Path, monkeypatch: 
 
 
 def test_a_large_residual_is_learned_twice_as_long(bank: Path) -> None:
-    small, large = (TaskFit().record(60_000, residual=values).epochs for values in (464, 3984))
+    small, large = (TaskTraining().record(60_000, residual=values).epochs for values in (464, 3984))
     assert (small, large) == (3, 6)
-    add_tasks(bank, ["rotated-digits/20"], parts=Parts(bytes=1000), fit=TaskFit(batch_size=8))
+    add_tasks(bank, ["rotated-digits/20"], parts=Parts(bytes=1000), fit=TaskTraining(batch_size=8))
     assert open_bank(bank).read_task_record("rotated-digits-20").fit.epochs == 6

@@ -33,12 +33,12 @@ from impress_learn.running.task_cache import keep_tasks
 from impress_learn.streams.classes import TaskClasses, match_classes, stored_classes, uneven_remark
 from impress_learn.streams.digits import load_digits
 from impress_learn.streams.reference import group_references
-from impress_learn.training.config import MaskFit, TaskFit
+from impress_learn.training.config import MaskTraining, TaskTraining
 
 CPU = torch.device("cpu")
 PETS = {"bear": 1, "bicycle": 4, "bottle": 7}
 """Classes, and the digits whose images they have."""
-FIT = TaskFit(epochs=40)
+FIT = TaskTraining(epochs=40)
 SIDE = 28
 
 
@@ -74,7 +74,7 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def digits_bank(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bank whose network has ten outputs, which it calls 0 to 9."""
     path = tmp_path_factory.mktemp("bank") / "a.impress"
-    create_bank(path, ["rotated-digits/0", "rotated-digits/90"], fit=MaskFit(epochs=4))
+    create_bank(path, ["rotated-digits/0", "rotated-digits/90"], fit=MaskTraining(epochs=4))
     return path
 
 
@@ -185,7 +185,7 @@ def test_masks_are_measured_on_the_classes_they_were_trained_on(
     folders = [make_folder(tmp_path / "pets", PETS), make_folder(tmp_path / "tools", {"adze": 2, "hammer": 5})]
     path = tmp_path / "b.impress"
     tasks = [f"folder:{folder}" for folder in folders]
-    create_bank(path, tasks, fit=MaskFit(epochs=20), network=Network(image_size=SIDE, image_mode="L"))
+    create_bank(path, tasks, fit=MaskTraining(epochs=20), network=Network(image_size=SIDE, image_mode="L"))
     before = evaluate(path, basis=True)
     assert [one.label for one in before[1].classes] == ["adze", "hammer"]
     assert before[0].accuracy > 0.8
@@ -197,9 +197,9 @@ def test_masks_are_measured_on_the_classes_they_were_trained_on(
         shutil.rmtree(folders[0] / part / "bear")
         shutil.rmtree(folders[1] / part / "axe")
     with pytest.raises(BankMismatch, match="no longer bear, now also apple"):
-        create_bank(path, tasks, fit=MaskFit(epochs=20), network=Network(image_size=SIDE, image_mode="L"))
+        create_bank(path, tasks, fit=MaskTraining(epochs=20), network=Network(image_size=SIDE, image_mode="L"))
     with pytest.raises(BankMismatch, match="no longer bear, now also apple"):
-        extend_bank(path, tasks[:1], fit=MaskFit(epochs=20, seed=1))
+        extend_bank(path, tasks[:1], fit=MaskTraining(epochs=20, seed=1))
 
 
 def test_classes_without_names_are_taken_in_order_or_refused() -> None:
@@ -246,14 +246,14 @@ def test_an_update_with_other_classes_is_refused_and_one_with_the_same_goes_on(
         update_task(path, "pets", f"folder:{more}")
     for part in ("train", "test"):
         shutil.rmtree(more / part / "apple")
-    assert update_task(path, "pets", f"folder:{more}", fit=TaskFit(epochs=2)).accuracy > 0.8
+    assert update_task(path, "pets", f"folder:{more}", fit=TaskTraining(epochs=2)).accuracy > 0.8
     assert open_bank(path).read_task_record("pets").class_names == tuple(PETS)
 
 
 def test_loss_accuracy_and_answers_are_of_the_tasks_own_classes(bank: Path, tmp_path: Path) -> None:
     """Outputs of classes that a task does not have neither answer nor learn: a mask of ten digits has all ten."""
     folder = make_folder(tmp_path / "two", {"five": 5, "nine": 9}, count=3)
-    (added,) = add_tasks(bank, [f"folder:{folder}"], name="two", fit=TaskFit(shots=3))
+    (added,) = add_tasks(bank, [f"folder:{folder}"], name="two", fit=TaskTraining(shots=3))
     (measured,) = evaluate(bank)
     assert measured.accuracy == pytest.approx(added.accuracy, abs=1e-4)
     assert [one.label for one in measured.classes] == ["five", "nine"]
@@ -287,7 +287,7 @@ def test_a_batch_of_several_tasks_has_no_logit_of_a_class_that_a_task_lacks(
     pets: tuple[Path, Path], tmp_path: Path, packed: bool
 ) -> None:
     path = Path(shutil.copytree(pets[0], tmp_path / "d.impress"))
-    add_tasks(path, ["rotated-digits/20"], name="ten", fit=TaskFit(epochs=1))
+    add_tasks(path, ["rotated-digits/20"], name="ten", fit=TaskTraining(epochs=1))
     if packed:
         pack_tasks(open_bank(path))
     loaded = load_bank(open_bank(path), CPU)
@@ -323,9 +323,9 @@ def test_names_that_a_record_has_no_room_for_are_stored_all_the_same(tmp_path: P
         [f"folder:{others}"],
         masks=Masks(masks_per_task=0, random_masks=1),
         network=Network(image_size=SIDE, image_mode="L"),
-        fit=MaskFit(epochs=1),
+        fit=MaskTraining(epochs=1),
     )
-    (added,) = add_tasks(path, [f"folder:{folder}"], name="many", fit=TaskFit(epochs=1))
+    (added,) = add_tasks(path, [f"folder:{folder}"], name="many", fit=TaskTraining(epochs=1))
     assert added.bytes < 5000
     one = shutil.copy(next((folder / "test").rglob("*.png")), tmp_path / "one.png")
     shutil.rmtree(folder)
@@ -345,11 +345,11 @@ def test_the_names_of_a_bank_are_not_those_of_a_stream(tmp_path: Path) -> None:
         [f"folder:{folder}"],
         masks=Masks(masks_per_task=0, random_masks=1),
         network=Network(image_size=SIDE, image_mode="L"),
-        fit=MaskFit(epochs=1),
+        fit=MaskTraining(epochs=1),
     )
     assert open_bank(path).manifest.class_names == tuple(f"class {number}" for number in range(10))
-    add_tasks(path, ["rotated-digits/0"], fit=TaskFit(epochs=1))
-    add_tasks(path, [f"folder:{folder}"], name="own", fit=TaskFit(epochs=1))
+    add_tasks(path, ["rotated-digits/0"], fit=TaskTraining(epochs=1))
+    add_tasks(path, [f"folder:{folder}"], name="own", fit=TaskTraining(epochs=1))
     one = next((folder / "test").rglob("*.png"))
     (digit,) = infer(path, [one], task="rotated-digits/0").answers
     (own,) = infer(path, [one], task="own").answers
@@ -364,7 +364,7 @@ def test_a_bank_of_version_1_takes_no_task_whose_classes_it_cannot_tell(tmp_path
     path = Path(shutil.copytree(golden, tmp_path / "v1.impress"))
     folder = make_folder(tmp_path / "pets", PETS)
     with pytest.raises(BankMismatch, match="cannot say that"):
-        add_tasks(path, [f"folder:{folder}"], fit=TaskFit(epochs=1))
+        add_tasks(path, [f"folder:{folder}"], fit=TaskTraining(epochs=1))
 
 
 # What travels, and what older releases left
@@ -381,7 +381,7 @@ def test_a_task_keeps_its_names_in_a_bank_that_calls_its_own_otherwise(tmp_path:
             masks=Masks(masks_per_task=0, random_masks=2),
             network=Network(image_size=SIDE, image_mode="L"),
         )
-    add_tasks(paths[0], [f"folder:{folders[0]}"], name="mine", fit=TaskFit(epochs=1), parts=Parts(signature=False))
+    add_tasks(paths[0], [f"folder:{folders[0]}"], name="mine", fit=TaskTraining(epochs=1), parts=Parts(signature=False))
     export_task(open_bank(paths[0]), "mine", tmp_path / "mine.safetensors")
     import_tasks(open_bank(paths[1]), [tmp_path / "mine.safetensors"])
     one = next((folders[0] / "test" / "cat").iterdir())
@@ -396,15 +396,15 @@ def test_masks_of_a_bank_that_does_not_name_their_classes_are_measured_in_order(
     """As older releases made it: of tasks with classes of their own, nothing said which."""
     folders = [make_folder(tmp_path / "pets", PETS), make_folder(tmp_path / "tools", {"adze": 2, "hammer": 5})]
     path, tasks = tmp_path / "b.impress", [f"folder:{folder}" for folder in folders]
-    bank = create_bank(path, tasks, fit=MaskFit(epochs=20), network=Network(image_size=SIDE, image_mode="L"))
+    bank = create_bank(path, tasks, fit=MaskTraining(epochs=20), network=Network(image_size=SIDE, image_mode="L"))
     expected = [one.accuracy for one in evaluate(path, basis=True)]
     bank.manifest_path.write_bytes(seal_manifest(msgspec.structs.replace(bank.manifest, mask_classes=msgspec.UNSET)))
     found = [one.accuracy for one in evaluate(path, basis=True, progress=told[1])]
     assert found[0] == expected[0]
     assert found[1] <= expected[1]  # all three outputs answer
     assert sum("no names of classes" in remark for remark in told[0]) == 2
-    create_bank(path, tasks, fit=MaskFit(epochs=20), network=Network(image_size=SIDE, image_mode="L"))
-    extended = extend_bank(path, tasks[:1], fit=MaskFit(epochs=1, seed=1))
+    create_bank(path, tasks, fit=MaskTraining(epochs=20), network=Network(image_size=SIDE, image_mode="L"))
+    extended = extend_bank(path, tasks[:1], fit=MaskTraining(epochs=1, seed=1))
     assert extended.manifest.classes_of_mask(tasks[0]) == tuple(PETS)
 
 
@@ -415,18 +415,20 @@ def test_a_folder_is_known_however_its_path_is_written(
     monkeypatch.chdir(tmp_path)
     for name, digit in PETS.items():
         write_images(tmp_path / "pets" / name, digit, test=False, count=12)
-    create_bank("a.impress", ["folder:pets"], fit=MaskFit(epochs=1), network=Network(image_size=SIDE, image_mode="L"))
+    create_bank(
+        "a.impress", ["folder:pets"], fit=MaskTraining(epochs=1), network=Network(image_size=SIDE, image_mode="L")
+    )
     (tmp_path / "link").symlink_to("pets")
     other = {"link": "link", "absolute": str(tmp_path / "pets"), "inside": "pets/../pets"}[written]
     with pytest.raises(UsageError, match="reads the same folder otherwise"):
-        add_tasks("a.impress", group_references([f"folder:{other}"], "{}.*"), fit=TaskFit(epochs=1))
-    add_tasks("a.impress", [f"folder:{other}"], fit=TaskFit(epochs=1))
+        add_tasks("a.impress", group_references([f"folder:{other}"], "{}.*"), fit=TaskTraining(epochs=1))
+    add_tasks("a.impress", [f"folder:{other}"], fit=TaskTraining(epochs=1))
 
 
 def test_nothing_is_held_out_that_the_task_before_has_learned_from(bank: Path) -> None:
-    add_tasks(bank, ["rotated-digits/30"], name="all", fit=TaskFit(epochs=1))
+    add_tasks(bank, ["rotated-digits/30"], name="all", fit=TaskTraining(epochs=1))
     random = bank.parent / "random.impress"
     create_bank(random, ["rotated-digits/0"], masks=Masks(masks_per_task=0, random_masks=2))
-    add_tasks(random, ["rotated-digits/30"], name="all", fit=TaskFit(epochs=1))
+    add_tasks(random, ["rotated-digits/30"], name="all", fit=TaskTraining(epochs=1))
     with pytest.raises(UsageError, match="was trained on all training images"):
-        add_tasks(random, ["rotated-digits/40"], warm_start="all", fit=TaskFit(epochs=1, holdout=0.2))
+        add_tasks(random, ["rotated-digits/40"], warm_start="all", fit=TaskTraining(epochs=1, holdout=0.2))

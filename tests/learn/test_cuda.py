@@ -23,7 +23,7 @@ from impress_learn.streams.images import Images
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_reference
 from impress_learn.tasks.weights import train_parts
-from impress_learn.training.config import MaskFit, TaskFit
+from impress_learn.training.config import MaskTraining, TaskTraining
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 CUDA = torch.device("cuda")
@@ -70,7 +70,7 @@ def test_training_a_mask_does_not_wait_for_the_device(network: Backbone, digits:
     images = digits.varied(shift_and_flip).to(CUDA)
     try:
         train_supermask(
-            network.to(CUDA), images, MaskFit(epochs=2), density=0.3, score_seed=0,
+            network.to(CUDA), images, MaskTraining(epochs=2), density=0.3, score_seed=0,
             on_step=never_waits(), calibration=calibration_of(images),
         )  # fmt: skip
     finally:
@@ -85,7 +85,7 @@ def test_learning_a_task_does_not_wait_for_the_device(
         monkeypatch.setattr("impress_learn.masks.basis.STACKED_AT_MOST", -1)
     backbone, images = network.to(CUDA), digits.to(CUDA)
     basis = make_basis(backbone, [random_supermask(network.spec, density=0.3, seed=seed) for seed in range(9)])
-    fit, residual = TaskFit(epochs=3, batch_size=64, l1=0.01), make_residual(network.spec, 512, 1, CUDA)
+    fit, residual = TaskTraining(epochs=3, batch_size=64, l1=0.01), make_residual(network.spec, 512, 1, CUDA)
     parts = [
         trainable_alpha(basis.but_last(), fit, 16, None, "int8"),
         trainable_mask(backbone, 100, fit.seed),
@@ -101,7 +101,7 @@ def test_a_mask_from_the_gpu_is_as_good_on_the_cpu(network: Backbone) -> None:
     data = load_task(parse_reference("rotated-digits/0"), data_dir=None)
     calibration = calibration_of(data.train)
     mask = train_supermask(
-        network.to(CUDA), data.train.to(CUDA), MaskFit(epochs=12), density=0.3, score_seed=0,
+        network.to(CUDA), data.train.to(CUDA), MaskTraining(epochs=12), density=0.3, score_seed=0,
         on_step=lambda: None, calibration=calibration.to(CUDA),
     )  # fmt: skip
     effective = {name: weight * mask[name] for name, weight in network.weights.items()}
@@ -121,10 +121,10 @@ def test_a_run_can_be_repeated(network: Backbone, digits: Images) -> None:
     def once() -> dict[str, Tensor]:
         calibration = calibration_of(images)
         mask = train_supermask(
-            backbone, images, MaskFit(epochs=2), density=0.3, score_seed=0,
+            backbone, images, MaskTraining(epochs=2), density=0.3, score_seed=0,
             on_step=lambda: None, calibration=calibration,
         )  # fmt: skip
-        fit, residual = TaskFit(epochs=2), make_residual(network.spec, 512, 1, CUDA)
+        fit, residual = TaskTraining(epochs=2), make_residual(network.spec, 512, 1, CUDA)
         alpha = trainable_alpha(make_basis(backbone, [mask]), fit, 16, None, "int8")
         values = trainable_residual(residual, backbone.weights, first_values(residual, fit.seed, 0.1))
         train_parts(backbone, [alpha, values], images, fit, on_step=lambda: None, calibration=calibration)

@@ -19,9 +19,9 @@ from impress_format import Bank, open_bank, verify_bank
 from impress_format.errors import BankMismatch, DataError, TaskExists, UsageError
 from impress_learn import (
     LoadedBank,
-    MaskFit,
+    MaskTraining,
     Progress,
-    TaskFit,
+    TaskTraining,
     add_dataset,
     add_tasks,
     create_bank,
@@ -37,7 +37,7 @@ from impress_learn.streams.reference import parse_reference
 
 GOLDEN_V1 = Path(__file__).parents[1] / "golden" / "v1" / "digits.impress"
 NAMES = tuple("0123456789")
-FAST = TaskFit(epochs=2)
+FAST = TaskTraining(epochs=2)
 
 
 class Digits(Dataset[tuple[Any, int]]):
@@ -61,7 +61,7 @@ class Digits(Dataset[tuple[Any, int]]):
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("made") / "a.impress"
-    create_bank(path, ["rotated-digits/0:360:120"], fit=MaskFit(epochs=4))
+    create_bank(path, ["rotated-digits/0:360:120"], fit=MaskTraining(epochs=4))
     return path
 
 
@@ -81,10 +81,10 @@ def loaded(made: Path) -> LoadedBank:
 
 def test_the_same_images_teach_the_same_as_those_of_a_stream(bank: Bank) -> None:
     """What is drawn is seeded by the reference, so that they are near, not equal."""
-    (stream,) = add_tasks(bank.path, ["rotated-digits/60"], fit=TaskFit(epochs=6), parts=Parts(bytes=1500))
+    (stream,) = add_tasks(bank.path, ["rotated-digits/60"], fit=TaskTraining(epochs=6), parts=Parts(bytes=1500))
     train, test = Digits("train"), Digits("test")
     own = add_dataset(
-        bank.path, "mine", OwnData(train, classes=NAMES, test=test), fit=TaskFit(epochs=6), parts=Parts(bytes=1500)
+        bank.path, "mine", OwnData(train, classes=NAMES, test=test), fit=TaskTraining(epochs=6), parts=Parts(bytes=1500)
     )
     assert (own.task, own.name, own.images) == ("dataset:mine", "mine", "test")
     assert own.facts["coefficients"] == stream.facts["coefficients"]
@@ -132,7 +132,9 @@ def test_normalised_tensors_teach_what_their_pixels_teach(bank: Bank, loaded: Lo
 
 def test_without_a_test_dataset_a_fifth_is_held_out_or_what_is_asked_for(bank: Bank) -> None:
     fifth = add_dataset(bank.path, "fifth", OwnData(Digits("train"), classes=NAMES), fit=FAST)
-    tenth = add_dataset(bank.path, "tenth", OwnData(Digits("train"), classes=NAMES), fit=TaskFit(epochs=2, holdout=0.1))
+    tenth = add_dataset(
+        bank.path, "tenth", OwnData(Digits("train"), classes=NAMES), fit=TaskTraining(epochs=2, holdout=0.1)
+    )
     assert fifth.images == tenth.images == "held-out"
     assert [bank.read_task_record(name).fit.holdout for name in ("fifth", "tenth")] == [0.2, 0.1]
 
@@ -162,7 +164,7 @@ def test_classes_are_those_of_the_dataset_where_it_names_them(bank: Bank, tmp_pa
 
 def test_few_images_a_class_bytes_and_a_start_as_with_files(bank: Bank) -> None:
     few = add_dataset(
-        bank.path, "few", OwnData(Digits("train"), classes=NAMES, test=Digits("test")), fit=TaskFit(shots=5)
+        bank.path, "few", OwnData(Digits("train"), classes=NAMES, test=Digits("test")), fit=TaskTraining(shots=5)
     )
     assert bank.read_task_record("few").fit.shots == 5
     small = add_dataset(bank.path, "small", OwnData(Digits("train"), classes=NAMES), fit=FAST, parts=Parts(bytes=700))
@@ -175,10 +177,12 @@ def test_few_images_a_class_bytes_and_a_start_as_with_files(bank: Bank) -> None:
 
 
 def test_over_pretrained_weights_it_has_a_head(bank_for_heads: Bank) -> None:
-    headed = add_dataset(bank_for_heads.path, "headed", OwnData(Digits("train"), classes=NAMES), fit=TaskFit(epochs=5))
+    headed = add_dataset(
+        bank_for_heads.path, "headed", OwnData(Digits("train"), classes=NAMES), fit=TaskTraining(epochs=5)
+    )
     assert headed.facts["head"] > 0
     as_floats = Digits("train", load_bank(bank_for_heads).transform)
-    floats = add_dataset(bank_for_heads.path, "floats", OwnData(as_floats, classes=NAMES), fit=TaskFit(epochs=5))
+    floats = add_dataset(bank_for_heads.path, "floats", OwnData(as_floats, classes=NAMES), fit=TaskTraining(epochs=5))
     assert abs(floats.accuracy - headed.accuracy) < 0.1
 
 
@@ -260,7 +264,7 @@ def test_a_command_that_asks_for_its_data_says_that_there_are_none(bank: Bank) -
 
 def test_it_may_drift_on_data_that_a_command_finds(bank: Bank) -> None:
     add_dataset(bank.path, "mine", OwnData(Digits("train"), classes=NAMES, test=Digits("test")), fit=FAST)
-    updated = update_task(bank.path, "mine", "rotated-digits/65", fit=TaskFit(epochs=1, lr=0.003))
+    updated = update_task(bank.path, "mine", "rotated-digits/65", fit=TaskTraining(epochs=1, lr=0.003))
     assert (updated.name, updated.task) == ("mine", "rotated-digits/65")
     with pytest.raises(UsageError, match=r"dataset:mine: a torch Dataset of your own is learned in Python"):
         update_task(bank.path, "mine", "dataset:mine")
@@ -327,9 +331,9 @@ def test_what_does_not_fit_is_refused_and_nothing_is_stored(
 def test_settings_that_cannot_be_meant_are_refused(bank: Bank) -> None:
     digits = Digits("train")
     with pytest.raises(UsageError, match=r"`test` has the images .*, `holdout` 0.1 others: give one of them"):
-        add_dataset(bank.path, "mine", OwnData(digits, classes=NAMES, test=digits), fit=TaskFit(holdout=0.1))
+        add_dataset(bank.path, "mine", OwnData(digits, classes=NAMES, test=digits), fit=TaskTraining(holdout=0.1))
     with pytest.raises(UsageError, match="`epochs` 0"):
-        add_dataset(bank.path, "mine", OwnData(digits, classes=NAMES), fit=TaskFit(epochs=0))
+        add_dataset(bank.path, "mine", OwnData(digits, classes=NAMES), fit=TaskTraining(epochs=0))
     with pytest.raises(UsageError, match="a/b"):
         add_dataset(bank.path, "a/b", OwnData(digits, classes=NAMES))
     with pytest.raises(BankMismatch, match="has format version 1"):

@@ -31,7 +31,7 @@ from impress_learn.streams.read_image import read_picture
 from impress_learn.streams.reference import parse_reference
 from impress_learn.streams.span import choose_span, goes_with
 from impress_learn.streams.view import photo_view
-from impress_learn.training.config import MaskFit, TaskFit
+from impress_learn.training.config import MaskTraining, TaskTraining
 
 Array = npt.NDArray[Any]
 SIDE = 8
@@ -112,7 +112,9 @@ def pets(folder: Path, write: Callable[[Array], bytes], *, test: Callable[[Array
 
 def grey_bank(path: Path, task: str, progress: Progress | None = None) -> Bank:
     words = {} if progress is None else {"watch": progress}
-    return create_bank(path, [task], network=Network(image_size=SIDE, image_mode="L"), fit=MaskFit(epochs=1), **words)  # type: ignore[arg-type]
+    return create_bank(
+        path, [task], network=Network(image_size=SIDE, image_mode="L"), fit=MaskTraining(epochs=1), **words
+    )  # type: ignore[arg-type]
 
 
 def view_of(bank: Bank) -> Preprocess:
@@ -197,7 +199,7 @@ def test_test_images_do_not_count(tmp_path: Path) -> None:
 def test_infer_reads_images_on_the_scale_of_the_bank(tmp_path: Path) -> None:
     write = KINDS["12 bits in a png of 16"][0]
     bank = grey_bank(tmp_path / "a.impress", pets(tmp_path / "pets", write))
-    add_tasks(bank.path, [f"folder:{tmp_path / 'pets'}"], name="pets", fit=TaskFit(epochs=1))
+    add_tasks(bank.path, [f"folder:{tmp_path / 'pets'}"], name="pets", fit=TaskTraining(epochs=1))
     dim = (SHADES * 0.5 * 4095).round()
     (tmp_path / "deep.png").write_bytes(png(dim.astype(np.uint16)))
     Image.fromarray((dim / 4095 * 255).round().astype(np.uint8)).save(tmp_path / "plain.png")
@@ -214,21 +216,21 @@ def test_infer_reads_images_on_the_scale_of_the_bank(tmp_path: Path) -> None:
 def test_a_task_on_another_scale_is_refused(kind: str, tmp_path: Path) -> None:
     bank = grey_bank(tmp_path / "a.impress", pets(tmp_path / "pets", KINDS["12 bits in a png of 16"][0]))
     with pytest.raises(DataError, match="the bank takes 0 … 4,095 for black … white: create a bank of these"):
-        add_tasks(bank.path, [pets(tmp_path / "others", KINDS[kind][0])], fit=TaskFit(epochs=1))
+        add_tasks(bank.path, [pets(tmp_path / "others", KINDS[kind][0])], fit=TaskTraining(epochs=1))
     assert bank.task_names() == []
 
 
 def test_tasks_on_two_scales_cannot_begin_one_bank(tmp_path: Path) -> None:
     tasks = [pets(tmp_path / kind, KINDS[kind][0]) for kind in ("8 bits in a png of 16", "16 bits")]
     with pytest.raises(DataError, match="values of 0 … 255, the bank takes 0 … 65,535"):
-        create_bank(tmp_path / "a.impress", tasks, network=Network(image_size=SIDE), fit=MaskFit(epochs=1))
+        create_bank(tmp_path / "a.impress", tasks, network=Network(image_size=SIDE), fit=MaskTraining(epochs=1))
     assert not (tmp_path / "a.impress" / "bank.json").exists()
 
 
 def test_another_task_of_the_same_camera_is_welcome(tmp_path: Path) -> None:
     bank = grey_bank(tmp_path / "a.impress", pets(tmp_path / "pets", KINDS["12 bits in a png of 16"][0]))
     dimmer = pets(tmp_path / "others", lambda v: png((v * 2900 + 40).round().astype(np.uint16)))
-    assert len(add_tasks(bank.path, [dimmer], fit=TaskFit(epochs=1))) == 1
+    assert len(add_tasks(bank.path, [dimmer], fit=TaskTraining(epochs=1))) == 1
 
 
 def test_two_banks_do_not_share_what_the_cache_has_of_a_folder(tmp_path: Path) -> None:
@@ -270,7 +272,7 @@ def test_it_takes_a_task_of_whole_16_bits_and_says_at_inference_that_it_guesses(
     scaleless: Bank, tmp_path: Path
 ) -> None:
     task = pets(tmp_path / "pets", KINDS["16 bits"][0])
-    add_tasks(scaleless.path, [task], name="pets", fit=TaskFit(epochs=1))
+    add_tasks(scaleless.path, [task], name="pets", fit=TaskTraining(epochs=1))
     deep = tmp_path / "pets" / "test" / "cat" / "0.tif"
     (remark,) = infer(scaleless.path, [deep], task="pets").remarks
     assert "1 image of more than 8 bits" in remark
@@ -280,7 +282,7 @@ def test_it_takes_a_task_of_whole_16_bits_and_says_at_inference_that_it_guesses(
 @pytest.mark.parametrize("kind", ["12 bits in a png of 16", "floats of 0 ... 255", "with a sign"])
 def test_it_refuses_a_task_that_it_would_make_black_or_white(scaleless: Bank, kind: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="as it was made of other images"):
-        add_tasks(scaleless.path, [pets(tmp_path / "pets", KINDS[kind][0])], fit=TaskFit(epochs=1))
+        add_tasks(scaleless.path, [pets(tmp_path / "pets", KINDS[kind][0])], fit=TaskTraining(epochs=1))
     assert open_bank(scaleless.path).task_names() == []
 
 
@@ -295,7 +297,7 @@ def test_it_tells_of_images_of_a_task_that_it_takes_for_8_bits(scaleless: Bank, 
     task = pets(tmp_path / "pets", KINDS["16 bits"][0])
     (tmp_path / "pets" / "train" / "cat" / "dark.tif").write_bytes(png((SHADES * 200).astype(np.uint16)))
     told: list[str] = []
-    add_tasks(scaleless.path, [task], fit=TaskFit(epochs=1), progress=Progress(remark=told.append))
+    add_tasks(scaleless.path, [task], fit=TaskTraining(epochs=1), progress=Progress(remark=told.append))
     assert any("without a value above 255 are taken for images of 8 bits" in remark for remark in told)
 
 

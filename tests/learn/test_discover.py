@@ -18,9 +18,9 @@ from impress_learn.jobs import add_tasks, create_bank
 from impress_learn.jobs.discover import Discovered, discover_tasks, share_right
 from impress_learn.parts.table import Parts
 from impress_learn.streams.reference import parse_reference
-from impress_learn.training.config import MaskFit, TaskFit
+from impress_learn.training.config import MaskTraining, TaskTraining
 
-QUICK = TaskFit(epochs=2)
+QUICK = TaskTraining(epochs=2)
 STREAM = ("rotated-digits/60", "permuted-digits/3", "rotated-digits/60", "rotated-digits/180", "rotated-digits/30")
 
 
@@ -28,7 +28,7 @@ STREAM = ("rotated-digits/60", "permuted-digits/3", "rotated-digits/60", "rotate
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Masks of four tasks, and one stored task."""
     path = tmp_path_factory.mktemp("discover") / "a.impress"
-    create_bank(path, ["rotated-digits/0:360:90"], fit=MaskFit(epochs=2))
+    create_bank(path, ["rotated-digits/0:360:90"], fit=MaskTraining(epochs=2))
     add_tasks(path, ["rotated-digits/30"], fit=QUICK)
     return path
 
@@ -110,8 +110,8 @@ def test_chunks_are_right_where_a_task_is_kept_together_and_apart() -> None:
         ({"discovery": Discovery(chunk=1)}, UsageError, "`chunk` 1"),
         ({"discovery": Discovery(chunk=64, images=10)}, UsageError, "`images` 10"),
         ({"discovery": Discovery(prefix="a b")}, UsageError, "invalid task name 'a b-1'"),
-        ({"fit": TaskFit(holdout=0.1)}, UsageError, "holdout"),
-        ({"fit": TaskFit(epochs=1, lr=1e30)}, TrainingDiverged, "discovered-1"),
+        ({"fit": TaskTraining(holdout=0.1)}, UsageError, "holdout"),
+        ({"fit": TaskTraining(epochs=1, lr=1e30)}, TrainingDiverged, "discovered-1"),
     ],
 )
 def test_what_cannot_be_done_is_refused_and_stores_nothing(

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 import impress_learn
-from impress_learn import MaskFit, TaskFit, add_tasks, create_bank, load_bank
+from impress_learn import MaskTraining, TaskTraining, add_tasks, create_bank, load_bank
 from impress_learn.parts.table import Parts
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_reference
@@ -100,8 +100,8 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what the examples speak of: a bank with two tasks, two images, two folders of pets."""
     folder = tmp_path_factory.mktemp("stage")
     demo = folder / "build" / "demo.impress"
-    create_bank(demo, ["rotated-digits/0:180:60"], fit=MaskFit(epochs=6))
-    add_tasks(demo, ["rotated-digits/15", "rotated-digits/75"], fit=TaskFit(epochs=6), parts=Parts(bytes=1000))
+    create_bank(demo, ["rotated-digits/0:180:60"], fit=MaskTraining(epochs=6))
+    add_tasks(demo, ["rotated-digits/15", "rotated-digits/75"], fit=TaskTraining(epochs=6), parts=Parts(bytes=1000))
     images = load_task(parse_reference("rotated-digits/15"), data_dir=None).test
     sure = torch.tensor(
         [one.probability for one in load_bank(demo).predict(list(images.pixels_of(slice(0, 200))), "rotated-digits/15")]
@@ -125,7 +125,16 @@ def test_the_example_runs(name: str, stage: Path, tmp_path: Path, monkeypatch: p
         "group_references": impress_learn.group_references,
         **{
             record: getattr(impress_learn, record)
-            for record in ("Discovery", "MaskFit", "Masks", "Network", "OwnData", "Parts", "TaskFit", "Progress")
+            for record in (
+                "Discovery",
+                "MaskTraining",
+                "Masks",
+                "Network",
+                "OwnData",
+                "Parts",
+                "TaskTraining",
+                "Progress",
+            )
         },
     }
     if name.startswith("LoadedBank."):
@@ -133,7 +142,7 @@ def test_the_example_runs(name: str, stage: Path, tmp_path: Path, monkeypatch: p
     if name == "LoadedBank.accuracy":
         from torchvision.datasets import ImageFolder
 
-        impress_learn.add_dataset("build/demo.impress", "pets", ImageFolder("pets/train"), fit=TaskFit(epochs=2))
+        impress_learn.add_dataset("build/demo.impress", "pets", ImageFolder("pets/train"), fit=TaskTraining(epochs=2))
     text = section(PUBLIC[name], "Example")
     test = doctest.DocTestParser().get_doctest(text, names, name, None, 0)
     assert test.examples
@@ -192,6 +201,6 @@ def test_the_page_changes_with_a_docstring(make_api: ModuleType, monkeypatch: py
 
 
 def test_defaults_that_are_records_are_shown_by_what_differs(make_api: ModuleType) -> None:
-    assert "fit: TaskFit = TaskFit(lr=0.003)" in make_api.entry("update_task")
-    assert "fit: MaskFit = MaskFit()" in make_api.entry("create_bank")
+    assert "fit: TaskTraining = TaskTraining(lr=0.003)" in make_api.entry("update_task")
+    assert "fit: MaskTraining = MaskTraining()" in make_api.entry("create_bank")
     assert "progress: Progress = Progress()" in make_api.entry("create_bank")

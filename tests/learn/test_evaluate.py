@@ -16,7 +16,7 @@ from planned import planned_bank
 from impress_format.bank import Bank
 from impress_format.errors import BankMismatch, OutOfMemory, UsageError
 from impress_format.parts.table import stored_parts
-from impress_format.records.training import TaskFitRecord
+from impress_format.records.training import TaskTrainingRecord
 from impress_format.tasks.record import TaskRecord
 from impress_learn import LoadedBank, load_bank
 from impress_learn.bank_files import make as train_module
@@ -42,7 +42,7 @@ from impress_learn.running.accuracy import (
 from impress_learn.streams.images import Images
 from impress_learn.streams.load import TaskData, load_task
 from impress_learn.streams.reference import Reference, parse_reference, parse_references
-from impress_learn.training.config import MaskFit
+from impress_learn.training.config import MaskTraining
 
 CPU = torch.device("cpu")
 NOWHERE = Path("nowhere")
@@ -61,7 +61,7 @@ def planned(
     """A bank with one epoch planned for each mask, nothing trained."""
     plans = plan_masks(
         parse_references(texts),
-        MaskFit(epochs=1, lr=lr, holdout=holdout),
+        MaskTraining(epochs=1, lr=lr, holdout=holdout),
         Masks(masks_per_task=masks_per_task, random_masks=random_masks, density=0.1),
     )
     return planned_bank(path, backbone, plans)
@@ -79,7 +79,7 @@ def store(bank: Bank, name: str, task: str, alpha: np.ndarray, granularity: int 
         basis=bank.basis_digest(len(alpha)),
         accuracy=0.0,
         train_accuracy=0.0,
-        fit=TaskFitRecord(epochs=1, lr=0.1, holdout=holdout),
+        fit=TaskTrainingRecord(epochs=1, lr=0.1, holdout=holdout),
         settings=small_bank.settings(granularity=granularity),
     )
     bank.write_task(record, stored_parts(alpha=alpha.astype(np.float32)))

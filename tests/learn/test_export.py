@@ -31,7 +31,7 @@ from impress_learn.network.plain_check import check_loaded
 from impress_learn.network.probe import probe_images
 from impress_learn.parts.table import Parts
 from impress_learn.plan.asked import Masks, Network
-from impress_learn.training.config import TaskFit
+from impress_learn.training.config import TaskTraining
 
 CPU = torch.device("cpu")
 
@@ -40,7 +40,7 @@ def make(path: Path, backbone: str, **parts: Any) -> None:
     create_bank(
         path, ["rotated-digits/0"], network=Network(backbone=backbone), masks=Masks(masks_per_task=0, random_masks=2)
     )
-    add_tasks(path, ["rotated-digits/15"], fit=TaskFit(epochs=1), parts=Parts(**parts))
+    add_tasks(path, ["rotated-digits/15"], fit=TaskTraining(epochs=1), parts=Parts(**parts))
 
 
 def outside(lines: str, images: np.ndarray, folder: Path) -> np.ndarray:
@@ -287,7 +287,7 @@ def test_an_onnx_graph_gives_the_same_logits_for_any_batch(
             network=Network(backbone=backbone, image_size=64),
             masks=Masks(masks_per_task=0, random_masks=2),
         )
-        add_tasks(bank, ["rotated-digits/15"], fit=TaskFit(epochs=1))
+        add_tasks(bank, ["rotated-digits/15"], fit=TaskTraining(epochs=1))
     else:
         make(bank, backbone, **parts)
     written = export_weights(bank, "rotated-digits/15", file, file_format="onnx")

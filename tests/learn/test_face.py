@@ -23,7 +23,7 @@ from torch import Tensor, nn
 import impress_learn
 from impress_format import Bank, open_bank
 from impress_format.errors import BankMismatch, DataError, ExportFailed, TaskNotFound, UsageError
-from impress_learn import LoadedBank, MaskFit, TaskFit, add_tasks, create_bank, infer, load_bank
+from impress_learn import LoadedBank, MaskTraining, TaskTraining, add_tasks, create_bank, infer, load_bank
 from impress_learn.face.own_images import OwnReader
 from impress_learn.face.predict import Prediction
 from impress_learn.network.probe import probe_images
@@ -38,8 +38,8 @@ TASK = "rotated-digits/20"
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> LoadedBank:
     path = tmp_path_factory.mktemp("face") / "a.impress"
-    create_bank(path, ["rotated-digits/0", "rotated-digits/180"], fit=MaskFit(epochs=6))
-    add_tasks(path, [TASK], fit=TaskFit(epochs=6))
+    create_bank(path, ["rotated-digits/0", "rotated-digits/180"], fit=MaskTraining(epochs=6))
+    add_tasks(path, [TASK], fit=TaskTraining(epochs=6))
     return load_bank(path)
 
 
@@ -63,14 +63,14 @@ def test_the_public_names_are_these() -> None:
         "Discovery",
         "ImpressError",
         "LoadedBank",
-        "MaskFit",
+        "MaskTraining",
         "Masks",
         "Network",
         "OwnData",
         "Parts",
         "Prediction",
         "Reference",
-        "TaskFit",
+        "TaskTraining",
         "Progress",
         "add_dataset",
         "add_tasks",
@@ -146,7 +146,7 @@ def test_importing_the_package_imports_nothing_and_torch_comes_when_needed() -> 
         "before = set(sys.modules)\n"
         "import impress_learn\n"
         "first = sorted(set(sys.modules) - before - {'importlib', 'typing'})\n"
-        "impress_learn.TaskFit, impress_learn.add_tasks, impress_learn.add_dataset, impress_learn.Reference\n"
+        "impress_learn.TaskTraining, impress_learn.add_tasks, impress_learn.add_dataset, impress_learn.Reference\n"
         "second = 'torch' in sys.modules\n"
         "impress_learn.load_bank\n"
         "print(json.dumps([first, second, 'torch' in sys.modules]))\n"
@@ -373,7 +373,7 @@ def test_what_cannot_be_answered_says_so(loaded: LoadedBank, files: list[Path], 
 
 
 def test_a_bank_with_one_task_answers_under_it_and_says_so(bank_for_heads: Bank, files: list[Path]) -> None:
-    add_tasks(bank_for_heads.path, ["rotated-digits/20"], fit=TaskFit(epochs=1))
+    add_tasks(bank_for_heads.path, ["rotated-digits/20"], fit=TaskTraining(epochs=1))
     with pytest.warns(UserWarning, match="has one task, rotated-digits-20: every image is answered as one of it"):
         (found,) = load_bank(bank_for_heads).predict(files[:1])
     assert (found.task, found.task_probability) == (TASK, None)
@@ -428,7 +428,7 @@ def test_a_module_of_a_timm_network_has_the_outputs_of_its_task(bank_for_heads: 
         if label < 3:
             (folder / f"class-{label}").mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels[0].numpy()).save(folder / f"class-{label}" / f"{number}.png")
-    add_tasks(bank_for_heads.path, [f"folder:{folder}"], name="three", fit=TaskFit(epochs=1))
+    add_tasks(bank_for_heads.path, [f"folder:{folder}"], name="three", fit=TaskTraining(epochs=1))
     loaded = load_bank(bank_for_heads)
     random = torch.random.get_rng_state()
     net = loaded.module("three")
@@ -446,7 +446,7 @@ def test_a_module_has_the_norm_statistics_of_its_task(tmp_path: Path) -> None:
         network=Network(backbone="timm:test_resnet", image_size=32),
         masks=Masks(masks_per_task=0, random_masks=2),
     )
-    add_tasks(tmp_path / "a.impress", ["rotated-digits/0"], fit=TaskFit(epochs=1, shots=2))
+    add_tasks(tmp_path / "a.impress", ["rotated-digits/0"], fit=TaskTraining(epochs=1, shots=2))
     loaded = load_bank(tmp_path / "a.impress")
     net = loaded.module("rotated-digits/0")
     norms = [part for part in net.modules() if isinstance(part, nn.BatchNorm2d)]
@@ -468,7 +468,7 @@ def test_a_module_that_would_answer_otherwise_is_not_given(loaded: LoadedBank, m
 
 
 def test_a_task_that_is_added_later_is_found(loaded: LoadedBank, files: list[Path]) -> None:
-    add_tasks(loaded.bank.path, ["rotated-digits/180"], name="later", fit=TaskFit(epochs=1))
+    add_tasks(loaded.bank.path, ["rotated-digits/180"], name="later", fit=TaskTraining(epochs=1))
     try:
         assert loaded.module("later").classes == tuple("0123456789")
     finally:

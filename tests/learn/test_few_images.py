@@ -13,7 +13,7 @@ from impress_learn.streams.jitter import jitter
 from impress_learn.streams.load import load_task, training_images
 from impress_learn.streams.reference import parse_reference
 from impress_learn.tasks.weights import fit_alpha
-from impress_learn.training.config import TaskFit
+from impress_learn.training.config import TaskTraining
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -58,7 +58,7 @@ def test_the_ridge_holds_coefficients_near_their_start() -> None:
 
     def apart(shots: int | None) -> float:
         images = training_images(data, 5, 0)
-        fit = TaskFit(epochs=200, shots=shots)
+        fit = TaskTraining(epochs=200, shots=shots)
         return float((fit_alpha(backbone, basis, images, fit, granularity=1, on_step=lambda: None) - 0.25).norm())
 
     assert apart(5) < 0.8 * apart(None)

@@ -39,11 +39,11 @@ from impress_learn.running.accuracy import accuracy
 from impress_learn.streams.images import ImagesInMemory
 from impress_learn.streams.reference import parse_reference
 from impress_learn.tasks.head.fit import Head, discriminant, store
-from impress_learn.training.config import MaskFit, TaskFit
+from impress_learn.training.config import MaskTraining, TaskTraining
 from impress_learn.training.loop import Rows
 
 CPU = torch.device("cpu")
-FIT = TaskFit(epochs=8)
+FIT = TaskTraining(epochs=8)
 
 
 @pytest.fixture
@@ -222,7 +222,7 @@ def test_what_a_tail_takes_is_kept_of_augmented_copies_too_or_made_anew(
 
 
 def test_a_residual_beside_a_head_is_stored_and_answers_alike(bank: Bank) -> None:
-    fit = TaskFit(epochs=30)
+    fit = TaskTraining(epochs=30)
     (alone,) = add_tasks(bank.path, ["rotated-digits/30"], fit=fit, parts=Parts(head=8))
     (both,) = add_tasks(
         bank.path, ["rotated-digits/30"], fit=fit, parts=Parts(head=8, residual=8000, residual_layers=5), name="both"
@@ -242,14 +242,14 @@ def test_a_residual_beside_a_head_is_stored_and_answers_alike(bank: Bank) -> Non
     with torch.no_grad():
         expected = loaded.logits(loaded.task_weights("both"), images)
         torch.testing.assert_close(there["net"](images), expected, rtol=1e-4, atol=1e-4)
-    updated = update_task(bank.path, "both", "rotated-digits/40", fit=TaskFit(epochs=2, lr=0.003))
+    updated = update_task(bank.path, "both", "rotated-digits/40", fit=TaskTraining(epochs=2, lr=0.003))
     assert updated.facts["residual"] == 8000
 
 
 def test_an_update_begins_from_the_head_there_is(bank: Bank) -> None:
     add_tasks(bank.path, ["rotated-digits/30"], fit=FIT)
     before = open_bank(bank.path).read_stored("rotated-digits-30")
-    updated = update_task(bank.path, "rotated-digits-30", "rotated-digits/40", fit=TaskFit(epochs=2, lr=0.003))
+    updated = update_task(bank.path, "rotated-digits-30", "rotated-digits/40", fit=TaskTraining(epochs=2, lr=0.003))
     after = open_bank(bank.path).read_stored("rotated-digits-30")
     assert HEAD_PART.of(before) is not None
     assert HEAD_PART.of(after) is not None
@@ -262,9 +262,14 @@ def test_an_update_begins_from_the_head_there_is(bank: Bank) -> None:
 def test_a_head_goes_on_from_one_of_its_shape_alone(bank: Bank) -> None:
     add_tasks(bank.path, ["rotated-digits/30"], fit=FIT, parts=Parts(head=16), name="from")
     (warm,) = add_tasks(
-        bank.path, ["rotated-digits/40"], fit=TaskFit(shots=2), parts=Parts(head=16), warm_start="from", name="warm"
+        bank.path,
+        ["rotated-digits/40"],
+        fit=TaskTraining(shots=2),
+        parts=Parts(head=16),
+        warm_start="from",
+        name="warm",
     )
-    (cold,) = add_tasks(bank.path, ["rotated-digits/40"], fit=TaskFit(shots=2), parts=Parts(head=16), name="cold")
+    (cold,) = add_tasks(bank.path, ["rotated-digits/40"], fit=TaskTraining(shots=2), parts=Parts(head=16), name="cold")
     assert warm.accuracy > cold.accuracy
     with pytest.raises(UsageError, match="no head of 8 dimensions for 10 classes"):
         add_tasks(bank.path, ["rotated-digits/50"], parts=Parts(head=8), warm_start="from")
@@ -333,7 +338,7 @@ def test_a_network_is_moved_towards_the_banks_tasks_for_heads_of_others(
                     adapt=adapt,
                 ),
                 masks=Masks(masks_per_task=0),
-                fit=MaskFit(holdout=holdout),
+                fit=MaskTraining(holdout=holdout),
             )
 
         bank = create(tmp_path / "b.impress", 15)
@@ -380,7 +385,7 @@ def test_what_heads_stand_on_does_not_give_way_to_other_settings(bank: Bank, pre
     before = bank.files.path(PROJECTION).read_bytes()
     weights = str(pretrained / "weights.safetensors")
     network = Network(backbone="timm:test_resnet", weights=weights, image_size=32)
-    settings: dict[str, Any] = {"masks": Masks(masks_per_task=0), "fit": MaskFit(holdout=0.1)}
+    settings: dict[str, Any] = {"masks": Masks(masks_per_task=0), "fit": MaskTraining(holdout=0.1)}
     references = ["rotated-digits/0", "rotated-digits/90"]
     with pytest.raises(BankMismatch, match="input_shape"):
         create_bank(bank.path, references, network=replace(network, image_size=40), **settings)
@@ -419,7 +424,7 @@ def test_features_are_kept_and_found_again(bank: Bank, monkeypatch: pytest.Monke
 @pytest.mark.parametrize("size", [300, 420, 500, 700])
 def test_a_budget_buys_a_head_first_and_then_a_residual(bank: Bank, size: int) -> None:
     (added,) = add_tasks(
-        bank.path, ["rotated-digits/30"], parts=Parts(signature=False, bytes=size), fit=TaskFit(epochs=1)
+        bank.path, ["rotated-digits/30"], parts=Parts(signature=False, bytes=size), fit=TaskTraining(epochs=1)
     )
     assert size - 16 <= added.bytes <= size
     assert added.facts["coefficients"] == 0
@@ -434,7 +439,7 @@ def test_a_budget_buys_a_head_first_and_then_a_residual(bank: Bank, size: int) -
 
 def test_a_budget_for_few_images_is_a_head_alone(bank: Bank) -> None:
     (added,) = add_tasks(
-        bank.path, ["rotated-digits/30"], parts=Parts(signature=False, bytes=2000), fit=TaskFit(epochs=1, shots=4)
+        bank.path, ["rotated-digits/30"], parts=Parts(signature=False, bytes=2000), fit=TaskTraining(epochs=1, shots=4)
     )
     assert added.facts["residual"] == 0
     assert added.facts["head"] == whole_dimensions(10, bank.files.read(PROJECTION)[1].dimensions, 2)

@@ -18,7 +18,7 @@ from impress_learn.jobs.identify import evaluate_gn
 from impress_learn.parts.table import Parts
 from impress_learn.plan.asked import Masks, Network
 from impress_learn.progress import Progress
-from impress_learn.training.config import MaskFit, TaskFit
+from impress_learn.training.config import MaskTraining, TaskTraining
 
 GOLDEN_V1 = Path(__file__).parents[1] / "golden" / "v1" / "digits.impress"
 
@@ -26,12 +26,14 @@ GOLDEN_V1 = Path(__file__).parents[1] / "golden" / "v1" / "digits.impress"
 @pytest.fixture(scope="module")
 def bank(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("hybrid") / "a.impress"
-    create_bank(path, ["rotated-digits/0:180:90"], fit=MaskFit(epochs=4))
+    create_bank(path, ["rotated-digits/0:180:90"], fit=MaskTraining(epochs=4))
     return path
 
 
 def test_the_last_layer_is_the_tasks_own_and_the_others_are_combined(bank: Path) -> None:
-    (added,) = add_tasks(bank, ["rotated-digits/45"], fit=TaskFit(epochs=8), parts=Parts(hybrid=True, granularity=2))
+    (added,) = add_tasks(
+        bank, ["rotated-digits/45"], fit=TaskTraining(epochs=8), parts=Parts(hybrid=True, granularity=2)
+    )
     assert added.facts["coefficients"] == 2 * (2 + 2)
     opened = open_bank(bank)
     stored = opened.read_stored("rotated-digits-45")
@@ -57,15 +59,17 @@ def test_the_last_layer_is_the_tasks_own_and_the_others_are_combined(bank: Path)
 
 
 def test_its_own_mask_does_better_than_coefficients_where_classes_are_permuted(bank: Path) -> None:
-    fit = TaskFit(epochs=8)
+    fit = TaskTraining(epochs=8)
     (plain,) = add_tasks(bank, ["permuted-digits/5"], name="plain", fit=fit)
     (hybrid,) = add_tasks(bank, ["permuted-digits/5"], name="hybrid", fit=fit, parts=Parts(hybrid=True))
     assert hybrid.train_accuracy > plain.train_accuracy + 0.05
 
 
 def test_it_is_updated_refused_a_mixture_and_tried_out_one_by_one(bank: Path) -> None:
-    add_tasks(bank, ["rotated-digits/30"], name="drifts", fit=TaskFit(epochs=4), parts=Parts(hybrid=True, residual=800))
-    updated = update_task(bank, "drifts", "rotated-digits/40", fit=TaskFit(epochs=2))
+    add_tasks(
+        bank, ["rotated-digits/30"], name="drifts", fit=TaskTraining(epochs=4), parts=Parts(hybrid=True, residual=800)
+    )
+    updated = update_task(bank, "drifts", "rotated-digits/40", fit=TaskTraining(epochs=2))
     assert (updated.task, updated.facts["residual"]) == ("rotated-digits/40", 800)
     assert OWN_MASK.of(open_bank(bank).read_stored("drifts")) is not None
     with pytest.raises(BankMismatch, match="cannot be mixed"):
@@ -90,7 +94,7 @@ def test_networks_of_several_classifiers_say_which_has_the_mask(tmp_path: Path) 
         network=Network(backbone="timm:repvit_m0_9"),
         masks=Masks(masks_per_task=0, random_masks=1),
     )
-    fit, progress = TaskFit(epochs=1, shots=1), Progress(remark=remarks.append)
+    fit, progress = TaskTraining(epochs=1, shots=1), Progress(remark=remarks.append)
     add_tasks(path, ["rotated-digits/0"], fit=fit, name="plain", progress=progress)
     assert not any("classifiers" in said for said in remarks)
     add_tasks(path, ["rotated-digits/0"], fit=fit, name="hybrid", parts=Parts(hybrid=True), progress=progress)

@@ -16,7 +16,7 @@ from torch import Tensor
 from impress_format import Bank, open_bank
 from impress_format.errors import BankMismatch, TaskNotFound, UsageError
 from impress_format.parts.table import stored_parts
-from impress_format.records.training import TaskFitRecord
+from impress_format.records.training import TaskTrainingRecord
 from impress_format.tasks.record import TaskRecord
 from impress_learn import load_bank
 from impress_learn.identify.candidates import Candidates, find_candidates
@@ -26,7 +26,7 @@ from impress_learn.jobs.identify import evaluate_basis_gn, evaluate_gn
 from impress_learn.masks.basis import common_granularity, effective_weights, refine
 from impress_learn.network.norm_statistics import with_statistics
 from impress_learn.plan.asked import Masks, Network
-from impress_learn.training.config import MaskFit, TaskFit
+from impress_learn.training.config import MaskTraining, TaskTraining
 
 MASKS = ("rotated-digits/0", "rotated-digits/90", "rotated-digits/180")
 
@@ -39,7 +39,7 @@ def store(bank: Bank, name: str, task: str, alpha: np.ndarray, granularity: int 
             basis=bank.basis_digest(len(alpha)),
             accuracy=0.5,
             train_accuracy=0.5,
-            fit=TaskFitRecord(epochs=1, lr=0.1),
+            fit=TaskTrainingRecord(epochs=1, lr=0.1),
             settings=small_bank.settings(granularity=granularity),
         ),
         stored_parts(alpha=alpha.astype(np.float32)),
@@ -50,7 +50,7 @@ def store(bank: Bank, name: str, task: str, alpha: np.ndarray, granularity: int 
 def bank(tmp_path_factory: pytest.TempPathFactory) -> Bank:
     """Three masks trained well, and two tasks: one is the first mask over again, under another reference."""
     path = tmp_path_factory.mktemp("identify") / "a.impress"
-    bank = create_bank(path, MASKS, fit=MaskFit(epochs=12))
+    bank = create_bank(path, MASKS, fit=MaskTraining(epochs=12))
     store(bank, "twin", "rotated-digits/1", np.eye(3, dtype=np.float32)[:, :1].repeat(3, 1))
     random = np.random.default_rng(0).standard_normal((2, 12)) * 0.5  # G = 4: 4 columns a layer
     store(bank, "fine", "rotated-digits/2", random, granularity=4)
@@ -191,7 +191,7 @@ def test_what_cannot_be_asked_is_refused(bank: Bank, tmp_path: Path) -> None:
             evaluate_gn(bank.path, ["rotated-digits/90"], **settings_)
     with pytest.raises(TaskNotFound):
         evaluate_gn(bank.path, ["rotated-digits/5"])
-    lonely = create_bank(tmp_path / "b.impress", MASKS[:1], fit=MaskFit(epochs=1))
+    lonely = create_bank(tmp_path / "b.impress", MASKS[:1], fit=MaskTraining(epochs=1))
     with pytest.raises(BankMismatch, match="two or more"):
         evaluate_gn(lonely.path)
 
@@ -200,7 +200,11 @@ def test_norm_statistics_are_those_of_each_task(tmp_path: Path) -> None:
     """Of a network with BatchNorm: logits of many tasks at once are those of one after the other."""
     path = tmp_path / "norm.impress"
     bank = create_bank(
-        path, MASKS[:2], network=Network(backbone="timm:test_resnet"), masks=Masks(density=0.3), fit=MaskFit(epochs=1)
+        path,
+        MASKS[:2],
+        network=Network(backbone="timm:test_resnet"),
+        masks=Masks(density=0.3),
+        fit=MaskTraining(epochs=1),
     )
     candidates = Candidates(load_bank(bank, torch.device("cpu")), find_candidates(bank))
     images = digits(5)
@@ -233,7 +237,7 @@ def test_of_two_tasks_of_one_reference_the_first_stands_for_both(bank: Bank) -> 
 
 
 def test_basis_gn_starts_from_uniform_and_finds_the_tasks_own_mask(bank: Bank) -> None:
-    found = evaluate_basis_gn(bank.path, fit=TaskFit(epochs=10))
+    found = evaluate_basis_gn(bank.path, fit=TaskTraining(epochs=10))
     assert [one.task for one in found] == list(MASKS)
     for index, one in enumerate(found):
         stored = bank.read_mask_record(index).accuracy
@@ -248,7 +252,7 @@ def test_basis_gn_starts_from_uniform_and_finds_the_tasks_own_mask(bank: Bank) -
 
 
 def test_basis_gn_refuses_what_it_cannot_do(bank: Bank) -> None:
-    for fit, words in ((TaskFit(epochs=0), "`epochs` 0"), (TaskFit(holdout=0.1), "held out")):
+    for fit, words in ((TaskTraining(epochs=0), "`epochs` 0"), (TaskTraining(holdout=0.1), "held out")):
         with pytest.raises(UsageError, match=words):
             evaluate_basis_gn(bank.path, fit=fit)
     with pytest.raises(UsageError, match="`l1` -1"):

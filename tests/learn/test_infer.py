@@ -28,7 +28,7 @@ from impress_learn.streams import read_parts as picture_parts
 from impress_learn.streams.load import load_task
 from impress_learn.streams.read_image import Notice, read_picture
 from impress_learn.streams.reference import parse_reference
-from impress_learn.training.config import MaskFit, TaskFit
+from impress_learn.training.config import MaskTraining, TaskTraining
 
 GREY = Preprocess(mode="L", size=(4, 6), interpolation="bilinear", mean=(0.0,), std=(1.0,))
 COLOUR = Preprocess(mode="RGB", size=(4, 6), interpolation="nearest", mean=(0.0,) * 3, std=(1.0,) * 3)
@@ -40,8 +40,8 @@ PIXELS = np.arange(24, dtype=np.uint8).reshape(4, 6) * 10
 @pytest.fixture(scope="module")
 def bank(tmp_path_factory: pytest.TempPathFactory) -> Bank:
     path = tmp_path_factory.mktemp("infer") / "a.impress"
-    create_bank(path, ["rotated-digits/0", "rotated-digits/180"], fit=MaskFit(epochs=12))
-    add_tasks(path, ["rotated-digits/20"], fit=TaskFit(epochs=10))
+    create_bank(path, ["rotated-digits/0", "rotated-digits/180"], fit=MaskTraining(epochs=12))
+    add_tasks(path, ["rotated-digits/20"], fit=TaskTraining(epochs=10))
     return open_bank(path)
 
 
@@ -247,16 +247,16 @@ def test_what_does_not_fit_is_refused(bank: Bank, pictures: Path, tmp_path: Path
 
 def test_where_there_is_one_task_the_images_are_of_it_and_a_remark_says_so(pictures: Path, tmp_path: Path) -> None:
     path = tmp_path / "one.impress"
-    create_bank(path, ["rotated-digits/20"], fit=MaskFit(epochs=1))
+    create_bank(path, ["rotated-digits/20"], fit=MaskTraining(epochs=1))
     image = pictures / "20" / "00.png"
     with pytest.raises(BankMismatch, match=r"none stored, .* add another with `impress task add`"):
         infer(path, [image])
-    add_tasks(path, ["rotated-digits/20"], fit=TaskFit(epochs=1))
+    add_tasks(path, ["rotated-digits/20"], fit=TaskTraining(epochs=1))
     found, known = infer(path, [image]), infer(path, [image], task="rotated-digits-20")
     assert (found.answers, known.remarks) == (known.answers, ())
     (remark,) = found.remarks
     assert "has one task, rotated-digits-20: every image is answered as one of it" in remark
-    add_tasks(path, ["rotated-digits/20"], name="again", fit=TaskFit(epochs=1, seed=1))
+    add_tasks(path, ["rotated-digits/20"], name="again", fit=TaskTraining(epochs=1, seed=1))
     with pytest.raises(BankMismatch, match=r"\(again, rotated-digits-20\): give the name of one"):
         infer(path, [image])
 

@@ -33,11 +33,11 @@ from impress_learn.plan.asked import Masks, Network
 from impress_learn.progress import Progress
 from impress_learn.running.memory import explain_memory
 from impress_learn.tasks import learn as tasks_module
-from impress_learn.training.config import MaskFit, TaskFit
+from impress_learn.training.config import MaskTraining, TaskTraining
 
 MASKS = ("rotated-digits/0:180:90",)
-QUICK_MASKS = MaskFit(epochs=1)
-QUICK = TaskFit(epochs=1)
+QUICK_MASKS = MaskTraining(epochs=1)
+QUICK = TaskTraining(epochs=1)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -118,7 +118,7 @@ def test_after_a_first_mask_that_diverged_the_advice_can_be_followed(
     with pytest.raises(TrainingDiverged, match="for example `lr` "):
         create_bank(path, MASKS, fit=QUICK_MASKS)
     monkeypatch.undo()
-    assert create_bank(path, MASKS, fit=MaskFit(epochs=1, lr=1.0)).missing_masks() == []
+    assert create_bank(path, MASKS, fit=MaskTraining(epochs=1, lr=1.0)).missing_masks() == []
 
 
 @pytest.mark.usefixtures("nothing_is_trained")
@@ -161,7 +161,7 @@ def test_missing_calibration_images_are_found_before_a_mask_is_trained(tmp_path:
 @pytest.mark.usefixtures("nothing_is_trained")
 def test_a_taken_name_is_found_before_training(bank: Path) -> None:
     with pytest.raises(TaskExists, match="rotated-digits-45"):
-        add_tasks(bank, ["rotated-digits/44:46"], fit=TaskFit(epochs=2))
+        add_tasks(bank, ["rotated-digits/44:46"], fit=TaskTraining(epochs=2))
     with pytest.raises(TaskExists, match="rotated-digits-45"):
         add_tasks(bank, ["rotated-digits/46"], name="rotated-digits-45", fit=QUICK)
 
@@ -236,12 +236,12 @@ def test_two_creates_at_once_do_not_share_a_bank(tmp_path: Path) -> None:
 
     def another(_: int) -> None:
         with pytest.raises(StorageError, match="another process is working"):
-            create_bank(path, MASKS, fit=MaskFit(seed=2), masks=Masks(masks_per_task=0, random_masks=1))
+            create_bank(path, MASKS, fit=MaskTraining(seed=2), masks=Masks(masks_per_task=0, random_masks=1))
 
     progress = Progress(begin=another)
     assert (
         create_bank(
-            path, MASKS, fit=MaskFit(seed=1), masks=Masks(masks_per_task=0, random_masks=1), progress=progress
+            path, MASKS, fit=MaskTraining(seed=1), masks=Masks(masks_per_task=0, random_masks=1), progress=progress
         ).backbone.seed
         == 1
     )

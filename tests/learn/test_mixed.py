@@ -21,7 +21,7 @@ from impress_format.parts.class_names import ClassSettings
 from impress_format.parts.head import HEAD as HEAD_PART
 from impress_format.parts.numbers import store
 from impress_format.parts.table import stored_parts
-from impress_format.records.training import TaskFitRecord
+from impress_format.records.training import TaskTrainingRecord
 from impress_format.tasks.record import TaskRecord
 from impress_learn import LoadedBank, load_bank
 from impress_learn.identify.candidates import Mixable
@@ -31,10 +31,10 @@ from impress_learn.parts.table import Parts
 from impress_learn.plan.asked import Masks, Network
 from impress_learn.running.mixed import mixed
 from impress_learn.running.task_cache import keep_tasks
-from impress_learn.training.config import MaskFit, TaskFit
+from impress_learn.training.config import MaskTraining, TaskTraining
 
 CPU = torch.device("cpu")
-ONE = TaskFit(epochs=1)
+ONE = TaskTraining(epochs=1)
 
 
 def one_by_one(loaded: LoadedBank, images: torch.Tensor, tasks: list[str]) -> torch.Tensor:
@@ -56,7 +56,7 @@ def store_random(bank: Bank, name: str, *, granularity: int = 1, masks: int | No
         basis=bank.basis_digest(count),
         accuracy=0.5,
         train_accuracy=0.5,
-        fit=TaskFitRecord(epochs=1, lr=0.03),
+        fit=TaskTrainingRecord(epochs=1, lr=0.03),
         settings=small_bank.settings(granularity=granularity),
     )
     bank.write_task(record, stored_parts(alpha=store(alpha, "int8")))
@@ -166,7 +166,7 @@ def test_heads_of_other_numbers_of_classes_share_one_forward(tmp_path: Path, mon
         ["rotated-digits/0"],
         network=Network(backbone="timm:test_resnet", weights=str(tmp_path / "weights.safetensors"), image_size=32),
         masks=Masks(masks_per_task=0, random_masks=1),
-        fit=MaskFit(holdout=0.1),
+        fit=MaskTraining(holdout=0.1),
     )
     add_tasks(path, ["rotated-digits/30"], fit=ONE, name="head")
     add_tasks(path, ["rotated-digits/50"], fit=ONE, name="small", parts=Parts(head=8, head_bits=4))

@@ -17,9 +17,9 @@ from impress_learn.jobs import add_tasks, create_bank, evaluate, update_task
 from impress_learn.network.build import build_backbone
 from impress_learn.parts.norm import norm_rows, trainable_norm
 from impress_learn.plan.asked import Masks, Network
-from impress_learn.training.config import MaskFit, TaskFit
+from impress_learn.training.config import MaskTraining, TaskTraining
 
-FIT = TaskFit(epochs=6)
+FIT = TaskTraining(epochs=6)
 TASK = "rotated-digits/45"
 
 
@@ -29,7 +29,11 @@ def norms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("norms") / "a.impress"
     references = ("rotated-digits/0", "rotated-digits/90")
     create_bank(
-        path, references, network=Network(backbone="timm:test_resnet"), masks=Masks(density=0.3), fit=MaskFit(epochs=3)
+        path,
+        references,
+        network=Network(backbone="timm:test_resnet"),
+        masks=Masks(density=0.3),
+        fit=MaskTraining(epochs=3),
     )
     return path
 
@@ -87,7 +91,7 @@ def test_a_task_is_learned_and_answered_with_it_and_its_bytes_are_counted(norms:
 def test_it_goes_on_from_where_it_was_and_an_ordinary_network_has_it(norms: Path) -> None:
     add_tasks(norms, [TASK], fit=FIT, name="drifts", parts=Parts(norm=8))
     before = small_bank.part(NORM, open_bank(norms).read_stored("drifts"))
-    update_task(norms, "drifts", "rotated-digits/50", fit=TaskFit(epochs=1, lr=1e-6))
+    update_task(norms, "drifts", "rotated-digits/50", fit=TaskTraining(epochs=1, lr=1e-6))
     after = small_bank.part(NORM, open_bank(norms).read_stored("drifts"))
     sizes = tuple(size for _, size in norm_rows(load_bank(norms).backbone.module))
     assert abs(after.rows(sizes) - before.rows(sizes)).max() < 0.05
@@ -127,6 +131,6 @@ def test_what_no_task_can_have_is_refused(norms: Path, parts: dict[str, int], wo
 
 
 def test_a_network_without_norm_layers_has_none_to_move(tmp_path: Path) -> None:
-    create_bank(tmp_path / "a.impress", ("rotated-digits/0",), fit=MaskFit(epochs=1))
+    create_bank(tmp_path / "a.impress", ("rotated-digits/0",), fit=MaskTraining(epochs=1))
     with pytest.raises(UsageError, match="lenet-300-100 has no norm layer"):
         add_tasks(tmp_path / "a.impress", [TASK], parts=Parts(norm=4))

@@ -19,13 +19,13 @@ from impress_learn.plan.bank import choose_view, count_classes, plan_masks, shar
 from impress_learn.plan.tasks import check_fits_bank
 from impress_learn.streams.held_out import count_training
 from impress_learn.streams.reference import Reference, parse_reference, parse_references
-from impress_learn.training.config import MaskFit, TaskFit, mask_fit, steps_per_epoch, task_fit
+from impress_learn.training.config import MaskTraining, TaskTraining, mask_training, steps_per_epoch, task_training
 
 
 def plan(*texts: str, **changes: Any) -> tuple[MaskPlan, ...]:
     """A plan with good settings, but for `changes`."""
     masks = Masks(**{field.name: changes.pop(field.name) for field in fields(Masks) if field.name in changes})
-    return plan_masks(parse_references(texts), MaskFit(**{"epochs": 2, **changes}), masks)
+    return plan_masks(parse_references(texts), MaskTraining(**{"epochs": 2, **changes}), masks)
 
 
 def seeds(plans: tuple[MaskPlan, ...]) -> list[int]:
@@ -61,7 +61,7 @@ def test_trained_masks_come_before_random_ones() -> None:
 def test_masks_are_as_the_banks_first_or_as_usual_where_nobody_says() -> None:
     usual = plan("rotated-digits/0", random_masks=1)
     (first,) = plan("rotated-digits/5", density=0.25, mask_type="signed", allocation="erdos-renyi")
-    references, fit = parse_references(["rotated-digits/0"]), MaskFit(epochs=2)
+    references, fit = parse_references(["rotated-digits/0"]), MaskTraining(epochs=2)
     assert plan_masks(references, fit, replace(FIRST_MASKS, random_masks=1)) == usual
     assert {(one.density, one.type, one.allocation) for one in usual} == {(0.1, "binary", "uniform")}
     (alike,) = plan_masks(references, fit, Masks(), like=first)
@@ -158,7 +158,7 @@ def test_an_epoch_is_its_whole_batches_and_one_at_least(images: int, batch: int,
 
 @given(images=st.integers(1, 100_000), batch=st.integers(1, 1000))
 def test_default_epochs_are_three_or_as_many_as_make_the_least_number_of_steps(images: int, batch: int) -> None:
-    records = MaskFit(batch_size=batch).record(images), TaskFit(batch_size=batch).record(images)
+    records = MaskTraining(batch_size=batch).record(images), TaskTraining(batch_size=batch).record(images)
     for epochs, least in ((records[0].epochs, 1000), (records[1].epochs, 500)):
         assert epochs >= 3
         assert epochs * steps_per_epoch(images, batch) >= least
@@ -166,18 +166,18 @@ def test_default_epochs_are_three_or_as_many_as_make_the_least_number_of_steps(i
 
 
 def test_default_epochs_of_known_streams() -> None:
-    assert MaskFit().record(60_000).epochs == 3
-    assert MaskFit().record(1297).epochs == 50
-    assert TaskFit().record(1297).epochs == 50
+    assert MaskTraining().record(60_000).epochs == 3
+    assert MaskTraining().record(1297).epochs == 50
+    assert TaskTraining().record(1297).epochs == 50
 
 
 def test_a_stored_record_gives_its_fit_back() -> None:
     fits = (
-        MaskFit(epochs=2, batch_size=8, lr=0.5, optimizer="sgd", holdout=0.25, seed=9),
-        TaskFit(epochs=2, batch_size=8, lr=0.5, l1=0.1, shots=3, holdout=0.25, seed=9),
+        MaskTraining(epochs=2, batch_size=8, lr=0.5, optimizer="sgd", holdout=0.25, seed=9),
+        TaskTraining(epochs=2, batch_size=8, lr=0.5, l1=0.1, shots=3, holdout=0.25, seed=9),
     )
-    assert mask_fit(fits[0].record(100)) == fits[0]
-    assert task_fit(fits[1].record(100)) == fits[1]
+    assert mask_training(fits[0].record(100)) == fits[0]
+    assert task_training(fits[1].record(100)) == fits[1]
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from impress_learn.network.build import build_backbone
 from impress_learn.network.pretrained import add_weights, load_weights
 from impress_learn.parts.table import Parts
 from impress_learn.plan.asked import Masks, Network
-from impress_learn.training.config import MaskFit, TaskFit
+from impress_learn.training.config import MaskTraining, TaskTraining
 
 ARCH = "timm:test_resnet"
 CPU = torch.device("cpu")
@@ -62,7 +62,7 @@ NETWORK = Network(backbone=ARCH, image_size=32)
 
 def make(path: Path, weights: Path | str, network: Network = NETWORK) -> Path:
     network, masks = replace(network, weights=str(weights)), Masks(random_masks=1, density=0.5)
-    create_bank(path, ["rotated-digits/0"], network=network, masks=masks, fit=MaskFit(epochs=1))
+    create_bank(path, ["rotated-digits/0"], network=network, masks=masks, fit=MaskTraining(epochs=1))
     return path
 
 
@@ -96,7 +96,7 @@ def test_a_bank_names_the_weights_and_says_how_its_images_are_made(tmp_path: Pat
 
 def test_tasks_are_learned_measured_and_exported_over_them(tmp_path: Path, file: Path) -> None:
     path = make(tmp_path / "a.impress", file)
-    (added,) = add_tasks(path, ["rotated-digits/15"], parts=Parts(alpha=True, residual=800), fit=TaskFit(epochs=2))
+    (added,) = add_tasks(path, ["rotated-digits/15"], parts=Parts(alpha=True, residual=800), fit=TaskTraining(epochs=2))
     (measured,) = evaluate(path)
     assert measured.accuracy == pytest.approx(added.accuracy, abs=1e-4)
     export_weights(path, "rotated-digits/15", tmp_path / "out.safetensors")

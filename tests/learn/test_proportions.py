@@ -23,7 +23,7 @@ from impress_learn.plan.asked import Masks, Network
 from impress_learn.progress import Progress
 from impress_learn.streams.read_image import read_picture
 from impress_learn.streams.reference import parse_references
-from impress_learn.training.config import MaskFit, TaskFit
+from impress_learn.training.config import MaskTraining, TaskTraining
 
 OLDER = Path(__file__).parents[1] / "golden" / "v2" / "digits.impress"
 
@@ -85,8 +85,8 @@ def test_of_square_images_a_bank_learns_the_same_with_and_without(
     def make(name: str) -> dict[str, bytes]:
         path = tmp_path / name
         references = ["rotated-digits/0", "rotated-digits/90"]
-        create_bank(path, references, network=network, masks=masks, fit=MaskFit(epochs=1))
-        add_tasks(path, ["rotated-digits/30"], fit=TaskFit(epochs=1))
+        create_bank(path, references, network=network, masks=masks, fit=MaskTraining(epochs=1))
+        add_tasks(path, ["rotated-digits/30"], fit=TaskTraining(epochs=1))
         return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*.*") if file.is_file()}
 
     cropping = make("new")
@@ -144,7 +144,7 @@ def test_what_was_learned_from_squeezed_images_stays_so(older: Bank, tmp_path: P
     task = pets(tmp_path / "pets", (60, 30))
     told: list[str] = []
     progress = Progress(remark=told.append)
-    add_tasks(older.path, [task], fit=TaskFit(epochs=1), progress=progress)
+    add_tasks(older.path, [task], fit=TaskTraining(epochs=1), progress=progress)
     assert any("8 of 8 training images are not square and are squeezed" in remark for remark in told)
     told.clear()
     assert upgrade_bank(older.path, progress) == 0
@@ -157,19 +157,22 @@ def test_what_was_learned_from_squeezed_images_stays_so(older: Bank, tmp_path: P
 def test_square_images_of_a_folder_need_no_remark(older: Bank, tmp_path: Path) -> None:
     told: list[str] = []
     add_tasks(
-        older.path, [pets(tmp_path / "pets", (30, 30))], fit=TaskFit(epochs=1), progress=Progress(remark=told.append)
+        older.path,
+        [pets(tmp_path / "pets", (30, 30))],
+        fit=TaskTraining(epochs=1),
+        progress=Progress(remark=told.append),
     )
     assert not [remark for remark in told if "squeezed" in remark]
 
 
 def test_a_bank_of_an_older_release_is_resumed_as_it_is(tmp_path: Path) -> None:
     words = ["rotated-digits/0", "rotated-digits/90"]
-    bank = create_bank(tmp_path / "a.impress", words, fit=MaskFit(epochs=1))
+    bank = create_bank(tmp_path / "a.impress", words, fit=MaskTraining(epochs=1))
     assert bank.manifest.preprocess is not None
     squeezing = msgspec.structs.replace(bank.manifest.preprocess, crop=None)
     manifest = msgspec.structs.replace(bank.manifest, preprocess=squeezing)
     bank.manifest_path.write_bytes(seal_manifest(manifest))
     bank.mask_path(1).unlink()
-    assert create_bank(bank.path, words, fit=MaskFit(epochs=1)).manifest.preprocess == squeezing
+    assert create_bank(bank.path, words, fit=MaskTraining(epochs=1)).manifest.preprocess == squeezing
     assert verify_bank(bank.path).ok
     assert write_plan(bank.path, manifest).manifest.preprocess == squeezing

@@ -20,7 +20,7 @@ from impress_learn.network.build import build_backbone
 from impress_learn.parts.residual import HashedResidual, make_residual
 from impress_learn.parts.table import Bits, Parts
 from impress_learn.plan.asked import Masks
-from impress_learn.training.config import MaskFit, TaskFit
+from impress_learn.training.config import MaskTraining, TaskTraining
 
 BITS: tuple[Bits, ...] = (1, 2, 4, 8)
 CPU = torch.device("cpu")
@@ -31,7 +31,7 @@ LENET = build_backbone("lenet-300-100", init="signed-constant", seed=3, input_sh
 @pytest.fixture(scope="module")
 def bank(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("residual") / "a.impress"
-    create_bank(path, ["rotated-digits/0:180:90"], fit=MaskFit(epochs=4))
+    create_bank(path, ["rotated-digits/0:180:90"], fit=MaskTraining(epochs=4))
     return path
 
 
@@ -92,7 +92,7 @@ def test_a_task_is_learned_and_stored_with_a_residual(bank: Path, alpha: bool, b
         bank,
         ["rotated-digits/45"],
         name=name,
-        fit=TaskFit(epochs=8),
+        fit=TaskTraining(epochs=8),
         parts=Parts(alpha=alpha, residual=4800, residual_bits=bits),
     )
     assert (added.facts["residual"], added.facts["coefficients"]) == (4800 // bits, 6 if alpha else 0)
@@ -108,7 +108,7 @@ def test_a_task_is_learned_and_stored_with_a_residual(bank: Path, alpha: bool, b
         bank,
         ["rotated-digits/45"],
         name=name,
-        fit=TaskFit(epochs=8),
+        fit=TaskTraining(epochs=8),
         parts=Parts(alpha=alpha, residual=4800, residual_bits=bits),
     )
     assert again.seconds == 0  # it is there
@@ -117,7 +117,7 @@ def test_a_task_is_learned_and_stored_with_a_residual(bank: Path, alpha: bool, b
 def test_a_residual_adds_to_what_masks_can_do(bank: Path) -> None:
     def accuracy(name: str, residual: int) -> float:
         (added,) = add_tasks(
-            bank, ["permuted-digits/5"], name=name, fit=TaskFit(epochs=8), parts=Parts(residual=residual)
+            bank, ["permuted-digits/5"], name=name, fit=TaskTraining(epochs=8), parts=Parts(residual=residual)
         )
         return added.train_accuracy
 
@@ -131,7 +131,7 @@ def test_a_bank_without_masks_takes_residuals_alone(tmp_path: Path) -> None:
     assert verify_bank(path).ok
     with pytest.raises(BankMismatch, match="has no mask"):
         add_tasks(path, ["rotated-digits/45"])
-    fit = TaskFit(epochs=8)
+    fit = TaskTraining(epochs=8)
     added = add_tasks(
         path, ["rotated-digits/45", "rotated-digits/135"], fit=fit, parts=Parts(alpha=False, residual=8000)
     )
@@ -146,10 +146,10 @@ def test_a_bank_without_masks_takes_residuals_alone(tmp_path: Path) -> None:
 
 
 def test_drift_goes_on_from_the_residual_too(bank: Path) -> None:
-    add_tasks(bank, ["rotated-digits/30"], name="drifts", fit=TaskFit(epochs=8), parts=Parts(residual=4800))
+    add_tasks(bank, ["rotated-digits/30"], name="drifts", fit=TaskTraining(epochs=8), parts=Parts(residual=4800))
     before = open_bank(bank).read_stored("drifts")
     (there,) = evaluate(bank, ["drifts"])
-    updated = update_task(bank, "drifts", "rotated-digits/40", fit=TaskFit(epochs=1, lr=1e-6))
+    updated = update_task(bank, "drifts", "rotated-digits/40", fit=TaskTraining(epochs=1, lr=1e-6))
     after = open_bank(bank).read_stored("drifts")
     assert RESIDUAL.of(before) is not None
     assert RESIDUAL.of(after) is not None
@@ -161,7 +161,7 @@ def test_drift_goes_on_from_the_residual_too(bank: Path) -> None:
 
 
 def test_exhaustive_runs_every_task_under_its_own_weights(bank: Path) -> None:
-    add_tasks(bank, ["permuted-digits/9"], fit=TaskFit(epochs=8), parts=Parts(residual=8000, alpha=False))
+    add_tasks(bank, ["permuted-digits/9"], fit=TaskTraining(epochs=8), parts=Parts(residual=8000, alpha=False))
     found = evaluate_gn(bank, ["permuted-digits/9"], samples=64, groups=5, method="exhaustive")
     loaded = load_bank(open_bank(bank), CPU)
     assert set(loaded.task_weights("permuted-digits-9")) == set(LENET.weights)

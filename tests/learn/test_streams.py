@@ -30,7 +30,7 @@ from impress_learn.streams.permuted import permute
 from impress_learn.streams.reference import Reference, parse_reference
 from impress_learn.streams.rotated import rotate
 from impress_learn.streams.stream import Key
-from impress_learn.training.config import MaskFit
+from impress_learn.training.config import MaskTraining
 
 NOWHERE = Path("nowhere")
 
@@ -237,7 +237,7 @@ def test_a_task_too_large_for_memory_is_turned_batch_by_batch_and_learned_alike(
     assert isinstance(read, MappedImages)
     masks = [
         train_supermask(
-            lenet, images, MaskFit(epochs=2, batch_size=32), density=0.1, score_seed=0, on_step=lambda: None
+            lenet, images, MaskTraining(epochs=2, batch_size=32), density=0.1, score_seed=0, on_step=lambda: None
         )
         for images in (kept, read)
     ]

@@ -20,7 +20,7 @@ from impress_learn.masks.edge_popup import _EdgePopup, initial_scores, random_su
 from impress_learn.masks.top_k import top_k_mask
 from impress_learn.network.backbone import Backbone
 from impress_learn.streams.images import Images
-from impress_learn.training.config import MaskFit
+from impress_learn.training.config import MaskTraining
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -210,7 +210,7 @@ def test_edge_popup_masks_forward_and_is_straight_through_backward(scores: Float
 def train(lenet: Backbone, images: Images, **changes: float | int) -> dict[str, Tensor]:
     """A short training; `changes` to its settings."""
     density, score_seed = changes.pop("density", 0.1), int(changes.pop("score_seed", 1))
-    fit = MaskFit(**{"epochs": 1, "seed": 2, **changes})  # type: ignore[arg-type]
+    fit = MaskTraining(**{"epochs": 1, "seed": 2, **changes})  # type: ignore[arg-type]
     return train_supermask(lenet, images, fit, density=density, score_seed=score_seed, on_step=lambda: None)
 
 
@@ -252,7 +252,7 @@ def test_on_step_is_called_once_for_every_whole_batch_of_every_epoch(lenet: Back
     train_supermask(
         lenet,
         few,
-        MaskFit(epochs=2, batch_size=256),
+        MaskTraining(epochs=2, batch_size=256),
         density=0.1,
         score_seed=0,
         on_step=lambda: calls.append(None),

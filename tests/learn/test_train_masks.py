@@ -22,7 +22,7 @@ from impress_learn.plan.asked import Masks
 from impress_learn.plan.bank import mask_steps, plan_masks
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_references
-from impress_learn.training.config import MaskFit
+from impress_learn.training.config import MaskTraining
 
 CPU = torch.device("cpu")
 NOWHERE = Path("nowhere")
@@ -33,7 +33,7 @@ def bank_at(path: Path, backbone: Backbone, *texts: str, random_masks: int = 0, 
     """A bank with one epoch planned for one mask of each task, nothing trained."""
     plans = plan_masks(
         parse_references(texts),
-        MaskFit(epochs=1, lr=lr),
+        MaskTraining(epochs=1, lr=lr),
         Masks(masks_per_task=1, random_masks=random_masks, density=0.1),
     )
     return planned_bank(path, backbone, plans)

@@ -14,7 +14,7 @@ from impress_format.records.fields import MaskType
 from impress_learn import load_bank
 from impress_learn.jobs import add_tasks, create_bank, evaluate, extend_bank
 from impress_learn.plan.asked import Masks
-from impress_learn.training.config import MaskFit, TaskFit
+from impress_learn.training.config import MaskTraining, TaskTraining
 
 CPU = torch.device("cpu")
 GOLDEN_V1 = Path(__file__).parents[1] / "golden" / "v1" / "digits.impress"
@@ -24,7 +24,7 @@ GOLDEN_V1 = Path(__file__).parents[1] / "golden" / "v1" / "digits.impress"
 def test_a_bank_is_trained_and_tasks_are_combined_from_it(tmp_path: Path, mask_type: MaskType) -> None:
     path = tmp_path / "a.impress"
     create_bank(
-        path, ["rotated-digits/0:180:90"], fit=MaskFit(epochs=6), masks=Masks(mask_type=mask_type, random_masks=0)
+        path, ["rotated-digits/0:180:90"], fit=MaskTraining(epochs=6), masks=Masks(mask_type=mask_type, random_masks=0)
     )
     bank = open_bank(path)
     record, masks = bank.read_mask(0)
@@ -37,7 +37,7 @@ def test_a_bank_is_trained_and_tasks_are_combined_from_it(tmp_path: Path, mask_t
     assert 0.3 < (values < 0).mean() < 0.7
     sizes = np.abs(values)
     assert (sizes == 1).all() if mask_type == "signed" else sizes.mean() == pytest.approx(1, abs=0.02)
-    (added,) = add_tasks(path, ["rotated-digits/10"], fit=TaskFit(epochs=8))
+    (added,) = add_tasks(path, ["rotated-digits/10"], fit=TaskTraining(epochs=8))
     assert added.accuracy > 0.6
     loaded = load_bank(bank, CPU)
     alpha = bank.read_task("rotated-digits-10")[1]
@@ -50,7 +50,7 @@ def test_a_bank_is_trained_and_tasks_are_combined_from_it(tmp_path: Path, mask_t
 
 def test_one_bank_may_mix_them(tmp_path: Path) -> None:
     path = tmp_path / "a.impress"
-    quick = MaskFit(epochs=1)
+    quick = MaskTraining(epochs=1)
     create_bank(path, ["rotated-digits/0"], fit=quick, masks=Masks(random_masks=1, mask_type="signed"))
     extend_bank(path, ["rotated-digits/90"], fit=quick)  # as the first: signed
     extend_bank(path, ["rotated-digits/180"], fit=quick, masks=Masks(mask_type="real"))
@@ -63,7 +63,7 @@ def test_one_bank_may_mix_them(tmp_path: Path) -> None:
     for index in range(5):
         mask, weight = bank.read_mask(index)[1]["fc2.weight"], loaded.backbone.weights["fc2.weight"].numpy()
         np.testing.assert_allclose(loaded.mask_weights(index)["fc2.weight"].numpy(), mask * weight, rtol=1e-6)
-    add_tasks(path, ["rotated-digits/45"], fit=TaskFit(epochs=1))
+    add_tasks(path, ["rotated-digits/45"], fit=TaskTraining(epochs=1))
     assert verify_bank(path).ok
 
 

@@ -12,18 +12,18 @@ from impress_format.errors import TaskNotFound, UsageError
 from impress_format.parts.residual import RESIDUAL
 from impress_learn.jobs import add_tasks, create_bank, extend_bank
 from impress_learn.parts.table import Parts
-from impress_learn.training.config import MaskFit, TaskFit
+from impress_learn.training.config import MaskTraining, TaskTraining
 
-STILL = TaskFit(epochs=1, lr=1e-9)
+STILL = TaskTraining(epochs=1, lr=1e-9)
 """Learns next to nothing: what a task begins from is what it ends with."""
 
 
 @pytest.fixture(scope="module")
 def bank(tmp_path_factory: pytest.TempPathFactory) -> Bank:
     path = tmp_path_factory.mktemp("warm") / "a.impress"
-    create_bank(path, ("rotated-digits/0", "rotated-digits/90"), fit=MaskFit(epochs=4))
+    create_bank(path, ("rotated-digits/0", "rotated-digits/90"), fit=MaskTraining(epochs=4))
     parts = Parts(granularity=2, residual=800, alpha_dtype="float32")
-    add_tasks(path, ["rotated-digits/40"], fit=TaskFit(epochs=3), parts=parts)
+    add_tasks(path, ["rotated-digits/40"], fit=TaskTraining(epochs=3), parts=parts)
     return open_bank(path)
 
 
@@ -49,7 +49,7 @@ def test_a_residual_of_the_same_shape_is_taken_over(bank: Bank) -> None:
 
 
 def test_masks_added_since_begin_at_zero(bank: Bank) -> None:
-    extend_bank(bank.path, ["rotated-digits/180"], fit=MaskFit(epochs=1))
+    extend_bank(bank.path, ["rotated-digits/180"], fit=MaskTraining(epochs=1))
     alpha = learn(open_bank(bank.path), "wider", granularity=2, alpha_dtype="float32")
     assert np.allclose(alpha[:2], bank.read_task("rotated-digits-40")[1], atol=1e-6)
     assert np.allclose(alpha[2], 0, atol=1e-6)

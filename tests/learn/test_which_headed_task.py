@@ -29,10 +29,10 @@ from impress_learn.parts.table import Parts
 from impress_learn.plan.asked import Network
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_reference
-from impress_learn.training.config import MaskFit, TaskFit
+from impress_learn.training.config import MaskTraining, TaskTraining
 
 CPU = torch.device("cpu")
-FIT = TaskFit(epochs=8)
+FIT = TaskTraining(epochs=8)
 TASKS = ("rotated-digits/30", "rotated-digits/180", "rotated-digits/240", "permuted-digits/1")
 
 
@@ -126,10 +126,10 @@ def test_tasks_without_heads_are_known_by_features_too(pretrained: Path, tmp_pat
             network=Network(
                 backbone="timm:test_resnet", weights=str(pretrained / "weights.safetensors"), image_size=32
             ),
-            fit=MaskFit(epochs=1),
+            fit=MaskTraining(epochs=1),
         )
         assert (bank.signs_by, bank.manifest.recogniser) == ("features", False)
-        add_tasks(bank.path, ["permuted-digits/3"], fit=TaskFit(epochs=1), parts=Parts(alpha=True))
+        add_tasks(bank.path, ["permuted-digits/3"], fit=TaskTraining(epochs=1), parts=Parts(alpha=True))
         add_tasks(bank.path, ["rotated-digits/90"], fit=FIT)
         results = evaluate_gn(bank.path, samples=16, groups=10)
         assert {result.name for result in results} == {"permuted-digits-3", "rotated-digits-90", "mask 0", "mask 1"}

@@ -20,7 +20,7 @@ from impress_format.records.fields import ValueBits
 from impress_format.weights import substream_seed
 from impress_learn.features.projection import Projection
 from impress_learn.masks.quantise import codes_of, rounded
-from impress_learn.training.config import TaskFit
+from impress_learn.training.config import TaskTraining
 from impress_learn.training.loop import Rows, minimise
 
 RIDGE = 10.0
@@ -48,7 +48,7 @@ class Head:
 def fit_head(
     rows: Rows,
     projection: Projection,
-    fit: TaskFit,
+    fit: TaskTraining,
     *,
     classes: int,
     dimensions: int,

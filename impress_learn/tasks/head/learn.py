@@ -20,7 +20,7 @@ from impress_learn.plan.tasks import residual_epochs
 from impress_learn.streams.images import Images
 from impress_learn.tasks.head.fit import Head, fit_head, ridge, store
 from impress_learn.tasks.weights import begin_parts, laid_over
-from impress_learn.training.config import TaskFit
+from impress_learn.training.config import TaskTraining
 from impress_learn.training.loop import Rows, minimise
 
 Restore = Callable[[Mapping[str, Array]], Mapping[str, object]]
@@ -104,7 +104,7 @@ def _fit_together(
     projection: Projection,
     trainables: Sequence[Trainable],
     start: Head,
-    fit: TaskFit,
+    fit: TaskTraining,
     *,
     bits: ValueBits,
     on_step: Callable[[], None],
