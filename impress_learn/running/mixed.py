@@ -2,8 +2,8 @@
 
     loaded = load_bank(open_bank("photos.impress"), torch.device("cpu"))
     logits = mixed(loaded, images, ["cats", "dogs", "cats"])       # images (3, *input_shape), normalised
-    kept = keep_tasks(loaded.bank)                                 # for batch after batch: task_cache.py
-    logits = mixed(loaded, images, ["cats", "dogs", "cats"], kept)
+    cache = cache_tasks(loaded.bank)                                 # for batch after batch: task_cache.py
+    logits = mixed(loaded, images, ["cats", "dogs", "cats"], cache)
 
 - Heads without a residual share features: one forward of the network, and a product of a row for each image.
 - Tasks that weigh masks alone share the products: W_eff x = sum_k alpha_k (M_k * W) x, so that K products of each layer
@@ -35,33 +35,35 @@ from impress_learn.masks.layer_masks import LayerMasks, group_of_channel
 from impress_learn.network.functional import functional_call
 from impress_learn.network.parameters import is_recurrent
 from impress_learn.running.loaded import RunningBank
-from impress_learn.running.task_cache import KeptTasks, Lot
+from impress_learn.running.task_cache import TaskBatch, TaskCache
 from impress_learn.training.config import require
 
 Rows = npt.NDArray[np.intp]
 """Places in the batch."""
 
 
-def mixed(loaded: RunningBank, images: Tensor, tasks: Sequence[str], kept: KeptTasks | None = None) -> Tensor:
+def mixed(loaded: RunningBank, images: Tensor, tasks: Sequence[str], cache: TaskCache | None = None) -> Tensor:
     """Logits (batch, most classes) of normalised images (batch, *input_shape), each under the task named beside it.
 
     Equal within rounding to asking for each image alone; -inf for classes that a task does not have.
 
     Args:
         tasks: names of stored tasks, one for each image.
-        kept: of `keep_tasks`, for batch after batch: what is in it is not read from the bank again.
+        cache: of `cache_tasks`, for batch after batch: what is in it is not read from the bank again.
 
     Raises:
         UsageError: another number of tasks than of images, or none; tasks kept of another bank.
         TaskNotFound, FormatError: as Bank.read_stored.
     """
     require(len(tasks) == len(images) > 0, f"{len(images):,} images and {len(tasks):,} tasks: expected one for each")
-    if kept is not None:
-        require(kept.bank == loaded.bank.path, f"these tasks are kept of {kept.bank}, the bank is {loaded.bank.path}")
-    lots, alone = _sorted(loaded, tasks, kept)
-    heads = [(rows, lot.heads(places)) for lot, rows, places in lots if lot.heads is not None]
-    alphas = [(rows, (lot.granularity, lot.alpha(places))) for lot, rows, places in lots if lot.heads is None]
-    counts = [(rows, lot.classes) for lot, rows, _ in lots]
+    if cache is not None:
+        require(cache.bank == loaded.bank.path, f"these tasks are kept of {cache.bank}, the bank is {loaded.bank.path}")
+    batches, alone = _sorted(loaded, tasks, cache)
+    heads = [(rows, batch.heads(places)) for batch, rows, places in batches if batch.heads is not None]
+    alphas = [
+        (rows, (batch.granularity, batch.alpha(places))) for batch, rows, places in batches if batch.heads is None
+    ]
+    counts = [(rows, batch.classes) for batch, rows, _ in batches]
     parts: list[tuple[Rows, Tensor]] = []
     with torch.no_grad():
         if heads:
@@ -83,37 +85,40 @@ def mixed(loaded: RunningBank, images: Tensor, tasks: Sequence[str], kept: KeptT
 
 
 def _sorted(
-    loaded: RunningBank, tasks: Sequence[str], kept: KeptTasks | None
-) -> tuple[list[tuple[Lot, Rows, Rows]], list[tuple[Rows, StoredTask]]]:
-    """The rows of a batch whose tasks share work with others, in lots, with their places there; and those of tasks that
+    loaded: RunningBank, tasks: Sequence[str], cache: TaskCache | None
+) -> tuple[list[tuple[TaskBatch, Rows, Rows]], list[tuple[Rows, StoredTask]]]:
+    """The rows of a batch whose tasks share work with others, in batches, with their places there; and those of tasks
+    that
     are built, each alone.
     """
     # Statistics under a task's own weights take its weights.
     shares_products = loaded.calibration is None and not is_recurrent(loaded.backbone.module)
-    lots: list[tuple[Lot, Rows, Rows]] = []
+    batches: list[tuple[TaskBatch, Rows, Rows]] = []
     alone: list[tuple[Rows, StoredTask]] = []
     rest: dict[str, list[int]] = {}
     known: list[int] = []
     for row, name in enumerate(tasks):
-        if kept is not None and shares_products and name in kept:
+        if cache is not None and shares_products and name in cache:
             known.append(row)
         else:
             rest.setdefault(name, []).append(row)
-    if kept is not None:
+    if cache is not None:
         of_known = np.array(known, dtype=np.intp)
-        lots += [(lot, of_known[chosen], places) for lot, chosen, places in kept.find([tasks[row] for row in known])]
+        batches += [
+            (batch, of_known[chosen], places) for batch, chosen, places in cache.find([tasks[row] for row in known])
+        ]
     for name, of_name in rest.items():
         stored, rows = loaded.bank.read_stored(name), np.array(of_name, dtype=np.intp)
         if stored.only == HEAD.name or (stored.only == ALPHA.name and shares_products):
-            lot = Lot.of_one(stored, count_classes(loaded.bank.manifest, stored.record.settings))
-            lots.append((lot, rows, np.zeros(len(rows), dtype=np.intp)))
+            batch = TaskBatch.of_one(stored, count_classes(loaded.bank.manifest, stored.record.settings))
+            batches.append((batch, rows, np.zeros(len(rows), dtype=np.intp)))
         else:
             alone.append((rows, stored))
-    return lots, alone
+    return batches, alone
 
 
 def _by_heads(loaded: RunningBank, images: Tensor, heads: Sequence[StoredHead]) -> Tensor:
-    """Logits of tasks with a head and no residual, lot after lot."""
+    """Logits of tasks with a head and no residual, batch after batch."""
     placed = loaded.projection.project(features(loaded.adapted, loaded.adapted.weights, images))
     classes, dimensions = (max(head.weight.shape[axis] for head in heads) for axis in (1, 2))
     weight = torch.zeros(len(images), classes, dimensions)
@@ -128,22 +133,22 @@ def _by_heads(loaded: RunningBank, images: Tensor, heads: Sequence[StoredHead]) 
     return torch.einsum("bcd,bd->bc", weight, placed[:, :dimensions]) + bias
 
 
-def _by_products(loaded: RunningBank, images: Tensor, lots: Sequence[tuple[int, FloatArray]]) -> Tensor:
+def _by_products(loaded: RunningBank, images: Tensor, batches: Sequence[tuple[int, FloatArray]]) -> Tensor:
     """Logits of tasks that weigh masks alone, by K products in each layer.
 
     Args:
-        lots: one after the other granularity and coefficients (n, K, columns).
+        batches: one after the other granularity and coefficients (n, K, columns).
 
     Raises:
         UsageError: a layer does something else with its weight than a linear or a convolutional one.
     """
     layers = loaded.bank.backbone.masked_layers
     channels = [layer.shape[0] for layer in layers]
-    common = common_granularity({granularity for granularity, _ in lots}, channels)
-    masks, columns = max(values.shape[1] for _, values in lots), alpha_columns(layers, common)
+    common = common_granularity({granularity for granularity, _ in batches}, channels)
+    masks, columns = max(values.shape[1] for _, values in batches), alpha_columns(layers, common)
     alpha = torch.zeros(len(images), masks, sum(columns))
     row = 0
-    for granularity, values in lots:
+    for granularity, values in batches:
         own = refine(torch.from_numpy(values), channels, granularity, common)
         alpha[row : row + len(own), : own.shape[1]] = own
         row += len(own)

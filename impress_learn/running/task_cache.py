@@ -17,7 +17,7 @@ from impress_format.tasks.file import StoredTask
 
 
 @dataclass(frozen=True, eq=False)
-class Lot:
+class TaskBatch:
     """Tasks alike: rows of alpha of one granularity, or of heads of one shape; how many classes each has."""
 
     alpha: AlphaOf
@@ -26,28 +26,28 @@ class Lot:
     classes: int
 
     @staticmethod
-    def of_one(stored: StoredTask, classes: int) -> Lot:
+    def of_one(stored: StoredTask, classes: int) -> TaskBatch:
         """A task that was read: its row is 0."""
         head, alpha = HEAD.of(stored), coefficients_of(stored)
         rows = np.zeros((1, 0, 0), np.float32) if alpha is None else alpha[np.newaxis]
         heads = None if head is None else head_of_one(head)
-        return Lot(rows.__getitem__, stored.record.settings.alpha.granularity, heads, classes)
+        return TaskBatch(rows.__getitem__, stored.record.settings.alpha.granularity, heads, classes)
 
 
 @dataclass(frozen=True, eq=False)
-class KeptTasks:
+class TaskCache:
     """All tasks of a bank that have coefficients alone or a head alone, as they were when they were kept.
 
     Packs stay where they are, mapped into memory; what is held of a packed task is its name and where it is.
 
     Attributes:
         bank: its folder.
-        places: name -> number, counted through all lots.
-        starts: int (lots,), the number of the first task of each.
+        places: name -> number, counted through all batches.
+        starts: int (batches,), the number of the first task of each.
     """
 
     bank: Path
-    lots: Sequence[Lot]
+    batches: Sequence[TaskBatch]
     starts: npt.NDArray[np.intp]
     places: Mapping[str, int]
 
@@ -57,16 +57,16 @@ class KeptTasks:
     def __contains__(self, name: str) -> bool:
         return name in self.places
 
-    def find(self, names: Sequence[str]) -> Iterator[tuple[Lot, npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
-        """The lots that hold these tasks: which of `names` are in it, and their rows there."""
+    def find(self, names: Sequence[str]) -> Iterator[tuple[TaskBatch, npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
+        """The batches that hold these tasks: which of `names` are in it, and their rows there."""
         numbers = np.fromiter((self.places[name] for name in names), dtype=np.intp, count=len(names))
         found = np.searchsorted(self.starts, numbers, side="right") - 1
         for index in np.unique(found):
             chosen = np.flatnonzero(found == index)
-            yield self.lots[index], chosen, numbers[chosen] - self.starts[index]
+            yield self.batches[index], chosen, numbers[chosen] - self.starts[index]
 
 
-def keep_tasks(bank: Bank) -> KeptTasks:
+def cache_tasks(bank: Bank) -> TaskCache:
     """Find and check all tasks once, a second for some 300,000 small ones.
 
     A task that is changed or removed later goes on as it was, one that is stored later is not among them: keep again.
@@ -75,14 +75,14 @@ def keep_tasks(bank: Bank) -> KeptTasks:
         FormatError: a file is damaged.
         StorageError: a folder may not be read.
     """
-    lots: list[Lot] = []
+    batches: list[TaskBatch] = []
     starts: list[int] = []
     places: dict[str, int] = {}
     number = 0
     for group in task_groups(bank):
         if group.only in (ALPHA.name, HEAD.name):
-            lots.append(Lot(group.alpha, group.granularity, group.heads, group.classes))
+            batches.append(TaskBatch(group.alpha, group.granularity, group.heads, group.classes))
             starts.append(number)
             places.update((outline.name, number + row) for row, outline in enumerate(group.outlines))
         number += len(group.outlines)
-    return KeptTasks(bank.path, lots, np.array(starts, dtype=np.intp), places)
+    return TaskCache(bank.path, batches, np.array(starts, dtype=np.intp), places)

@@ -38,7 +38,7 @@ from impress_format.tasks.store import PACKS
 from impress_format.tasks.text import write_text
 from impress_learn import LoadedBank, load_bank
 from impress_learn.running.mixed import mixed
-from impress_learn.running.task_cache import keep_tasks
+from impress_learn.running.task_cache import cache_tasks
 
 IMAGES, CLASSES, DIMENSIONS = 256, 5, 128
 BITS: ValueBits = 2
@@ -87,9 +87,9 @@ def measure(what: str, loaded: LoadedBank, names: list[str]) -> None:
     one = took(lambda: loaded.logits(weights, images))
     together = took(lambda: mixed(loaded, images, names))
     before, started = resident(), time.perf_counter()
-    kept = keep_tasks(loaded.bank)
+    cache = cache_tasks(loaded.bank)
     keeping, held = time.perf_counter() - started, resident() - before
-    at_hand = took(lambda: mixed(loaded, images, names, kept))
+    at_hand = took(lambda: mixed(loaded, images, names, cache))
     few = names[:16]
     alone = took(lambda: [loaded.logits(loaded.task_weights(name), image[None]) for name, image in zip(few, images)])  # noqa: B905
     alone *= IMAGES / len(few)

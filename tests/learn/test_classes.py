@@ -29,7 +29,7 @@ from impress_learn.plan.asked import Masks, Network
 from impress_learn.progress import Progress
 from impress_learn.running.accuracy import Accuracy
 from impress_learn.running.mixed import mixed
-from impress_learn.running.task_cache import keep_tasks
+from impress_learn.running.task_cache import cache_tasks
 from impress_learn.streams.classes import TaskClasses, match_classes, stored_classes, uneven_remark
 from impress_learn.streams.digits import load_digits
 from impress_learn.streams.reference import group_references
@@ -292,7 +292,7 @@ def test_a_batch_of_several_tasks_has_no_logit_of_a_class_that_a_task_lacks(
         pack_tasks(open_bank(path))
     loaded = load_bank(open_bank(path), CPU)
     images = torch.randn(2, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
-    for kept in (None, keep_tasks(loaded.bank)):
+    for kept in (None, cache_tasks(loaded.bank)):
         logits = mixed(loaded, images, ["pets", "ten"], kept)
         assert logits[0].isfinite().tolist() == [True] * 3 + [False] * 7
         assert logits[1].isfinite().all()

@@ -30,7 +30,7 @@ from impress_learn.jobs import add_tasks, create_bank
 from impress_learn.parts.table import Parts
 from impress_learn.plan.asked import Masks, Network
 from impress_learn.running.mixed import mixed
-from impress_learn.running.task_cache import keep_tasks
+from impress_learn.running.task_cache import cache_tasks
 from impress_learn.training.config import MaskTraining, TaskTraining
 
 CPU = torch.device("cpu")
@@ -89,29 +89,29 @@ def test_kept_tasks_answer_as_those_that_are_read(lenet: Bank, monkeypatch: pyte
     """Packed ones, loose ones, and beside them those that are not kept, as their residual has to be built."""
     store_random(lenet, "loose", granularity=2, seed=7)
     bank = open_bank(lenet.path)
-    loaded, kept = load_bank(bank, CPU), keep_tasks(bank)
-    assert set(kept.places) == {"t0", "t1", "t2", "t3", "t4", "few", "loose"}
+    loaded, cache = load_bank(bank, CPU), cache_tasks(bank)
+    assert set(cache.places) == {"t0", "t1", "t2", "t3", "t4", "few", "loose"}
     names = ["t3", "residual", "loose", "t0", "few", "t1", "t0", "hybrid", "t4", "t2"]
     images = torch.randn(len(names), *bank.backbone.input_shape, generator=torch.Generator().manual_seed(0))
     expected = mixed(loaded, images, names)
-    assert torch.equal(mixed(loaded, images, names, kept), expected)
-    rest = [row for row, name in enumerate(names) if name in kept]
+    assert torch.equal(mixed(loaded, images, names, cache), expected)
+    rest = [row for row, name in enumerate(names) if name in cache]
     monkeypatch.setattr(Bank, "read_stored", lambda *_: pytest.fail("read again"))
-    assert torch.equal(mixed(loaded, images[rest], [names[row] for row in rest], kept), expected[rest])
+    assert torch.equal(mixed(loaded, images[rest], [names[row] for row in rest], cache), expected[rest])
 
 
 def test_tasks_that_were_kept_of_another_bank_are_refused(lenet: Bank, tmp_path: Path) -> None:
     other = create_bank(tmp_path / "b.impress", ["rotated-digits/0"], masks=Masks(masks_per_task=0, random_masks=1))
     with pytest.raises(UsageError, match="are kept of"):
-        mixed(load_bank(lenet, CPU), torch.zeros(1, *lenet.backbone.input_shape), ["t0"], keep_tasks(other))
+        mixed(load_bank(lenet, CPU), torch.zeros(1, *lenet.backbone.input_shape), ["t0"], cache_tasks(other))
 
 
 def test_a_task_that_is_stored_after_others_were_kept_is_read(lenet: Bank) -> None:
     bank = open_bank(lenet.path)
-    loaded, kept = load_bank(bank, CPU), keep_tasks(bank)
+    loaded, cache = load_bank(bank, CPU), cache_tasks(bank)
     store_random(bank, "late", seed=11)
     images = torch.randn(2, *bank.backbone.input_shape)
-    found = mixed(loaded, images, ["late", "t0"], kept)
+    found = mixed(loaded, images, ["late", "t0"], cache)
     torch.testing.assert_close(found, one_by_one(loaded, images, ["late", "t0"]), rtol=1e-4, atol=1e-4)
 
 
@@ -148,8 +148,8 @@ def test_networks_of_other_layers(tmp_path: Path, arch: str, side: int) -> None:
     images = torch.randn(3, *bank.backbone.input_shape, generator=torch.Generator().manual_seed(0))
     found, expected = (ask(loaded, images, ["t0", "t1", "t0"]) for ask in (mixed, one_by_one))
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3 * expected.abs().max().item())
-    kept = mixed(loaded, images, ["t0", "t1", "t0"], keep_tasks(bank))
-    torch.testing.assert_close(kept, expected, rtol=1e-3, atol=1e-3 * expected.abs().max().item())
+    cache = mixed(loaded, images, ["t0", "t1", "t0"], cache_tasks(bank))
+    torch.testing.assert_close(cache, expected, rtol=1e-3, atol=1e-3 * expected.abs().max().item())
     alone = torch.from_numpy(coefficients_of(bank.read_stored("t0")))[None]
     each = task_logits(loaded, Mixable(alone, 1, torch.tensor([10])), images)[0]
     torch.testing.assert_close(each[[0, 2]], expected[[0, 2]], rtol=1e-3, atol=1e-3 * expected.abs().max().item())
@@ -194,9 +194,9 @@ def test_heads_of_other_numbers_of_classes_share_one_forward(tmp_path: Path, mon
     for packed in (False, True):
         if packed:
             pack_tasks(bank)
-        kept = keep_tasks(open_bank(path))
-        assert {"head", "three", "small", "alpha"} == set(kept.places)
-        torch.testing.assert_close(mixed(loaded, images, names, kept), found)
+        cache = cache_tasks(open_bank(path))
+        assert {"head", "three", "small", "alpha"} == set(cache.places)
+        torch.testing.assert_close(mixed(loaded, images, names, cache), found)
     assert found[1, 3:].isneginf().all()
 
 
