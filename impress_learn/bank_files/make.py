@@ -103,7 +103,7 @@ def train_missing_masks(
             _train_one(bank, index, references, backbone, calibration, signer, data_dir, device, on_step, remark)
 
 
-def keep_calibration_images(
+def ensure_calibration_images(
     bank: Bank, references: Sequence[Reference], *, data_dir: Path | None, holdout: float
 ) -> None:
     """Store training images of `references`, spread as evenly as it goes, if the bank's network has BatchNorm."""
@@ -123,7 +123,7 @@ def keep_calibration_images(
     bank.files.write(CALIBRATION, stored)
 
 
-def keep_recogniser(
+def ensure_recogniser(
     bank: Bank, references: Sequence[Reference], *, data_dir: Path | None, holdout: float, device: torch.device
 ) -> None:
     """Train and store what signatures of tasks are made with, from training images of `references`, if there is none.
@@ -149,7 +149,7 @@ def keep_recogniser(
     bank.files.write(RECOGNISER, train_recogniser(learning, signing, bank.backbone.input_shape, seed))
 
 
-def keep_projection(
+def ensure_projection(
     bank: Bank,
     references: Sequence[Reference],
     *,

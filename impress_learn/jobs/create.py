@@ -78,9 +78,9 @@ def create_bank(
     check_can_create(path)
 
     from impress_learn.bank_files.make import (
-        keep_calibration_images,
-        keep_projection,
-        keep_recogniser,
+        ensure_calibration_images,
+        ensure_projection,
+        ensure_recogniser,
         mask_bytes,
         sole_trainer,
     )
@@ -136,9 +136,9 @@ def create_bank(
             recogniser=not heads,
         )
         bank = write_plan(path, planned)
-        keep_calibration_images(bank, tasks, data_dir=data_dir, holdout=fit.holdout)
-        keep_recogniser(bank, tasks, data_dir=data_dir, holdout=fit.holdout, device=where)
-        keep_projection(
+        ensure_calibration_images(bank, tasks, data_dir=data_dir, holdout=fit.holdout)
+        ensure_recogniser(bank, tasks, data_dir=data_dir, holdout=fit.holdout, device=where)
+        ensure_projection(
             bank, tasks, epochs=network.adapt, data_dir=data_dir, holdout=fit.holdout, device=where, progress=progress
         )
         train_planned(bank, data_dir, where, progress)

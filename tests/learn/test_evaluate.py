@@ -20,7 +20,7 @@ from impress_format.records.training import TaskTrainingRecord
 from impress_format.tasks.record import TaskRecord
 from impress_learn import LoadedBank, load_bank
 from impress_learn.bank_files import make as train_module
-from impress_learn.bank_files.make import keep_calibration_images, train_missing_masks
+from impress_learn.bank_files.make import ensure_calibration_images, train_missing_masks
 from impress_learn.jobs import evaluate
 from impress_learn.network.backbone import Backbone
 from impress_learn.network.build import build_backbone
@@ -247,7 +247,7 @@ def with_batch_norm(tmp_path_factory: pytest.TempPathFactory) -> LoadedBank:
     backbone = build_backbone("timm:resnet18", init="signed-constant", seed=0, input_shape=(1, 28, 28), classes=10)
     bank = planned(tmp_path_factory.mktemp("norm") / "a.impress", backbone, TASKS[0], random_masks=1)
     assert bank.manifest.calibration
-    keep_calibration_images(bank, parse_references(TASKS[:1]), data_dir=NOWHERE, holdout=0.0)
+    ensure_calibration_images(bank, parse_references(TASKS[:1]), data_dir=NOWHERE, holdout=0.0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train_module, "load_task", few)
         train(bank)

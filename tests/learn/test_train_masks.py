@@ -14,7 +14,7 @@ from impress_format.bank import Bank, open_bank
 from impress_format.bank_files.calibration import CALIBRATION
 from impress_format.errors import StorageError, TrainingDiverged
 from impress_learn.bank_files import make as train_module
-from impress_learn.bank_files.make import keep_calibration_images, sole_trainer, train_missing_masks
+from impress_learn.bank_files.make import ensure_calibration_images, sole_trainer, train_missing_masks
 from impress_learn.masks.edge_popup import train_supermask
 from impress_learn.network.backbone import Backbone
 from impress_learn.network.build import build_backbone
@@ -163,7 +163,7 @@ def test_diverged_training_names_the_mask_and_stores_nothing_for_it(
 
 
 def test_no_calibration_images_are_kept_for_a_network_without_batch_norm(undisturbed: Bank) -> None:
-    keep_calibration_images(undisturbed, parse_references(TASKS), data_dir=NOWHERE, holdout=0.0)
+    ensure_calibration_images(undisturbed, parse_references(TASKS), data_dir=NOWHERE, holdout=0.0)
     assert not undisturbed.files.path(CALIBRATION).exists()
 
 
@@ -172,7 +172,7 @@ def test_calibration_images_are_256_training_images_shared_evenly_by_the_tasks(t
     backbone = build_backbone("timm:test_resnet", init="signed-constant", seed=0, input_shape=(1, 28, 28), classes=10)
     references = parse_references([f"rotated-digits/0:{tasks}"])
     bank = bank_at(tmp_path / "b.impress", backbone, "rotated-digits/0")
-    keep_calibration_images(bank, references, data_dir=NOWHERE, holdout=0.0)
+    ensure_calibration_images(bank, references, data_dir=NOWHERE, holdout=0.0)
     record, calibration = bank.files.read(CALIBRATION)
     pixels = calibration.pixels
     assert pixels.shape == (256, 1, 28, 28)
@@ -187,7 +187,7 @@ def test_calibration_images_are_256_training_images_shared_evenly_by_the_tasks(t
 def test_calibration_images_once_kept_stay(tmp_path: Path) -> None:
     backbone = build_backbone("timm:test_resnet", init="signed-constant", seed=0, input_shape=(1, 28, 28), classes=10)
     bank = bank_at(tmp_path / "b.impress", backbone, "rotated-digits/0")
-    keep_calibration_images(bank, parse_references(["rotated-digits/0"]), data_dir=NOWHERE, holdout=0.0)
+    ensure_calibration_images(bank, parse_references(["rotated-digits/0"]), data_dir=NOWHERE, holdout=0.0)
     before = bank.files.path(CALIBRATION).read_bytes()
-    keep_calibration_images(bank, parse_references(["rotated-digits/200"]), data_dir=NOWHERE, holdout=0.0)
+    ensure_calibration_images(bank, parse_references(["rotated-digits/200"]), data_dir=NOWHERE, holdout=0.0)
     assert bank.files.path(CALIBRATION).read_bytes() == before
