@@ -28,7 +28,7 @@ _FOLDER = "features"
 _NAME = "placed"
 
 
-def placed_of(backbone: Backbone, projection: Projection, images: Images) -> Tensor:
+def projected_features(backbone: Backbone, projection: Projection, images: Images) -> Tensor:
     """Projected features, float32 (N, D), of all images as they are, not augmented; rounded to float16.
 
     Where the cache cannot be written, they are computed each time.
@@ -41,11 +41,11 @@ def placed_of(backbone: Backbone, projection: Projection, images: Images) -> Ten
         found = safetensors.torch.load_file(path)[_NAME]
         if found.shape == (len(images), projection.dimensions):
             return found.to(images.device).float()
-    placed = projection.project(features_of(backbone, images)).half()
+    projected = projection.project(features_of(backbone, images)).half()
     with contextlib.suppress(StorageError):
         make_folder(path.parent)
-        write_atomically(path, safetensors.torch.save({_NAME: placed.cpu().contiguous()}), replace=True)
-    return placed.float()
+        write_atomically(path, safetensors.torch.save({_NAME: projected.cpu().contiguous()}), replace=True)
+    return projected.float()
 
 
 def _key(projection: Projection, images: Images) -> str:

@@ -91,11 +91,11 @@ def make_projection(features: Tensor, classes: Tensor) -> StoredProjection:
     scale = _FIRST / variances[-1].clamp(min=1e-12).sqrt()
     directions = (axes.flip(1)[:, :count] * scale).float().numpy()
     kept = restore(store(directions, "int8"), count)  # covariances are of what will be read
-    placed = centred @ torch.from_numpy(kept).double()
+    projected = centred @ torch.from_numpy(kept).double()
     _, of = classes.unique(return_inverse=True)
     sizes = of.bincount().double()
-    means = torch.zeros(len(sizes), count, dtype=torch.float64).index_add_(0, of, placed) / sizes[:, None]
-    apart = placed - means[of]
+    means = torch.zeros(len(sizes), count, dtype=torch.float64).index_add_(0, of, projected) / sizes[:, None]
+    apart = projected - means[of]
     return StoredProjection(
         mean=mean.numpy().astype(np.float16),
         directions=kept,

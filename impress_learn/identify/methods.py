@@ -47,7 +47,7 @@ def infer_one_group(candidates: Candidates, method: MethodName, parts: Iterable[
     """
     settled = settle_method(candidates, method)
     if settled == "signature":
-        return candidates.recognise.compare(torch.cat([candidates.recognise.place(part) for part in parts])[None])
+        return candidates.recognise.compare(torch.cat([candidates.recognise.embed(part) for part in parts])[None])
     if settled in ("binary", "gradient"):
         return infer_groups(candidates, settled, torch.cat(list(parts))[None])
     total, images = torch.zeros(()), 0

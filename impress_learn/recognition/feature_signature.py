@@ -89,19 +89,19 @@ def known_tasks(projection: Projection, signatures: npt.NDArray[np.uint8], heade
     return Known(projection, restore_evidence(signatures, projection.dimensions), headed)
 
 
-def sign_placed(projection: Projection, placed: Tensor, head: StoredHead | None, seed: int) -> bytes:
+def sign_projected(projection: Projection, projected: Tensor, head: StoredHead | None, seed: int) -> bytes:
     """The signature of a task of training images whose projected features are (N, D).
 
     Nothing is learned: the weight is a share of the linear discriminant, drawn towards 0 as few images leave their mean
     open; the bias puts 0 two deviations above what images of other tasks would give, drawn from the bank's covariances,
     or lower where that is too much for the task's own.
     """
-    placed = placed.cpu()
+    projected = projected.cpu()
     count = count_weights(projection.dimensions)
     within, between = projection.within.cpu().double(), projection.between.cpu().double()
     inner = within[:count, :count]
     spread = between[:count, :count] + _WITHIN * inner
-    mean = spread @ torch.linalg.solve(spread + inner / len(placed), placed[:, :count].double().mean(0))
+    mean = spread @ torch.linalg.solve(spread + inner / len(projected), projected[:, :count].double().mean(0))
     ridge = _WITHIN * inner.diagonal().mean() * torch.eye(count, dtype=torch.float64)
     weight = torch.linalg.solve(inner + ridge, mean).float() * (1.0 if head is None else SHARE)
     codes, scales = codes_of(weight[None], BITS)
@@ -114,7 +114,7 @@ def sign_placed(projection: Projection, placed: Tensor, head: StoredHead | None,
             return linear
         return linear + _energy(torch.from_numpy(head.weight)[None], torch.from_numpy(head.bias)[None], points)[:, 0]
 
-    others, own = evidence(_images_of_others(within + between, seed)), evidence(placed)
+    others, own = evidence(_images_of_others(within + between, seed)), evidence(projected)
     bias = torch.maximum(-(others.mean() + _ABOVE * others.std()), _OWN - own.mean())
     return store_evidence(
         bytes.fromhex(projection.digest)[:TAG_BYTES],
@@ -123,11 +123,11 @@ def sign_placed(projection: Projection, placed: Tensor, head: StoredHead | None,
     )
 
 
-def _energy(weight: Tensor, bias: Tensor, placed: Tensor) -> Tensor:
+def _energy(weight: Tensor, bias: Tensor, projected: Tensor) -> Tensor:
     """log sum_c exp(logits_c), (N, n), of images (N, D) under n heads, weight (n, C, d) and bias (n, C)."""
     heads, classes, dimensions = weight.shape
-    logits = placed[:, :dimensions] @ weight.reshape(-1, dimensions).T + bias.reshape(-1)
-    energy: Tensor = logits.view(len(placed), heads, classes).logsumexp(2)
+    logits = projected[:, :dimensions] @ weight.reshape(-1, dimensions).T + bias.reshape(-1)
+    energy: Tensor = logits.view(len(projected), heads, classes).logsumexp(2)
     return energy
 
 

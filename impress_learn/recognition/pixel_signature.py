@@ -114,9 +114,9 @@ class Recognised:
 def sign_task(recogniser: Recogniser, images: Images) -> bytes:
     """The signature of a task from these training images (`signing_images`)."""
     chosen = evenly_spread(len(images), _MOST_IMAGES).to(images.device)
-    placed = [recogniser.place(images.batch(part)[0].to(recogniser.device)) for part in chosen.split(_AT_ONCE)]
-    positions = torch.cat([one for one, _ in placed])
-    projections = torch.cat([one for _, one in placed])
+    embedded = [recogniser.embed(images.batch(part)[0].to(recogniser.device)) for part in chosen.split(_AT_ONCE)]
+    positions = torch.cat([one for one, _ in embedded])
+    projections = torch.cat([one for _, one in embedded])
     step = _position_step(recogniser)
     levels = (positions.mean(0) / step).round().clamp(-MOST_LEVEL, MOST_LEVEL).to(torch.int8).cpu().numpy()
     mean = projections.mean(0)
@@ -161,18 +161,18 @@ def recognise(recogniser: Recogniser, tasks: Signatures, groups: Tensor) -> Reco
     Args:
         groups: normalised (g, n, *input_shape), the n images of a group of one task.
     """
-    return compare(recogniser, tasks, place(recogniser, groups.flatten(0, 1)).reshape(*groups.shape[:2], -1))
+    return compare(recogniser, tasks, embed(recogniser, groups.flatten(0, 1)).reshape(*groups.shape[:2], -1))
 
 
-def place(recogniser: Recogniser, images: Tensor) -> Tensor:
+def embed(recogniser: Recogniser, images: Tensor) -> Tensor:
     """Where normalised images (n, *input_shape) lie, (n, m + signs): positions, then projections."""
-    return torch.cat([torch.cat(recogniser.place(part), dim=1) for part in images.split(_AT_ONCE)])
+    return torch.cat([torch.cat(recogniser.embed(part), dim=1) for part in images.split(_AT_ONCE)])
 
 
-def compare(recogniser: Recogniser, tasks: Signatures, placed: Tensor) -> Recognised:
+def compare(recogniser: Recogniser, tasks: Signatures, embedded: Tensor) -> Recognised:
     """As `recognise`, of groups whose images are placed: (g, n, m + signs)."""
-    count, images = placed.shape[:2]
-    positions, projections = placed.split([len(recogniser.between), recogniser.directions.shape[1]], dim=2)
+    count, images = embedded.shape[:2]
+    positions, projections = embedded.split([len(recogniser.between), recogniser.directions.shape[1]], dim=2)
     points = positions.mean(1), projections.mean(1)
     if len(tasks) <= _MOST_WHOLE:
         scores = _log_likelihoods(recogniser, tasks, *points, images)

@@ -16,7 +16,7 @@ from impress_format.bank import Bank
 from impress_format.parts.head import StoredHead
 from impress_learn.features.adaptation import adapted
 from impress_learn.features.features import AT_ONCE, features
-from impress_learn.features.projected import placed_of
+from impress_learn.features.projected import projected_features
 from impress_learn.features.projection import Projection, load_projection
 from impress_learn.network.backbone import Backbone
 from impress_learn.recognition import feature_signature as evidence
@@ -33,16 +33,16 @@ class Recognise:
     by part, and holds a few hundred numbers an image.
 
     Attributes:
-        place: normalised images (n, *input_shape) -> what is compared of them (n, F).
+        embed: normalised images (n, *input_shape) -> what is compared of them (n, F).
         compare: that of groups (g, n, F), the images of a group of one task -> what they are likely to be.
     """
 
-    place: Callable[[Tensor], Tensor]
+    embed: Callable[[Tensor], Tensor]
     compare: Callable[[Tensor], Recognised]
 
     def __call__(self, groups: Tensor) -> Recognised:
         """What groups of normalised images (g, n, *input_shape), those of a group of one task, are likely to be."""
-        return self.compare(self.place(groups.flatten(0, 1)).view(*groups.shape[:2], -1))
+        return self.compare(self.embed(groups.flatten(0, 1)).view(*groups.shape[:2], -1))
 
 
 class Signer(Protocol):
@@ -72,7 +72,7 @@ class ByPixels:
 
     def known(self, signatures: npt.NDArray[np.uint8], headed: Headed) -> Recognise:  # noqa: ARG002
         tasks = signature.read_signatures(self.recogniser, signatures)
-        return Recognise(partial(signature.place, self.recogniser), partial(signature.compare, self.recogniser, tasks))
+        return Recognise(partial(signature.embed, self.recogniser), partial(signature.compare, self.recogniser, tasks))
 
 
 @dataclass(frozen=True)
@@ -90,18 +90,20 @@ class ByFeatures:
         return images
 
     def sign(self, images: Images, head: StoredHead | None, seed: int) -> bytes:
-        return evidence.sign_placed(self.projection, placed_of(self.backbone, self.projection, images), head, seed)
+        return evidence.sign_projected(
+            self.projection, projected_features(self.backbone, self.projection, images), head, seed
+        )
 
     def known(self, signatures: npt.NDArray[np.uint8], headed: Headed) -> Recognise:
-        return Recognise(self._place, evidence.known_tasks(self.projection, signatures, headed).recognise)
+        return Recognise(self._embed, evidence.known_tasks(self.projection, signatures, headed).recognise)
 
-    def _place(self, images: Tensor) -> Tensor:
+    def _embed(self, images: Tensor) -> Tensor:
         with torch.no_grad():
-            placed = [
+            projected = [
                 self.projection.project(features(self.backbone, self.backbone.weights, part))
                 for part in images.split(AT_ONCE)
             ]
-        return torch.cat(placed)
+        return torch.cat(projected)
 
 
 def load_signer(bank: Bank, backbone: Backbone, device: torch.device) -> Signer | None:

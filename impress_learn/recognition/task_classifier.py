@@ -78,7 +78,7 @@ class Recogniser:
     def device(self) -> torch.device:
         return self.center.device
 
-    def place(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def embed(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Where normalised images (n, *input_shape) lie: positions (n, m), and projections on random directions."""
         scaled = (features(images, self.shape) - self.center) / self.scale
         return torch.relu(scaled @ self.hidden + self.hidden_bias) @ self.output + self.output_bias, (

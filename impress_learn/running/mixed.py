@@ -119,7 +119,7 @@ def _sorted(
 
 def _by_heads(loaded: RunningBank, images: Tensor, heads: Sequence[StoredHead]) -> Tensor:
     """Logits of tasks with a head and no residual, batch after batch."""
-    placed = loaded.projection.project(features(loaded.adapted, loaded.adapted.weights, images))
+    projected = loaded.projection.project(features(loaded.adapted, loaded.adapted.weights, images))
     classes, dimensions = (max(head.weight.shape[axis] for head in heads) for axis in (1, 2))
     weight = torch.zeros(len(images), classes, dimensions)
     bias = torch.full((len(images), classes), -torch.inf)
@@ -130,7 +130,7 @@ def _by_heads(loaded: RunningBank, images: Tensor, heads: Sequence[StoredHead]) 
         bias[row : row + count, :own] = torch.from_numpy(head.bias)
         row += count
     weight, bias = weight.to(images.device), bias.to(images.device)
-    return torch.einsum("bcd,bd->bc", weight, placed[:, :dimensions]) + bias
+    return torch.einsum("bcd,bd->bc", weight, projected[:, :dimensions]) + bias
 
 
 def _by_products(loaded: RunningBank, images: Tensor, batches: Sequence[tuple[int, FloatArray]]) -> Tensor:

@@ -188,7 +188,7 @@ def test_over_pretrained_weights_it_has_a_head(bank_for_heads: Bank) -> None:
 
 def test_features_of_normalised_images_are_never_taken_for_those_of_others(bank_for_heads: Bank) -> None:
     """They are kept by a digest of what there is: values that are alike when rounded are not alike."""
-    from impress_learn.features.projected import placed_of
+    from impress_learn.features.projected import projected_features
     from impress_learn.streams.images import NormalisedImages
 
     loaded = load_bank(bank_for_heads)
@@ -196,7 +196,7 @@ def test_features_of_normalised_images_are_never_taken_for_those_of_others(bank_
     assert view is not None
     values = torch.rand(4, *bank_for_heads.backbone.input_shape)
     one, other = (NormalisedImages(each, torch.zeros(4).long(), view.mean, view.std) for each in (values, values / 2))
-    first, second = (placed_of(loaded.adapted, loaded.projection, images) for images in (one, other))
+    first, second = (projected_features(loaded.adapted, loaded.projection, images) for images in (one, other))
     assert not torch.equal(first, second)
 
 

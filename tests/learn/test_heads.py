@@ -23,7 +23,7 @@ from impress_format.parts.head import restore_head, whole_dimensions
 from impress_format.parts.residual import residual_layers
 from impress_learn import load_bank
 from impress_learn.features.features import features, features_of
-from impress_learn.features.projected import placed_of
+from impress_learn.features.projected import projected_features
 from impress_learn.features.projection import Projection, make_projection
 from impress_learn.features.trainable_suffix import begin_all, cut_off
 from impress_learn.jobs import add_tasks, create_bank, evaluate, update_task
@@ -68,13 +68,13 @@ def test_a_projection_turns_features_to_their_principal_directions() -> None:
     classes = generator.integers(0, 9, 4000)
     rows = generator.normal(size=(4000, 7)) @ spread.T + 0.5 * generator.normal(size=(9, 7))[classes] + 2
     stored = make_projection(torch.from_numpy(rows).float(), torch.from_numpy(classes))
-    placed = (rows - stored.mean.astype(float)) @ stored.directions
-    covariance = placed.T @ placed / len(placed)
+    projected = (rows - stored.mean.astype(float)) @ stored.directions
+    covariance = projected.T @ projected / len(projected)
     values = np.linalg.eigvalsh(np.cov(rows.T, bias=True))[::-1]
     np.testing.assert_allclose(np.diag(covariance), 9 * values / values[0], rtol=0.03, atol=1e-3)
     assert np.abs(covariance - np.diag(np.diag(covariance))).max() < 0.1  # int8 turns them a little
-    means = np.stack([placed[classes == one].mean(0) for one in range(9)])
-    apart = placed - means[classes]
+    means = np.stack([projected[classes == one].mean(0) for one in range(9)])
+    apart = projected - means[classes]
     np.testing.assert_allclose(stored.within, apart.T @ apart / len(apart), atol=1e-3)
     np.testing.assert_allclose(stored.between, means.T @ means / 9, atol=1e-3)
 
@@ -411,14 +411,14 @@ def test_features_are_kept_and_found_again(bank: Bank, monkeypatch: pytest.Monke
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (9, 3, 32, 32), generator=generator).to(torch.uint8)
     images = ImagesInMemory(pixels, torch.zeros(9, dtype=torch.int64), (0.5,) * 3, (0.25,) * 3)
-    first = placed_of(loaded.backbone, loaded.projection, images)
+    first = projected_features(loaded.backbone, loaded.projection, images)
     expected = loaded.projection.project(features_of(loaded.backbone, images))
     torch.testing.assert_close(first, expected, rtol=2e-3, atol=2e-3)
     changed = replace(images, pixels=torch.cat([pixels[:-1], pixels[:1]]))
-    moved = placed_of(loaded.backbone, loaded.projection, changed)
+    moved = projected_features(loaded.backbone, loaded.projection, changed)
     torch.testing.assert_close(moved[-1], first[0], rtol=1e-3, atol=2e-3)
     monkeypatch.setattr("impress_learn.features.projected.features_of", lambda *_: pytest.fail("computed again"))
-    assert torch.equal(placed_of(loaded.backbone, loaded.projection, images), first)
+    assert torch.equal(projected_features(loaded.backbone, loaded.projection, images), first)
 
 
 @pytest.mark.parametrize("size", [300, 420, 500, 700])

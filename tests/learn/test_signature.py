@@ -108,7 +108,7 @@ def distances_by_the_format(
 
 def test_images_lie_where_the_format_says(stored: StoredRecogniser, recogniser: Recogniser) -> None:
     images = images_of("rotated-digits/33", test=True).batch(slice(0, 20))[0]
-    positions, projections = recogniser.place(images)
+    positions, projections = recogniser.embed(images)
     expected = places_by_the_format(stored, images.flatten(1).numpy())
     np.testing.assert_allclose(positions, expected[0], rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(projections, expected[1], rtol=1e-3, atol=1e-3)
@@ -310,7 +310,7 @@ def test_large_images_are_pooled() -> None:
             for image in images.numpy()
         ]
     )
-    positions, _ = recogniser.place(images)
+    positions, _ = recogniser.embed(images)
     expected, _ = places_by_the_format(stored, pooled.reshape(4, -1))
     np.testing.assert_allclose(positions, expected, rtol=1e-2, atol=1e-2)
 

@@ -60,13 +60,13 @@ def test_evidence_is_what_a_heads_logits_and_a_linear_form_of_features_say(bank:
     scores = infer_groups(candidates, "auto", images.view(3, 2, *images.shape[1:])).scores
     projection = loaded.projection
     with torch.no_grad():
-        placed = (features(loaded.adapted, loaded.adapted.weights, images) - projection.mean) @ projection.directions
+        projected = (features(loaded.adapted, loaded.adapted.weights, images) - projection.mean) @ projection.directions
     for place, candidate in enumerate(candidates.tasks):
         logits = loaded.logits(loaded.task_weights(candidate.name), images).double().numpy()
         signature = small_bank.signature_of(opened, candidate.name)
         assert signature is not None
         form = restore_evidence(np.frombuffer(signature, dtype=np.uint8)[np.newaxis], projection.dimensions)
-        linear = placed.numpy()[:, : form.weight.shape[1]] @ form.weight[0] + form.bias[0]
+        linear = projected.numpy()[:, : form.weight.shape[1]] @ form.weight[0] + form.bias[0]
         expected = np.log(np.exp(logits).sum(1)) + linear
         np.testing.assert_allclose(scores[:, place], expected.reshape(3, 2).sum(1), rtol=2e-3, atol=0.05)
 

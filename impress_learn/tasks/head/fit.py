@@ -40,9 +40,9 @@ class Head:
     weight: Tensor
     bias: Tensor
 
-    def logits(self, placed: Tensor, bits: ValueBits) -> Tensor:
+    def logits(self, projected: Tensor, bits: ValueBits) -> Tensor:
         """Logits (n, C) of projected features (n, at least D), rounded as it will be stored."""
-        return placed[:, : self.weight.shape[1]] @ rounded(self.weight, bits).T + self.bias
+        return projected[:, : self.weight.shape[1]] @ rounded(self.weight, bits).T + self.bias
 
 
 def fit_head(
@@ -73,7 +73,7 @@ def fit_head(
     noise = _NOISE * torch.randn(classes, dimensions, generator=generator)
     head = Head((prior.weight + noise.to(device)).requires_grad_(), prior.bias.clone().requires_grad_())
     minimise(
-        lambda placed: head.logits(placed, bits),
+        lambda projected: head.logits(projected, bits),
         [head.weight, head.bias],
         rows,
         fit,

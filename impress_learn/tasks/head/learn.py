@@ -11,7 +11,7 @@ from torch import Tensor
 from impress_format.parts.head import HEAD, StoredHead
 from impress_format.records.fields import ValueBits
 from impress_learn.features.features import AT_ONCE
-from impress_learn.features.projected import placed_of
+from impress_learn.features.projected import projected_features
 from impress_learn.features.projection import Projection
 from impress_learn.features.trainable_suffix import Begun, begin_all, cut_off
 from impress_learn.parts.part import Array, Beginning, Ground, Trainable, Weights
@@ -50,7 +50,7 @@ def learn_head(
     """
     projection, backbone, parts, fit = ground.projection, ground.backbone, beginning.parts, beginning.fit
     assert projection is not None
-    rows = Rows(placed_of(backbone, projection, train), train.labels)
+    rows = Rows(projected_features(backbone, projection, train), train.labels)
     head = fit_head(
         rows,
         projection,
@@ -65,7 +65,7 @@ def learn_head(
     if not trainables:
         tensors: dict[str, Array] = {HEAD.name: store(head, parts.head_bits)}
         restored = _head_of(restore(tensors))
-        judged = Rows(placed_of(backbone, projection, measured), measured.labels)
+        judged = Rows(projected_features(backbone, projection, measured), measured.labels)
         return tensors, _accuracy(restored, judged), _accuracy(restored, rows)
     touched = [name for one in trainables.values() for name in one.tensors]
     tail = cut_off(backbone, touched)
@@ -89,11 +89,11 @@ def learn_head(
 
     def share(rows: Begun) -> float:
         with torch.no_grad():
-            placed = [
+            projected = [
                 projection.project(tail.features(effective, rows.batch(slice(first, first + AT_ONCE))[0]))
                 for first in range(0, len(rows), AT_ONCE)
             ]
-        return _accuracy(restored, Rows(torch.cat(placed), rows.images.labels))
+        return _accuracy(restored, Rows(torch.cat(projected), rows.images.labels))
 
     return tensors, share(begin_all(tail, measured)), share(begun)
 
