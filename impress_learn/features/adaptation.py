@@ -17,7 +17,7 @@ from impress_format.bank_files.adaptation import StoredAdaptation
 from impress_format.records.fields import ValueBits
 from impress_format.records.network import LayerSpec
 from impress_learn.features.features import AT_ONCE
-from impress_learn.features.trainable_suffix import Begun, begin_all, cut_off
+from impress_learn.features.trainable_suffix import CachedActivations, cache_activations, cut_off
 from impress_learn.masks.quantise import codes_of, levels_of
 from impress_learn.network.backbone import Backbone
 from impress_learn.streams.images import Images, evenly_spread
@@ -42,7 +42,7 @@ _SPREAD = 0.3
 class _Joined:
     """Several tasks as one, their classes told apart."""
 
-    parts: Sequence[Begun]
+    parts: Sequence[CachedActivations]
     classes: Sequence[int]
 
     def __len__(self) -> int:
@@ -83,13 +83,16 @@ def adapt(
     """
     layers = backbone.spec.last_layers_holding(_SHARE)
     moved = backbone.spec.adapted_layers(layers)
-    tail = cut_off(backbone, [layer.name for layer in moved])
+    suffix = cut_off(backbone, [layer.name for layer in moved])
     joined = _Joined(
-        [begin_all(tail, images, augmented=1, seed=seed + number) for number, (images, _) in enumerate(tasks)],
+        [
+            cache_activations(suffix, images, augmented=1, seed=seed + number)
+            for number, (images, _) in enumerate(tasks)
+        ],
         [classes for _, classes in tasks],
     )
     weights = {layer.name: backbone.weights[layer.name].clone().requires_grad_() for layer in moved}
-    seen = _features(joined, tail.features, weights)
+    seen = _features(joined, suffix.features, weights)
     mean, unit = seen.values.mean(0), _SPREAD / seen.values.std().clamp(min=1e-12)
     classes = sum(joined.classes)
     classifier = torch.zeros(classes, len(mean), device=joined.device, requires_grad=True)
@@ -104,7 +107,7 @@ def adapt(
     minimise(classify, [classifier, bias], seen, probe, on_step=lambda: None)
     fit = TaskTraining(epochs=epochs, lr=RATE, warmup=1 if epochs > 1 else 0, seed=seed)
     minimise(
-        lambda begun: classify(tail.features(weights, begun)),
+        lambda activations: classify(suffix.features(weights, activations)),
         [*weights.values(), classifier, bias],
         joined,
         fit,
@@ -121,8 +124,8 @@ def _features(
     values, labels = [], []
     with torch.no_grad():
         for part in some.split(AT_ONCE):
-            begun, of = joined.batch(part)
-            values.append(features(weights, begun))
+            activations, of = joined.batch(part)
+            values.append(features(weights, activations))
             labels.append(of)
     return Rows(torch.cat(values), torch.cat(labels))
 

@@ -18,27 +18,27 @@ MOST_BYTES = 2 << 30
 
 
 @dataclass(frozen=True, eq=False)
-class Tail:
+class TrainableSuffix:
     """The end of a network.
 
     Attributes:
-        begin: normalised images (n, *shape) -> what the tail takes of them (n, ...).
+        prefix: normalised images (n, *shape) -> what the suffix takes of them (n, ...).
         features: weights by name, and that -> features (n, W).
     """
 
-    begin: Callable[[Tensor], Tensor]
+    prefix: Callable[[Tensor], Tensor]
     features: Callable[[Mapping[str, Tensor], Tensor], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
-class Begun:
+class CachedActivations:
     """Labelled images, as what a tail takes of them.
 
     Attributes:
         kept: (N, copies, ...), first of the images as they are, then of augmented ones; None where that is too much.
     """
 
-    tail: Tail
+    suffix: TrainableSuffix
     images: Images
     kept: Tensor | None
 
@@ -54,7 +54,7 @@ class Begun:
         if self.kept is None:
             images, labels = self.images.batch(indices, generator)
             with torch.no_grad():
-                return self.tail.begin(images), labels
+                return self.suffix.prefix(images), labels
         labels = self.images.labels[indices]
         if generator is None:
             return self.kept[indices, 0], labels
@@ -62,14 +62,14 @@ class Begun:
         return self.kept[indices, copies], labels
 
 
-def cut_off(backbone: Backbone, layers: Collection[str]) -> Tail:
+def cut_off(backbone: Backbone, layers: Collection[str]) -> TrainableSuffix:
     """The tail that begins at the last place before all of these layers (by the names of their weights) that a single
     tensor goes through. Of a network that cannot be traced, all of it.
     """
     try:
         graph = fx.Tracer().trace(backbone.module)
     except Exception:  # whatever a network's own code raises when it is given no numbers
-        return Tail(lambda images: images, lambda effective, images: features(backbone, effective, images))
+        return TrainableSuffix(lambda images: images, lambda effective, images: features(backbone, effective, images))
     path = require_classifier(backbone)
     nodes = list(graph.nodes)
     classifier = next(node for node in nodes if node.op == "call_module" and node.target == path)
@@ -79,31 +79,33 @@ def cut_off(backbone: Backbone, layers: Collection[str]) -> Tail:
     at, through = _last_single(ordered, first, classifier)
     (taken,) = classifier.args
     assert isinstance(taken, fx.Node)
-    begin, rest = _part(backbone.module, ordered[:at], through), _part(backbone.module, ordered[at:], taken, through)
+    prefix, rest = _part(backbone.module, ordered[:at], through), _part(backbone.module, ordered[at:], taken, through)
 
-    def features_of(effective: Mapping[str, Tensor], begun: Tensor) -> Tensor:
-        found: Tensor = functional_call(rest, dict(effective), (begun,))
+    def features_of(effective: Mapping[str, Tensor], activations: Tensor) -> Tensor:
+        found: Tensor = functional_call(rest, dict(effective), (activations,))
         return found
 
-    return Tail(begin, features_of)
+    return TrainableSuffix(prefix, features_of)
 
 
-def begin_all(tail: Tail, images: Images, *, augmented: int = 0, seed: int = 0) -> Begun:
+def cache_activations(
+    suffix: TrainableSuffix, images: Images, *, augmented: int = 0, seed: int = 0
+) -> CachedActivations:
     """What the tail takes of all images, and of so many augmented copies if they are augmented at all, where that takes
     no more than MOST_BYTES.
     """
     augmented = 0 if images.augment is None else augmented
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        one = tail.begin(images.batch(slice(0, 1))[0])
+        one = suffix.prefix(images.batch(slice(0, 1))[0])
         if one.numel() * one.element_size() * len(images) * (1 + augmented) > MOST_BYTES:
-            return Begun(tail, images, None)
+            return CachedActivations(suffix, images, None)
         kept = one.new_empty(len(images), 1 + augmented, *one.shape[1:])
         for start in range(0, len(images), AT_ONCE):
             rows = slice(start, start + AT_ONCE)
             for copy in range(1 + augmented):
-                kept[rows, copy] = tail.begin(images.batch(rows, generator if copy else None)[0])
-    return Begun(tail, images, kept)
+                kept[rows, copy] = suffix.prefix(images.batch(rows, generator if copy else None)[0])
+    return CachedActivations(suffix, images, kept)
 
 
 def _last_single(ordered: list[fx.Node], first: int, end: fx.Node) -> tuple[int, fx.Node]:

@@ -98,10 +98,10 @@ def _rows_of(arch: str, input_shape: tuple[int, int, int], classes: int) -> tupl
     return norm_rows(module), tuple(name for name, _ in module.named_parameters())
 
 
-def _usual_layers(spec: BackboneSpec, tail: int | None) -> int:
-    """The last norm layers: all, or with `tail` those behind the first of so many masked layers before the last."""
+def _usual_layers(spec: BackboneSpec, suffix: int | None) -> int:
+    """The last norm layers: all, or with `suffix` those behind the first of so many masked layers before the last."""
     rows, names = _rows_of(spec.arch, spec.input_shape, spec.classes)
-    first = 0 if tail is None else names.index(spec.masked_layers[-1 - tail].name)
+    first = 0 if suffix is None else names.index(spec.masked_layers[-1 - suffix].name)
     return sum(names.index(name) >= first for name, _ in rows) // 2
 
 
@@ -158,10 +158,10 @@ def _settle(bank: Bank, parts: Parts) -> Parts:
         parts.norm_layers is None or 1 <= parts.norm_layers <= most,
         f"`norm_layers` {parts.norm_layers}: expected 1 to {most:,}, the norm layers of {spec.arch}",
     )
-    tail = None
+    suffix = None
     if parts.reads_out:
-        tail = parts.residual_layers or spec.last_layers_holding(0.25)
-    return replace(parts, norm_layers=parts.norm_layers or max(1, _usual_layers(spec, tail)))
+        suffix = parts.residual_layers or spec.last_layers_holding(0.25)
+    return replace(parts, norm_layers=parts.norm_layers or max(1, _usual_layers(spec, suffix)))
 
 
 def _of_stored(stored: StoredTask) -> Mapping[str, Any]:

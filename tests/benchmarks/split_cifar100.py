@@ -114,7 +114,7 @@ def _train(path: Path, index: int, data_dir: Path, device: str) -> dict[str, Any
 
 
 def _tasks(pool: ProcessPoolExecutor, chosen: argparse.Namespace) -> None:
-    begun = time.perf_counter()
+    activations = time.perf_counter()
     fit = TaskTraining(batch_size=64, epochs=chosen.task_epochs)
     waiting = []
     for kind, masks, keys, parts in _plan():
@@ -123,7 +123,7 @@ def _tasks(pool: ProcessPoolExecutor, chosen: argparse.Namespace) -> None:
             _cut(chosen.folder / f"{kind}.impress", path, masks)
         for key in keys:
             for name, settings in parts.items():
-                waiting.append(pool.submit(_add, path, key, name, settings, fit, chosen, begun))
+                waiting.append(pool.submit(_add, path, key, name, settings, fit, chosen, activations))
     _write(chosen.folder, (row for done in as_completed(waiting) if (row := done.result())))
 
 
@@ -157,9 +157,9 @@ def _add(
     settings: dict[str, Any],
     fit: TaskTraining,
     chosen: argparse.Namespace,
-    begun: float,
+    activations: float,
 ) -> dict[str, Any] | None:
-    if time.perf_counter() - begun > chosen.seconds:
+    if time.perf_counter() - activations > chosen.seconds:
         return None
     name = f"{key}-{parts}".replace(" ", "").replace(",", "").replace("=", "")
     (added,) = add_tasks(path, [f"split-cifar100/{key}"], name=name, fit=fit, data_dir=chosen.data_dir,

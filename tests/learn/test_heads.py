@@ -25,7 +25,7 @@ from impress_learn import load_bank
 from impress_learn.features.features import features, features_of
 from impress_learn.features.projected import projected_features
 from impress_learn.features.projection import Projection, make_projection
-from impress_learn.features.trainable_suffix import begin_all, cut_off
+from impress_learn.features.trainable_suffix import cache_activations, cut_off
 from impress_learn.jobs import add_tasks, create_bank, evaluate, update_task
 from impress_learn.jobs.convert_weights import convert_weights
 from impress_learn.jobs.export import export_weights
@@ -189,14 +189,17 @@ def test_the_tail_of_a_network_goes_on_from_where_it_was_cut(arch: str, side: in
     images = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0))
     for last in (1, 3, len(backbone.spec.masked_layers) - 1):
         layers = [layer.name for layer in residual_layers(backbone.spec, last)]
-        tail = cut_off(backbone, layers)
+        suffix = cut_off(backbone, layers)
         changed = {name: backbone.weights[name] * 1.5 for name in layers}
         with torch.no_grad():
-            begun = tail.begin(images)
-            found, expected = tail.features(changed, begun), features(backbone, {**backbone.weights, **changed}, images)
+            activations = suffix.prefix(images)
+            found, expected = (
+                suffix.features(changed, activations),
+                features(backbone, {**backbone.weights, **changed}, images),
+            )
             torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
             assert not torch.equal(found, features(backbone, backbone.weights, images))
-        assert last > 1 or traced == (begun.shape != images.shape)
+        assert last > 1 or traced == (activations.shape != images.shape)
 
 
 def test_what_a_tail_takes_is_kept_of_augmented_copies_too_or_made_anew(
@@ -205,18 +208,18 @@ def test_what_a_tail_takes_is_kept_of_augmented_copies_too_or_made_anew(
     loaded = load_bank(bank, CPU)
     images = loaded.task_data(parse_reference("rotated-digits/30"), data_dir=None).train.subset(torch.arange(20))
     images = images.varied(lambda pixels, _: pixels.flip(3))
-    tail = cut_off(loaded.backbone, [bank.backbone.masked_layers[-2].name])
-    begun = begin_all(tail, images, augmented=1, seed=5)
-    assert begun.kept is not None
-    plain, moved = begun.kept.unbind(1)
+    suffix = cut_off(loaded.backbone, [bank.backbone.masked_layers[-2].name])
+    activations = cache_activations(suffix, images, augmented=1, seed=5)
+    assert activations.kept is not None
+    plain, moved = activations.kept.unbind(1)
     with torch.no_grad():
-        torch.testing.assert_close(plain, tail.begin(images.batch(slice(None))[0]), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(plain, suffix.prefix(images.batch(slice(None))[0]), rtol=1e-4, atol=1e-4)
     assert not torch.allclose(plain, moved, atol=1e-2)
-    mixed, _ = begun.batch(torch.arange(20), torch.Generator().manual_seed(0))
+    mixed, _ = activations.batch(torch.arange(20), torch.Generator().manual_seed(0))
     taken = [(torch.equal(one, a), torch.equal(one, b)) for one, a, b in zip(mixed, plain, moved, strict=True)]
     assert {(True, False), (False, True)} == set(taken)
     monkeypatch.setattr("impress_learn.features.trainable_suffix.MOST_BYTES", 10)
-    anew = begin_all(tail, images, augmented=1)
+    anew = cache_activations(suffix, images, augmented=1)
     assert anew.kept is None
     torch.testing.assert_close(anew.batch(slice(None))[0], plain, rtol=1e-4, atol=1e-4)
 

@@ -118,10 +118,10 @@ def test_answers_come_before_the_next_images_are_decoded(
     bank: Bank, pictures: Path, few_at_once: list[Path], tmp_path: Path
 ) -> None:
     (tmp_path / "none.png").write_text("no image")
-    begun = begin_inference(bank.path, [pictures / "20", tmp_path / "none.png"], task="rotated-digits/20")
-    assert begun.images == 41
+    activations = begin_inference(bank.path, [pictures / "20", tmp_path / "none.png"], task="rotated-digits/20")
+    assert activations.images == 41
     assert few_at_once == []
-    for number, part in enumerate(begun.parts, start=1):
+    for number, part in enumerate(activations.parts, start=1):
         assert len(few_at_once) == min(10 * number, 41)
         assert (len(part.answers), len(part.unreadable)) == ((10, 0) if number < 5 else (0, 1))
     assert number == 5

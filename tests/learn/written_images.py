@@ -74,14 +74,14 @@ def tiff(
             after += len(numbers) * _SIZES[size]
     fields[273] = (_LONG, [after])
     head = [(b"II" if order == "<" else b"MM") + struct.pack(f"{order}HIH", 42, 8, len(fields))]
-    tail = []
+    suffix = []
     for tag, (size, numbers) in sorted(fields.items()):
         packed = struct.pack(f"{order}{len(numbers)}{_LETTERS[size]}", *numbers)
         if tag in places:
-            tail.append(packed)
+            suffix.append(packed)
             packed = struct.pack(f"{order}I", places[tag])
         head.append(struct.pack(f"{order}HHI", tag, size, len(numbers)) + packed.ljust(4, b"\0"))
-    return b"".join([*head, struct.pack(f"{order}I", 0), *tail, data])
+    return b"".join([*head, struct.pack(f"{order}I", 0), *suffix, data])
 
 
 def pgm(values: npt.NDArray[np.uint16], most: int) -> bytes:

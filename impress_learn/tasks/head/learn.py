@@ -13,7 +13,7 @@ from impress_format.records.fields import ValueBits
 from impress_learn.features.features import AT_ONCE
 from impress_learn.features.projected import projected_features
 from impress_learn.features.projection import Projection
-from impress_learn.features.trainable_suffix import Begun, begin_all, cut_off
+from impress_learn.features.trainable_suffix import CachedActivations, cache_activations, cut_off
 from impress_learn.parts.part import Array, Beginning, Ground, Trainable, Weights
 from impress_learn.parts.table import lay
 from impress_learn.plan.tasks import residual_epochs
@@ -68,13 +68,13 @@ def learn_head(
         judged = Rows(projected_features(backbone, projection, measured), measured.labels)
         return tensors, _accuracy(restored, judged), _accuracy(restored, rows)
     touched = [name for one in trainables.values() for name in one.tensors]
-    tail = cut_off(backbone, touched)
-    begun = begin_all(tail, train, augmented=AUGMENTED, seed=fit.seed)
+    suffix = cut_off(backbone, touched)
+    activations = cache_activations(suffix, train, augmented=AUGMENTED, seed=fit.seed)
     assert fit.epochs is not None
     weights = {name: backbone.weights[name] for name in touched if name in backbone.weights}
     head = _fit_together(
         weights,
-        begun,
+        activations,
         projection,
         [*trainables.values()],
         head,
@@ -87,20 +87,20 @@ def learn_head(
     restored = _head_of(values)
     effective = lay(ground, {name: values[name] for name in trainables}, weights)
 
-    def share(rows: Begun) -> float:
+    def share(rows: CachedActivations) -> float:
         with torch.no_grad():
             projected = [
-                projection.project(tail.features(effective, rows.batch(slice(first, first + AT_ONCE))[0]))
+                projection.project(suffix.features(effective, rows.batch(slice(first, first + AT_ONCE))[0]))
                 for first in range(0, len(rows), AT_ONCE)
             ]
         return _accuracy(restored, Rows(torch.cat(projected), rows.images.labels))
 
-    return tensors, share(begin_all(tail, measured)), share(begun)
+    return tensors, share(cache_activations(suffix, measured)), share(activations)
 
 
 def _fit_together(
     weights: Weights,
-    begun: Begun,
+    activations: CachedActivations,
     projection: Projection,
     trainables: Sequence[Trainable],
     start: Head,
@@ -116,17 +116,17 @@ def _fit_together(
     """
     head = Head(start.weight.clone().requires_grad_(), start.bias.clone().requires_grad_())
 
-    def logits(begun_images: Tensor) -> Tensor:
-        features = begun.tail.features(laid_over(trainables, weights), begun_images)
+    def logits(activations_of_batch: Tensor) -> Tensor:
+        features = activations.suffix.features(laid_over(trainables, weights), activations_of_batch)
         return head.logits(projection.project(features), bits)
 
     minimise(
         logits,
         [*(parameter for one in trainables for parameter in one.parameters), head.weight, head.bias],
-        begun,
+        activations,
         fit,
         on_step=on_step,
-        penalty=lambda: ridge(head, start, len(begun)),
+        penalty=lambda: ridge(head, start, len(activations)),
     )
     return Head(head.weight.detach(), head.bias.detach())
 
