@@ -56,7 +56,7 @@ class StoredRecogniser:
         output: float32 (h, m).
         output_bias: float32 (m,).
         between: float32 (m,), the variance of tasks in each position, where that of images of one task is 1.
-        sign_weight: what the evidence of signs counts, beside that of positions.
+        sign_weight: what the score of signs counts, beside that of positions.
     """
 
     center: npt.NDArray[np.float16]

@@ -1,6 +1,6 @@
 """A signature in a bank with a projection: a linear form of projected features (docs/format.md, Signatures).
 
-The evidence that an image with projected features p is of a task is
+The task logit of an image with projected features p is
 
     log sum_c exp(logits_c) + weight . (p_1, ..., p_d) + bias,        d = min(112, D)
 
@@ -27,13 +27,13 @@ MOST_WEIGHTS = 8 * (SIGNATURE_BYTES - _START) // BITS
 
 
 @dataclass(frozen=True, eq=False)
-class StoredEvidence:
+class StoredFeatureSignatures:
     """Linear forms of T tasks.
 
     Attributes:
         weight: float32 (T, d).
         bias: float32 (T,).
-        deviation: float32 (T,), of the evidence of the task's own single images.
+        deviation: float32 (T,), of the task logit of the task's own single images.
     """
 
     weight: FloatArray
@@ -46,7 +46,9 @@ def count_weights(directions: int) -> int:
     return min(MOST_WEIGHTS, directions)
 
 
-def store_evidence(tag: bytes, codes: npt.NDArray[np.uint8], scale: float, bias: float, deviation: float) -> bytes:
+def store_feature_signature(
+    tag: bytes, codes: npt.NDArray[np.uint8], scale: float, bias: float, deviation: float
+) -> bytes:
     """A signature of `codes` 0 ... 15 (d,): each is worth (2 code - 15) times `scale`; numbers become float16."""
     padded = np.zeros(MOST_WEIGHTS, dtype=np.uint8)
     padded[: len(codes)] = codes
@@ -54,14 +56,14 @@ def store_evidence(tag: bytes, codes: npt.NDArray[np.uint8], scale: float, bias:
     return tag + numbers.tobytes() + pack_codes(padded, BITS).tobytes()
 
 
-def restore_evidence(signatures: npt.NDArray[np.uint8], directions: int) -> StoredEvidence:
+def restore_feature_signatures(signatures: npt.NDArray[np.uint8], directions: int) -> StoredFeatureSignatures:
     """What T signatures (T, 64) say, over a projection of so many directions."""
     scale, bias, deviation = _numbers(signatures).T
     levels = levels_of(_codes(signatures)[:, : count_weights(directions)], BITS)
-    return StoredEvidence(levels * scale[:, np.newaxis], bias, deviation)
+    return StoredFeatureSignatures(levels * scale[:, np.newaxis], bias, deviation)
 
 
-def check_evidence(signatures: npt.NDArray[np.uint8], directions: int) -> None:
+def check_feature_signatures(signatures: npt.NDArray[np.uint8], directions: int) -> None:
     """Refuse signatures (T, 64) that no writer stores.
 
     Raises:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from impress_format.errors import FormatError
-from impress_format.parts.feature_signature import check_evidence
+from impress_format.parts.feature_signature import check_feature_signatures
 from impress_format.parts.numbers import NumbersError
 from impress_format.parts.part import Array, BankIdentity, Beside, Part
 from impress_format.parts.pixel_signature import check_pixel_signatures
@@ -37,7 +37,9 @@ def check_signatures(signatures: Array, identity: BankIdentity) -> None:
     by_features = identity.by_features()
     if (signatures[:, : len(tag)] != tag).any():
         raise NumbersError(f"was not made with this bank's {'projection' if by_features else 'recogniser'}")
-    check, size = (check_evidence, identity.directions) if by_features else (check_pixel_signatures, identity.positions)
+    check, size = (
+        (check_feature_signatures, identity.directions) if by_features else (check_pixel_signatures, identity.positions)
+    )
     check(signatures.view(np.uint8), size())
 
 

@@ -17,7 +17,13 @@ import torch
 from torch import Tensor
 
 from impress_format.operations.task_groups import HeadsOf
-from impress_format.parts.feature_signature import BITS, StoredEvidence, count_weights, restore_evidence, store_evidence
+from impress_format.parts.feature_signature import (
+    BITS,
+    StoredFeatureSignatures,
+    count_weights,
+    restore_feature_signatures,
+    store_feature_signature,
+)
 from impress_format.parts.head import StoredHead
 from impress_format.records.fields import TAG_BYTES
 from impress_format.weights import substream_seed
@@ -55,23 +61,23 @@ class Known:
     """
 
     projection: Projection
-    evidence: StoredEvidence
+    stored: StoredFeatureSignatures
     headed: Headed
 
     def recognise(self, groups: Tensor) -> Recognised:
         """What groups of images are likely to be, whose projected features are (g, n, D), those of a group of one task.
 
-        Scores are evidence for each task, summed over a group's images.
+        Scores are task logits, summed over a group's images.
         """
         images, scores = groups.shape[1], self._scores(groups)
         best, found = scores.max(1)
-        deviation = torch.from_numpy(self.evidence.deviation).to(scores.device)[found]
+        deviation = torch.from_numpy(self.stored.deviation).to(scores.device)[found]
         return Recognised(scores, best / images < LEAST - SPREAD * deviation / math.sqrt(images))
 
     def _scores(self, groups: Tensor) -> Tensor:
         """(g, T)."""
         device, (count, images) = groups.device, groups.shape[:2]
-        weight, bias = (torch.from_numpy(part).to(device) for part in (self.evidence.weight, self.evidence.bias))
+        weight, bias = (torch.from_numpy(part).to(device) for part in (self.stored.weight, self.stored.bias))
         scores = groups[..., : weight.shape[1]].sum(1) @ weight.T + images * bias
         for places, rows, heads in self.headed:
             classes, dimensions = heads(np.asarray(rows[:1], dtype=np.intp)).weight.shape[1:]
@@ -86,7 +92,7 @@ class Known:
 
 def known_tasks(projection: Projection, signatures: npt.NDArray[np.uint8], headed: Headed = ()) -> Known:
     """T tasks by their signatures, uint8 (T, 64), and the heads of those that have one."""
-    return Known(projection, restore_evidence(signatures, projection.dimensions), headed)
+    return Known(projection, restore_feature_signatures(signatures, projection.dimensions), headed)
 
 
 def sign_projected(projection: Projection, projected: Tensor, head: StoredHead | None, seed: int) -> bytes:
@@ -108,15 +114,15 @@ def sign_projected(projection: Projection, projected: Tensor, head: StoredHead |
     scale = scales[0, 0].half()
     form = levels_of(codes[0], BITS) * scale.float()
 
-    def evidence(points: Tensor) -> Tensor:
+    def task_logit(points: Tensor) -> Tensor:
         linear: Tensor = points[:, :count] @ form
         if head is None:
             return linear
         return linear + _energy(torch.from_numpy(head.weight)[None], torch.from_numpy(head.bias)[None], points)[:, 0]
 
-    others, own = evidence(_images_of_others(within + between, seed)), evidence(projected)
+    others, own = task_logit(_images_of_others(within + between, seed)), task_logit(projected)
     bias = torch.maximum(-(others.mean() + _ABOVE * others.std()), _OWN - own.mean())
-    return store_evidence(
+    return store_feature_signature(
         bytes.fromhex(projection.digest)[:TAG_BYTES],
         codes[0].numpy().astype(np.uint8),
         *(float(number) for number in (scale, bias, own.std(correction=0))),

@@ -19,7 +19,7 @@ from impress_learn.features.features import AT_ONCE, features
 from impress_learn.features.projected import projected_features
 from impress_learn.features.projection import Projection, load_projection
 from impress_learn.network.backbone import Backbone
-from impress_learn.recognition import feature_signature as evidence
+from impress_learn.recognition import feature_signature
 from impress_learn.recognition import pixel_signature as signature
 from impress_learn.recognition.feature_signature import Headed
 from impress_learn.recognition.pixel_signature import Recognised
@@ -90,12 +90,12 @@ class ByFeatures:
         return images
 
     def sign(self, images: Images, head: StoredHead | None, seed: int) -> bytes:
-        return evidence.sign_projected(
+        return feature_signature.sign_projected(
             self.projection, projected_features(self.backbone, self.projection, images), head, seed
         )
 
     def known(self, signatures: npt.NDArray[np.uint8], headed: Headed) -> Recognise:
-        return Recognise(self._embed, evidence.known_tasks(self.projection, signatures, headed).recognise)
+        return Recognise(self._embed, feature_signature.known_tasks(self.projection, signatures, headed).recognise)
 
     def _embed(self, images: Tensor) -> Tensor:
         with torch.no_grad():

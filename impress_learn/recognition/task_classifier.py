@@ -58,7 +58,7 @@ class Recogniser:
         output: (h, m).
         between: (m,), variance of tasks in each position.
         directions: (D, signs), each 1/sqrt(D) or its negative.
-        sign_weight: what the evidence of signs counts.
+        sign_weight: what the score of signs counts.
     """
 
     tag: bytes

@@ -23,11 +23,11 @@ from impress_format.operations.pack import pack_tasks
 from impress_format.operations.task_groups import task_groups
 from impress_format.parts.feature_signature import (
     MOST_WEIGHTS,
-    StoredEvidence,
-    check_evidence,
+    StoredFeatureSignatures,
+    check_feature_signatures,
     count_weights,
-    restore_evidence,
-    store_evidence,
+    restore_feature_signatures,
+    store_feature_signature,
 )
 from impress_format.parts.head import HEAD as HEAD_PART
 from impress_format.parts.head import store_head
@@ -51,13 +51,13 @@ def bank(tmp_path: Path) -> Bank:
 
 
 def signature(bank: Bank, codes: np.ndarray = CODES, scale: float = 0.5) -> bytes:
-    return store_evidence(bank.identity.signature_tag(), codes, scale, -3.0, 1.25)
+    return store_feature_signature(bank.identity.signature_tag(), codes, scale, -3.0, 1.25)
 
 
-def restored(*signatures: bytes, directions: int = DIRECTIONS) -> StoredEvidence:
+def restored(*signatures: bytes, directions: int = DIRECTIONS) -> StoredFeatureSignatures:
     rows = np.frombuffer(b"".join(signatures), dtype=np.uint8).reshape(len(signatures), -1)
-    check_evidence(rows, directions)
-    return restore_evidence(rows, directions)
+    check_feature_signatures(rows, directions)
+    return restore_feature_signatures(rows, directions)
 
 
 @settings(max_examples=100)
@@ -70,7 +70,7 @@ def test_three_signatures_come_back_value_for_value(
     codes: list[list[int]], scales: list[float], biases: list[float]
 ) -> None:
     columns = np.array(codes, dtype=np.uint8)[:MOST_WEIGHTS].T
-    made = [store_evidence(b"ab", *one, 2.0) for one in zip(columns, scales, biases, strict=True)]
+    made = [store_feature_signature(b"ab", *one, 2.0) for one in zip(columns, scales, biases, strict=True)]
     assert {len(one) for one in made} == {SIGNATURE_BYTES}
     # By hand: code n is half n of bytes 8 ... 63, the lower half of a byte first.
     for one, expected in zip(made, columns, strict=True):
@@ -84,7 +84,7 @@ def test_three_signatures_come_back_value_for_value(
 
 
 def test_what_no_16_bit_number_holds_is_stored_as_the_largest() -> None:
-    assert restored(store_evidence(b"ab", CODES, 1.0, -1e9, 1e9)).bias.tolist() == [-65504]
+    assert restored(store_feature_signature(b"ab", CODES, 1.0, -1e9, 1e9)).bias.tolist() == [-65504]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from impress_format import open_bank
 from impress_format.bank import Bank
 from impress_format.errors import BankMismatch
 from impress_format.operations.pack import pack_tasks
-from impress_format.parts.feature_signature import restore_evidence
+from impress_format.parts.feature_signature import restore_feature_signatures
 from impress_format.parts.head import HEAD as HEAD_PART
 from impress_learn import load_bank
 from impress_learn.features.features import features
@@ -65,7 +65,7 @@ def test_evidence_is_what_a_heads_logits_and_a_linear_form_of_features_say(bank:
         logits = loaded.logits(loaded.task_weights(candidate.name), images).double().numpy()
         signature = small_bank.signature_of(opened, candidate.name)
         assert signature is not None
-        form = restore_evidence(np.frombuffer(signature, dtype=np.uint8)[np.newaxis], projection.dimensions)
+        form = restore_feature_signatures(np.frombuffer(signature, dtype=np.uint8)[np.newaxis], projection.dimensions)
         linear = projected.numpy()[:, : form.weight.shape[1]] @ form.weight[0] + form.bias[0]
         expected = np.log(np.exp(logits).sum(1)) + linear
         np.testing.assert_allclose(scores[:, place], expected.reshape(3, 2).sum(1), rtol=2e-3, atol=0.05)

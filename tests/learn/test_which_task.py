@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from impress_format.parts.feature_signature import restore_evidence
+from impress_format.parts.feature_signature import restore_feature_signatures
 from impress_format.parts.head import StoredHead
 from impress_learn.features.projection import Projection
 from impress_learn.recognition import feature_signature as evidence
@@ -57,7 +57,7 @@ def log_sum_exp(logits: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("one", [None, head(1)])
 def test_a_signature_is_a_share_of_the_discriminant_and_0_lies_above_other_tasks(one: StoredHead | None) -> None:
     projected, images = projection(), draw(0, 40)
-    read = restore_evidence(rows(sign_projected(projected, images, one, seed=0)), WIDTH)
+    read = restore_feature_signatures(rows(sign_projected(projected, images, one, seed=0)), WIDTH)
     within, between = projected.within.numpy(), projected.between.numpy()
     spread = between + 0.1 * within
     mean = spread @ np.linalg.inv(spread + within / 40) @ images.numpy().mean(0)
@@ -86,7 +86,7 @@ def test_scores_of_groups_are_sums_of_the_evidence_of_their_images(
     signed = rows(*(sign_projected(projected, draw(n, 30), of_task.get(n), seed=0) for n in range(6)))
     headed = [([1], [1], heads_of(two)), ([0, 4, 5], [3, 0, 1], heads_of(three))]
     scores = known_tasks(projected, signed, headed).recognise(groups).scores
-    read, points = restore_evidence(signed, WIDTH), groups.numpy()
+    read, points = restore_feature_signatures(signed, WIDTH), groups.numpy()
     for task in range(6):
         expected = points @ read.weight[task] + read.bias[task]
         if (one := of_task.get(task)) is not None:
@@ -115,7 +115,7 @@ def test_the_right_task_is_found(images: int, single: float, sixteen: float, unk
 
 def test_of_the_tasks_own_images_the_mean_is_at_least_1_even_amid_the_others() -> None:
     amid = draw(0, 500, torch.zeros(WIDTH))
-    read = restore_evidence(rows(sign_projected(projection(), amid, None, seed=0)), WIDTH)
+    read = restore_feature_signatures(rows(sign_projected(projection(), amid, None, seed=0)), WIDTH)
     assert (amid.numpy() @ read.weight[0] + read.bias[0]).mean() == pytest.approx(1.0, abs=0.01)
 
 
