@@ -36,7 +36,7 @@ from impress_format.records.manifest import BankManifest
 from impress_format.records.masks import MaskRecord
 from impress_format.records.network import BackboneSpec
 from impress_format.tasks import file as task_file
-from impress_format.tasks.file import StoredTask, TaskOutline
+from impress_format.tasks.file import StoredTask, TaskSummary
 from impress_format.tasks.names import find_task, task_exists
 from impress_format.tasks.record import TaskRecord
 from impress_format.tasks.store import SUFFIX, TaskStore
@@ -209,7 +209,7 @@ class Bank:
         """
         return self._task_there(name)[1]
 
-    def outline_task(self, name: str) -> TaskOutline:
+    def summarise_task(self, name: str) -> TaskSummary:
         """What a list of tasks shows of one, from one reading of its file; `read_task` checks all there is to check.
 
         Raises:
@@ -217,15 +217,15 @@ class Bank:
             FormatError: the file is damaged.
         """
         path, content, size = self._task_there(name)
-        return task_file.outline_task(path, content, self.manifest, size)
+        return task_file.summarise_task(path, content, self.manifest, size)
 
-    def outline_tasks(self) -> list[TaskOutline]:
+    def summarise_tasks(self) -> list[TaskSummary]:
         """What a list shows of every task, in the order of `task_names`.
 
         Raises:
             StorageError, FormatError: as task_names, and for a damaged task.
         """
-        return self.tasks.outlines()
+        return self.tasks.summaries()
 
     def write_mask(
         self, index: int, masks: Mapping[str, MaskArray], accuracy: float | None, signature: bytes | None = None

@@ -13,7 +13,7 @@ from impress_cli.commands import discover, learn
 from impress_cli.shared import Output, command
 
 if TYPE_CHECKING:
-    from impress_format.tasks.file import TaskOutline
+    from impress_format.tasks.file import TaskSummary
 
 
 app = typer.Typer(help="Add, update, list, show, remove, export and import tasks.", no_args_is_help=True)
@@ -31,7 +31,7 @@ def list_tasks(path: options.BankPath, output: Output) -> None:
     from impress_format.bank import open_bank
 
     bank = open_bank(path)
-    tasks = bank.outline_tasks()
+    tasks = bank.summarise_tasks()
     if output.json:
         render.print_json({"tasks": [task.flat() for task in tasks]})
         return
@@ -51,14 +51,14 @@ def show(path: options.BankPath, task: options.Task, output: Output) -> None:
     record, alpha = bank.read_task(name)
     stored = bank.read_stored(name)
     found = ALPHA.of(stored)
-    outline = bank.outline_task(name)
+    summary = bank.summarise_task(name)
     if output.json:
         from msgspec.structs import asdict
 
         fit, kind = asdict(record.fit), found and found.type
-        render.print_json({**outline.flat(), "fit": fit, "alpha_dtype": kind, "alpha": alpha.tolist()})
+        render.print_json({**summary.flat(), "fit": fit, "alpha_dtype": kind, "alpha": alpha.tolist()})
         return
-    _print_tasks(f"{path}: {name}", [outline])
+    _print_tasks(f"{path}: {name}", [summary])
     columns = range(alpha.shape[1]) if alpha.shape[1] <= _MOST_COLUMNS else range(_MOST_COLUMNS)
     layers = [layer.name.removesuffix(".weight") for layer in bank.backbone.masked_layers]
     layers = layers[:-1] if OWN_MASK.of(stored) is not None else layers  # a hybrid task has none for the last
@@ -141,7 +141,7 @@ def import_tasks(
 _MOST_COLUMNS = 12
 
 
-def _print_tasks(title: str, tasks: Sequence[TaskOutline]) -> None:
+def _print_tasks(title: str, tasks: Sequence[TaskSummary]) -> None:
     """A row for each task; of heads only where there are any, for the sake of narrow terminals."""
     shown = render.shown_facts([task.facts for task in tasks])
     rows = [

@@ -9,12 +9,12 @@ from impress_format.bank import Bank
 from impress_format.container.header import parse_header
 from impress_format.disk.files import read_limited, refuse_taken, write_atomically
 from impress_format.errors import UsageError
-from impress_format.tasks.file import TaskOutline, check_task_name, most_bytes, outline_task, read_task, rename_task
+from impress_format.tasks.file import TaskSummary, check_task_name, most_bytes, read_task, rename_task, summarise_task
 from impress_format.tasks.names import task_exists
 from impress_format.tasks.seal import record_of_task
 
 
-def export_task(bank: Bank, name_or_reference: str, path: Path) -> TaskOutline:
+def export_task(bank: Bank, name_or_reference: str, path: Path) -> TaskSummary:
     """Write a task's own file to `path`, as it lies in the bank or comes out of a pack.
 
     Raises:
@@ -30,10 +30,10 @@ def export_task(bank: Bank, name_or_reference: str, path: Path) -> TaskOutline:
     except FileExistsError as error:
         if not path.is_file() or read_limited(path, most_bytes(bank.manifest)) != content:
             raise refuse_taken(path) from error
-    return outline_task(path, content, bank.manifest, len(content))
+    return summarise_task(path, content, bank.manifest, len(content))
 
 
-def import_tasks(bank: Bank, paths: Sequence[Path], name: str | None = None) -> list[TaskOutline]:
+def import_tasks(bank: Bank, paths: Sequence[Path], name: str | None = None) -> list[TaskSummary]:
     """Store tasks from files. All are checked before the first is stored; one that is there, byte for byte, stays.
 
     Args:
@@ -61,7 +61,7 @@ def import_tasks(bank: Bank, paths: Sequence[Path], name: str | None = None) -> 
                 bank.tasks.write(own, content, replace=False)
             except FileExistsError as error:  # another process was faster
                 raise task_exists(bank.path, [own]) from error
-    return [bank.outline_task(own) for own in arrived]
+    return [bank.summarise_task(own) for own in arrived]
 
 
 def _read(bank: Bank, path: Path, name: str | None) -> tuple[str, bytes]:

@@ -100,11 +100,11 @@ def measure_storage(bank: Bank, total_tasks: int | None = None) -> Storage:
     records = [bank.read_mask_record(index) for index in trained]
     mask_sizes = [file_size(bank.mask_path(index)) for index in trained]
     stored = measure_tasks(bank.tasks)
-    outlines, task_bytes = stored.outlines, stored.bytes
-    mean_task = task_bytes / len(outlines) if outlines else None
+    summaries, task_bytes = stored.summaries, stored.bytes
+    mean_task = task_bytes / len(summaries) if summaries else None
 
     basis_tasks = {record.plan.task for record in records if record.plan.task is not None}
-    other_tasks = {outline.task for outline in outlines} - basis_tasks
+    other_tasks = {summary.task for summary in summaries} - basis_tasks
     served = len(basis_tasks) + len(other_tasks)
     kept: Counter[str] = Counter()
     for file in files_of(bank.files):
@@ -145,7 +145,7 @@ def measure_storage(bank: Bank, total_tasks: int | None = None) -> Storage:
         layers=len(layers),
         masks=len(trained),
         density=ones / weights if records else 0.0,
-        stored_tasks=len(outlines),
+        stored_tasks=len(summaries),
         tasks_served=served,
         bytes=disk,
         per_task_bytes=mean_task,

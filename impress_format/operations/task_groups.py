@@ -26,10 +26,10 @@ from impress_format.parts.table import (
     only_part,
     settings_of,
 )
-from impress_format.tasks.file import TaskOutline, outline_task, read_task
+from impress_format.tasks.file import TaskSummary, read_task, summarise_task
 from impress_format.tasks.pack import COMMON, COMMON_END, COMMON_OF, Pack
 from impress_format.tasks.pack_seal import check_seal
-from impress_format.tasks.snapshot import outline_pack
+from impress_format.tasks.snapshot import summarise_pack
 
 AlphaOf = Callable[[npt.NDArray[np.intp]], FloatArray]
 """Rows (n,) -> their coefficients, float32 (n, K, columns)."""
@@ -42,7 +42,7 @@ class TaskGroup:
     """Tasks of one granularity over the same masks.
 
     Attributes:
-        outlines: N of them.
+        summaries: N of them.
         alpha: those of its rows, all of one shape, read when they are asked for; K is 0 where no mask is weighed.
         signatures: uint8 (N, 64), or None if these tasks have none.
         heads: likewise; None if these tasks have none.
@@ -50,7 +50,7 @@ class TaskGroup:
         classes: that each tells apart.
     """
 
-    outlines: Sequence[TaskOutline]
+    summaries: Sequence[TaskSummary]
     alpha: AlphaOf
     granularity: int
     signatures: npt.NDArray[np.uint8] | None
@@ -70,13 +70,13 @@ def task_groups(bank: Bank) -> Iterator[TaskGroup]:
     hidden = set(there.hidden)
     for pack in there.packs:
         check_seal(pack)
-        outlines = outline_pack(pack, bank.manifest)
-        kept = np.array([one.name not in hidden for one in outlines])
-        hidden.update(one.name for one in outlines)
+        summaries = summarise_pack(pack, bank.manifest)
+        kept = np.array([one.name not in hidden for one in summaries])
+        hidden.update(one.name for one in summaries)
         for index in range(len(pack.columns[COMMON_END])):
             (rows,) = np.nonzero(kept & (pack.columns[COMMON_OF] == index))
             if len(rows):
-                yield _group(bank, pack, index, rows, outlines)
+                yield _group(bank, pack, index, rows, summaries)
     for name in there.loose:
         if (file := bank.tasks.read(name)) is not None:  # else removed meanwhile
             path, content, size = file
@@ -84,7 +84,7 @@ def task_groups(bank: Bank) -> Iterator[TaskGroup]:
             head, signature = HEAD.of(stored), SIGNATURE.of(stored)
             settings = stored.record.settings
             yield TaskGroup(
-                outlines=(outline_task(path, content, bank.manifest, size),),
+                summaries=(summarise_task(path, content, bank.manifest, size),),
                 alpha=matrix_of(stored, settings.alpha, bank.backbone)[np.newaxis].__getitem__,
                 granularity=settings.alpha.granularity,
                 signatures=None if signature is None else np.frombuffer(signature, dtype=np.uint8)[np.newaxis],
@@ -95,7 +95,7 @@ def task_groups(bank: Bank) -> Iterator[TaskGroup]:
 
 
 def _group(
-    bank: Bank, pack: Pack, index: int, rows: np.ndarray[tuple[int], np.dtype[np.intp]], outlines: list[TaskOutline]
+    bank: Bank, pack: Pack, index: int, rows: np.ndarray[tuple[int], np.dtype[np.intp]], summaries: list[TaskSummary]
 ) -> TaskGroup:
     """The tasks in these rows, which have the same common text."""
     alike = pack.alike(index)
@@ -127,7 +127,7 @@ def _group(
             check(part)
     signatures = pack.parts.get(SIGNATURE.name)
     return TaskGroup(
-        outlines=[outlines[row] for row in rows],
+        summaries=[summaries[row] for row in rows],
         alpha=alpha,
         granularity=own.alpha.granularity,
         signatures=None if signatures is None else signatures[rows].astype(np.uint8),

@@ -60,7 +60,7 @@ class StoredTask:
         return only_part(self.values)
 
 
-class TaskOutline(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class TaskSummary(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One stored task as a list shows it: a million of these are made in a second.
 
     `facts` are what its parts say of themselves (Part.facts): coefficients, masks, values, dimensions; 0 for none.
@@ -110,7 +110,7 @@ def read_task_record(path: Path, content: bytes, manifest: BankManifest) -> Task
     return _record(path, content, parse_header(path, content), manifest)
 
 
-def outline_task(path: Path, content: bytes, manifest: BankManifest, size: int) -> TaskOutline:
+def summarise_task(path: Path, content: bytes, manifest: BankManifest, size: int) -> TaskSummary:
     """What a list of tasks shows of one that takes `size` bytes; `read_task` checks all there is to check.
 
     Raises:
@@ -124,7 +124,7 @@ def outline_task(path: Path, content: bytes, manifest: BankManifest, size: int) 
         facts = facts_of(path, shapes, record.settings, manifest)
     except NumbersError as error:
         raise FormatError(path, f"has parts of no task: {error}") from error
-    return TaskOutline(
+    return TaskSummary(
         task=record.task,
         name=record.name,
         facts=facts,

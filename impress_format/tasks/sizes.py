@@ -10,7 +10,7 @@ from impress_format.container.header import parse_header
 from impress_format.disk.files import file_size
 from impress_format.errors import FormatError
 from impress_format.parts.table import PARTS
-from impress_format.tasks.file import TaskOutline, outline_task
+from impress_format.tasks.file import TaskSummary, summarise_task
 from impress_format.tasks.snapshot import Snapshot, as_people_count
 from impress_format.tasks.store import GONE, TaskStore
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 class Measured:
     """What a list shows of every task, bytes of all files that tasks are in, and bytes that each part takes in them."""
 
-    outlines: list[TaskOutline]
+    summaries: list[TaskSummary]
     bytes: int
     part_bytes: dict[str, int]
 
@@ -62,7 +62,7 @@ def _at_once(store: TaskStore, ask: Callable[[TaskStore, Snapshot], T]) -> T:
 
 
 def _measure(store: TaskStore, there: Snapshot) -> Measured:
-    outlines = there.outlines(store.manifest)
+    summaries = there.summaries(store.manifest)
     total = sum(len(pack.mapped) for pack in there.packs)
     parts = dict.fromkeys(sorted(part.name for part in PARTS), 0)
     for pack in there.packs:
@@ -72,12 +72,12 @@ def _measure(store: TaskStore, there: Snapshot) -> Measured:
         path = store.loose_path(name)
         if (content := store.read_loose(path)) is None:
             raise _GoneMeanwhile
-        outlines.append(outline_task(path, content, store.manifest, len(content)))
+        summaries.append(summarise_task(path, content, store.manifest, len(content)))
         total += len(content)
         for part, tensor in parse_header(path, content).tensors.items():
             parts[part] += tensor.size
-    outlines.sort(key=lambda one: as_people_count(one.name))
-    return Measured(outlines=outlines, bytes=total, part_bytes=parts)
+    summaries.sort(key=lambda one: as_people_count(one.name))
+    return Measured(summaries=summaries, bytes=total, part_bytes=parts)
 
 
 def _bytes_on_disk(store: TaskStore, there: Snapshot) -> int:

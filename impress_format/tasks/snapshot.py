@@ -13,7 +13,7 @@ from impress_format.errors import FormatError
 from impress_format.parts.numbers import NumbersError
 from impress_format.parts.table import facts_of
 from impress_format.records.manifest import BankManifest
-from impress_format.tasks.file import TaskOutline
+from impress_format.tasks.file import TaskSummary
 from impress_format.tasks.pack import COMMON, COMMON_END, COMMON_OF, OWN_END, Pack
 from impress_format.tasks.record import Images
 
@@ -51,21 +51,21 @@ class Snapshot:
                 hidden.update(names)
         return sorted(names, key=as_people_count)
 
-    def outlines(self, manifest: BankManifest) -> list[TaskOutline]:
+    def summaries(self, manifest: BankManifest) -> list[TaskSummary]:
         """What a list shows of every packed task.
 
         Raises:
             FormatError: a pack is damaged.
         """
-        hidden, found = set(self.hidden), list[TaskOutline]()
+        hidden, found = set(self.hidden), list[TaskSummary]()
         for pack in self.packs:
-            found += [one for one in outline_pack(pack, manifest) if one.name not in hidden]
+            found += [one for one in summarise_pack(pack, manifest) if one.name not in hidden]
             if len(self.packs) > 1:
                 hidden.update(one.name for one in found)
         return found
 
 
-def outline_pack(pack: Pack, manifest: BankManifest) -> list[TaskOutline]:
+def summarise_pack(pack: Pack, manifest: BankManifest) -> list[TaskSummary]:
     """What a list shows of every task in a pack, fast: texts are decoded, and nothing is compared with its checksum.
 
     Raises:
@@ -78,7 +78,7 @@ def outline_pack(pack: Pack, manifest: BankManifest) -> list[TaskOutline]:
     owns = pack.owns()
     sizes = (np.diff(pack.columns[OWN_END].astype(np.int64), prepend=0) + pack.row_bytes).tolist()
     return [
-        TaskOutline(
+        TaskSummary(
             task=task,
             name=name,
             facts=facts,

@@ -34,11 +34,11 @@ from impress_format.errors import FormatError, StorageError
 from impress_format.records.fields import is_task_name
 from impress_format.records.manifest import BankManifest
 from impress_format.tasks.file import (
-    TaskOutline,
+    TaskSummary,
     check_task_name,
     most_bytes,
-    outline_task,
     read_task_record,
+    summarise_task,
 )
 from impress_format.tasks.pack import OWN, OWN_END, Pack, open_pack
 from impress_format.tasks.snapshot import Snapshot, as_people_count
@@ -193,18 +193,18 @@ class TaskStore:
                     found.add(name)
         return sorted(found, key=as_people_count)
 
-    def outlines(self) -> list[TaskOutline]:
+    def summaries(self) -> list[TaskSummary]:
         """What a list shows of every task, in the order of `names`.
 
         Raises:
             StorageError, FormatError: as names, and for a damaged task.
         """
         there = self.snapshot()
-        found = there.outlines(self.manifest)
+        found = there.summaries(self.manifest)
         for name in there.loose:
             if (stored := self.read(name)) is not None:  # else removed meanwhile
                 path, content, size = stored
-                found.append(outline_task(path, content, self.manifest, size))
+                found.append(summarise_task(path, content, self.manifest, size))
         return sorted(found, key=lambda one: as_people_count(one.name))
 
     def files(self) -> list[Path]:

@@ -190,22 +190,22 @@ def find_candidates(bank: Bank) -> Found:
         FormatError: a file is damaged.
     """
     groups = list(task_groups(bank))
-    outlines = sorted(
-        ((one, number, row) for number, group in enumerate(groups) for row, one in enumerate(group.outlines)),
+    summaries = sorted(
+        ((one, number, row) for number, group in enumerate(groups) for row, one in enumerate(group.summaries)),
         key=lambda entry: as_people_count(entry[0].name),
     )
     found: dict[str, Candidate] = {}
     rows: list[tuple[list[int], list[int]]] = [([], []) for _ in groups]
-    for outline, number, row in outlines:
-        if outline.task not in found:
+    for summary, number, row in summaries:
+        if summary.task not in found:
             rows[number][0].append(len(found))
             rows[number][1].append(row)
-            found[outline.task] = Candidate(outline.task, outline.name)
+            found[summary.task] = Candidate(summary.task, summary.name)
     for index, plan in enumerate(bank.manifest.masks):
         if plan.task is not None:
             found.setdefault(plan.task, Candidate(plan.task, f"mask {index}", index))
     if len(found) < 2:
-        raise BankMismatch(_nothing_to_infer(bank, [outline.name for outline, _, _ in outlines]))
+        raise BankMismatch(_nothing_to_infer(bank, [summary.name for summary, _, _ in summaries]))
     stored = tuple((*places, group) for places, group in zip(rows, groups, strict=True) if places[0])
     signatures = np.zeros((len(found), SIGNATURE_BYTES), dtype=np.uint8)
     for places, chosen, group in stored:

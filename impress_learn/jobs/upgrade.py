@@ -84,7 +84,7 @@ def _current_manifest(bank: Bank, data_set: DataSet) -> BankManifest:
 def _fixed_names(bank: Bank) -> tuple[str, ...] | None:
     """Class names that all tasks of the bank share; None where a folder names them: it may have others by now."""
     references = [plan.task for plan in bank.manifest.masks if plan.task is not None]
-    references += [outline.task for outline in bank.outline_tasks()]
+    references += [summary.task for summary in bank.summarise_tasks()]
     fixed = [fixed_data_set(task) for task in dict.fromkeys(references)]
     first, *others = dict.fromkeys(None if data_set is None else data_set.class_names for data_set in fixed)
     return None if others or first is None or len(first) != bank.backbone.classes else first
@@ -104,4 +104,4 @@ def _references(bank: Bank) -> list[str]:
     """What a bank has learned from: its masks' tasks, those its projection was made of, and the stored ones."""
     masks = [plan.task for plan in bank.manifest.masks if plan.task is not None]
     projected = bank.projection_record.tasks if bank.has_projection else ()
-    return [*masks, *projected, *(outline.task for outline in bank.outline_tasks())]
+    return [*masks, *projected, *(summary.task for summary in bank.summarise_tasks())]

@@ -83,6 +83,6 @@ def cache_tasks(bank: Bank) -> TaskCache:
         if group.only in (ALPHA.name, HEAD.name):
             batches.append(TaskBatch(group.alpha, group.granularity, group.heads, group.classes))
             starts.append(number)
-            places.update((outline.name, number + row) for row, outline in enumerate(group.outlines))
-        number += len(group.outlines)
+            places.update((summary.name, number + row) for row, summary in enumerate(group.summaries))
+        number += len(group.summaries)
     return TaskCache(bank.path, batches, np.array(starts, dtype=np.intp), places)

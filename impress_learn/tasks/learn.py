@@ -115,11 +115,11 @@ def learn_task(
         signature = signer.sign(signer.chosen(train), head, fit.seed)
         tensors = {**tensors, SIGNATURE.name: store_signature(signature)}
     size = loaded.bank.write_task(record, tensors, replace=request.replaces)
-    outline = loaded.bank.outline_task(record.name)
+    summary = loaded.bank.summarise_task(record.name)
     return AddedTask(
         task=record.task,
         name=record.name,
-        facts=outline.facts,
+        facts=summary.facts,
         bytes=size,
         accuracy=record.accuracy,
         train_accuracy=record.train_accuracy,
@@ -245,14 +245,14 @@ def stored_task(bank: Bank, name: str) -> AddedTask:
         TaskNotFound, FormatError: as Bank.read_task.
     """
     bank.read_task(name)  # checks all of it
-    outline = bank.outline_task(name)
+    summary = bank.summarise_task(name)
     return AddedTask(
-        task=outline.task,
+        task=summary.task,
         name=name,
-        facts=outline.facts,
-        bytes=outline.bytes,
-        accuracy=outline.accuracy,
-        train_accuracy=outline.train_accuracy,
+        facts=summary.facts,
+        bytes=summary.bytes,
+        accuracy=summary.accuracy,
+        train_accuracy=summary.train_accuracy,
         seconds=0.0,
-        images=outline.images,
+        images=summary.images,
     )

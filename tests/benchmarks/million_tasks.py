@@ -107,7 +107,7 @@ def main() -> None:
         each("read", [partial(bank.read_task, name) for name in names])
         each("add", [partial(bank.write_task, one, stored_parts(alpha=alpha)) for one in new])
         each("remove", [partial(bank.remove_task, name) for name in dict.fromkeys(names)])
-        once("list, in Python", bank.outline_tasks)
+        once("list, in Python", bank.summarise_tasks)
         once("names, in Python", bank.task_names)
         for command in (("task", "list", "--json"), ("task", "list"), ("stats",)):
             once(f"impress {' '.join(command)}", partial(silently, *impress, *command, str(path)))

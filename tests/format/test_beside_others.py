@@ -90,15 +90,15 @@ def contents(bank: Bank) -> dict[str, bytes]:
 
 def groups(bank: Bank) -> list[tuple[str, bytes]]:
     return sorted(
-        (outline.name, group.alpha([row])[0].tobytes())  # type: ignore[arg-type]
+        (summary.name, group.alpha([row])[0].tobytes())  # type: ignore[arg-type]
         for group in task_groups(bank)
-        for row, outline in enumerate(group.outlines)
+        for row, summary in enumerate(group.summaries)
     )
 
 
-def outlines(bank: Bank) -> list[tuple[str, float]]:
+def summaries(bank: Bank) -> list[tuple[str, float]]:
     """Without the bytes: those of one task are others in a pack, which is no change of the task."""
-    return [(one.name, one.accuracy) for one in bank.outline_tasks()]
+    return [(one.name, one.accuracy) for one in bank.summarise_tasks()]
 
 
 def record_bytes(bank: Bank) -> int:
@@ -114,7 +114,7 @@ def zoo_entry(bank: Bank) -> str:
 
 
 ASKS: tuple[Callable[[Bank], object], ...] = (
-    Bank.task_names, outlines, groups, record_bytes, zoo_entry,
+    Bank.task_names, summaries, groups, record_bytes, zoo_entry,
     lambda bank: bank.find_task("rotated-digits/3"),
     lambda bank: bank.task_bytes("rotated-digits-3"),
     lambda bank: bank.task_bytes("one"),
@@ -241,7 +241,7 @@ def test_six_threads_read_one_bank_while_another_packs(bank: Bank) -> None:
                 for name in stay:
                     assert reader.read_task(name)[0].name == name
                 assert reader.find_task("rotated-digits/4") == "rotated-digits-4"
-                assert {one.name for one in reader.outline_tasks()} >= set(stay)
+                assert {one.name for one in reader.summarise_tasks()} >= set(stay)
                 assert {name for name, _ in groups(reader)} >= set(stay)
         except BaseException as error:
             failed.append(error)

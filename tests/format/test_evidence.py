@@ -131,10 +131,10 @@ def test_groups_of_tasks_have_their_signatures_and_heads(bank: Bank, packed: boo
     opened, found = open_bank(bank.path), {}
     for group in task_groups(opened):
         assert group.heads is not None
-        backwards = np.arange(len(group.outlines))[::-1]
+        backwards = np.arange(len(group.summaries))[::-1]
         heads = group.heads(backwards)
         for row, weight, bias in zip(backwards, heads.weight, heads.bias, strict=True):
-            name = group.outlines[row].name
+            name = group.summaries[row].name
             stored = HEAD_PART.of(opened.read_stored(name))
             assert stored is not None
             assert np.array_equal(weight, stored.weight)

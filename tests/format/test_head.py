@@ -117,9 +117,9 @@ def test_it_is_read_from_a_file_of_its_own_and_from_a_pack(bank: Bank, packed: b
     assert RESIDUAL.of(both) is not None
     assert small_bank.part(RESIDUAL, both).tolist() == [-0.5, 0.5] * 4  # all of the one layer before the last
     assert [
-        (task.facts["head"], task.facts["residual"], task.facts["coefficients"]) for task in opened.outline_tasks()
+        (task.facts["head"], task.facts["residual"], task.facts["coefficients"]) for task in opened.summarise_tasks()
     ] == [(4, 8, 0), (4, 0, 0)]
-    assert opened.outline_task("one").facts["head"] == 4
+    assert opened.summarise_task("one").facts["head"] == 4
     assert not any(group.only == "alpha" for group in task_groups(opened))
     assert verify_bank(bank.path).ok
 
@@ -132,7 +132,7 @@ def test_a_task_of_other_classes_than_the_network_says_how_many(bank: Bank) -> N
     assert small_bank.part(HEAD_PART, stored).weight.shape == (2, 4)
     pack_tasks(bank)
     assert verify_bank(bank.path).ok
-    assert open_bank(bank.path).outline_task("four").facts["head"] == 4
+    assert open_bank(bank.path).summarise_task("four").facts["head"] == 4
 
 
 def test_the_text_of_a_record_ends_with_its_last_setting_that_is_no_default(bank: Bank) -> None:
@@ -172,7 +172,7 @@ def test_a_task_names_its_own_classes(bank: Bank, packed: bool) -> None:
     assert opened.read_task_record("rotated-digits-9").class_names == ("null", "]", "x")
     assert opened.task_names() == ["both", "mine", "one", "rotated-digits-9"]
     assert opened.find_task("rotated-digits/9") == "rotated-digits-9"
-    assert [one.name for one in opened.outline_tasks()] == opened.task_names()
+    assert [one.name for one in opened.summarise_tasks()] == opened.task_names()
     assert verify_bank(bank.path).ok
     export_task(opened, "mine", bank.path.parent / "a.safetensors")
     (renamed,) = import_tasks(

@@ -76,8 +76,8 @@ def test_it_is_read_from_a_file_of_its_own_and_from_a_pack(bank: Bank, packed: b
     values = small_bank.part(NORM, opened.read_stored("moved")).rows(SIZES)
     expected = (2.0 * CODES - 15) * np.repeat(SCALES.astype(np.float32), SIZES)
     assert np.array_equal(values, expected.astype(np.float32))
-    assert opened.outline_task("moved").facts["norm"] == 16
-    assert {one.name: one.facts["norm"] for one in opened.outline_tasks()} == {"one": 0, "two": 0, "moved": 16}
+    assert opened.summarise_task("moved").facts["norm"] == 16
+    assert {one.name: one.facts["norm"] for one in opened.summarise_tasks()} == {"one": 0, "two": 0, "moved": 16}
     assert opened.read_stored("moved").only is None
     assert verify_bank(bank.path).ok
 

@@ -52,9 +52,9 @@ def test_it_is_read_from_a_file_of_its_own_and_from_a_pack(bank: Bank, packed: b
     assert OWN_MASK.of(stored) is not None
     assert np.array_equal(small_bank.part(OWN_MASK, stored), MASK)
     assert np.array_equal(opened.read_task("own")[1], small_bank.ALPHA[:, :1])
-    assert opened.outline_task("own").facts["coefficients"] == 2
-    assert {one.name: one.facts["coefficients"] for one in opened.outline_tasks()} == {"one": 4, "own": 2, "two": 4}
-    assert sorted((group.outlines[0].name, group.only == "alpha") for group in task_groups(opened))[:2] == [
+    assert opened.summarise_task("own").facts["coefficients"] == 2
+    assert {one.name: one.facts["coefficients"] for one in opened.summarise_tasks()} == {"one": 4, "own": 2, "two": 4}
+    assert sorted((group.summaries[0].name, group.only == "alpha") for group in task_groups(opened))[:2] == [
         ("one", True),
         ("own", False),
     ]

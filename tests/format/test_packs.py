@@ -97,10 +97,10 @@ def test_packing_changes_nothing_that_can_be_read(
     assert files(bank, "tasks") == []
     assert verify_bank(bank.path).ok
     opened = open_bank(bank.path)
-    outlines = opened.outline_tasks()
-    assert [one.name for one in outlines] == list(before)
-    for one in outlines:
-        assert one == opened.outline_task(one.name)
+    summaries = opened.summarise_tasks()
+    assert [one.name for one in summaries] == list(before)
+    for one in summaries:
+        assert one == opened.summarise_task(one.name)
         here, there = opened.tasks.read(one.name), loose[one.name]
         assert here is not None
         assert there is not None
@@ -145,7 +145,7 @@ def test_a_packed_task_is_removed_and_its_name_is_free_again(bank: Bank) -> None
     assert bank.remove_task("one") == "one"
     assert bank.task_names() == ["two"]
     assert files(bank, "tasks") == ["one.removed"]
-    for ask in (bank.read_task, bank.find_task, bank.remove_task, bank.outline_task):
+    for ask in (bank.read_task, bank.find_task, bank.remove_task, bank.summarise_task):
         with pytest.raises(TaskNotFound):
             ask("one")
     assert verify_bank(bank.path).ok
@@ -297,7 +297,7 @@ def test_verify_names_the_pack_and_what_is_wrong_with_it(
     assert problem.file == f"packs/{path.name}"
     assert words in problem.error
     assert "checksum, not" not in problem.error
-    for ask in (bank.task_names, bank.outline_tasks, lambda: bank.read_task("one"), lambda: bank.read_task("two")):
+    for ask in (bank.task_names, bank.summarise_tasks, lambda: bank.read_task("one"), lambda: bank.read_task("two")):
         with contextlib.suppress(ImpressError):
             ask()
 

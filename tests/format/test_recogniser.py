@@ -128,8 +128,8 @@ def test_groups_of_tasks_have_their_signatures(bank: Bank, packed: bool) -> None
         pack_tasks(bank)
     found = {}
     for group in task_groups(open_bank(bank.path)):
-        for row, outline in enumerate(group.outlines):
-            found[outline.name] = None if group.signatures is None else group.signatures[row].tobytes()
+        for row, summary in enumerate(group.summaries):
+            found[summary.name] = None if group.signatures is None else group.signatures[row].tobytes()
     one = small_bank.signature(bank)
     assert found == {"one": one, "two": one, "three": small_bank.signature(bank, 9), "four": None}
 

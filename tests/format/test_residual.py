@@ -127,7 +127,7 @@ def test_residuals_are_read_from_files_of_their_own_and_from_packs(bank: Bank, p
         pack_tasks(bank)
     opened = open_bank(bank.path)
     assert verify_bank(bank.path).problems == ()
-    outlines = {one.name: one for one in opened.outline_tasks()}
+    summaries = {one.name: one for one in opened.summarise_tasks()}
     for bits in BITS:
         for name, masks in ((f"both-{bits}", 2), (f"alone-{bits}", 0)):
             stored = opened.read_stored(name)
@@ -136,9 +136,9 @@ def test_residuals_are_read_from_files_of_their_own_and_from_packs(bank: Bank, p
             assert np.array_equal(small_bank.part(RESIDUAL, stored), expected)
             assert opened.read_task(name)[1].shape == (masks, 2)
             assert (alpha_type(stored) is None) == (masks == 0)
-            assert (outlines[name].facts["residual"], outlines[name].facts["coefficients"]) == (16, 2 * masks)
+            assert (summaries[name].facts["residual"], summaries[name].facts["coefficients"]) == (16, 2 * masks)
             assert opened.tasks.read(name)[1] == before[name]  # type: ignore[index]
-    groups = {outline.name: group.only != "alpha" for group in task_groups(opened) for outline in group.outlines}
+    groups = {summary.name: group.only != "alpha" for group in task_groups(opened) for summary in group.summaries}
     assert groups == {name: name not in ("one", "two") for name in before}
 
 

@@ -113,7 +113,7 @@ class Target:
             with contextlib.suppress(ImpressError):
                 check_pack(open_pack(path), bank.manifest, bank.identity, seen={}, hidden=())
             with contextlib.suppress(ImpressError):
-                assert len(bank.outline_tasks()) <= MAX_PACKED
+                assert len(bank.summarise_tasks()) <= MAX_PACKED
             for name in bank.task_names():
                 bank.find_task("rotated-digits/1")
                 record, alpha = bank.read_task(name)

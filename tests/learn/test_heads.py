@@ -154,7 +154,7 @@ def test_a_task_is_learned_stored_and_answered_from_its_file(bank: Bank) -> None
 def test_more_dimensions_and_bits_tell_more(bank: Bank) -> None:
     add_tasks(bank.path, ["rotated-digits/30"], fit=FIT, parts=Parts(head=2, head_bits=1), name="small")
     add_tasks(bank.path, ["rotated-digits/30"], fit=FIT, parts=Parts(head=32, head_bits=4), name="large")
-    small, large = (open_bank(bank.path).outline_task(name) for name in ("small", "large"))
+    small, large = (open_bank(bank.path).summarise_task(name) for name in ("small", "large"))
     assert (small.facts["head"], large.facts["head"]) == (2, 32)
     assert large.accuracy > small.accuracy + 0.2
 
@@ -164,8 +164,8 @@ def test_a_packed_head_costs_its_bytes_and_few_more(bank: Bank) -> None:
     add_tasks(bank.path, references, fit=FIT, parts=Parts(head=16, signature=False))
     pack_tasks(bank)
     opened = open_bank(bank.path)
-    assert max(task.bytes for task in opened.outline_tasks()) <= 10 * (16 * 2 // 8 + 4) + 75
-    assert [task.facts["head"] for task in opened.outline_tasks()] == [16] * 5
+    assert max(task.bytes for task in opened.summarise_tasks()) <= 10 * (16 * 2 // 8 + 4) + 75
+    assert [task.facts["head"] for task in opened.summarise_tasks()] == [16] * 5
 
 
 @pytest.mark.parametrize(
@@ -373,7 +373,7 @@ def test_a_network_is_moved_towards_the_banks_tasks_for_heads_of_others(
         assert set(changed) <= {layer.name for layer in bank.backbone.adapted_layers(record.layers)}
         add_tasks(bank.path, ["rotated-digits/60"], fit=FIT, parts=Parts(head=8, residual=800), name="both")
         both = next(one for one in evaluate(bank.path) if one.name == "both")
-        assert both.accuracy == pytest.approx(open_bank(bank.path).outline_task("both").accuracy, abs=1.5 / 500)
+        assert both.accuracy == pytest.approx(open_bank(bank.path).summarise_task("both").accuracy, abs=1.5 / 500)
 
         before = bank.files.path(PROJECTION).read_bytes()
         create(bank.path, 15)
