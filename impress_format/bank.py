@@ -60,7 +60,7 @@ class Bank:
 
     @cached_property
     def files(self) -> KeptFiles:
-        """The files that it keeps once: calibration images, recogniser, projection (table.py)."""
+        """The files that it keeps once: calibration images, task classifier, projection (table.py)."""
         return KeptFiles(self.path, self.manifest)
 
     @property
@@ -88,7 +88,9 @@ class Bank:
 
     @property
     def signs_by(self) -> Literal["features", "pixels"] | None:
-        """What tells images of its tasks apart: features of the network, or its recogniser; None if nothing does."""
+        """What tells images of its tasks apart: features of the network, or its task classifier; None if nothing
+        does.
+        """
         return signs_by(self.files)
 
     @cached_property

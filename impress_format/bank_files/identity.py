@@ -8,14 +8,16 @@ from typing import Literal
 
 from impress_format.bank_files.projection import PROJECTION
 from impress_format.bank_files.row import KeptFiles
-from impress_format.bank_files.task_classifier import RECOGNISER
+from impress_format.bank_files.task_classifier import TASK_CLASSIFIER
 from impress_format.errors import FormatError
 from impress_format.parts.part import BankIdentity
 
 
 def signs_by(files: KeptFiles) -> Literal["features", "pixels"] | None:
-    """What tells images of a bank's tasks apart: features that heads read, or its recogniser; None if nothing does."""
-    if files.has(RECOGNISER):
+    """What tells images of a bank's tasks apart: features that heads read, or its task classifier; None if nothing
+    does.
+    """
+    if files.has(TASK_CLASSIFIER):
         return "pixels"
     return "features" if files.has(PROJECTION) else None
 
@@ -31,7 +33,7 @@ def identity_of(files: KeptFiles, manifest: Path, basis_digest: Callable[[int, b
     def signature_tag() -> bytes:
         match signs_by(files):
             case "pixels":
-                return files.known(RECOGNISER).record.tag
+                return files.known(TASK_CLASSIFIER).record.tag
             case "features":
                 return files.known(PROJECTION).record.tag
         raise FormatError(manifest, "says that there is no recogniser")
@@ -41,5 +43,5 @@ def identity_of(files: KeptFiles, manifest: Path, basis_digest: Callable[[int, b
         signature_tag=signature_tag,
         by_features=lambda: signs_by(files) == "features",
         directions=lambda: files.known(PROJECTION).size,
-        positions=lambda: files.known(RECOGNISER).size,
+        positions=lambda: files.known(TASK_CLASSIFIER).size,
     )

@@ -7,9 +7,9 @@ from typing import Any
 from impress_format.bank_files.calibration import CALIBRATION
 from impress_format.bank_files.projection import PROJECTION
 from impress_format.bank_files.row import BankFile, KeptFiles
-from impress_format.bank_files.task_classifier import RECOGNISER
+from impress_format.bank_files.task_classifier import TASK_CLASSIFIER
 
-BANK_FILES: tuple[BankFile[Any, Any], ...] = (RECOGNISER, PROJECTION, CALIBRATION)
+BANK_FILES: tuple[BankFile[Any, Any], ...] = (TASK_CLASSIFIER, PROJECTION, CALIBRATION)
 
 
 def files_of(files: KeptFiles) -> tuple[BankFile[Any, Any], ...]:

@@ -1,4 +1,4 @@
-"""recogniser.safetensors: what signatures of tasks are made with and compared by (docs/format.md, Recogniser).
+"""recogniser.safetensors: what signatures of tasks are made with and compared by (docs/format.md, Task classifier).
 
 How it is learned and used is impress_learn/recognition/task_classifier.py and signature.py.
 """
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from impress_format.bank_files.row import BankFile
 from impress_format.container.sealed_file import seal_tensors, unseal_tensors
 from impress_format.errors import FormatError
-from impress_format.limits import MAX_RECOGNISER_BYTES
+from impress_format.limits import MAX_TASK_CLASSIFIER_BYTES
 from impress_format.parts.numbers import FloatArray
 from impress_format.parts.pixel_signature import count_signs
 from impress_format.records.fields import TAG_BYTES, Digest, FullDigest, Record, Share
@@ -29,10 +29,10 @@ MOST_FEATURES = 1024
 _POSITIVE = ("scale", "hidden_step", "between")
 
 
-class RecogniserRecord(Record, frozen=True):
-    """Header of the recogniser that signatures of tasks are made with."""
+class TaskClassifierRecord(Record, frozen=True):
+    """Header of the task classifier that signatures of tasks are made with."""
 
-    max_bytes: ClassVar[int] = MAX_RECOGNISER_BYTES
+    max_bytes: ClassVar[int] = MAX_TASK_CLASSIFIER_BYTES
 
     format_version: Literal[2]
     backbone: FullDigest
@@ -46,12 +46,12 @@ class RecogniserRecord(Record, frozen=True):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class StoredRecogniser:
+class StoredTaskClassifier:
     """A small network of D features, h hidden units and m outputs, rounded as it is stored.
 
     Attributes:
         center, scale: float16 (D,), what features are shifted and divided by.
-        hidden: int8 (D, h), -7 ... 7 in units of `hidden_step`; without it the recogniser has no positions.
+        hidden: int8 (D, h), -7 ... 7 in units of `hidden_step`; without it the task classifier has no positions.
         hidden_step, hidden_bias: float32 (h,).
         output: float32 (h, m).
         output_bias: float32 (m,).
@@ -80,7 +80,7 @@ class StoredRecogniser:
 
 
 def feature_shape(input_shape: tuple[int, int, int]) -> tuple[int, int, int]:
-    """Channels, height and width of what a recogniser sees of an image: all of it, or pooled to 1,024 values."""
+    """Channels, height and width of what a task classifier sees of an image: all of it, or pooled to 1,024 values."""
     channels, height, width = input_shape
     if prod(input_shape) <= MOST_FEATURES:
         return input_shape
@@ -88,29 +88,31 @@ def feature_shape(input_shape: tuple[int, int, int]) -> tuple[int, int, int]:
     return channels, min(side, height), min(side, width)
 
 
-def seal_recogniser(manifest: BankManifest, recogniser: StoredRecogniser) -> bytes:
-    """The file of a recogniser."""
-    record = RecogniserRecord(format_version=2, backbone=manifest.backbone.digest, sign_weight=recogniser.sign_weight)
-    tensors: dict[str, npt.NDArray[np.generic]] = {"center": recogniser.center, "scale": recogniser.scale}
-    if recogniser.positions:
+def seal_task_classifier(manifest: BankManifest, task_classifier: StoredTaskClassifier) -> bytes:
+    """The file of a task classifier."""
+    record = TaskClassifierRecord(
+        format_version=2, backbone=manifest.backbone.digest, sign_weight=task_classifier.sign_weight
+    )
+    tensors: dict[str, npt.NDArray[np.generic]] = {"center": task_classifier.center, "scale": task_classifier.scale}
+    if task_classifier.positions:
         tensors |= {
-            "hidden": _pack(recogniser.hidden),
-            "hidden_step": recogniser.hidden_step,
-            "hidden_bias": recogniser.hidden_bias,
-            "output": recogniser.output,
-            "output_bias": recogniser.output_bias,
-            "between": recogniser.between,
+            "hidden": _pack(task_classifier.hidden),
+            "hidden_step": task_classifier.hidden_step,
+            "hidden_bias": task_classifier.hidden_bias,
+            "output": task_classifier.output,
+            "output_bias": task_classifier.output_bias,
+            "between": task_classifier.between,
         }
     return seal_tensors(record, {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()})
 
 
-def read_recogniser(path: Path, manifest: BankManifest) -> tuple[RecogniserRecord, StoredRecogniser]:
-    """The record, and the recogniser.
+def read_task_classifier(path: Path, manifest: BankManifest) -> tuple[TaskClassifierRecord, StoredTaskClassifier]:
+    """The record, and the task classifier.
 
     Raises:
         FormatError: missing, damaged, of another bank, or of shapes that do not belong together.
     """
-    record, tensors = unseal_tensors(path, RecogniserRecord, MAX_RECOGNISER_BYTES)
+    record, tensors = unseal_tensors(path, TaskClassifierRecord, MAX_TASK_CLASSIFIER_BYTES)
     if record.backbone != manifest.backbone.digest:
         raise FormatError(path, "belongs to a bank with another backbone")
     features = prod(feature_shape(manifest.backbone.input_shape))
@@ -138,7 +140,7 @@ def read_recogniser(path: Path, manifest: BankManifest) -> tuple[RecogniserRecor
         if not np.isfinite(values := tensor.astype(np.float32)).all() or (name in _POSITIVE and not (values > 0).all()):
             raise FormatError(path, f"{name} holds a value that is not finite, or not above 0")
     none = np.zeros(0, dtype=np.float32)
-    return record, StoredRecogniser(
+    return record, StoredTaskClassifier(
         center=tensors["center"].astype(np.float16),
         scale=tensors["scale"].astype(np.float16),
         hidden=_unpack(path, tensors.get("hidden", np.zeros((features, 0), dtype=np.uint8))),
@@ -169,12 +171,12 @@ def _described(tensors: dict[str, tuple[str, tuple[int, ...]]]) -> str:
     return ", ".join(f"{name} {dtype} {shape}" for name, (dtype, shape) in sorted(tensors.items())) or "nothing"
 
 
-RECOGNISER: BankFile[RecogniserRecord, StoredRecogniser] = BankFile(
+TASK_CLASSIFIER: BankFile[TaskClassifierRecord, StoredTaskClassifier] = BankFile(
     name="recogniser.safetensors",
-    most_bytes=MAX_RECOGNISER_BYTES,
+    most_bytes=MAX_TASK_CLASSIFIER_BYTES,
     belongs=lambda _, manifest: manifest.recogniser,
-    read=read_recogniser,
-    seal=seal_recogniser,
+    read=read_task_classifier,
+    seal=seal_task_classifier,
     counted_as="recogniser",
-    size=lambda recogniser: recogniser.positions,
+    size=lambda task_classifier: task_classifier.positions,
 )

@@ -65,7 +65,7 @@ def import_tasks(bank: Bank, paths: Sequence[Path], name: str | None = None) -> 
 
 
 def _read(bank: Bank, path: Path, name: str | None) -> tuple[str, bytes]:
-    """Name and file of a task that belongs to this bank: over its first masks, signed with its recogniser."""
+    """Name and file of a task that belongs to this bank: over its first masks, signed with its task classifier."""
     content = read_limited(path, most_bytes(bank.manifest))
     own = record_of_task(path, content, parse_header(path, content).record).name
     read_task(path, content, own, bank.manifest, bank.identity)

@@ -32,9 +32,9 @@ class BankIdentity:
         basis_digest: number of masks, and whether the task stands on the projection -> digest of the bank's first
             masks and, if so, of its projection.
         signature_tag: what its signatures begin with; raises FormatError if it has none.
-        by_features: whether they are of projected features (feature_signature.py), not of a recogniser.
+        by_features: whether they are of projected features (feature_signature.py), not of a task classifier.
         directions: of its projection; raises FormatError if it has none.
-        positions: of its recogniser; raises FormatError if it has none.
+        positions: of its task classifier; raises FormatError if it has none.
     """
 
     basis_digest: Callable[[int, bool], str]

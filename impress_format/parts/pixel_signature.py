@@ -1,4 +1,4 @@
-"""A signature in a bank with a recogniser: where the pixels of a task's images lie (docs/format.md, Signatures).
+"""A signature in a bank with a task classifier: where the pixels of a task's images lie (docs/format.md, Signatures).
 
 What its numbers mean, and how they are compared, is in impress_learn; here are its 64 bytes.
 """
@@ -28,7 +28,7 @@ _LEAST_SIZE = 1e-30
 
 @dataclass(frozen=True, eq=False)
 class StoredPixelSignatures:
-    """Signatures of T tasks, over a recogniser of m positions.
+    """Signatures of T tasks, over a task classifier of m positions.
 
     Attributes:
         exponents: float32 (T, 6), the six sizes as powers of two: number of images, root mean square of the mean's
@@ -54,7 +54,7 @@ def store_pixel_signature(
     """The bytes of one signature.
 
     Args:
-        tag: what signatures made with this recogniser begin with.
+        tag: what signatures made with this task classifier begin with.
         sizes: the six sizes, 0 or more; each becomes the nearest power of two in eighths.
         levels: (m,), -127 to 127.
         signs: (count_signs(m),), whether each projection is above 0.
@@ -64,7 +64,7 @@ def store_pixel_signature(
 
 
 def restore_pixel_signatures(signatures: npt.NDArray[np.uint8], positions: int) -> StoredPixelSignatures:
-    """What T signatures (T, 64) say, over a recogniser of so many positions."""
+    """What T signatures (T, 64) say, over a task classifier of so many positions."""
     start = FIXED_BYTES + positions
     sizes = signatures[:, TAG_BYTES:FIXED_BYTES].astype(np.float32)
     return StoredPixelSignatures(

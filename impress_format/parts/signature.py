@@ -1,6 +1,6 @@
 """A signature: 64 bytes by which images of a task are told from others (docs/format.md, Signatures).
 
-They begin with a tag of what they were made with, the bank's recogniser or its projection; what follows is in
+They begin with a tag of what they were made with, the bank's task classifier or its projection; what follows is in
 pixel_signature.py and feature_signature.py.
 """
 

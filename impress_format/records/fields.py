@@ -41,7 +41,7 @@ Bound = Annotated[float, Meta(ge=-4e38, le=4e38)]
 
 SIGNATURE_BYTES = 64
 TAG_BYTES = 2
-"""Of the digest of the recogniser or projection that a signature was made with, which it begins with."""
+"""Of the digest of the task classifier or projection that a signature was made with, which it begins with."""
 SignatureText = Annotated[str, Meta(pattern=rf"\A[0-9a-f]{{{2 * SIGNATURE_BYTES}}}\Z")]
 
 ValueBits = Literal[0, 1, 2, 4, 8]

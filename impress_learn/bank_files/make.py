@@ -14,7 +14,7 @@ from impress_format.bank import Bank
 from impress_format.bank_files.calibration import CALIBRATION, StoredCalibration
 from impress_format.bank_files.folder import MASKS
 from impress_format.bank_files.projection import PROJECTION
-from impress_format.bank_files.task_classifier import RECOGNISER
+from impress_format.bank_files.task_classifier import TASK_CLASSIFIER
 from impress_format.disk.files import remove_abandoned
 from impress_format.disk.locks import exclusive
 from impress_format.errors import TrainingDiverged, UsageError
@@ -29,7 +29,7 @@ from impress_learn.network.backbone import Backbone
 from impress_learn.network.build import rebuild_backbone
 from impress_learn.progress import Progress
 from impress_learn.recognition.signature_maker import Signer, load_signer
-from impress_learn.recognition.task_classifier import learning_images, signing_images, train_recogniser
+from impress_learn.recognition.task_classifier import learning_images, signing_images, train_task_classifier
 from impress_learn.running.accuracy import accuracy
 from impress_learn.running.loaded import load_calibration
 from impress_learn.running.memory import explain_memory
@@ -39,8 +39,8 @@ from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import Reference, parse_reference
 from impress_learn.training.config import TaskTraining, mask_training, steps_per_epoch
 
-RECOGNISED_TASKS = 64
-"""Tasks that a recogniser is trained to tell apart."""
+CLASSIFIED_TASKS = 64
+"""Tasks that a task classifier is trained to tell apart."""
 ADAPTED_IMAGES = 50_000
 """That a network is moved towards, of all tasks together."""
 PROJECTED_IMAGES = 5_000
@@ -123,17 +123,17 @@ def ensure_calibration_images(
     bank.files.write(CALIBRATION, stored)
 
 
-def ensure_recogniser(
+def ensure_task_classifier(
     bank: Bank, references: Sequence[Reference], *, data_dir: Path | None, holdout: float, device: torch.device
 ) -> None:
     """Train and store what signatures of tasks are made with, from training images of `references`, if there is none.
 
     Up to 64 of them, evenly spread: more would take longer, and leave fewer images of each.
     """
-    if not bank.manifest.recogniser or bank.files.path(RECOGNISER).exists():
+    if not bank.manifest.recogniser or bank.files.path(TASK_CLASSIFIER).exists():
         return
     distinct = list(dict.fromkeys(references))
-    places = evenly_spread(len(distinct), RECOGNISED_TASKS, nearest=True).tolist()
+    places = evenly_spread(len(distinct), CLASSIFIED_TASKS, nearest=True).tolist()
     learning: list[Images] = []
     signing: list[Images] = []
     for place in places:
@@ -146,7 +146,7 @@ def ensure_recogniser(
         ):
             parts.append(replace(data, source_train=data.source_train.subset(chosen)).train)
     seed = bank.backbone.seed
-    bank.files.write(RECOGNISER, train_recogniser(learning, signing, bank.backbone.input_shape, seed))
+    bank.files.write(TASK_CLASSIFIER, train_task_classifier(learning, signing, bank.backbone.input_shape, seed))
 
 
 def ensure_projection(

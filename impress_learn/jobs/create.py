@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from impress_format.bank import Bank, open_bank
 from impress_format.bank_files.folder import MANIFEST
-from impress_format.bank_files.task_classifier import RECOGNISER
+from impress_format.bank_files.task_classifier import TASK_CLASSIFIER
 from impress_format.disk.files import check_writable, is_there, make_folder
 from impress_format.limits import MAX_SIDE
 from impress_format.operations.create import check_can_create, is_empty, write_plan
@@ -80,7 +80,7 @@ def create_bank(
     from impress_learn.bank_files.make import (
         ensure_calibration_images,
         ensure_projection,
-        ensure_recogniser,
+        ensure_task_classifier,
         mask_bytes,
         sole_trainer,
     )
@@ -133,11 +133,11 @@ def create_bank(
             seed=fit.seed,
             calibration=backbone.has_batch_norm,
             # Features tell photos apart, pixels do not (docs/results.md, Which task).
-            recogniser=not heads,
+            task_classifier=not heads,
         )
         bank = write_plan(path, planned)
         ensure_calibration_images(bank, tasks, data_dir=data_dir, holdout=fit.holdout)
-        ensure_recogniser(bank, tasks, data_dir=data_dir, holdout=fit.holdout, device=where)
+        ensure_task_classifier(bank, tasks, data_dir=data_dir, holdout=fit.holdout, device=where)
         ensure_projection(
             bank, tasks, epochs=network.adapt, data_dir=data_dir, holdout=fit.holdout, device=where, progress=progress
         )
@@ -191,6 +191,6 @@ def _needs_data(bank: Bank, *, heads: bool) -> bool:
     """Whether images are wanted still: for masks, or for what signatures or heads stand on."""
     return bool(
         bank.missing_masks()
-        or (bank.manifest.recogniser and not is_there(bank.files.path(RECOGNISER)))
+        or (bank.manifest.recogniser and not is_there(bank.files.path(TASK_CLASSIFIER)))
         or (heads and not bank.has_projection)
     )

@@ -111,7 +111,7 @@ def plan_bank(
     *,
     seed: int,
     calibration: bool,
-    recogniser: bool,
+    task_classifier: bool,
 ) -> BankManifest:
     """The manifest of a new bank.
 
@@ -133,7 +133,7 @@ def plan_bank(
         backbone=backbone,
         masks=masks,
         calibration=calibration,
-        recogniser=recogniser,
+        recogniser=task_classifier,
         mask_classes=own or msgspec.UNSET,
     )
 

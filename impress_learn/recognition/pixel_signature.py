@@ -1,9 +1,9 @@
 """64 bytes that tell the images of one task from those of others (docs/format.md, Signatures; docs/method.md).
 
-A signature is the mean over a task's training images of where the recogniser places them: positions, a byte each, and
-of projections on random directions the signs. Beside them stand six sizes, a byte each: the number of these images, how
-large the projections' means are, and for positions and for projections how far single images spread, and how much they
-differ in their distance.
+A signature is the mean over a task's training images of where the task classifier places them: positions, a byte each,
+and of projections on random directions the signs. Beside them stand six sizes, a byte each: the number of these images,
+how large the projections' means are, and for positions and for projections how far single images spread, and how much
+they differ in their distance.
 Images asked about are compared by how likely their mean is under each task, not rounded.
 """
 
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from impress_format.parts.pixel_signature import MOST_LEVEL, restore_pixel_signatures, store_pixel_signature
-from impress_learn.recognition.task_classifier import Recogniser
+from impress_learn.recognition.task_classifier import TaskClassifier
 from impress_learn.streams.images import Images, evenly_spread
 
 _RANGE = 4.0
@@ -111,13 +111,15 @@ class Recognised:
         return self.scores.softmax(1).max(1).values if self.likelihoods else None
 
 
-def sign_task(recogniser: Recogniser, images: Images) -> bytes:
+def sign_task(task_classifier: TaskClassifier, images: Images) -> bytes:
     """The signature of a task from these training images (`signing_images`)."""
     chosen = evenly_spread(len(images), _MOST_IMAGES).to(images.device)
-    embedded = [recogniser.embed(images.batch(part)[0].to(recogniser.device)) for part in chosen.split(_AT_ONCE)]
+    embedded = [
+        task_classifier.embed(images.batch(part)[0].to(task_classifier.device)) for part in chosen.split(_AT_ONCE)
+    ]
     positions = torch.cat([one for one, _ in embedded])
     projections = torch.cat([one for _, one in embedded])
-    step = _position_step(recogniser)
+    step = _position_step(task_classifier)
     levels = (positions.mean(0) / step).round().clamp(-MOST_LEVEL, MOST_LEVEL).to(torch.int8).cpu().numpy()
     mean = projections.mean(0)
     signs = (mean > 0).cpu().numpy()
@@ -130,21 +132,21 @@ def sign_task(recogniser: Recogniser, images: Images) -> bytes:
     ]
 
     def signature(varies: Sequence[float]) -> bytes:
-        return store_pixel_signature(recogniser.tag, [*sizes, *varies], levels, signs)
+        return store_pixel_signature(task_classifier.tag, [*sizes, *varies], levels, signs)
 
     # The last two are measured by the others as they will be read.
-    itself = read_signatures(recogniser, np.frombuffer(signature([1.0, 1.0]), dtype=np.uint8)[np.newaxis])
+    itself = read_signatures(task_classifier, np.frombuffer(signature([1.0, 1.0]), dtype=np.uint8)[np.newaxis])
     return signature(_distances(itself, 0, positions, projections, 1.0).std(0, correction=0).tolist())
 
 
-def read_signatures(recogniser: Recogniser, signatures: npt.NDArray[np.uint8]) -> Signatures:
+def read_signatures(task_classifier: TaskClassifier, signatures: npt.NDArray[np.uint8]) -> Signatures:
     """What T signatures say, uint8 (T, 64)."""
-    stored = restore_pixel_signatures(signatures, len(recogniser.between))
-    sizes = torch.exp2(torch.from_numpy(stored.exponents).to(recogniser.device))
+    stored = restore_pixel_signatures(signatures, len(task_classifier.between))
+    sizes = torch.exp2(torch.from_numpy(stored.exponents).to(task_classifier.device))
     images, gain, spread, sign_spread, *varies = sizes.unbind(1)
     return Signatures(
         images=images,
-        positions=torch.from_numpy(stored.levels).to(recogniser.device) * _position_step(recogniser),
+        positions=torch.from_numpy(stored.levels).to(task_classifier.device) * _position_step(task_classifier),
         spread=spread,
         signs=stored.signs,
         gain=gain,
@@ -153,50 +155,50 @@ def read_signatures(recogniser: Recogniser, signatures: npt.NDArray[np.uint8]) -
     )
 
 
-def recognise(recogniser: Recogniser, tasks: Signatures, groups: Tensor) -> Recognised:
-    """Compare groups of images with T tasks: one pass of the recogniser, whatever T is.
+def recognise(task_classifier: TaskClassifier, tasks: Signatures, groups: Tensor) -> Recognised:
+    """Compare groups of images with T tasks: one pass of the task classifier, whatever T is.
 
     Of more than 4,096 tasks those are compared whole that are among the 256 nearest to a group by signs alone.
 
     Args:
         groups: normalised (g, n, *input_shape), the n images of a group of one task.
     """
-    return compare(recogniser, tasks, embed(recogniser, groups.flatten(0, 1)).reshape(*groups.shape[:2], -1))
+    return compare(task_classifier, tasks, embed(task_classifier, groups.flatten(0, 1)).reshape(*groups.shape[:2], -1))
 
 
-def embed(recogniser: Recogniser, images: Tensor) -> Tensor:
+def embed(task_classifier: TaskClassifier, images: Tensor) -> Tensor:
     """Where normalised images (n, *input_shape) lie, (n, m + signs): positions, then projections."""
-    return torch.cat([torch.cat(recogniser.embed(part), dim=1) for part in images.split(_AT_ONCE)])
+    return torch.cat([torch.cat(task_classifier.embed(part), dim=1) for part in images.split(_AT_ONCE)])
 
 
-def compare(recogniser: Recogniser, tasks: Signatures, embedded: Tensor) -> Recognised:
+def compare(task_classifier: TaskClassifier, tasks: Signatures, embedded: Tensor) -> Recognised:
     """As `recognise`, of groups whose images are placed: (g, n, m + signs)."""
     count, images = embedded.shape[:2]
-    positions, projections = embedded.split([len(recogniser.between), recogniser.directions.shape[1]], dim=2)
+    positions, projections = embedded.split([len(task_classifier.between), task_classifier.directions.shape[1]], dim=2)
     points = positions.mean(1), projections.mean(1)
     if len(tasks) <= _MOST_WHOLE:
-        scores = _log_likelihoods(recogniser, tasks, *points, images)
+        scores = _log_likelihoods(task_classifier, tasks, *points, images)
     else:
-        near = _shortlist(recogniser, tasks, *points, images)
+        near = _shortlist(task_classifier, tasks, *points, images)
         scores = torch.full((count, len(tasks)), -math.inf, device=positions.device)
-        scores[:, near] = _log_likelihoods(recogniser, tasks.some(near), *points, images)
+        scores[:, near] = _log_likelihoods(task_classifier, tasks.some(near), *points, images)
     found = scores.argmax(1).tolist()
     unknown = [_is_unknown(tasks, task, positions[group], projections[group]) for group, task in enumerate(found)]
     return Recognised(scores, torch.tensor(unknown, device=scores.device))
 
 
 def _log_likelihoods(
-    recogniser: Recogniser, tasks: Signatures, positions: Tensor, projections: Tensor, images: int
+    task_classifier: TaskClassifier, tasks: Signatures, positions: Tensor, projections: Tensor, images: int
 ) -> Tensor:
     """Log-likelihoods (g, T) of mean positions (g, m) and mean projections (g, signs) over so many images."""
     at_once = max(1, _MOST_SCORES // projections.shape[1])
     parts = (_unpacked(tasks.signs[at : at + at_once], projections.shape[1]) for at in range(0, len(tasks), at_once))
     products = torch.cat([projections @ part.to(projections.device).T for part in parts], dim=1)
-    return _from_products(recogniser, tasks, positions, projections, products, images)
+    return _from_products(task_classifier, tasks, positions, projections, products, images)
 
 
 def _shortlist(
-    recogniser: Recogniser, tasks: Signatures, positions: Tensor, projections: Tensor, images: int
+    task_classifier: TaskClassifier, tasks: Signatures, positions: Tensor, projections: Tensor, images: int
 ) -> Tensor:
     """Places of the tasks that are among the likeliest for a group, by no more than the signs of its projections."""
     signs = projections.shape[1]
@@ -208,14 +210,19 @@ def _shortlist(
         apart = torch.from_numpy(np.asarray(differing, dtype=np.float32)).to(positions.device)
         one = slice(group, group + 1)
         products = projections[one].abs().mean() * (signs - 2 * apart)[None]
-        likely = _from_products(recogniser, tasks, positions[one], projections[one], products, images)
+        likely = _from_products(task_classifier, tasks, positions[one], projections[one], products, images)
         near.append(likely[0].topk(_SHORTLIST).indices)
     places: Tensor = torch.cat(near).unique()
     return places
 
 
 def _from_products(
-    recogniser: Recogniser, tasks: Signatures, positions: Tensor, projections: Tensor, products: Tensor, images: int
+    task_classifier: TaskClassifier,
+    tasks: Signatures,
+    positions: Tensor,
+    projections: Tensor,
+    products: Tensor,
+    images: int,
 ) -> Tensor:
     """As _log_likelihoods, from the products (g, T) of projections and signs."""
     m, signs = positions.shape[1], projections.shape[1]
@@ -225,7 +232,7 @@ def _from_products(
     # A sign stands for a normal variable of the task's gain: its mean size, and its variance.
     size, noise = _SIGN_MEAN * tasks.gain, tasks.sign_spread * share + _SIGN_SPREAD * tasks.gain.square()
     distance = projections.square().sum(1, keepdim=True) - 2 * size * products + signs * size.square()
-    return likelihood - 0.5 * recogniser.sign_weight * (distance / noise + signs * noise.log())
+    return likelihood - 0.5 * task_classifier.sign_weight * (distance / noise + signs * noise.log())
 
 
 def _is_unknown(tasks: Signatures, task: int, positions: Tensor, projections: Tensor) -> bool:
@@ -272,5 +279,5 @@ def _unpacked(signs: npt.NDArray[np.uint8], count: int) -> Tensor:
     return torch.from_numpy(np.unpackbits(signs, axis=1, count=count, bitorder="little")).float() * 2 - 1
 
 
-def _position_step(recogniser: Recogniser) -> Tensor:
-    return recogniser.between.sqrt() * (_RANGE / MOST_LEVEL)
+def _position_step(task_classifier: TaskClassifier) -> Tensor:
+    return task_classifier.between.sqrt() * (_RANGE / MOST_LEVEL)

@@ -23,7 +23,7 @@ from impress_learn.recognition import feature_signature
 from impress_learn.recognition import pixel_signature as signature
 from impress_learn.recognition.feature_signature import Headed
 from impress_learn.recognition.pixel_signature import Recognised
-from impress_learn.recognition.task_classifier import Recogniser, load_recogniser, signing_images
+from impress_learn.recognition.task_classifier import TaskClassifier, load_task_classifier, signing_images
 from impress_learn.streams.images import Images
 
 
@@ -60,19 +60,21 @@ class Signer(Protocol):
 
 @dataclass(frozen=True)
 class ByPixels:
-    """A recogniser's."""
+    """A task classifier's."""
 
-    recogniser: Recogniser
+    task_classifier: TaskClassifier
 
     def chosen(self, images: Images) -> Images:
         return images.subset(signing_images(len(images)))
 
     def sign(self, images: Images, head: StoredHead | None, seed: int) -> bytes:  # noqa: ARG002
-        return signature.sign_task(self.recogniser, images)
+        return signature.sign_task(self.task_classifier, images)
 
     def known(self, signatures: npt.NDArray[np.uint8], headed: Headed) -> Recognise:  # noqa: ARG002
-        tasks = signature.read_signatures(self.recogniser, signatures)
-        return Recognise(partial(signature.embed, self.recogniser), partial(signature.compare, self.recogniser, tasks))
+        tasks = signature.read_signatures(self.task_classifier, signatures)
+        return Recognise(
+            partial(signature.embed, self.task_classifier), partial(signature.compare, self.task_classifier, tasks)
+        )
 
 
 @dataclass(frozen=True)
@@ -118,5 +120,5 @@ def load_signer(bank: Bank, backbone: Backbone, device: torch.device) -> Signer 
     if bank.signs_by == "features":
         projection = load_projection(bank, device)
         return ByFeatures(adapted(backbone, projection.moved), projection)
-    recogniser = load_recogniser(bank, device)
-    return None if recogniser is None else ByPixels(recogniser)
+    task_classifier = load_task_classifier(bank, device)
+    return None if task_classifier is None else ByPixels(task_classifier)

@@ -19,7 +19,12 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from impress_format.bank import Bank
-from impress_format.bank_files.task_classifier import MOST_POSITIONS, RECOGNISER, StoredRecogniser, feature_shape
+from impress_format.bank_files.task_classifier import (
+    MOST_POSITIONS,
+    TASK_CLASSIFIER,
+    StoredTaskClassifier,
+    feature_shape,
+)
 from impress_format.parts.numbers import FloatArray
 from impress_format.parts.pixel_signature import count_signs
 from impress_format.weights import random_words, substream_seed
@@ -28,7 +33,7 @@ from impress_learn.training.config import TaskTraining, steps_per_epoch
 from impress_learn.training.loop import minimise
 
 MOST_IMAGES = 1 << 18
-"""That a recogniser is trained on: more gave no better positions."""
+"""That a task classifier is trained on: more gave no better positions."""
 _HIDDEN = 128
 """192 were no better on held-out MNIST, 64 were worse."""
 _TRAINING = TaskTraining(lr=2e-3, batch_size=512)
@@ -48,8 +53,8 @@ _SIGN_POWER = 1.5
 
 
 @dataclass(frozen=True, eq=False)
-class Recogniser:
-    """A recogniser, ready to run.
+class TaskClassifier:
+    """A task classifier, ready to run.
 
     Attributes:
         tag: what signatures made with it begin with.
@@ -86,22 +91,22 @@ class Recogniser:
         )
 
 
-def load_recogniser(bank: Bank, device: torch.device) -> Recogniser | None:
-    """The bank's recogniser on `device`; None if it has none.
+def load_task_classifier(bank: Bank, device: torch.device) -> TaskClassifier | None:
+    """The bank's task classifier on `device`; None if it has none.
 
     Raises:
         FormatError: its file is missing or damaged.
     """
     if not bank.manifest.recogniser:
         return None
-    record, stored = bank.files.read(RECOGNISER)
-    return make_recogniser(stored, record.tag, bank.backbone.input_shape, device)
+    record, stored = bank.files.read(TASK_CLASSIFIER)
+    return make_task_classifier(stored, record.tag, bank.backbone.input_shape, device)
 
 
-def make_recogniser(
-    stored: StoredRecogniser, tag: bytes, shape: tuple[int, int, int], device: torch.device
-) -> Recogniser:
-    """A recogniser of images of this shape, on `device`."""
+def make_task_classifier(
+    stored: StoredTaskClassifier, tag: bytes, shape: tuple[int, int, int], device: torch.device
+) -> TaskClassifier:
+    """A task classifier of images of this shape, on `device`."""
     seen = feature_shape(shape)
     count = prod(seen)
     words = random_words(0, "recogniser", -(-count * stored.signs // 64)).astype("<u8").view(np.uint8)
@@ -110,7 +115,7 @@ def make_recogniser(
     def there(values: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> Tensor:
         return torch.from_numpy(values.astype(np.float32)).to(device)
 
-    return Recogniser(
+    return TaskClassifier(
         tag=tag,
         shape=seen,
         center=there(stored.center),
@@ -126,32 +131,32 @@ def make_recogniser(
 
 
 def features(images: Tensor, shape: tuple[int, int, int]) -> Tensor:
-    """What a recogniser sees of images (n, C, H, W): a row each, pooled to `shape` where they are larger."""
+    """What a task classifier sees of images (n, C, H, W): a row each, pooled to `shape` where they are larger."""
     return (images if images.shape[1:] == shape else adaptive_avg_pool2d(images, shape[1:])).flatten(1)
 
 
 def signing_images(images: int) -> Tensor:
     """Which of a task's training images a signature is made from: every fifth, or all where these would be few.
 
-    No recogniser is trained on these (`learning_images`): of images that it has seen it is too sure.
+    No task classifier is trained on these (`learning_images`): of images that it has seen it is too sure.
     """
     every = torch.arange(images)
     return every if images < 1000 else every[every % 5 == 4]
 
 
 def learning_images(images: int, tasks: int) -> Tensor:
-    """Which of the training images of each of `tasks` tasks a recogniser is trained on."""
+    """Which of the training images of each of `tasks` tasks a task classifier is trained on."""
     every = torch.arange(images)
     kept = every[every % 5 != 4]
     return kept[evenly_spread(len(kept), max(1, MOST_IMAGES // tasks))]
 
 
-def train_recogniser(
+def train_task_classifier(
     learning: Sequence[Images], signing: Sequence[Images], shape: tuple[int, int, int], seed: int
-) -> StoredRecogniser:
+) -> StoredTaskClassifier:
     """Train on images of K tasks; others of the same tasks tell how images of one task spread.
 
-    With one task there is nothing to tell apart: the recogniser then has no positions, and signatures signs only.
+    With one task there is nothing to tell apart: the task classifier then has no positions, and signatures signs only.
 
     Args:
         learning, signing: for each task the images of `learning_images` and of `signing_images`.
@@ -176,7 +181,7 @@ def train_recogniser(
     within = torch.stack([torch.cov(one.T.double()) for one in held_out]).mean(0)
     independent = float(within.trace() ** 2 / within.square().sum().clamp(min=1e-30))
     signs = count_signs(len(network.between))
-    return StoredRecogniser(
+    return StoredTaskClassifier(
         center=center.cpu().numpy().astype(np.float16),
         scale=scale.cpu().numpy().astype(np.float16),
         hidden=network.levels.cpu().numpy().astype(np.int8),
@@ -191,7 +196,7 @@ def train_recogniser(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Network:
-    """Weights as StoredRecogniser has them."""
+    """Weights as StoredTaskClassifier has them."""
 
     levels: Tensor
     step: Tensor

@@ -23,7 +23,7 @@ from impress_learn.network.norm_statistics import with_statistics
 from impress_learn.parts.part import Ground
 from impress_learn.parts.table import lay, nothing
 from impress_learn.recognition.signature_maker import ByFeatures, ByPixels, Signer
-from impress_learn.recognition.task_classifier import Recogniser, load_recogniser
+from impress_learn.recognition.task_classifier import TaskClassifier, load_task_classifier
 from impress_learn.running.memory import explain_memory
 from impress_learn.streams.classes import TaskClasses, classes_of_data, match_classes
 from impress_learn.streams.images import normalise
@@ -48,16 +48,16 @@ class RunningBank:
     calibration: Tensor | None
 
     @cached_property
-    def recogniser(self) -> Recogniser | None:
+    def task_classifier(self) -> TaskClassifier | None:
         """What knows tasks by their pixels; None if the bank has none."""
-        return load_recogniser(self.bank, self.basis.device)
+        return load_task_classifier(self.bank, self.basis.device)
 
     @cached_property
     def signer(self) -> Signer | None:
         """What makes signatures of tasks and compares images with them; None if the bank has none."""
         if self.bank.signs_by == "features":
             return ByFeatures(self.adapted, self.projection)
-        return None if self.recogniser is None else ByPixels(self.recogniser)
+        return None if self.task_classifier is None else ByPixels(self.task_classifier)
 
     @cached_property
     def projection(self) -> Projection:

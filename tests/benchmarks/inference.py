@@ -47,12 +47,12 @@ def plain_loop(loaded: LoadedBank, tasks: Mixable, groups: Tensor) -> Tensor:
 
 def some_signatures(loaded: LoadedBank, tasks: int) -> Signatures:
     """Signatures of made-up tasks, with the sizes of a real one."""
-    assert loaded.recogniser is not None
+    assert loaded.task_classifier is not None
     digits = load_task(parse_reference("rotated-digits/10"), data_dir=None).train
-    real = np.frombuffer(sign_task(loaded.recogniser, digits), dtype=np.uint8)
+    real = np.frombuffer(sign_task(loaded.task_classifier, digits), dtype=np.uint8)
     rows = np.random.default_rng(0).integers(0, 256, (tasks, len(real)), dtype=np.uint8)
     rows[:, :FIXED_BYTES] = real[:FIXED_BYTES]
-    return read_signatures(loaded.recogniser, rows)
+    return read_signatures(loaded.task_classifier, rows)
 
 
 def milliseconds(call: Callable[[], object]) -> float:
@@ -84,9 +84,9 @@ def main() -> None:
             if count <= 1_000:
                 assert torch.allclose(exhaustive(loaded, tasks, images), plain_loop(loaded, tasks, images), atol=1e-4)
             signatures = some_signatures(loaded, count)
-            recogniser = loaded.recogniser
-            assert recogniser is not None
-            row.append(milliseconds(lambda: recognise(recogniser, signatures, images)))  # noqa: B023
+            task_classifier = loaded.task_classifier
+            assert task_classifier is not None
+            row.append(milliseconds(lambda: recognise(task_classifier, signatures, images)))  # noqa: B023
             print(f"{count:10,}" + "".join(f"{value:12.2f}" for value in row), flush=True)
 
 

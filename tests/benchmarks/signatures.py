@@ -18,8 +18,13 @@ from torch import Tensor
 
 from impress_format.weights import permutation
 from impress_learn.recognition.pixel_signature import Signatures, read_signatures, recognise, sign_task
-from impress_learn.recognition.task_classifier import Recogniser, learning_images, make_recogniser, signing_images
-from impress_learn.recognition.task_classifier import train_recogniser as train
+from impress_learn.recognition.task_classifier import (
+    TaskClassifier,
+    learning_images,
+    make_task_classifier,
+    signing_images,
+)
+from impress_learn.recognition.task_classifier import train_task_classifier as train
 from impress_learn.streams.images import Images
 from impress_learn.streams.load import TaskData, load_task
 from impress_learn.streams.reference import Reference, parse_references
@@ -39,19 +44,19 @@ def some(data: TaskData, chosen: Tensor) -> Images:
     return replace(data, source_train=data.source_train.subset(chosen)).train
 
 
-def make(basis: Sequence[Reference]) -> Recogniser:
+def make(basis: Sequence[Reference]) -> TaskClassifier:
     learning, signing = [], []
     for data in map(data_of, basis):
         learning.append(some(data, learning_images(len(data.source_train), len(basis))))
         signing.append(some(data, signing_images(len(data.source_train))))
-    return make_recogniser(train(learning, signing, SHAPE, seed=0), bytes(2), SHAPE, torch.device("cpu"))
+    return make_task_classifier(train(learning, signing, SHAPE, seed=0), bytes(2), SHAPE, torch.device("cpu"))
 
 
-def sign(recogniser: Recogniser, tasks: Sequence[Reference]) -> Signatures:
+def sign(task_classifier: TaskClassifier, tasks: Sequence[Reference]) -> Signatures:
     rows = []
     for data in map(data_of, tasks):
-        rows.append(sign_task(recogniser, some(data, signing_images(len(data.source_train))[::3])))
-    return read_signatures(recogniser, np.frombuffer(b"".join(rows), np.uint8).reshape(-1, 64))
+        rows.append(sign_task(task_classifier, some(data, signing_images(len(data.source_train))[::3])))
+    return read_signatures(task_classifier, np.frombuffer(b"".join(rows), np.uint8).reshape(-1, 64))
 
 
 def groups_of(task: Reference, size: int, images: int) -> Tensor:
@@ -68,19 +73,19 @@ def groups_of(task: Reference, size: int, images: int) -> Tensor:
 
 def report(
     title: str,
-    recogniser: Recogniser,
+    task_classifier: TaskClassifier,
     tasks: Sequence[Reference],
     foreign: Mapping[str, Sequence[Reference]],
     images: int,
 ) -> None:
     """Print how often the right task was found, and one next to it, and how often none of these was said."""
-    known = sign(recogniser, tasks)
+    known = sign(task_classifier, tasks)
     print(f"\n{title}, {len(tasks):,} tasks", flush=True)
     for size in SIZES:
         right = beside = unknown = asked = 0
         every = max(1, len(tasks) // 500)
         for place, task in list(enumerate(tasks))[::every]:
-            found = recognise(recogniser, known, groups_of(task, size, images if size < 128 else 1024))
+            found = recognise(task_classifier, known, groups_of(task, size, images if size < 128 else 1024))
             apart = (found.scores.argmax(1) - place).abs()
             right += int((apart == 0).sum())
             beside += int((torch.minimum(apart, len(tasks) - apart) <= 1).sum())
@@ -89,7 +94,9 @@ def report(
         line = f"{size:4} images: right {right / asked:.1%}, within one {beside / asked:.1%}"
         line += f", unknown {unknown / asked:.2%}"
         for name, others in foreign.items():
-            flags = [recognise(recogniser, known, groups_of(task, size, max(images, size))).unknown for task in others]
+            flags = [
+                recognise(task_classifier, known, groups_of(task, size, max(images, size))).unknown for task in others
+            ]
             line += f"; of {name} unknown {float(torch.cat(flags).float().mean()):.1%}"
         print(line, flush=True)
 

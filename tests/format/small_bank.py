@@ -13,7 +13,7 @@ from impress_format.bank import Bank
 from impress_format.bank_files.adaptation import StoredAdaptation
 from impress_format.bank_files.calibration import CALIBRATION, StoredCalibration
 from impress_format.bank_files.projection import PROJECTION, StoredProjection
-from impress_format.bank_files.task_classifier import RECOGNISER, StoredRecogniser
+from impress_format.bank_files.task_classifier import TASK_CLASSIFIER, StoredTaskClassifier
 from impress_format.operations.create import write_plan
 from impress_format.parts.alpha import ALPHA as ALPHA_PART
 from impress_format.parts.numbers import NumberType
@@ -108,13 +108,13 @@ PLANS = (
 
 
 def manifest(
-    seed: int = 0, plans: tuple[MaskPlan, ...] = PLANS, *, calibration: bool = False, recogniser: bool = False
+    seed: int = 0, plans: tuple[MaskPlan, ...] = PLANS, *, calibration: bool = False, task_classifier: bool = False
 ) -> BankManifest:
-    return plan_of(spec(seed), plans, calibration=calibration, recogniser=recogniser)
+    return plan_of(spec(seed), plans, calibration=calibration, task_classifier=task_classifier)
 
 
 def plan_of(
-    spec: BackboneSpec, plans: tuple[MaskPlan, ...], *, calibration: bool = False, recogniser: bool = False
+    spec: BackboneSpec, plans: tuple[MaskPlan, ...], *, calibration: bool = False, task_classifier: bool = False
 ) -> BankManifest:
     """The manifest of a bank over this backbone."""
     channels, height, width = spec.input_shape
@@ -133,7 +133,7 @@ def plan_of(
         backbone=spec,
         masks=plans,
         calibration=calibration,
-        recogniser=recogniser,
+        recogniser=task_classifier,
     )
 
 
@@ -142,9 +142,9 @@ def some_calibration() -> StoredCalibration:
     return StoredCalibration(pixels=PIXELS, mean=(0.25,), std=(0.5,))
 
 
-def some_recogniser() -> StoredRecogniser:
+def some_recogniser() -> StoredTaskClassifier:
     """For inputs of seven values: two hidden units, one position."""
-    return StoredRecogniser(
+    return StoredTaskClassifier(
         center=np.linspace(-1, 1, 7).astype(np.float16),
         scale=np.linspace(0.5, 2, 7).astype(np.float16),
         hidden=np.arange(-7, 7, dtype=np.int8).reshape(7, 2),
@@ -179,14 +179,14 @@ def task_record(bank: Bank, name: str, task: str, masks: int = 2) -> TaskRecord:
     return TaskRecord(name=name, task=task, basis=basis, accuracy=0.9, train_accuracy=0.95, fit=fit)
 
 
-def make(path: Path, seed: int = 0, *, calibration: bool = False, recogniser: bool = False) -> Bank:
+def make(path: Path, seed: int = 0, *, calibration: bool = False, task_classifier: bool = False) -> Bank:
     """Three masks, and two tasks over the first two of them; if asked, with calibration images, and with a recogniser
     and signatures of masks and tasks.
     """
-    bank = write_plan(path, manifest(seed, calibration=calibration, recogniser=recogniser))
-    if recogniser:
-        bank.files.write(RECOGNISER, some_recogniser())
-    signed = signature(bank) if recogniser else None
+    bank = write_plan(path, manifest(seed, calibration=calibration, task_classifier=task_classifier))
+    if task_classifier:
+        bank.files.write(TASK_CLASSIFIER, some_recogniser())
+    signed = signature(bank) if task_classifier else None
     if calibration:
         bank.files.write(CALIBRATION, some_calibration())
     for index in range(len(PLANS)):

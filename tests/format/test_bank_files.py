@@ -13,7 +13,7 @@ from impress_format.bank_files import table as bank_files
 from impress_format.bank_files.calibration import CALIBRATION
 from impress_format.bank_files.projection import PROJECTION
 from impress_format.bank_files.row import BankFile
-from impress_format.bank_files.task_classifier import RECOGNISER
+from impress_format.bank_files.task_classifier import TASK_CLASSIFIER
 from impress_format.errors import FormatError
 from impress_format.operations import create
 from impress_format.operations.create import is_empty, write_plan
@@ -125,5 +125,5 @@ def test_what_is_known_of_a_file_is_read_once(bank: Bank) -> None:
 
 
 def test_the_rows_there_are() -> None:
-    assert bank_files.BANK_FILES == (RECOGNISER, PROJECTION, CALIBRATION)
+    assert bank_files.BANK_FILES == (TASK_CLASSIFIER, PROJECTION, CALIBRATION)
     assert [file.name for file in bank_files.BANK_FILES if file.binds] == ["projection.safetensors"]

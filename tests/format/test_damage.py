@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from impress_format import ImpressError, verify_bank
 from impress_format.bank_files.calibration import CALIBRATION
-from impress_format.bank_files.task_classifier import RECOGNISER
+from impress_format.bank_files.task_classifier import TASK_CLASSIFIER
 from impress_format.operations.create import write_plan
 from impress_format.parts.table import stored_parts
 
@@ -39,9 +39,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def one_of_each(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bank with one file of each kind, so that verifying it 40,000 times takes seconds."""
     path = tmp_path_factory.mktemp("damage") / "a.impress"
-    bank = write_plan(path, small_bank.manifest(plans=small_bank.PLANS[:1], calibration=True, recogniser=True))
+    bank = write_plan(path, small_bank.manifest(plans=small_bank.PLANS[:1], calibration=True, task_classifier=True))
     bank.files.write(CALIBRATION, small_bank.some_calibration())
-    bank.files.write(RECOGNISER, small_bank.some_recogniser())
+    bank.files.write(TASK_CLASSIFIER, small_bank.some_recogniser())
     signature = small_bank.signature(bank)
     bank.write_mask(0, small_bank.mask(0), 0.75, signature)
     bank.write_task(

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from impress_format import open_bank, verify_bank
 from impress_format.bank import Bank
 from impress_format.bank_files.projection import PROJECTION
-from impress_format.bank_files.task_classifier import RECOGNISER
+from impress_format.bank_files.task_classifier import TASK_CLASSIFIER
 from impress_format.errors import FormatError
 from impress_format.operations.create import write_plan
 from impress_format.operations.pack import pack_tasks
@@ -159,9 +159,9 @@ def test_a_recogniser_that_the_bank_has_signs_instead(tmp_path: Path) -> None:
     like = small_bank.over_weights(tmp_path / "a.impress")
     older = write_plan(tmp_path / "b.impress", msgspec.structs.replace(like.manifest, recogniser=True))
     older.files.write(PROJECTION, small_bank.some_projection())
-    older.files.write(RECOGNISER, small_bank.some_recogniser())
+    older.files.write(TASK_CLASSIFIER, small_bank.some_recogniser())
     assert (like.signs_by, older.signs_by) == ("features", "pixels")
     assert like.identity.signature_tag() == bytes.fromhex(like.projection_record.digest)[:2]
-    assert older.identity.signature_tag() == older.files.read(RECOGNISER)[0].tag
+    assert older.identity.signature_tag() == older.files.read(TASK_CLASSIFIER)[0].tag
     older.write_task(test_head.record(older), stored_parts(signature=small_bank.signature(older), head=HEAD))
     assert verify_bank(older.path).ok

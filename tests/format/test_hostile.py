@@ -39,7 +39,7 @@ CHECKSUM_IN_TEXT = rb'"impress":"[\"'
 
 @pytest.fixture
 def bank(tmp_path: Path) -> Bank:
-    return small_bank.make(tmp_path / "a.impress", calibration=True, recogniser=True)
+    return small_bank.make(tmp_path / "a.impress", calibration=True, task_classifier=True)
 
 
 def with_checksum(content: bytes, start: int) -> bytes:
@@ -134,7 +134,7 @@ ALPHA = '"alpha":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]}'
 OFFSETS, SHAPE, FIT = '"data_offsets":[0,16]', '"shape":[2,2]', "[3,0.03]"
 
 MANIFEST, MASK, TASK = "bank.json", "masks/00000.safetensors", "tasks/one.safetensors"
-CALIBRATION, RECOGNISER = "calibration.safetensors", "recogniser.safetensors"
+CALIBRATION, TASK_CLASSIFIER = "calibration.safetensors", "recogniser.safetensors"
 
 THEIRS = '"classes": 3, "pretrained": {"source": "SOURCE", "tensors": {TENSORS}}'
 
@@ -281,20 +281,20 @@ HOSTILE: list[tuple[str, str, Callable[[bytes], bytes], str]] = [
     ("bits without one", TASK, record_with(FIT, "[3,0.03],1,4"), "takes 4 bits, and has none"),
     ("bits that there are not", TASK, record_with(FIT, "[3,0.03],1,3"), "3"),
     ("an unknown part", TASK, tensors_with({"alpha": small_bank.ALPHA, "head": SIGNATURE}), "holds ['alpha', 'head']"),
-    ("a weight above 1", RECOGNISER, record_with('"sign_weight":0.25', '"sign_weight":1.5'), "sign_weight"),
-    ("another backbone", RECOGNISER, record_with('"backbone":"', '"backbone":"0'), "backbone"),
-    ("version 1", RECOGNISER, record_with('"format_version":2', '"format_version":1'), "format_version"),
-    ("nothing", RECOGNISER, recogniser_with(center=None), "center float16 (7,), hidden"),
-    ("other features", RECOGNISER, recogniser_with(center=np.ones(8, np.float16)), "center float16 (8,)"),
-    ("other types", RECOGNISER, recogniser_with(between=np.ones(1, np.float16)), "between float16"),
-    ("a scale of 0", RECOGNISER, recogniser_with(scale=np.zeros(7, np.float16)), "scale holds"),
-    ("no number", RECOGNISER, recogniser_with(output=np.full((2, 1), np.nan, np.float32)), "output holds"),
-    ("no variance", RECOGNISER, recogniser_with(between=np.zeros(1, np.float32)), "between holds"),
-    ("a weight of -8", RECOGNISER, recogniser_with(hidden=np.zeros((7, 1), np.uint8)), "holds -8"),
-    ("half a network", RECOGNISER, recogniser_with(output_bias=None), "expected between"),
-    ("no position", RECOGNISER, recogniser_with(between=None), "0 positions"),
-    ("too many positions", RECOGNISER, recogniser_with(between=np.ones(25, np.float32)), "25 positions"),
-    ("an odd one", RECOGNISER, recogniser_with(hidden_bias=np.ones(3, np.float32)), "3 hidden units"),
+    ("a weight above 1", TASK_CLASSIFIER, record_with('"sign_weight":0.25', '"sign_weight":1.5'), "sign_weight"),
+    ("another backbone", TASK_CLASSIFIER, record_with('"backbone":"', '"backbone":"0'), "backbone"),
+    ("version 1", TASK_CLASSIFIER, record_with('"format_version":2', '"format_version":1'), "format_version"),
+    ("nothing", TASK_CLASSIFIER, recogniser_with(center=None), "center float16 (7,), hidden"),
+    ("other features", TASK_CLASSIFIER, recogniser_with(center=np.ones(8, np.float16)), "center float16 (8,)"),
+    ("other types", TASK_CLASSIFIER, recogniser_with(between=np.ones(1, np.float16)), "between float16"),
+    ("a scale of 0", TASK_CLASSIFIER, recogniser_with(scale=np.zeros(7, np.float16)), "scale holds"),
+    ("no number", TASK_CLASSIFIER, recogniser_with(output=np.full((2, 1), np.nan, np.float32)), "output holds"),
+    ("no variance", TASK_CLASSIFIER, recogniser_with(between=np.zeros(1, np.float32)), "between holds"),
+    ("a weight of -8", TASK_CLASSIFIER, recogniser_with(hidden=np.zeros((7, 1), np.uint8)), "holds -8"),
+    ("half a network", TASK_CLASSIFIER, recogniser_with(output_bias=None), "expected between"),
+    ("no position", TASK_CLASSIFIER, recogniser_with(between=None), "0 positions"),
+    ("too many positions", TASK_CLASSIFIER, recogniser_with(between=np.ones(25, np.float32)), "25 positions"),
+    ("an odd one", TASK_CLASSIFIER, recogniser_with(hidden_bias=np.ones(3, np.float32)), "3 hidden units"),
     # calibration
     ("another number of axes", CALIBRATION, tensors_with({"pixels": np.zeros((4, 7), np.uint8)}), "pixels"),
     ("other sides", CALIBRATION, tensors_with({"pixels": np.zeros((4, 1, 7, 1), np.uint8)}), "pixels"),

@@ -39,7 +39,7 @@ IMPOSSIBLE = [
 
 @pytest.fixture
 def bank(tmp_path: Path) -> Bank:
-    return small_bank.make(tmp_path / "a.impress", recogniser=True)
+    return small_bank.make(tmp_path / "a.impress", task_classifier=True)
 
 
 def hostile(bank: Bank, at: int, value: int) -> bytes:

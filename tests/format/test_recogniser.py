@@ -17,11 +17,11 @@ from hypothesis.extra import numpy as hnp
 from impress_format import open_bank, verify_bank
 from impress_format.bank import Bank
 from impress_format.bank_files.task_classifier import (
-    RECOGNISER,
-    StoredRecogniser,
+    TASK_CLASSIFIER,
+    StoredTaskClassifier,
     feature_shape,
-    read_recogniser,
-    seal_recogniser,
+    read_task_classifier,
+    seal_task_classifier,
 )
 from impress_format.errors import FormatError, UsageError
 from impress_format.operations.create import write_plan
@@ -36,11 +36,11 @@ from impress_format.tasks.file import seal_task
 
 @pytest.fixture
 def bank(tmp_path: Path) -> Bank:
-    return small_bank.make(tmp_path / "a.impress", recogniser=True)
+    return small_bank.make(tmp_path / "a.impress", task_classifier=True)
 
 
-def fields(recogniser: StoredRecogniser) -> dict[str, Any]:
-    return {name: getattr(recogniser, name) for name in StoredRecogniser.__dataclass_fields__}
+def fields(task_classifier: StoredTaskClassifier) -> dict[str, Any]:
+    return {name: getattr(task_classifier, name) for name in StoredTaskClassifier.__dataclass_fields__}
 
 
 @settings(max_examples=50)
@@ -52,8 +52,8 @@ def fields(recogniser: StoredRecogniser) -> dict[str, Any]:
 def test_a_recogniser_comes_back_as_it_was(
     tmp_path_factory: pytest.TempPathFactory, levels: np.ndarray, output: np.ndarray, weight: float
 ) -> None:
-    manifest = small_bank.manifest(recogniser=True)
-    stored = StoredRecogniser(
+    manifest = small_bank.manifest(task_classifier=True)
+    stored = StoredTaskClassifier(
         center=np.zeros(7, np.float16),
         scale=np.ones(7, np.float16),
         hidden=levels,
@@ -65,16 +65,16 @@ def test_a_recogniser_comes_back_as_it_was(
         sign_weight=weight,
     )
     path = tmp_path_factory.mktemp("recogniser") / "recogniser.safetensors"
-    path.write_bytes(seal_recogniser(manifest, stored))
-    _, read = read_recogniser(path, manifest)
+    path.write_bytes(seal_task_classifier(manifest, stored))
+    _, read = read_task_classifier(path, manifest)
     for name, expected in fields(stored).items():
         assert np.array_equal(getattr(read, name), expected), name
     assert (read.positions, read.signs) == (3, 8 * (64 - 2 - 6 - 3))
 
 
 def test_a_recogniser_of_one_task_has_no_positions(tmp_path: Path) -> None:
-    manifest, none = small_bank.manifest(recogniser=True), np.zeros(0, np.float32)
-    bare = StoredRecogniser(
+    manifest, none = small_bank.manifest(task_classifier=True), np.zeros(0, np.float32)
+    bare = StoredTaskClassifier(
         center=np.zeros(7, np.float16),
         scale=np.ones(7, np.float16),
         hidden=np.zeros((7, 0), np.int8),
@@ -86,8 +86,8 @@ def test_a_recogniser_of_one_task_has_no_positions(tmp_path: Path) -> None:
         sign_weight=1.0,
     )
     path = tmp_path / "recogniser.safetensors"
-    path.write_bytes(seal_recogniser(manifest, bare))
-    _, read = read_recogniser(path, manifest)
+    path.write_bytes(seal_task_classifier(manifest, bare))
+    _, read = read_task_classifier(path, manifest)
     assert (read.positions, read.signs) == (0, 448)
 
 
@@ -174,14 +174,14 @@ def test_version_1_has_neither(tmp_path: Path) -> None:
 
 
 def test_a_recogniser_once_stored_stays(bank: Bank) -> None:
-    before = bank.files.path(RECOGNISER).read_bytes()
-    changed = StoredRecogniser(**{**fields(small_bank.some_recogniser()), "sign_weight": 0.5})
-    bank.files.write(RECOGNISER, changed)
-    assert bank.files.path(RECOGNISER).read_bytes() == before
+    before = bank.files.path(TASK_CLASSIFIER).read_bytes()
+    changed = StoredTaskClassifier(**{**fields(small_bank.some_recogniser()), "sign_weight": 0.5})
+    bank.files.write(TASK_CLASSIFIER, changed)
+    assert bank.files.path(TASK_CLASSIFIER).read_bytes() == before
 
 
 def test_verify_misses_a_recogniser_that_the_manifest_names(bank: Bank) -> None:
-    bank.files.path(RECOGNISER).unlink()
+    bank.files.path(TASK_CLASSIFIER).unlink()
     outcome = verify_bank(bank.path)
     assert outcome.problems == (Problem("recogniser.safetensors", "is missing"),)
     assert {unchecked.file for unchecked in outcome.unchecked} == {
@@ -194,13 +194,13 @@ def test_verify_misses_a_recogniser_that_the_manifest_names(bank: Bank) -> None:
 
 def test_verify_finds_a_recogniser_that_the_manifest_does_not_name(tmp_path: Path, bank: Bank) -> None:
     other = small_bank.make(tmp_path / "b.impress")
-    other.files.path(RECOGNISER).write_bytes(bank.files.path(RECOGNISER).read_bytes())
+    other.files.path(TASK_CLASSIFIER).write_bytes(bank.files.path(TASK_CLASSIFIER).read_bytes())
     assert verify_bank(other.path).problems == (Problem("recogniser.safetensors", "does not belong in a bank"),)
 
 
 def test_what_a_recogniser_costs_is_counted(bank: Bank) -> None:
     disk = measure_storage(bank).bytes
-    assert disk.recogniser == bank.files.path(RECOGNISER).stat().st_size
+    assert disk.recogniser == bank.files.path(TASK_CLASSIFIER).stat().st_size
     files = [path for path in bank.path.rglob("*") if path.is_file() and path.name[0] != "."]
     assert disk.total == sum(path.stat().st_size for path in files)
 

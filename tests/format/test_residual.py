@@ -42,7 +42,7 @@ LENET = tuple(
 
 @pytest.fixture
 def bank(tmp_path: Path) -> Bank:
-    return small_bank.make(tmp_path / "a.impress", recogniser=True)
+    return small_bank.make(tmp_path / "a.impress", task_classifier=True)
 
 
 def some_residual(bits: int, count: int = 16) -> np.ndarray:

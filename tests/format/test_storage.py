@@ -37,7 +37,7 @@ def test_bytes_are_those_on_disk(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_the_bytes_of_tasks_are_told_apart_by_part(tmp_path: Path, packed: bool) -> None:
-    bank = small_bank.make(tmp_path / "a.impress", recogniser=True)
+    bank = small_bank.make(tmp_path / "a.impress", task_classifier=True)
     record = msgspec.structs.replace(
         small_bank.task_record(bank, "all", "rotated-digits/3"), settings=small_bank.settings(residual_bits=1)
     )

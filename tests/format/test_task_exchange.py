@@ -18,7 +18,7 @@ from impress_format.parts.table import stored_parts
 
 @pytest.fixture
 def bank(tmp_path: Path) -> Bank:
-    return make(tmp_path / "a.impress", recogniser=True)
+    return make(tmp_path / "a.impress", task_classifier=True)
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -65,7 +65,7 @@ def test_all_are_checked_before_one_is_stored(bank: Bank, tmp_path: Path) -> Non
 
 
 def test_a_task_of_another_basis_or_recogniser_is_refused(bank: Bank, tmp_path: Path) -> None:
-    elsewhere = make(tmp_path / "b.impress", seed=1, recogniser=True)
+    elsewhere = make(tmp_path / "b.impress", seed=1, task_classifier=True)
     file = tmp_path / "one.safetensors"
     export_task(elsewhere, "one", file)
     with pytest.raises(FormatError, match="belongs to another bank"):

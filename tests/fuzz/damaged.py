@@ -21,7 +21,7 @@ import small_bank
 from impress_format.bank import open_bank
 from impress_format.bank_files.calibration import CALIBRATION
 from impress_format.bank_files.projection import PROJECTION
-from impress_format.bank_files.task_classifier import RECOGNISER
+from impress_format.bank_files.task_classifier import TASK_CLASSIFIER
 from impress_format.container.codec import CodecError, decode_mask, encode_mask
 from impress_format.errors import ImpressError
 from impress_format.limits import MAX_PACKED, MAX_WEIGHTS
@@ -120,8 +120,8 @@ class Target:
                 assert record.name == name
                 assert np.isfinite(alpha).all()
         elif self.kind == "recogniser":
-            _, recogniser = bank.files.read(RECOGNISER)
-            assert len(recogniser.center) == 7
+            _, task_classifier = bank.files.read(TASK_CLASSIFIER)
+            assert len(task_classifier.center) == 7
             assert len(bank.identity.signature_tag()) == TAG_BYTES
         elif self.kind == "projection":
             _, projection = bank.files.read(PROJECTION)
@@ -142,7 +142,7 @@ def make(folder: Path, kind: str) -> Target:
     if kind == "projection":
         bank = small_bank.over_weights(folder, projection=small_bank.moved_projection())
         return Target(folder, kind, bank.files.path(PROJECTION).read_bytes())
-    bank = small_bank.make(folder, calibration=True, recogniser=True)
+    bank = small_bank.make(folder, calibration=True, task_classifier=True)
     if kind == "pack":
         pack_tasks(bank)
         (path,) = (folder / "packs").iterdir()

@@ -23,6 +23,6 @@ def planned_bank(path: Path, backbone: Backbone, plans: tuple[MaskPlan, ...]) ->
         {},
         seed=0,
         calibration=backbone.has_batch_norm,
-        recogniser=False,
+        task_classifier=False,
     )
     return write_plan(path, planned)

@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from torch import Tensor
 
-from impress_format.bank_files.task_classifier import StoredRecogniser
+from impress_format.bank_files.task_classifier import StoredTaskClassifier
 from impress_format.parts.pixel_signature import check_pixel_signatures
 from impress_format.weights import random_words
 from impress_learn.recognition.pixel_signature import Signatures, _count_ones, read_signatures, recognise, sign_task
 from impress_learn.recognition.task_classifier import (
-    Recogniser,
+    TaskClassifier,
     learning_images,
-    make_recogniser,
+    make_task_classifier,
     signing_images,
-    train_recogniser,
+    train_task_classifier,
 )
 from impress_learn.streams.images import Images, ImagesInMemory
 from impress_learn.streams.load import load_task
@@ -53,24 +53,24 @@ def parts(tasks: list[str]) -> tuple[list[Images], list[Images]]:
 
 
 @pytest.fixture(scope="module")
-def stored() -> StoredRecogniser:
-    return train_recogniser(*parts(BASIS), SHAPE, seed=3)
+def stored() -> StoredTaskClassifier:
+    return train_task_classifier(*parts(BASIS), SHAPE, seed=3)
 
 
 @pytest.fixture(scope="module")
-def recogniser(stored: StoredRecogniser) -> Recogniser:
-    return make_recogniser(stored, TAG, SHAPE, torch.device("cpu"))
+def task_classifier(stored: StoredTaskClassifier) -> TaskClassifier:
+    return make_task_classifier(stored, TAG, SHAPE, torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")
-def signatures(recogniser: Recogniser) -> np.ndarray:
-    rows = [sign_task(recogniser, signing_part(task)) for task in KNOWN]
+def signatures(task_classifier: TaskClassifier) -> np.ndarray:
+    rows = [sign_task(task_classifier, signing_part(task)) for task in KNOWN]
     return np.frombuffer(b"".join(rows), dtype=np.uint8).reshape(-1, 64)
 
 
 @pytest.fixture(scope="module")
-def known(recogniser: Recogniser, signatures: np.ndarray) -> Signatures:
-    return read_signatures(recogniser, signatures)
+def known(task_classifier: TaskClassifier, signatures: np.ndarray) -> Signatures:
+    return read_signatures(task_classifier, signatures)
 
 
 def groups_of(task: str, size: int, *, test: bool = True) -> Tensor:
@@ -81,7 +81,7 @@ def groups_of(task: str, size: int, *, test: bool = True) -> Tensor:
 # What docs/format.md says, without torch.
 
 
-def places_by_the_format(stored: StoredRecogniser, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def places_by_the_format(stored: StoredTaskClassifier, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Positions and projections of images (n, D)."""
     x = (images.astype(np.float64) - stored.center) / stored.scale
     hidden = stored.hidden * stored.hidden_step.astype(np.float64)
@@ -93,7 +93,7 @@ def places_by_the_format(stored: StoredRecogniser, images: np.ndarray) -> tuple[
 
 
 def distances_by_the_format(
-    stored: StoredRecogniser, signature: bytes, positions: np.ndarray, projections: np.ndarray, share: float
+    stored: StoredTaskClassifier, signature: bytes, positions: np.ndarray, projections: np.ndarray, share: float
 ) -> tuple[np.ndarray, np.ndarray]:
     m = len(stored.between)
     gain, spread, sign_spread = (2.0 ** ((byte - 128) / 8) for byte in signature[3:6])
@@ -106,16 +106,16 @@ def distances_by_the_format(
     return near, far
 
 
-def test_images_lie_where_the_format_says(stored: StoredRecogniser, recogniser: Recogniser) -> None:
+def test_images_lie_where_the_format_says(stored: StoredTaskClassifier, task_classifier: TaskClassifier) -> None:
     images = images_of("rotated-digits/33", test=True).batch(slice(0, 20))[0]
-    positions, projections = recogniser.embed(images)
+    positions, projections = task_classifier.embed(images)
     expected = places_by_the_format(stored, images.flatten(1).numpy())
     np.testing.assert_allclose(positions, expected[0], rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(projections, expected[1], rtol=1e-3, atol=1e-3)
 
 
 def test_a_signature_holds_what_the_format_says(
-    stored: StoredRecogniser, recogniser: Recogniser, signatures: np.ndarray
+    stored: StoredTaskClassifier, task_classifier: TaskClassifier, signatures: np.ndarray
 ) -> None:
     images = signing_part(KNOWN[0]).batch(slice(None))[0].flatten(1).numpy()
     positions, projections = places_by_the_format(stored, images)
@@ -143,10 +143,10 @@ def test_a_signature_holds_what_the_format_says(
 
 
 def test_scores_are_gaussian_log_likelihoods(
-    stored: StoredRecogniser, recogniser: Recogniser, signatures: np.ndarray, known: Signatures
+    stored: StoredTaskClassifier, task_classifier: TaskClassifier, signatures: np.ndarray, known: Signatures
 ) -> None:
     groups = groups_of("rotated-digits/70", 5)[:4]
-    found = recognise(recogniser, known, groups).scores
+    found = recognise(task_classifier, known, groups).scores
     flat = places_by_the_format(stored, groups.reshape(20, -1).numpy())
     positions, projections = (one.reshape(4, 5, -1).mean(1) for one in flat)
     m, signs = positions.shape[1], projections.shape[1]
@@ -162,20 +162,20 @@ def test_scores_are_gaussian_log_likelihoods(
 
 @pytest.mark.parametrize(("size", "least"), [(1, 0.6), (4, 0.9), (16, 1.0)])
 def test_images_of_other_writers_are_recognised(
-    recogniser: Recogniser, known: Signatures, size: int, least: float
+    task_classifier: TaskClassifier, known: Signatures, size: int, least: float
 ) -> None:
     right = [
-        float((recognise(recogniser, known, groups_of(task, size)).scores.argmax(1) == place).float().mean())
+        float((recognise(task_classifier, known, groups_of(task, size)).scores.argmax(1) == place).float().mean())
         for place, task in enumerate(KNOWN)
     ]
     assert sum(right) / len(right) >= least
 
 
-def test_images_of_none_of_the_tasks_are_called_so(recogniser: Recogniser, signatures: np.ndarray) -> None:
-    known = read_signatures(recogniser, signatures[:3])
+def test_images_of_none_of_the_tasks_are_called_so(task_classifier: TaskClassifier, signatures: np.ndarray) -> None:
+    known = read_signatures(task_classifier, signatures[:3])
 
     def called(task: str, size: int) -> float:
-        return float(recognise(recogniser, known, groups_of(task, size)).unknown.float().mean())
+        return float(recognise(task_classifier, known, groups_of(task, size)).unknown.float().mean())
 
     for size in (1, 16):
         assert sum(called(task, size) for task in KNOWN[:3]) / 3 <= 0.05
@@ -183,25 +183,25 @@ def test_images_of_none_of_the_tasks_are_called_so(recogniser: Recogniser, signa
     assert called("permuted-digits/1", 1) >= 0.95  # unlike all
 
 
-def test_a_group_is_compared_as_a_whole_in_whatever_order(recogniser: Recogniser, known: Signatures) -> None:
+def test_a_group_is_compared_as_a_whole_in_whatever_order(task_classifier: TaskClassifier, known: Signatures) -> None:
     groups = groups_of("rotated-digits/110", 8)
-    found = recognise(recogniser, known, groups)
-    again = recognise(recogniser, known, groups.flip(1))
+    found = recognise(task_classifier, known, groups)
+    again = recognise(task_classifier, known, groups.flip(1))
     assert torch.allclose(found.scores, again.scores, rtol=1e-4, atol=1e-2)
-    alone = recognise(recogniser, known, groups[3:4])
+    alone = recognise(task_classifier, known, groups[3:4])
     assert torch.allclose(found.scores[3:4], alone.scores, rtol=1e-4, atol=1e-2)
     assert bool(found.unknown[3]) == bool(alone.unknown[0])
 
 
 def test_scores_do_not_depend_on_what_other_tasks_there_are(
-    monkeypatch: pytest.MonkeyPatch, recogniser: Recogniser, signatures: np.ndarray, known: Signatures
+    monkeypatch: pytest.MonkeyPatch, task_classifier: TaskClassifier, signatures: np.ndarray, known: Signatures
 ) -> None:
     groups = groups_of("rotated-digits/70", 4)[:9]
-    many = read_signatures(recogniser, np.concatenate([signatures] * 5))
+    many = read_signatures(task_classifier, np.concatenate([signatures] * 5))
     monkeypatch.setattr("impress_learn.recognition.pixel_signature._MOST_SCORES", 3000)  # a few tasks at a time
     assert torch.allclose(
-        recognise(recogniser, many, groups).scores,
-        recognise(recogniser, known, groups).scores.repeat(1, 5),
+        recognise(task_classifier, many, groups).scores,
+        recognise(task_classifier, known, groups).scores.repeat(1, 5),
         rtol=1e-4,
         atol=1e-2,
     )
@@ -219,7 +219,7 @@ def test_ones_are_counted_with_and_without_numpy_2(words: np.ndarray) -> None:
 
 
 def test_among_very_many_tasks_a_shortlist_finds_the_same(
-    monkeypatch: pytest.MonkeyPatch, recogniser: Recogniser, signatures: np.ndarray
+    monkeypatch: pytest.MonkeyPatch, task_classifier: TaskClassifier, signatures: np.ndarray
 ) -> None:
     rows = np.random.default_rng(0).integers(0, 256, (5000, 64), dtype=np.uint8)
     rows[:, :8] = signatures[0, :8]
@@ -228,13 +228,13 @@ def test_among_very_many_tasks_a_shortlist_finds_the_same(
         near[np.arange(100), 20 + np.arange(100) % 40] ^= 1
         rows[1000 * place : 1000 * place + 100] = near
         rows[1000 * place + 500] = row
-    many = read_signatures(recogniser, rows)
+    many = read_signatures(task_classifier, rows)
     for place, task in enumerate(KNOWN):
         groups = groups_of(task, 8)[:5]
-        short = recognise(recogniser, many, groups)
+        short = recognise(task_classifier, many, groups)
         with monkeypatch.context() as patch:
             patch.setattr("impress_learn.recognition.pixel_signature._MOST_WHOLE", 10_000)
-            whole = recognise(recogniser, many, groups)
+            whole = recognise(task_classifier, many, groups)
         assert torch.equal(short.scores.argmax(1), whole.scores.argmax(1))
         assert torch.equal(short.unknown, whole.unknown)
         compared = torch.isfinite(short.scores)
@@ -255,27 +255,29 @@ def test_images_are_signed_that_no_recogniser_learned_from() -> None:
 @settings(max_examples=100)
 @given(pixels=hnp.arrays(np.uint8, st.tuples(st.integers(1, 12), *map(st.just, SHAPE))), scale=st.floats(1e-3, 1e3))
 def test_whatever_the_images_are_the_format_takes_their_signature(
-    recogniser: Recogniser, pixels: np.ndarray, scale: float
+    task_classifier: TaskClassifier, pixels: np.ndarray, scale: float
 ) -> None:
     images = ImagesInMemory(
         torch.from_numpy(pixels), torch.zeros(len(pixels), dtype=torch.int64), (0.5,), (0.25 * scale,)
     )
-    row = np.frombuffer(sign_task(recogniser, images), dtype=np.uint8)[np.newaxis]
-    check_pixel_signatures(row, len(recogniser.between))
-    assert round(float(read_signatures(recogniser, row).images)) == len(pixels)
+    row = np.frombuffer(sign_task(task_classifier, images), dtype=np.uint8)[np.newaxis]
+    check_pixel_signatures(row, len(task_classifier.between))
+    assert round(float(read_signatures(task_classifier, row).images)) == len(pixels)
 
 
-def test_of_few_images_a_signature_says_so(recogniser: Recogniser) -> None:
+def test_of_few_images_a_signature_says_so(task_classifier: TaskClassifier) -> None:
     """One made from 20 images is less sure: images of its task are not called unknown for its own errors."""
-    rows = b"".join(sign_task(recogniser, signing_part(task).subset(torch.arange(0, 250, 13))) for task in KNOWN)
-    few = read_signatures(recogniser, np.frombuffer(rows, dtype=np.uint8).reshape(-1, 64))
+    rows = b"".join(sign_task(task_classifier, signing_part(task).subset(torch.arange(0, 250, 13))) for task in KNOWN)
+    few = read_signatures(task_classifier, np.frombuffer(rows, dtype=np.uint8).reshape(-1, 64))
     assert few.images.tolist() == pytest.approx([20] * len(KNOWN), rel=0.05)
-    found = [recognise(recogniser, few, groups_of(task, 16)) for task in KNOWN]
+    found = [recognise(task_classifier, few, groups_of(task, 16)) for task in KNOWN]
     assert sum(float(one.unknown.float().mean()) for one in found) / len(KNOWN) <= 0.1
 
 
 def test_one_task_has_signs_only_and_tells_unlike_tasks_apart() -> None:
-    alone = make_recogniser(train_recogniser(*parts(BASIS[:1]), SHAPE, seed=0), TAG, SHAPE, torch.device("cpu"))
+    alone = make_task_classifier(
+        train_task_classifier(*parts(BASIS[:1]), SHAPE, seed=0), TAG, SHAPE, torch.device("cpu")
+    )
     assert alone.between.numel() == 0
     tasks = ["permuted-digits/1", "permuted-digits/2", "rotated-digits/0"]
     rows = np.frombuffer(b"".join(sign_task(alone, signing_part(task)) for task in tasks), np.uint8).reshape(-1, 64)
@@ -284,8 +286,8 @@ def test_one_task_has_signs_only_and_tells_unlike_tasks_apart() -> None:
         assert (found.scores.argmax(1) == place).float().mean() >= 0.95
 
 
-def test_equal_seeds_give_equal_recognisers_and_other_seeds_others(stored: StoredRecogniser) -> None:
-    again, other = (train_recogniser(*parts(BASIS), SHAPE, seed=seed) for seed in (3, 4))
+def test_equal_seeds_give_equal_recognisers_and_other_seeds_others(stored: StoredTaskClassifier) -> None:
+    again, other = (train_task_classifier(*parts(BASIS), SHAPE, seed=seed) for seed in (3, 4))
     assert np.array_equal(again.hidden, stored.hidden)
     assert np.array_equal(again.output, stored.output)
     assert not np.array_equal(other.hidden, stored.hidden)
@@ -299,9 +301,9 @@ def test_large_images_are_pooled() -> None:
         pixels = torch.from_numpy(generator.integers(0, level, (200, *shape), dtype=np.uint8))
         tasks.append(ImagesInMemory(pixels, torch.zeros(200, dtype=torch.int64), (0.5,) * 3, (0.25,) * 3))
     halves = [[one.subset(torch.arange(start, 200, 2)) for one in tasks] for start in (0, 1)]
-    stored = train_recogniser(halves[0], halves[1], shape, seed=0)
+    stored = train_task_classifier(halves[0], halves[1], shape, seed=0)
     assert stored.center.shape == (3 * 18 * 18,)
-    recogniser = make_recogniser(stored, TAG, shape, torch.device("cpu"))
+    task_classifier = make_task_classifier(stored, TAG, shape, torch.device("cpu"))
     images = tasks[0].batch(slice(0, 4))[0]
     rows = [[(cell * size // 18, -(-(cell + 1) * size // 18)) for cell in range(18)] for size in shape[1:]]
     pooled = np.array(
@@ -310,20 +312,20 @@ def test_large_images_are_pooled() -> None:
             for image in images.numpy()
         ]
     )
-    positions, _ = recogniser.embed(images)
+    positions, _ = task_classifier.embed(images)
     expected, _ = places_by_the_format(stored, pooled.reshape(4, -1))
     np.testing.assert_allclose(positions, expected, rtol=1e-2, atol=1e-2)
 
 
-def test_constant_images_are_signed_too(stored: StoredRecogniser) -> None:
+def test_constant_images_are_signed_too(stored: StoredTaskClassifier) -> None:
     black = ImagesInMemory(
         torch.zeros(30, *SHAPE, dtype=torch.uint8), torch.zeros(30, dtype=torch.int64), (0.1307,), (0.3081,)
     )
-    recogniser = make_recogniser(stored, TAG, SHAPE, torch.device("cpu"))
-    signature = sign_task(recogniser, black)
+    task_classifier = make_task_classifier(stored, TAG, SHAPE, torch.device("cpu"))
+    signature = sign_task(task_classifier, black)
     found = recognise(
-        recogniser,
-        read_signatures(recogniser, np.frombuffer(signature, np.uint8)[np.newaxis]),
+        task_classifier,
+        read_signatures(task_classifier, np.frombuffer(signature, np.uint8)[np.newaxis]),
         black.batch(slice(0, 2))[0][None],
     )
     assert torch.isfinite(found.scores).all()
