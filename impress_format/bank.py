@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from impress_format.bank_files.folder import MANIFEST, MASKS, find_bank
-from impress_format.bank_files.identity import identity_of, signs_by
+from impress_format.bank_files.identity import identity_of, signature_kind
 from impress_format.bank_files.projection import PROJECTION, ProjectionRecord
 from impress_format.bank_files.row import KeptFiles
 from impress_format.container.sealed_file import DIGEST_DIGITS
@@ -87,11 +87,11 @@ class Bank:
         return self.files.known(PROJECTION).size
 
     @property
-    def signs_by(self) -> Literal["features", "pixels"] | None:
+    def signature_kind(self) -> Literal["features", "pixels"] | None:
         """What tells images of its tasks apart: features of the network, or its task classifier; None if nothing
         does.
         """
-        return signs_by(self.files)
+        return signature_kind(self.files)
 
     @cached_property
     def tasks(self) -> TaskStore:

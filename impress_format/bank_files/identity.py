@@ -13,7 +13,7 @@ from impress_format.errors import FormatError
 from impress_format.parts.part import BankIdentity
 
 
-def signs_by(files: KeptFiles) -> Literal["features", "pixels"] | None:
+def signature_kind(files: KeptFiles) -> Literal["features", "pixels"] | None:
     """What tells images of a bank's tasks apart: features that heads read, or its task classifier; None if nothing
     does.
     """
@@ -31,7 +31,7 @@ def identity_of(files: KeptFiles, manifest: Path, basis_digest: Callable[[int, b
     """
 
     def signature_tag() -> bytes:
-        match signs_by(files):
+        match signature_kind(files):
             case "pixels":
                 return files.known(TASK_CLASSIFIER).record.tag
             case "features":
@@ -41,7 +41,7 @@ def identity_of(files: KeptFiles, manifest: Path, basis_digest: Callable[[int, b
     return BankIdentity(
         basis_digest=basis_digest,
         signature_tag=signature_tag,
-        by_features=lambda: signs_by(files) == "features",
+        by_features=lambda: signature_kind(files) == "features",
         directions=lambda: files.known(PROJECTION).size,
         positions=lambda: files.known(TASK_CLASSIFIER).size,
     )

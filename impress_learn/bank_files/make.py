@@ -28,8 +28,8 @@ from impress_learn.masks.edge_popup import random_supermask, train_supermask
 from impress_learn.network.backbone import Backbone
 from impress_learn.network.build import rebuild_backbone
 from impress_learn.progress import Progress
-from impress_learn.recognition.signature_maker import Signer, load_signer
-from impress_learn.recognition.task_classifier import learning_images, signing_images, train_task_classifier
+from impress_learn.recognition.signature_maker import SignatureMaker, load_signature_maker
+from impress_learn.recognition.task_classifier import learning_images, signature_images, train_task_classifier
 from impress_learn.running.accuracy import accuracy
 from impress_learn.running.loaded import load_calibration
 from impress_learn.running.memory import explain_memory
@@ -90,7 +90,7 @@ def train_missing_masks(
         return
     backbone = rebuild_backbone(bank.backbone, bank.manifest.made_with).to(device)
     # Now: after hours of training is too late to find one missing.
-    calibration, signer = load_calibration(bank, device), load_signer(bank, backbone, device)
+    calibration, signature_maker = load_calibration(bank, device), load_signature_maker(bank, backbone, device)
     tasks = {bank.manifest.masks[index].task for index in missing}
     references = {task: parse_reference(task) for task in tasks if task is not None}  # a folder is listed once
     for index in missing:
@@ -100,7 +100,9 @@ def train_missing_masks(
             f"training mask {index} with batches of {batch:,} images", device,
             lambda _, batch=batch: f"try `batch_size` {max(1, batch // 4)}",  # type: ignore[misc]
         ):  # fmt: skip
-            _train_one(bank, index, references, backbone, calibration, signer, data_dir, device, on_step, remark)
+            _train_one(
+                bank, index, references, backbone, calibration, signature_maker, data_dir, device, on_step, remark
+            )
 
 
 def ensure_calibration_images(
@@ -135,18 +137,20 @@ def ensure_task_classifier(
     distinct = list(dict.fromkeys(references))
     places = evenly_spread(len(distinct), CLASSIFIED_TASKS, nearest=True).tolist()
     learning: list[Images] = []
-    signing: list[Images] = []
+    signature_batches: list[Images] = []
     for place in places:
         data = load_task(
             distinct[place], data_dir=data_dir, view=bank.manifest.preprocess, holdout=holdout, device=device
         )
         for parts, chosen in (
             (learning, learning_images(len(data.source_train), len(places))),
-            (signing, signing_images(len(data.source_train))),
+            (signature_batches, signature_images(len(data.source_train))),
         ):
             parts.append(replace(data, source_train=data.source_train.subset(chosen)).train)
     seed = bank.backbone.seed
-    bank.files.write(TASK_CLASSIFIER, train_task_classifier(learning, signing, bank.backbone.input_shape, seed))
+    bank.files.write(
+        TASK_CLASSIFIER, train_task_classifier(learning, signature_batches, bank.backbone.input_shape, seed)
+    )
 
 
 def ensure_projection(
@@ -223,7 +227,7 @@ def _train_one(
     references: Mapping[str, Reference],
     backbone: Backbone,
     calibration: Tensor | None,
-    signer: Signer | None,
+    signature_maker: SignatureMaker | None,
     data_dir: Path | None,
     device: torch.device,
     on_step: Callable[[], None],
@@ -266,5 +270,9 @@ def _train_one(
             raise TrainingDiverged(f"mask {index} ({plan.task}): {error}") from error
         effective = {name: weight * masks[name].to(device) for name, weight in backbone.weights.items()}
         measured = accuracy(backbone, effective, data.measured(holdout=plan.fit.holdout), calibration)
-        signature = None if signer is None else signer.sign(signer.chosen(data.train), None, plan.fit.seed)
+        signature = (
+            None
+            if signature_maker is None
+            else signature_maker.make_signature(signature_maker.chosen(data.train), None, plan.fit.seed)
+        )
     bank.write_mask(index, {name: mask.numpy() for name, mask in masks.items()}, measured, signature)

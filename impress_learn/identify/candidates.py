@@ -20,7 +20,7 @@ from impress_format.records.fields import SIGNATURE_BYTES
 from impress_format.tasks.snapshot import as_people_count
 from impress_learn.masks.basis import common_granularity, refine
 from impress_learn.recognition.feature_signature import Headed
-from impress_learn.recognition.signature_maker import Recognise, Signer
+from impress_learn.recognition.signature_maker import Recognise, SignatureMaker
 from impress_learn.running.loaded import RunningBank
 from impress_learn.streams.classes import TaskClasses, stored_classes
 
@@ -84,7 +84,7 @@ class Found:
         return [(places, rows, group.heads) for places, rows, group in self.stored if group.heads is not None]
 
     @property
-    def unsigned(self) -> Candidate | None:
+    def without_signature(self) -> Candidate | None:
         """The first task that has no signature."""
         without = np.flatnonzero(~self.signatures.any(axis=1))
         return self.tasks[without[0]] if len(without) else None
@@ -129,9 +129,9 @@ class Candidates:
         return counts
 
     @property
-    def signed(self) -> bool:
+    def has_signatures(self) -> bool:
         """Whether all of them have a signature."""
-        return self.loaded.signer is not None and self.found.unsigned is None
+        return self.loaded.signature_maker is not None and self.found.without_signature is None
 
     @cached_property
     def recognise(self) -> Recognise:
@@ -140,20 +140,22 @@ class Candidates:
         Raises:
             BankMismatch: one has no signature.
         """
-        return self.check_signed().known(self.found.signatures, self.found.headed)
+        return self.check_has_signatures().known(self.found.signatures, self.found.headed)
 
-    def check_signed(self) -> Signer:
+    def check_has_signatures(self) -> SignatureMaker:
         """What the signatures of all of them were made with.
 
         Raises:
             BankMismatch: one has no signature.
         """
-        if (signer := self.loaded.signer) is None or (unsigned := self.found.unsigned) is not None:
-            which = "it has no recogniser" if signer is None else f"{unsigned.name} has none"  # type: ignore[union-attr]
+        if (signature_maker := self.loaded.signature_maker) is None or (
+            without_signature := self.found.without_signature
+        ) is not None:
+            which = "it has no recogniser" if signature_maker is None else f"{without_signature.name} has none"  # type: ignore[union-attr]
             raise BankMismatch(
                 f"{self.loaded.bank.path}: signatures of all tasks are needed, and {which}: try `method` exhaustive"
             )
-        return signer
+        return signature_maker
 
     @cached_property
     def mixable(self) -> Mixable:

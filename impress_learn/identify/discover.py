@@ -136,7 +136,7 @@ def discover(
         BankMismatch: a known task has no signature.
     """
     if rule == "signature":
-        candidates.check_signed()
+        candidates.check_has_signatures()
     find = _by_signature if rule == "signature" else _by_entropy
     groups = [Group(place, row.tobytes()) for place, row in enumerate(candidates.found.signatures)]
     for chunk in stream:
@@ -155,7 +155,7 @@ def discover(
 
 def _by_signature(candidates: Candidates, groups: Sequence[Group], images: Images) -> int | None:
     rows = np.frombuffer(b"".join(group.signature for group in groups), dtype=np.uint8).reshape(len(groups), -1)
-    found = candidates.check_signed().known(rows, candidates.found.headed)(images.batch(slice(None))[0][None])
+    found = candidates.check_has_signatures().known(rows, candidates.found.headed)(images.batch(slice(None))[0][None])
     return None if bool(found.unknown[0]) else int(found.scores[0].argmax())
 
 
@@ -178,8 +178,8 @@ def _learn_from(loaded: RunningBank, group: Group, rule: Rule, fit: TaskTraining
     """Make what tells an opened task's images from others, from all it has."""
     count = len(group.chunks)
     if rule == "signature" and count & (count - 1) == 0:  # twice as many say more, one more hardly
-        assert loaded.signer is not None
-        group.signature = loaded.signer.sign(group.images(), None, fit.seed)
+        assert loaded.signature_maker is not None
+        group.signature = loaded.signature_maker.make_signature(group.images(), None, fit.seed)
     elif rule == "supsup" and count == 1:  # enough for slopes; the rest is learned at the end
         images = group.images()
         settled = task_training(fit.record(len(images)))

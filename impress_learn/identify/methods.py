@@ -61,4 +61,4 @@ def settle_method(candidates: Candidates, method: MethodName) -> Literal["signat
     """What `auto` stands for in this bank; any other method itself."""
     if method != "auto":
         return method
-    return "signature" if candidates.signed else "exhaustive"
+    return "signature" if candidates.has_signatures else "exhaustive"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def settle_signature(bank: Bank, parts: Parts) -> Parts:
     """The parts, without a signature where nothing in the bank makes any."""
-    return replace(parts, signature=parts.signature and bank.signs_by is not None)
+    return replace(parts, signature=parts.signature and bank.signature_kind is not None)
 
 
 def _of_stored(stored: StoredTask) -> Mapping[str, Any]:

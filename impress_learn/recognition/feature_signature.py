@@ -95,7 +95,7 @@ def known_tasks(projection: Projection, signatures: npt.NDArray[np.uint8], heade
     return Known(projection, restore_feature_signatures(signatures, projection.dimensions), headed)
 
 
-def sign_projected(projection: Projection, projected: Tensor, head: StoredHead | None, seed: int) -> bytes:
+def make_feature_signature(projection: Projection, projected: Tensor, head: StoredHead | None, seed: int) -> bytes:
     """The signature of a task of training images whose projected features are (N, D).
 
     Nothing is learned: the weight is a share of the linear discriminant, drawn towards 0 as few images leave their mean

@@ -111,8 +111,8 @@ class Recognised:
         return self.scores.softmax(1).max(1).values if self.likelihoods else None
 
 
-def sign_task(task_classifier: TaskClassifier, images: Images) -> bytes:
-    """The signature of a task from these training images (`signing_images`)."""
+def make_pixel_signature(task_classifier: TaskClassifier, images: Images) -> bytes:
+    """The signature of a task from these training images (`signature_images`)."""
     chosen = evenly_spread(len(images), _MOST_IMAGES).to(images.device)
     embedded = [
         task_classifier.embed(images.batch(part)[0].to(task_classifier.device)) for part in chosen.split(_AT_ONCE)

@@ -23,7 +23,7 @@ from impress_learn.recognition import feature_signature
 from impress_learn.recognition import pixel_signature as signature
 from impress_learn.recognition.feature_signature import Headed
 from impress_learn.recognition.pixel_signature import Recognised
-from impress_learn.recognition.task_classifier import TaskClassifier, load_task_classifier, signing_images
+from impress_learn.recognition.task_classifier import TaskClassifier, load_task_classifier, signature_images
 from impress_learn.streams.images import Images
 
 
@@ -45,13 +45,13 @@ class Recognise:
         return self.compare(self.embed(groups.flatten(0, 1)).view(*groups.shape[:2], -1))
 
 
-class Signer(Protocol):
+class SignatureMaker(Protocol):
     """What makes signatures, 64 bytes each, and tells by them which task images are of."""
 
     def chosen(self, images: Images) -> Images:
         """Of a task's training images those that its signature is made of."""
 
-    def sign(self, images: Images, head: StoredHead | None, seed: int) -> bytes:
+    def make_signature(self, images: Images, head: StoredHead | None, seed: int) -> bytes:
         """The signature of a task of these images, and of this head if it has one."""
 
     def known(self, signatures: npt.NDArray[np.uint8], headed: Headed) -> Recognise:
@@ -65,10 +65,10 @@ class ByPixels:
     task_classifier: TaskClassifier
 
     def chosen(self, images: Images) -> Images:
-        return images.subset(signing_images(len(images)))
+        return images.subset(signature_images(len(images)))
 
-    def sign(self, images: Images, head: StoredHead | None, seed: int) -> bytes:  # noqa: ARG002
-        return signature.sign_task(self.task_classifier, images)
+    def make_signature(self, images: Images, head: StoredHead | None, seed: int) -> bytes:  # noqa: ARG002
+        return signature.make_pixel_signature(self.task_classifier, images)
 
     def known(self, signatures: npt.NDArray[np.uint8], headed: Headed) -> Recognise:  # noqa: ARG002
         tasks = signature.read_signatures(self.task_classifier, signatures)
@@ -91,8 +91,8 @@ class ByFeatures:
     def chosen(self, images: Images) -> Images:
         return images
 
-    def sign(self, images: Images, head: StoredHead | None, seed: int) -> bytes:
-        return feature_signature.sign_projected(
+    def make_signature(self, images: Images, head: StoredHead | None, seed: int) -> bytes:
+        return feature_signature.make_feature_signature(
             self.projection, projected_features(self.backbone, self.projection, images), head, seed
         )
 
@@ -108,7 +108,7 @@ class ByFeatures:
         return torch.cat(projected)
 
 
-def load_signer(bank: Bank, backbone: Backbone, device: torch.device) -> Signer | None:
+def load_signature_maker(bank: Bank, backbone: Backbone, device: torch.device) -> SignatureMaker | None:
     """What signs tasks of this bank; None if nothing does.
 
     Args:
@@ -117,7 +117,7 @@ def load_signer(bank: Bank, backbone: Backbone, device: torch.device) -> Signer 
     Raises:
         FormatError: a file is missing or damaged.
     """
-    if bank.signs_by == "features":
+    if bank.signature_kind == "features":
         projection = load_projection(bank, device)
         return ByFeatures(adapted(backbone, projection.moved), projection)
     task_classifier = load_task_classifier(bank, device)

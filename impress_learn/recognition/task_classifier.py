@@ -135,7 +135,7 @@ def features(images: Tensor, shape: tuple[int, int, int]) -> Tensor:
     return (images if images.shape[1:] == shape else adaptive_avg_pool2d(images, shape[1:])).flatten(1)
 
 
-def signing_images(images: int) -> Tensor:
+def signature_images(images: int) -> Tensor:
     """Which of a task's training images a signature is made from: every fifth, or all where these would be few.
 
     No task classifier is trained on these (`learning_images`): of images that it has seen it is too sure.
@@ -159,7 +159,7 @@ def train_task_classifier(
     With one task there is nothing to tell apart: the task classifier then has no positions, and signatures signs only.
 
     Args:
-        learning, signing: for each task the images of `learning_images` and of `signing_images`.
+        learning, signing: for each task the images of `learning_images` and of `signature_images`.
         shape: of the images.
 
     Raises:

@@ -22,7 +22,7 @@ from impress_learn.network.build import rebuild_backbone
 from impress_learn.network.norm_statistics import with_statistics
 from impress_learn.parts.part import Ground
 from impress_learn.parts.table import lay, nothing
-from impress_learn.recognition.signature_maker import ByFeatures, ByPixels, Signer
+from impress_learn.recognition.signature_maker import ByFeatures, ByPixels, SignatureMaker
 from impress_learn.recognition.task_classifier import TaskClassifier, load_task_classifier
 from impress_learn.running.memory import explain_memory
 from impress_learn.streams.classes import TaskClasses, classes_of_data, match_classes
@@ -53,9 +53,9 @@ class RunningBank:
         return load_task_classifier(self.bank, self.basis.device)
 
     @cached_property
-    def signer(self) -> Signer | None:
+    def signature_maker(self) -> SignatureMaker | None:
         """What makes signatures of tasks and compares images with them; None if the bank has none."""
-        if self.bank.signs_by == "features":
+        if self.bank.signature_kind == "features":
             return ByFeatures(self.adapted, self.projection)
         return None if self.task_classifier is None else ByPixels(self.task_classifier)
 

@@ -105,14 +105,15 @@ def learn_task(
     """
     started = time.perf_counter()
     fit, parts = request.fit, request.parts
-    signer = loaded.signer if parts.signature else None  # now: after training is too late to find it damaged
+    # now: after training is too late to find it damaged
+    signature_maker = loaded.signature_maker if parts.signature else None
     tensors, share, train_share = _learn(loaded, request, train, measured, on_step)
     record = task_record(loaded.bank, request, share, train_share)
     if request.replaces and loaded.bank.read_task_record(request.name).digest != fit.start:
         raise BankMismatch(f"task {request.name} was changed by another process meanwhile: give the command again")
-    if signer is not None:
+    if signature_maker is not None:
         head = HEAD.of(StoredTask(record=record, values=_restore(loaded.bank, request, tensors)))
-        signature = signer.sign(signer.chosen(train), head, fit.seed)
+        signature = signature_maker.make_signature(signature_maker.chosen(train), head, fit.seed)
         tensors = {**tensors, SIGNATURE.name: store_signature(signature)}
     size = loaded.bank.write_task(record, tensors, replace=request.replaces)
     summary = loaded.bank.summarise_task(record.name)

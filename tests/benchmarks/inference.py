@@ -25,7 +25,7 @@ from impress_learn.identify.entropy import binary, exhaustive, one_shot
 from impress_learn.jobs import create_bank
 from impress_learn.masks.basis import effective_weights
 from impress_learn.plan.asked import Masks
-from impress_learn.recognition.pixel_signature import Signatures, read_signatures, recognise, sign_task
+from impress_learn.recognition.pixel_signature import Signatures, make_pixel_signature, read_signatures, recognise
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_reference
 
@@ -49,7 +49,7 @@ def some_signatures(loaded: LoadedBank, tasks: int) -> Signatures:
     """Signatures of made-up tasks, with the sizes of a real one."""
     assert loaded.task_classifier is not None
     digits = load_task(parse_reference("rotated-digits/10"), data_dir=None).train
-    real = np.frombuffer(sign_task(loaded.task_classifier, digits), dtype=np.uint8)
+    real = np.frombuffer(make_pixel_signature(loaded.task_classifier, digits), dtype=np.uint8)
     rows = np.random.default_rng(0).integers(0, 256, (tasks, len(real)), dtype=np.uint8)
     rows[:, :FIXED_BYTES] = real[:FIXED_BYTES]
     return read_signatures(loaded.task_classifier, rows)

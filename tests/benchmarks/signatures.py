@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from impress_format.weights import permutation
-from impress_learn.recognition.pixel_signature import Signatures, read_signatures, recognise, sign_task
+from impress_learn.recognition.pixel_signature import Signatures, make_pixel_signature, read_signatures, recognise
 from impress_learn.recognition.task_classifier import (
     TaskClassifier,
     learning_images,
     make_task_classifier,
-    signing_images,
+    signature_images,
 )
 from impress_learn.recognition.task_classifier import train_task_classifier as train
 from impress_learn.streams.images import Images
@@ -48,14 +48,14 @@ def make(basis: Sequence[Reference]) -> TaskClassifier:
     learning, signing = [], []
     for data in map(data_of, basis):
         learning.append(some(data, learning_images(len(data.source_train), len(basis))))
-        signing.append(some(data, signing_images(len(data.source_train))))
+        signing.append(some(data, signature_images(len(data.source_train))))
     return make_task_classifier(train(learning, signing, SHAPE, seed=0), bytes(2), SHAPE, torch.device("cpu"))
 
 
 def sign(task_classifier: TaskClassifier, tasks: Sequence[Reference]) -> Signatures:
     rows = []
     for data in map(data_of, tasks):
-        rows.append(sign_task(task_classifier, some(data, signing_images(len(data.source_train))[::3])))
+        rows.append(make_pixel_signature(task_classifier, some(data, signature_images(len(data.source_train))[::3])))
     return read_signatures(task_classifier, np.frombuffer(b"".join(rows), np.uint8).reshape(-1, 64))
 
 

@@ -160,7 +160,7 @@ def test_a_recogniser_that_the_bank_has_signs_instead(tmp_path: Path) -> None:
     older = write_plan(tmp_path / "b.impress", msgspec.structs.replace(like.manifest, recogniser=True))
     older.files.write(PROJECTION, small_bank.some_projection())
     older.files.write(TASK_CLASSIFIER, small_bank.some_recogniser())
-    assert (like.signs_by, older.signs_by) == ("features", "pixels")
+    assert (like.signature_kind, older.signature_kind) == ("features", "pixels")
     assert like.identity.signature_tag() == bytes.fromhex(like.projection_record.digest)[:2]
     assert older.identity.signature_tag() == older.files.read(TASK_CLASSIFIER)[0].tag
     older.write_task(test_head.record(older), stored_parts(signature=small_bank.signature(older), head=HEAD))

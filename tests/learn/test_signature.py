@@ -15,12 +15,18 @@ from torch import Tensor
 from impress_format.bank_files.task_classifier import StoredTaskClassifier
 from impress_format.parts.pixel_signature import check_pixel_signatures
 from impress_format.weights import random_words
-from impress_learn.recognition.pixel_signature import Signatures, _count_ones, read_signatures, recognise, sign_task
+from impress_learn.recognition.pixel_signature import (
+    Signatures,
+    _count_ones,
+    make_pixel_signature,
+    read_signatures,
+    recognise,
+)
 from impress_learn.recognition.task_classifier import (
     TaskClassifier,
     learning_images,
     make_task_classifier,
-    signing_images,
+    signature_images,
     train_task_classifier,
 )
 from impress_learn.streams.images import Images, ImagesInMemory
@@ -40,7 +46,7 @@ def images_of(task: str, *, test: bool = False) -> Images:
 
 def signing_part(task: str) -> Images:
     train = images_of(task)
-    return train.subset(signing_images(len(train)))
+    return train.subset(signature_images(len(train)))
 
 
 def parts(tasks: list[str]) -> tuple[list[Images], list[Images]]:
@@ -48,7 +54,7 @@ def parts(tasks: list[str]) -> tuple[list[Images], list[Images]]:
     count = len(trains[0])
     return (
         [train.subset(learning_images(count, len(tasks))) for train in trains],
-        [train.subset(signing_images(count)) for train in trains],
+        [train.subset(signature_images(count)) for train in trains],
     )
 
 
@@ -64,7 +70,7 @@ def task_classifier(stored: StoredTaskClassifier) -> TaskClassifier:
 
 @pytest.fixture(scope="module")
 def signatures(task_classifier: TaskClassifier) -> np.ndarray:
-    rows = [sign_task(task_classifier, signing_part(task)) for task in KNOWN]
+    rows = [make_pixel_signature(task_classifier, signing_part(task)) for task in KNOWN]
     return np.frombuffer(b"".join(rows), dtype=np.uint8).reshape(-1, 64)
 
 
@@ -245,11 +251,11 @@ def test_among_very_many_tasks_a_shortlist_finds_the_same(
 
 def test_images_are_signed_that_no_recogniser_learned_from() -> None:
     for images in (1000, 1297, 60_000):
-        signing, learning = signing_images(images), learning_images(images, 10)
+        signing, learning = signature_images(images), learning_images(images, 10)
         assert not set(signing.tolist()) & set(learning.tolist())
         assert len(signing) == images // 5
     assert len(learning_images(60_000, 64)) == (1 << 18) // 64
-    assert signing_images(50).tolist() == list(range(50))  # few: of so few a fifth would say little
+    assert signature_images(50).tolist() == list(range(50))  # few: of so few a fifth would say little
 
 
 @settings(max_examples=100)
@@ -260,14 +266,16 @@ def test_whatever_the_images_are_the_format_takes_their_signature(
     images = ImagesInMemory(
         torch.from_numpy(pixels), torch.zeros(len(pixels), dtype=torch.int64), (0.5,), (0.25 * scale,)
     )
-    row = np.frombuffer(sign_task(task_classifier, images), dtype=np.uint8)[np.newaxis]
+    row = np.frombuffer(make_pixel_signature(task_classifier, images), dtype=np.uint8)[np.newaxis]
     check_pixel_signatures(row, len(task_classifier.between))
     assert round(float(read_signatures(task_classifier, row).images)) == len(pixels)
 
 
 def test_of_few_images_a_signature_says_so(task_classifier: TaskClassifier) -> None:
     """One made from 20 images is less sure: images of its task are not called unknown for its own errors."""
-    rows = b"".join(sign_task(task_classifier, signing_part(task).subset(torch.arange(0, 250, 13))) for task in KNOWN)
+    rows = b"".join(
+        make_pixel_signature(task_classifier, signing_part(task).subset(torch.arange(0, 250, 13))) for task in KNOWN
+    )
     few = read_signatures(task_classifier, np.frombuffer(rows, dtype=np.uint8).reshape(-1, 64))
     assert few.images.tolist() == pytest.approx([20] * len(KNOWN), rel=0.05)
     found = [recognise(task_classifier, few, groups_of(task, 16)) for task in KNOWN]
@@ -280,7 +288,9 @@ def test_one_task_has_signs_only_and_tells_unlike_tasks_apart() -> None:
     )
     assert alone.between.numel() == 0
     tasks = ["permuted-digits/1", "permuted-digits/2", "rotated-digits/0"]
-    rows = np.frombuffer(b"".join(sign_task(alone, signing_part(task)) for task in tasks), np.uint8).reshape(-1, 64)
+    rows = np.frombuffer(b"".join(make_pixel_signature(alone, signing_part(task)) for task in tasks), np.uint8).reshape(
+        -1, 64
+    )
     for place, task in enumerate(tasks):
         found = recognise(alone, read_signatures(alone, rows), groups_of(task, 4))
         assert (found.scores.argmax(1) == place).float().mean() >= 0.95
@@ -322,7 +332,7 @@ def test_constant_images_are_signed_too(stored: StoredTaskClassifier) -> None:
         torch.zeros(30, *SHAPE, dtype=torch.uint8), torch.zeros(30, dtype=torch.int64), (0.1307,), (0.3081,)
     )
     task_classifier = make_task_classifier(stored, TAG, SHAPE, torch.device("cpu"))
-    signature = sign_task(task_classifier, black)
+    signature = make_pixel_signature(task_classifier, black)
     found = recognise(
         task_classifier,
         read_signatures(task_classifier, np.frombuffer(signature, np.uint8)[np.newaxis]),

@@ -128,7 +128,7 @@ def test_tasks_without_heads_are_known_by_features_too(pretrained: Path, tmp_pat
             ),
             fit=MaskTraining(epochs=1),
         )
-        assert (bank.signs_by, bank.manifest.recogniser) == ("features", False)
+        assert (bank.signature_kind, bank.manifest.recogniser) == ("features", False)
         add_tasks(bank.path, ["permuted-digits/3"], fit=TaskTraining(epochs=1), parts=Parts(alpha=True))
         add_tasks(bank.path, ["rotated-digits/90"], fit=FIT)
         results = evaluate_gn(bank.path, samples=16, groups=10)

@@ -14,7 +14,7 @@ from impress_format.parts.feature_signature import restore_feature_signatures
 from impress_format.parts.head import StoredHead
 from impress_learn.features.projection import Projection
 from impress_learn.recognition import feature_signature as evidence
-from impress_learn.recognition.feature_signature import Known, known_tasks, sign_projected
+from impress_learn.recognition.feature_signature import Known, known_tasks, make_feature_signature
 
 WIDTH, CLASSES = 12, 3
 TAG = "5a" * 16
@@ -57,7 +57,7 @@ def log_sum_exp(logits: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("one", [None, head(1)])
 def test_a_signature_is_a_share_of_the_discriminant_and_0_lies_above_other_tasks(one: StoredHead | None) -> None:
     projected, images = projection(), draw(0, 40)
-    read = restore_feature_signatures(rows(sign_projected(projected, images, one, seed=0)), WIDTH)
+    read = restore_feature_signatures(rows(make_feature_signature(projected, images, one, seed=0)), WIDTH)
     within, between = projected.within.numpy(), projected.between.numpy()
     spread = between + 0.1 * within
     mean = spread @ np.linalg.inv(spread + within / 40) @ images.numpy().mean(0)
@@ -83,7 +83,7 @@ def test_scores_of_groups_are_sums_of_the_evidence_of_their_images(
     projected, groups = projection(), draw(3, 8, torch.zeros(WIDTH)).view(2, 4, WIDTH)
     two, three = [head(1, 2), head(2, 2)], [head(number) for number in range(3, 7)]
     of_task = {0: three[3], 1: two[1], 2: None, 4: three[0], 5: three[1]}
-    signed = rows(*(sign_projected(projected, draw(n, 30), of_task.get(n), seed=0) for n in range(6)))
+    signed = rows(*(make_feature_signature(projected, draw(n, 30), of_task.get(n), seed=0) for n in range(6)))
     headed = [([1], [1], heads_of(two)), ([0, 4, 5], [3, 0, 1], heads_of(three))]
     scores = known_tasks(projected, signed, headed).recognise(groups).scores
     read, points = restore_feature_signatures(signed, WIDTH), groups.numpy()
@@ -95,7 +95,9 @@ def test_scores_of_groups_are_sums_of_the_evidence_of_their_images(
 
 
 def known(images: int) -> Known:
-    return known_tasks(projection(), rows(*(sign_projected(projection(), draw(n, images), None, 0) for n in range(8))))
+    return known_tasks(
+        projection(), rows(*(make_feature_signature(projection(), draw(n, images), None, 0) for n in range(8)))
+    )
 
 
 @pytest.mark.parametrize(("images", "single", "sixteen", "unknown"), [(200, 0.6, 0.99, 0.02), (5, 0.5, 0.95, 0.2)])
@@ -115,7 +117,7 @@ def test_the_right_task_is_found(images: int, single: float, sixteen: float, unk
 
 def test_of_the_tasks_own_images_the_mean_is_at_least_1_even_amid_the_others() -> None:
     amid = draw(0, 500, torch.zeros(WIDTH))
-    read = restore_feature_signatures(rows(sign_projected(projection(), amid, None, seed=0)), WIDTH)
+    read = restore_feature_signatures(rows(make_feature_signature(projection(), amid, None, seed=0)), WIDTH)
     assert (amid.numpy() @ read.weight[0] + read.bias[0]).mean() == pytest.approx(1.0, abs=0.01)
 
 
@@ -126,5 +128,7 @@ def test_images_of_none_of_the_tasks_are_found_unknown() -> None:
 
 def test_a_signature_is_the_same_for_the_same_seed_and_needs_one_image() -> None:
     one = draw(0, 1)
-    assert sign_projected(projection(), one, head(1), 5) == sign_projected(projection(), one, head(1), 5)
-    assert sign_projected(projection(), one, head(1), 5)[:2] == bytes.fromhex(TAG)[:2]
+    assert make_feature_signature(projection(), one, head(1), 5) == make_feature_signature(
+        projection(), one, head(1), 5
+    )
+    assert make_feature_signature(projection(), one, head(1), 5)[:2] == bytes.fromhex(TAG)[:2]
