@@ -124,8 +124,10 @@ def _about_projection(bank: Bank) -> str:
 
     record = bank.projection_record
     tasks = ", ".join(record.tasks[:2]) + (f" and {len(record.tasks) - 2:,} more" if len(record.tasks) > 2 else "")
-    moved = f"; the network was moved towards them in {render.count(record.epochs, 'epoch')}" if record.epochs else ""
+    weight_delta = (
+        f"; the network was moved towards them in {render.count(record.epochs, 'epoch')}" if record.epochs else ""
+    )
     return (
-        f"Heads read {bank.directions} directions of its features, made of {tasks}{moved}: "
+        f"Heads read {bank.directions} directions of its features, made of {tasks}{weight_delta}: "
         f"{render.size(file_size(bank.files.path(PROJECTION)))}"
     )

@@ -43,14 +43,14 @@ def restore_adaptation(
     tensors: Mapping[str, npt.NDArray[np.generic]],
     layers: int,
     bits: ValueBits,
-    moved: Sequence[LayerSpec],
+    fine_tuned: Sequence[LayerSpec],
 ) -> StoredAdaptation:
     """What is stored in these tensors for these layers.
 
     Raises:
         FormatError: of other types or sizes, with a step that no writer stores, or padding bits set.
     """
-    weights, channels = sum(layer.size for layer in moved), sum(layer.shape[0] for layer in moved)
+    weights, channels = sum(layer.size for layer in fine_tuned), sum(layer.shape[0] for layer in fine_tuned)
     codes, steps = tensors[CODES], tensors[STEPS]
     if codes.dtype != np.uint8 or codes.shape != (-(-weights * bits // 8),):
         raise FormatError(path, f"{CODES} is {codes.dtype} {codes.shape}, expected {bits} bits of {weights:,} weights")

@@ -81,7 +81,7 @@ class StoredProjection:
 
 def seal_projection(manifest: BankManifest, projection: StoredProjection) -> bytes:
     """The file of a projection."""
-    moved = projection.adaptation
+    weight_delta = projection.adaptation
     return seal_tensors(
         ProjectionRecord(
             format_version=2,
@@ -89,11 +89,11 @@ def seal_projection(manifest: BankManifest, projection: StoredProjection) -> byt
             tasks=projection.tasks,
             holdout=projection.holdout,
             epochs=projection.epochs,
-            layers=0 if moved is None else moved.layers,
-            bits=0 if moved is None else moved.bits,
+            layers=0 if weight_delta is None else weight_delta.layers,
+            bits=0 if weight_delta is None else weight_delta.bits,
         ),
         {
-            **({} if moved is None else moved.tensors()),
+            **({} if weight_delta is None else weight_delta.tensors()),
             "mean": projection.mean.astype("<f2"),
             "directions": store(projection.directions, "int8"),
             "within": projection.within.astype("<f2"),
@@ -153,10 +153,10 @@ def _read_adaptation(
         raise FormatError(path, f"says that {layers} layers were moved in {record.epochs} epochs, {bits} bits a weight")
     if not bits:
         return None
-    moved = manifest.backbone.adapted_layers(layers) if layers < len(manifest.backbone.masked_layers) else ()
-    if not moved:
+    fine_tuned = manifest.backbone.adapted_layers(layers) if layers < len(manifest.backbone.masked_layers) else ()
+    if not fine_tuned:
         raise FormatError(path, f"says that {layers:,} layers were moved, the network has none such")
-    return restore_adaptation(path, tensors, layers, bits, moved)
+    return restore_adaptation(path, tensors, layers, bits, fine_tuned)
 
 
 PROJECTION: BankFile[ProjectionRecord, StoredProjection] = BankFile(

@@ -106,10 +106,10 @@ def _summary(bank: Bank, tasks: Sequence[TaskRecord]) -> str:
     if spec.pretrained:
         placed = [task for task in tasks if reads_out(bank.read_stored(task.name).values)]
         classes = sum(count_classes(bank.manifest, task.settings) for task in placed)
-        moved = bank.has_projection and bank.projection_record.epochs
+        weight_delta = bank.has_projection and bank.projection_record.epochs
         return (
             f"{len(tasks)} tasks over a pretrained {spec.arch.partition(':')[2]}"
-            f"{', moved towards images like theirs' if moved else ''}"
+            f"{', moved towards images like theirs' if weight_delta else ''}"
             f"{f': heads of {classes:,} classes' if classes else ''}. "
             f"Data: {', '.join(map(_as_text, streams)) or 'none'}. The pretrained weights are not in the bank."
         )

@@ -199,21 +199,21 @@ def ensure_projection(
         some = evenly_spread(len(data.source_train), most)
         return replace(data, source_train=data.source_train.subset(some)).train
 
-    moved = None
+    weight_delta = None
     if epochs:
         each = -(-ADAPTED_IMAGES // len(distinct))
         learning = [(images(reference, each), reference.data_set.classes) for reference in distinct]
         progress.describe("moving the network towards these tasks")
         progress.begin(epochs * steps_per_epoch(sum(len(one) for one, _ in learning), TaskTraining().batch_size))
-        moved = adapt(backbone, learning, epochs, bank.backbone.seed, on_step=progress.step)
-    backbone = adapted(backbone, moved)
+        weight_delta = adapt(backbone, learning, epochs, bank.backbone.seed, on_step=progress.step)
+    backbone = adapted(backbone, weight_delta)
     rows, classes = [], []
     for number, reference in enumerate(distinct):
         train = images(reference, -(-PROJECTED_IMAGES // len(distinct)))
         rows.append(features_of(backbone, train).cpu())
         classes.append(train.labels.cpu() + number * (1 << 20))
     made = make_projection(torch.cat(rows), torch.cat(classes))
-    bank.files.write(PROJECTION, replace(made, tasks=tasks, holdout=holdout, adaptation=moved, epochs=epochs))
+    bank.files.write(PROJECTION, replace(made, tasks=tasks, holdout=holdout, adaptation=weight_delta, epochs=epochs))
 
 
 def mask_bytes(spec: BackboneSpec, mask_type: MaskType) -> int:

@@ -197,6 +197,8 @@ def _read_tasks(inferred: Recognised) -> list[FoundTask]:
 
 def _normalised(loaded: RunningBank, images: Tensor) -> Tensor:
     """On the bank's device."""
-    moved = images.to(loaded.basis.device)
+    weight_delta = images.to(loaded.basis.device)
     preprocess = view_of(loaded.bank)
-    return moved if moved.is_floating_point() else normalise(moved, preprocess.mean, preprocess.std)
+    return (
+        weight_delta if weight_delta.is_floating_point() else normalise(weight_delta, preprocess.mean, preprocess.std)
+    )

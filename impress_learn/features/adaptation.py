@@ -82,8 +82,8 @@ def adapt(
         TrainingDiverged: loss or weights became NaN or infinite.
     """
     layers = backbone.spec.last_layers_holding(_SHARE)
-    moved = backbone.spec.adapted_layers(layers)
-    suffix = cut_off(backbone, [layer.name for layer in moved])
+    fine_tuned = backbone.spec.adapted_layers(layers)
+    suffix = cut_off(backbone, [layer.name for layer in fine_tuned])
     joined = _Joined(
         [
             cache_activations(suffix, images, augmented=1, seed=seed + number)
@@ -91,7 +91,7 @@ def adapt(
         ],
         [classes for _, classes in tasks],
     )
-    weights = {layer.name: backbone.weights[layer.name].clone().requires_grad_() for layer in moved}
+    weights = {layer.name: backbone.weights[layer.name].clone().requires_grad_() for layer in fine_tuned}
     seen = _features(joined, suffix.features, weights)
     mean, unit = seen.values.mean(0), _SPREAD / seen.values.std().clamp(min=1e-12)
     classes = sum(joined.classes)
@@ -113,7 +113,7 @@ def adapt(
         fit,
         on_step=on_step,
     )
-    return _rounded(backbone, moved, {name: one.detach() for name, one in weights.items()}, layers)
+    return _rounded(backbone, fine_tuned, {name: one.detach() for name, one in weights.items()}, layers)
 
 
 def _features(
@@ -131,10 +131,10 @@ def _features(
 
 
 def _rounded(
-    backbone: Backbone, moved: Sequence[LayerSpec], weights: dict[str, Tensor], layers: int
+    backbone: Backbone, fine_tuned: Sequence[LayerSpec], weights: dict[str, Tensor], layers: int
 ) -> StoredAdaptation:
     codes, steps = [], []
-    for layer in moved:
+    for layer in fine_tuned:
         rows, scales = codes_of((weights[layer.name] - backbone.weights[layer.name]).flatten(1).cpu(), BITS)
         codes.append(rows.flatten())
         steps.append(scales[:, 0])
@@ -146,13 +146,13 @@ def _rounded(
     )
 
 
-def adapted(backbone: Backbone, moved: StoredAdaptation | None) -> Backbone:
+def adapted(backbone: Backbone, fine_tuned: StoredAdaptation | None) -> Backbone:
     """The network whose features heads read: moved towards the bank's tasks, where it was; else itself.
 
     Args:
-        moved: of the bank's projection (`Projection.moved`).
+        fine_tuned: of the bank's projection (`Projection.fine_tuned`).
     """
-    return backbone if moved is None else backbone.with_weights(_moved_weights(backbone, moved))
+    return backbone if fine_tuned is None else backbone.with_weights(_moved_weights(backbone, fine_tuned))
 
 
 def _moved_weights(backbone: Backbone, stored: StoredAdaptation) -> dict[str, Tensor]:

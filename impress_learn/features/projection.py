@@ -34,7 +34,7 @@ class Projection:
         mean: (W,).
         directions: (W, D).
         within, between: (D, D), covariance of images of one class, and of the means of classes.
-        moved: what moved the network before its features are taken; None if nothing did.
+        weight_delta: what moved the network before its features are taken; None if nothing did.
     """
 
     digest: str
@@ -42,7 +42,7 @@ class Projection:
     directions: Tensor
     within: Tensor
     between: Tensor
-    moved: StoredAdaptation | None = None
+    weight_delta: StoredAdaptation | None = None
 
     @property
     def dimensions(self) -> int:
@@ -75,7 +75,7 @@ def load_projection(bank: Bank, device: torch.device) -> Projection:
         directions=there(stored.directions),
         within=there(stored.within),
         between=there(stored.between),
-        moved=stored.adaptation,
+        weight_delta=stored.adaptation,
     )
 
 

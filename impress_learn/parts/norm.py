@@ -55,9 +55,9 @@ def trainable_norm(backbone: Backbone, bits: int, layers: int, start: Tensor | N
     values = (torch.zeros(sum(sizes)) if start is None else start / rate).clone().to(device).requires_grad_()
 
     def rounded() -> Tensor:
-        moved = values * rate
-        codes, scales = row_codes(moved.detach(), sizes, bits)
-        return straight_through(moved, levels_of(codes, bits) * scales)
+        weight_delta = values * rate
+        codes, scales = row_codes(weight_delta.detach(), sizes, bits)
+        return straight_through(weight_delta, levels_of(codes, bits) * scales)
 
     def learned() -> Tensor:
         return (values.detach() * rate).cpu()

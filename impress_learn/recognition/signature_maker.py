@@ -119,6 +119,6 @@ def load_signature_maker(bank: Bank, backbone: Backbone, device: torch.device) -
     """
     if bank.signature_kind == "features":
         projection = load_projection(bank, device)
-        return ByFeatures(adapted(backbone, projection.moved), projection)
+        return ByFeatures(adapted(backbone, projection.weight_delta), projection)
     task_classifier = load_task_classifier(bank, device)
     return None if task_classifier is None else ByPixels(task_classifier)

@@ -75,7 +75,7 @@ class RunningBank:
         Raises:
             FormatError: as projection.
         """
-        return adapted(self.backbone, self.projection.moved)
+        return adapted(self.backbone, self.projection.weight_delta)
 
     def task_data(self, reference: Reference, *, data_dir: Path | None, holdout: float = 0.0) -> TaskData:
         """A task's images as this bank wants them, on its device; labels are numbers of the classes that they have.

@@ -215,9 +215,14 @@ def moved_projection() -> StoredProjection:
     """One of a network that was moved first: two bits for each weight of its first layer."""
     codes = np.arange(LAYERS[0].size, dtype=np.uint8) % 4
     steps = np.array([0.5, 0.25, 0.0, 1.0, 2.0], dtype=np.float16)
-    moved = StoredAdaptation(layers=1, bits=2, codes=codes, steps=steps)
-    return replace(some_projection(), tasks=("rotated-digits/0", "rotated-digits/9"), holdout=0.25, adaptation=moved,
-                   epochs=3)  # fmt: skip
+    weight_delta = StoredAdaptation(layers=1, bits=2, codes=codes, steps=steps)
+    return replace(
+        some_projection(),
+        tasks=("rotated-digits/0", "rotated-digits/9"),
+        holdout=0.25,
+        adaptation=weight_delta,
+        epochs=3,
+    )
 
 
 def over_weights(

@@ -309,7 +309,7 @@ def test_what_is_no_projection_is_refused(bank: Bank, changes: dict[str, np.ndar
         open_bank(bank.path).files.read(PROJECTION)
 
 
-def moved(bits: int = 2, layers: int = 1) -> StoredAdaptation:
+def weight_delta(bits: int = 2, layers: int = 1) -> StoredAdaptation:
     """Of the one layer before the last of small_bank's network, (5, 7)."""
     generator = np.random.default_rng(3)
     return StoredAdaptation(
@@ -325,7 +325,7 @@ def test_what_moved_the_network_comes_back_and_heads_belong_to_it(bank: Bank, bi
     before = bank.basis_digest(0, True)
     bank.files.path(PROJECTION).unlink()
     made = small_bank.some_projection()
-    made = replace(made, adaptation=moved(bits), epochs=3, tasks=("rotated-digits/0",), holdout=0.25)
+    made = replace(made, adaptation=weight_delta(bits), epochs=3, tasks=("rotated-digits/0",), holdout=0.25)
     bank.files.write(PROJECTION, made)
     opened = open_bank(bank.path)
     record, read = opened.files.read(PROJECTION)
@@ -333,8 +333,8 @@ def test_what_moved_the_network_comes_back_and_heads_belong_to_it(bank: Bank, bi
         1, bits, 3, ("rotated-digits/0",), 0.25,
     )  # fmt: skip
     assert read.adaptation is not None
-    assert np.array_equal(read.adaptation.codes, moved(bits).codes)
-    assert np.array_equal(read.adaptation.steps, moved(bits).steps)
+    assert np.array_equal(read.adaptation.codes, weight_delta(bits).codes)
+    assert np.array_equal(read.adaptation.steps, weight_delta(bits).steps)
     assert opened.basis_digest(0, True) != before
     assert {one.error for one in verify_bank(bank.path).problems} == {
         "was learned over another basis: it belongs to another bank"
@@ -354,7 +354,7 @@ def test_what_moved_the_network_comes_back_and_heads_belong_to_it(bank: Bank, bi
 )
 def test_what_cannot_have_moved_it_is_refused(bank: Bank, changes: dict[str, object], words: str) -> None:
     bank.files.path(PROJECTION).unlink()
-    wrong = replace(moved(), **changes)  # type: ignore[arg-type]
+    wrong = replace(weight_delta(), **changes)  # type: ignore[arg-type]
     bank.files.write(PROJECTION, replace(small_bank.some_projection(), adaptation=wrong, epochs=3))
     assert [one.error for one in verify_bank(bank.path).problems if words in one.error]
 

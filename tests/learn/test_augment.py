@@ -57,12 +57,12 @@ def test_a_shifted_image_is_a_window_of_the_mirrored_rim() -> None:
     images = noise(64)
     padded = torch.nn.functional.pad(images, (4, 4, 4, 4), mode="reflect")
     seen = set()
-    for image, moved in zip(padded, shift(images, seeded(6)), strict=True):
+    for image, weight_delta in zip(padded, shift(images, seeded(6)), strict=True):
         places = [
             (top, left)
             for top in range(9)
             for left in range(9)
-            if torch.equal(image[:, top : top + 32, left : left + 32], moved)
+            if torch.equal(image[:, top : top + 32, left : left + 32], weight_delta)
         ]
         assert len(places) == 1
         seen.update(places)

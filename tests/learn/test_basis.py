@@ -160,9 +160,9 @@ def test_uniform_alpha_over_equal_masks_gives_that_mask(masks: int) -> None:
 def test_a_coefficient_of_one_layer_changes_that_layer_alone(layer: str, change: float, mask: int) -> None:
     backbone, supermasks, alpha = draw(3, 1)
     basis = make_basis(backbone, supermasks)
-    moved = alpha.clone()
-    moved[mask, list(SHAPES).index(layer)] += change
-    before, after = effective_weights(basis, alpha), effective_weights(basis, moved)
+    weight_delta = alpha.clone()
+    weight_delta[mask, list(SHAPES).index(layer)] += change
+    before, after = effective_weights(basis, alpha), effective_weights(basis, weight_delta)
     assert [name for name in SHAPES if not torch.equal(before[name], after[name])] == [layer]
 
 

@@ -24,10 +24,10 @@ def test_images_are_moved_turned_and_scaled_by_a_little() -> None:
     """A dot's distance from where it was is no more than shift, turn and scale together allow."""
     images = torch.full((200, 1, 28, 28), -0.4)
     images[:, :, 10:12, 17:19] = 2.0
-    moved = jitter(images, generator())
-    assert moved.shape == images.shape
-    assert float(moved.min()) == pytest.approx(-0.4, abs=1e-5)  # what comes in is background
-    weights = (moved + 0.4)[:, 0]
+    weight_delta = jitter(images, generator())
+    assert weight_delta.shape == images.shape
+    assert float(weight_delta.min()) == pytest.approx(-0.4, abs=1e-5)  # what comes in is background
+    weights = (weight_delta + 0.4)[:, 0]
     grid = torch.arange(28.0)
     mass = weights.sum((1, 2))
     rows, columns = (weights.sum(2) @ grid) / mass, (weights.sum(1) @ grid) / mass

@@ -220,8 +220,8 @@ def test_more_images_move_few_others_between_the_parts(
         (root / names[0] / f"new {number}.png").touch()
     after = list_pictures(root)
     assert len(after.train) + len(after.test) == sum(counts) + more
-    moved = {one.name for one in before.test} - {one.name for one in after.test}
-    assert len(moved) <= more
+    weight_delta = {one.name for one in before.test} - {one.name for one in after.test}
+    assert len(weight_delta) <= more
 
 
 @pytest.mark.parametrize(

@@ -211,12 +211,12 @@ def test_what_a_tail_takes_is_kept_of_augmented_copies_too_or_made_anew(
     suffix = cut_off(loaded.backbone, [bank.backbone.masked_layers[-2].name])
     activations = cache_activations(suffix, images, augmented=1, seed=5)
     assert activations.kept is not None
-    plain, moved = activations.kept.unbind(1)
+    plain, weight_delta = activations.kept.unbind(1)
     with torch.no_grad():
         torch.testing.assert_close(plain, suffix.prefix(images.batch(slice(None))[0]), rtol=1e-4, atol=1e-4)
-    assert not torch.allclose(plain, moved, atol=1e-2)
+    assert not torch.allclose(plain, weight_delta, atol=1e-2)
     mixed, _ = activations.batch(torch.arange(20), torch.Generator().manual_seed(0))
-    taken = [(torch.equal(one, a), torch.equal(one, b)) for one, a, b in zip(mixed, plain, moved, strict=True)]
+    taken = [(torch.equal(one, a), torch.equal(one, b)) for one, a, b in zip(mixed, plain, weight_delta, strict=True)]
     assert {(True, False), (False, True)} == set(taken)
     monkeypatch.setattr("impress_learn.features.trainable_suffix.MOST_BYTES", 10)
     anew = cache_activations(suffix, images, augmented=1)
@@ -349,12 +349,12 @@ def test_a_network_is_moved_towards_the_banks_tasks_for_heads_of_others(
         assert (record.epochs, record.holdout, record.tasks) == (15, 0.1, ("rotated-digits/0", "rotated-digits/45"))
         assert record.bits == 4
         assert verify_bank(bank.path).ok
-        (moved,) = add_tasks(bank.path, ["rotated-digits/30"], fit=FIT, parts=Parts(head=32))
+        (weight_delta,) = add_tasks(bank.path, ["rotated-digits/30"], fit=FIT, parts=Parts(head=32))
         create(tmp_path / "a.impress", 0)
         (alone,) = add_tasks(tmp_path / "a.impress", ["rotated-digits/30"], fit=FIT, parts=Parts(head=32))
-        assert moved.accuracy > alone.accuracy + 0.03
+        assert weight_delta.accuracy > alone.accuracy + 0.03
         (measured,) = evaluate(bank.path)
-        assert measured.accuracy == pytest.approx(moved.accuracy, abs=1.5 / 500)
+        assert measured.accuracy == pytest.approx(weight_delta.accuracy, abs=1.5 / 500)
         loaded = load_bank(bank, CPU)
         originals = {layer.name: loaded.backbone.weights[layer.name].numpy() for layer in bank.backbone.masked_layers}
         for name, weight in reader.adapted(bank.path, originals).items():  # docs/read_bank.py
@@ -362,8 +362,8 @@ def test_a_network_is_moved_towards_the_banks_tasks_for_heads_of_others(
         images = torch.randn(5, *bank.backbone.input_shape, generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
             seen = features(loaded.adapted, loaded.adapted.weights, images).numpy()
-        expected = loaded.logits(loaded.task_weights(moved.name), images).numpy()
-        np.testing.assert_allclose(reader.logits(bank.path, moved.name, seen), expected, rtol=1e-3, atol=1e-3)
+        expected = loaded.logits(loaded.task_weights(weight_delta.name), images).numpy()
+        np.testing.assert_allclose(reader.logits(bank.path, weight_delta.name, seen), expected, rtol=1e-3, atol=1e-3)
         changed = [
             name
             for name, weight in loaded.adapted.weights.items()
@@ -418,8 +418,8 @@ def test_features_are_kept_and_found_again(bank: Bank, monkeypatch: pytest.Monke
     expected = loaded.projection.project(features_of(loaded.backbone, images))
     torch.testing.assert_close(first, expected, rtol=2e-3, atol=2e-3)
     changed = replace(images, pixels=torch.cat([pixels[:-1], pixels[:1]]))
-    moved = projected_features(loaded.backbone, loaded.projection, changed)
-    torch.testing.assert_close(moved[-1], first[0], rtol=1e-3, atol=2e-3)
+    weight_delta = projected_features(loaded.backbone, loaded.projection, changed)
+    torch.testing.assert_close(weight_delta[-1], first[0], rtol=1e-3, atol=2e-3)
     monkeypatch.setattr("impress_learn.features.projected.features_of", lambda *_: pytest.fail("computed again"))
     assert torch.equal(projected_features(loaded.backbone, loaded.projection, images), first)
 

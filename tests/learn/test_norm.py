@@ -58,12 +58,12 @@ def test_what_is_stored_is_what_was_rounded_in_training(bits: NormBits) -> None:
     settings = NormSettings(bits=bits, layers=2)
     stored = torch.from_numpy(NORM.restore(part.store(), settings, None, None).rows(sizes))  # type: ignore[arg-type]
     parameters = dict(backbone.module.named_parameters())
-    moved = part.add({})
-    assert list(moved) == [name for name, _ in norm_rows(backbone.module)[-4:]]
-    for (name, tensor), values in zip(moved.items(), stored.split(sizes), strict=True):
+    weight_delta = part.add({})
+    assert list(weight_delta) == [name for name, _ in norm_rows(backbone.module)[-4:]]
+    for (name, tensor), values in zip(weight_delta.items(), stored.split(sizes), strict=True):
         torch.testing.assert_close(tensor.detach(), parameters[name] + values, rtol=2e-3, atol=1e-3)
     assert (part.learned() - stored).abs().mean() < (0.15 if bits == 4 else 0.02)
-    sum(tensor.sum() for tensor in moved.values()).backward()  # type: ignore[union-attr]
+    sum(tensor.sum() for tensor in weight_delta.values()).backward()  # type: ignore[union-attr]
     (values,) = part.parameters
     assert values.grad is not None
     assert bool((values.grad == 0.1).all())  # straight through

@@ -60,8 +60,8 @@ def test_the_tolerance_is_that_of_the_largest_logit(resnet: Backbone, by: float,
     logits = resnet.spec.logits
     assert logits is not None
     largest = max(map(abs, logits))
-    moved = (logits[0] + by * TOLERANCE * largest, *logits[1:])
-    other = bind(msgspec.structs.replace(resnet.spec, logits=moved), resnet.module)
+    weight_delta = (logits[0] + by * TOLERANCE * largest, *logits[1:])
+    other = bind(msgspec.structs.replace(resnet.spec, logits=weight_delta), resnet.module)
     if refused:
         with pytest.raises(BackboneMismatch):
             check_logits(other, OLD)
