@@ -98,7 +98,7 @@ def _add_packed(groups: dict[_Shape, _Rows], packs: Sequence[Pack], hidden: set[
                 taken.add(name)
                 kept.append(number)
                 rows.names.append(name)
-                rows.texts.append(TaskText(text, pack.common(number)))
+                rows.texts.append(TaskText(text, pack.shared_bytes(number)))
         chosen = np.array(kept, dtype=np.intp)
         rows.digests.append(pack.columns[DIGEST][chosen])
         for part, column in pack.parts.items():
@@ -165,4 +165,4 @@ def _shape(parts: Mapping[str, npt.NDArray[np.generic]]) -> _Shape:
 
 
 def _text_bytes(text: TaskText) -> int:
-    return len(text.own) + len(text.common)
+    return len(text.own) + len(text.shared_bytes)

@@ -27,7 +27,7 @@ from impress_format.parts.table import (
     settings_of,
 )
 from impress_format.tasks.file import TaskSummary, read_task, summarise_task
-from impress_format.tasks.pack import COMMON, COMMON_END, COMMON_OF, Pack
+from impress_format.tasks.pack import SHARED_HEADER_OF, SHARED_HEADERS, SHARED_HEADERS_END, Pack
 from impress_format.tasks.pack_seal import check_seal
 from impress_format.tasks.snapshot import summarise_pack
 
@@ -73,8 +73,8 @@ def task_groups(bank: Bank) -> Iterator[TaskGroup]:
         summaries = summarise_pack(pack, bank.manifest)
         kept = np.array([one.name not in hidden for one in summaries])
         hidden.update(one.name for one in summaries)
-        for index in range(len(pack.columns[COMMON_END])):
-            (rows,) = np.nonzero(kept & (pack.columns[COMMON_OF] == index))
+        for index in range(len(pack.columns[SHARED_HEADERS_END])):
+            (rows,) = np.nonzero(kept & (pack.columns[SHARED_HEADER_OF] == index))
             if len(rows):
                 yield _group(bank, pack, index, rows, summaries)
     for name in there.loose:
@@ -98,11 +98,14 @@ def _group(
     bank: Bank, pack: Pack, index: int, rows: np.ndarray[tuple[int], np.dtype[np.intp]], summaries: list[TaskSummary]
 ) -> TaskGroup:
     """The tasks in these rows, which have the same common text."""
-    alike = pack.alike(index)
+    shared_header = pack.shared_header(index)
     check_present(pack.path, pack.parts, bank.manifest.format_version)
-    check_settings(pack.path, pack.parts, alike.settings, bank.manifest)
-    around = beside(bank.manifest, alike.settings, pack.parts)
-    own, columns = alike.settings, count_columns(bank.backbone, alike.settings.alpha.granularity, but_last=False)
+    check_settings(pack.path, pack.parts, shared_header.settings, bank.manifest)
+    around = beside(bank.manifest, shared_header.settings, pack.parts)
+    own, columns = (
+        shared_header.settings,
+        count_columns(bank.backbone, shared_header.settings.alpha.granularity, but_last=False),
+    )
 
     def alpha(some: npt.NDArray[np.intp]) -> FloatArray:
         if ALPHA.name not in pack.parts:
@@ -116,12 +119,12 @@ def _group(
         try:
             part.check(pack.parts[part.name][rows], settings_of(part, own), around, bank.identity)
         except NumbersError as error:
-            raise FormatError(pack.path, f"{part.name} of the tasks of {COMMON}[{index}] {error}") from error
+            raise FormatError(pack.path, f"{part.name} of the tasks of {SHARED_HEADERS}[{index}] {error}") from error
 
     if ALPHA.name in pack.parts:
         check(ALPHA)
     masks = count_masks(pack.shapes, own, around)
-    check_basis(pack.path, alike.basis, masks, pack.parts, bank.manifest, bank.identity)
+    check_basis(pack.path, shared_header.basis, masks, pack.parts, bank.manifest, bank.identity)
     for part in (SIGNATURE, HEAD):
         if part.name in pack.parts:
             check(part)

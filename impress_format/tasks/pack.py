@@ -27,20 +27,20 @@ from impress_format.parts.part import Tensor
 from impress_format.records.fields import Digest, Record
 from impress_format.tasks.text import (
     DIGITS,
-    Common,
+    SharedHeader,
     TaskText,
     default_name,
-    read_common,
     read_own,
     read_owns,
+    read_shared_header,
 )
 
 Array = npt.NDArray[np.generic]
 
-OWN, OWN_END, COMMON, COMMON_END, COMMON_OF, DIGEST = (
+OWN, OWN_END, SHARED_HEADERS, SHARED_HEADERS_END, SHARED_HEADER_OF, DIGEST = (
     "own.text", "own.end", "common.text", "common.end", "common.of", "digest",
 )  # fmt: skip
-_COLUMNS = {OWN, OWN_END, COMMON, COMMON_END, COMMON_OF, DIGEST}
+_COLUMNS = {OWN, OWN_END, SHARED_HEADERS, SHARED_HEADERS_END, SHARED_HEADER_OF, DIGEST}
 _MOST_TEXT = 8 * MAX_TEXT + 2 * MAX_CLASS_NAMES
 _MOST_AXES = 3
 _INDEX = 4
@@ -184,27 +184,27 @@ class Pack:
             raise FormatError(self.path, f"{texts}[{number}] goes from byte {first} to {last}")
         return self.columns[texts][first:last].tobytes()
 
-    def common(self, number: int) -> bytes:
+    def shared_bytes(self, number: int) -> bytes:
         """What this task's text has in common with others.
 
         Raises:
             FormatError: there is no such text.
         """
-        index = int(self.columns[COMMON_OF][number])
-        if index >= len(self.columns[COMMON_END]):
+        index = int(self.columns[SHARED_HEADER_OF][number])
+        if index >= len(self.columns[SHARED_HEADERS_END]):
             raise FormatError(self.path, f"task {number} has common text {index}, there is none")
-        return self.text(index, COMMON, COMMON_END)
+        return self.text(index, SHARED_HEADERS, SHARED_HEADERS_END)
 
-    def alike(self, index: int) -> Common:
+    def shared_header(self, index: int) -> SharedHeader:
         """What the tasks that have this common text are alike in.
 
         Raises:
             FormatError: the text is damaged.
         """
         try:
-            return read_common(self.text(index, COMMON, COMMON_END))
+            return read_shared_header(self.text(index, SHARED_HEADERS, SHARED_HEADERS_END))
         except (msgspec.MsgspecError, UnicodeError) as error:
-            raise FormatError(self.path, f"{COMMON}[{index}] is not valid ({error})") from error
+            raise FormatError(self.path, f"{SHARED_HEADERS}[{index}] is not valid ({error})") from error
 
     def content(self, number: int) -> bytes:
         """The bytes of the task's own file.
@@ -212,7 +212,7 @@ class Pack:
         Raises:
             FormatError: its texts are damaged.
         """
-        text = TaskText(self.text(number, OWN, OWN_END), self.common(number))
+        text = TaskText(self.text(number, OWN, OWN_END), self.shared_bytes(number))
         digest = self.columns[DIGEST][number].tobytes().hex().encode()
         tensors = {name: column[number] for name, column in self.parts.items()}
         try:
@@ -254,15 +254,15 @@ def _check_columns(pack: Pack) -> None:
         raise FormatError(path, f"is no pack of tasks: it lacks {sorted(_COLUMNS - set(columns))}")
     if not pack.parts:
         raise FormatError(path, "has no part of any task")
-    for name in (OWN, COMMON):
+    for name in (OWN, SHARED_HEADERS):
         if columns[name].dtype != np.uint8 or columns[name].ndim != 1:
             raise FormatError(path, f"{name} is {columns[name].dtype} {columns[name].shape}, expected a row of bytes")
-    for name in (OWN_END, COMMON_END, COMMON_OF):
+    for name in (OWN_END, SHARED_HEADERS_END, SHARED_HEADER_OF):
         if columns[name].dtype != np.uint32 or columns[name].ndim != 1:
             raise FormatError(path, f"{name} is {columns[name].dtype} {columns[name].shape}, expected a row of uint32")
     digests, tasks = columns[DIGEST], len(columns[OWN_END])
     if digests.dtype != np.uint8 or digests.shape != (tasks, DIGITS // 2) or tasks > MAX_PACKED:
         raise FormatError(path, f"digest is {digests.dtype} {digests.shape}, expected uint8 ({tasks}, {DIGITS // 2})")
-    for name, column in {COMMON_OF: columns[COMMON_OF], **pack.parts}.items():
+    for name, column in {SHARED_HEADER_OF: columns[SHARED_HEADER_OF], **pack.parts}.items():
         if len(column) != tasks or column.ndim > _MOST_AXES:
             raise FormatError(path, f"{name} is {column.dtype} {column.shape}, expected {tasks} rows")

@@ -22,7 +22,7 @@ from impress_format.parts.table import (
     settings_of,
 )
 from impress_format.records.manifest import BankManifest
-from impress_format.tasks.pack import COMMON_END, COMMON_OF, DIGEST, OWN, OWN_END, Pack
+from impress_format.tasks.pack import DIGEST, OWN, OWN_END, SHARED_HEADER_OF, SHARED_HEADERS_END, Pack
 from impress_format.tasks.pack_seal import check_seal
 from impress_format.tasks.seal import check_text_seal
 from impress_format.tasks.text import read_own_classes
@@ -50,8 +50,8 @@ def check_pack(
     """
     check_seal(pack)
     check_present(pack.path, pack.parts, manifest.format_version)
-    for index in range(len(pack.columns[COMMON_END])):
-        _check_alike(pack, index, manifest, identity)
+    for index in range(len(pack.columns[SHARED_HEADERS_END])):
+        _check_shared_header(pack, index, manifest, identity)
     digests, before = pack.columns[DIGEST], b""
     for number in range(len(pack)):
         name = pack.name(number)
@@ -71,25 +71,25 @@ def _check_names(pack: Pack, number: int, manifest: BankManifest) -> None:
         return
     if CLASSES.name in pack.parts:
         raise FormatError(pack.path, f"task {pack.name(number)} names its classes twice")
-    settings = pack.alike(int(pack.columns[COMMON_OF][number])).settings
+    settings = pack.shared_header(int(pack.columns[SHARED_HEADER_OF][number])).settings
     try:
         check_number_of_names(named, settings.classes, beside(manifest, settings, pack.parts))
     except NumbersError as error:
         raise FormatError(pack.path, f"task {pack.name(number)} {error}") from error
 
 
-def _check_alike(pack: Pack, index: int, manifest: BankManifest, identity: BankIdentity) -> None:
+def _check_shared_header(pack: Pack, index: int, manifest: BankManifest, identity: BankIdentity) -> None:
     """Check what tasks with this common text have in common, and their numbers."""
-    alike = pack.alike(index)
-    check_settings(pack.path, pack.parts, alike.settings, manifest)
-    around = beside(manifest, alike.settings, pack.parts)
-    (rows,) = np.nonzero(pack.columns[COMMON_OF] == index)
+    shared_header = pack.shared_header(index)
+    check_settings(pack.path, pack.parts, shared_header.settings, manifest)
+    around = beside(manifest, shared_header.settings, pack.parts)
+    (rows,) = np.nonzero(pack.columns[SHARED_HEADER_OF] == index)
 
     def check(part: Part[Any, Any]) -> None:
         for start in range(0, len(rows), _AT_ONCE):
             some = rows[start : start + _AT_ONCE]
             try:
-                part.check(pack.parts[part.name][some], settings_of(part, alike.settings), around, identity)
+                part.check(pack.parts[part.name][some], settings_of(part, shared_header.settings), around, identity)
             except NumbersError as error:
                 which = f"{part.name} of task {pack.name(int(rows[start]))} or after it"
                 raise FormatError(pack.path, f"{which} {error}") from error
@@ -99,8 +99,8 @@ def _check_alike(pack: Pack, index: int, manifest: BankManifest, identity: BankI
         if not is_label(part.name):
             check(part)
     if len(rows):
-        masks = count_masks(pack.shapes, alike.settings, around)
-        check_basis(pack.path, alike.basis, masks, pack.parts, manifest, identity)
+        masks = count_masks(pack.shapes, shared_header.settings, around)
+        check_basis(pack.path, shared_header.basis, masks, pack.parts, manifest, identity)
     for part in present:
         if is_label(part.name):
             check(part)

@@ -11,7 +11,17 @@ import numpy.typing as npt
 
 from impress_format.container.sealed_file import check_sealed, seal_tensors
 from impress_format.errors import FormatError
-from impress_format.tasks.pack import COMMON, COMMON_END, COMMON_OF, DIGEST, OWN, OWN_END, Array, Pack, PackRecord
+from impress_format.tasks.pack import (
+    DIGEST,
+    OWN,
+    OWN_END,
+    SHARED_HEADER_OF,
+    SHARED_HEADERS,
+    SHARED_HEADERS_END,
+    Array,
+    Pack,
+    PackRecord,
+)
 from impress_format.tasks.text import TaskText, is_nameless
 
 NAME_DIGITS = 16
@@ -46,14 +56,14 @@ def seal_pack(
         digests: (N, 16), of each task's own file.
         parts: for each part a column (N, ...).
     """
-    common: dict[bytes, int] = {}
-    of = np.array([common.setdefault(text.common, len(common)) for text in texts], dtype="<u4")
+    shared_bytes: dict[bytes, int] = {}
+    of = np.array([shared_bytes.setdefault(text.shared_bytes, len(shared_bytes)) for text in texts], dtype="<u4")
     columns: dict[str, Array] = {
         OWN: _joined([text.own for text in texts]),
         OWN_END: _ends([text.own for text in texts]),
-        COMMON: _joined(list(common)),
-        COMMON_END: _ends(list(common)),
-        COMMON_OF: of,
+        SHARED_HEADERS: _joined(list(shared_bytes)),
+        SHARED_HEADERS_END: _ends(list(shared_bytes)),
+        SHARED_HEADER_OF: of,
         DIGEST: digests,
         **parts,
     }

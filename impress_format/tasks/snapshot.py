@@ -14,7 +14,7 @@ from impress_format.parts.numbers import NumbersError
 from impress_format.parts.table import facts_of
 from impress_format.records.manifest import BankManifest
 from impress_format.tasks.file import TaskSummary
-from impress_format.tasks.pack import COMMON, COMMON_END, COMMON_OF, OWN_END, Pack
+from impress_format.tasks.pack import OWN_END, SHARED_HEADER_OF, SHARED_HEADERS, SHARED_HEADERS_END, Pack
 from impress_format.tasks.record import Images
 
 _DIGITS = re.compile(r"\d+")
@@ -71,10 +71,10 @@ def summarise_pack(pack: Pack, manifest: BankManifest) -> list[TaskSummary]:
     Raises:
         FormatError: texts are damaged, or alpha is of no shape.
     """
-    shared = [_shared(pack, index, manifest) for index in range(len(pack.columns[COMMON_END]))]
-    of = pack.columns[COMMON_OF]
+    shared = [_shared(pack, index, manifest) for index in range(len(pack.columns[SHARED_HEADERS_END]))]
+    of = pack.columns[SHARED_HEADER_OF]
     if int(of.max()) >= len(shared):
-        raise FormatError(pack.path, f"{COMMON_OF} has common text {of.max()}, there is none")
+        raise FormatError(pack.path, f"{SHARED_HEADER_OF} has common text {of.max()}, there is none")
     owns = pack.owns()
     sizes = (np.diff(pack.columns[OWN_END].astype(np.int64), prepend=0) + pack.row_bytes).tolist()
     return [
@@ -104,9 +104,9 @@ def _padded(digits: re.Match[str]) -> str:
 
 def _shared(pack: Pack, index: int, manifest: BankManifest) -> tuple[Mapping[str, int], Images]:
     """What a list shows of the tasks with this common text, and what their accuracy was measured on."""
-    alike = pack.alike(index)
+    shared_header = pack.shared_header(index)
     try:
-        facts = facts_of(pack.path, pack.shapes, alike.settings, manifest)
+        facts = facts_of(pack.path, pack.shapes, shared_header.settings, manifest)
     except NumbersError as error:
-        raise FormatError(pack.path, f"{COMMON}[{index}] does not describe its tasks ({error})") from error
-    return facts, alike.images
+        raise FormatError(pack.path, f"{SHARED_HEADERS}[{index}] does not describe its tasks ({error})") from error
+    return facts, shared_header.images

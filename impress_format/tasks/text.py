@@ -3,8 +3,8 @@
     ["DIGEST",2,TASK,ACCURACY,TRAIN_ACCURACY,NAME,BASIS,FIT,SETTINGS...]
 
 SETTINGS are those of the parts, in the order of parts/table.py. It comes in two halves. `own` (TASK to NAME) differs
-from task to task; `common` (the rest) is the same for all tasks learned alike, and a pack keeps it once. NAME is a
-text, or null where TASK makes it; or a list of that, followed by the names of the task's classes.
+from task to task; `shared_bytes` (the rest) is the same for all tasks learned alike, and a pack keeps it once. NAME is
+a text, or null where TASK makes it; or a list of that, followed by the names of the task's classes.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ _Given = str | tuple[str | None, ...] | None
 # What is in it is checked in `_named`: with a pattern in such a union, msgspec 0.22 frees memory twice.
 
 
-_Common = _array("_Common", _SHARED)
+_SharedHeader = _array("_SharedHeader", _SHARED)
 _Line = _array(
     "_Line",
     [
@@ -83,11 +83,11 @@ _Line = _array(
 )
 _OWN = msgspec.json.Decoder(tuple[Text, Share, Share, _Given])
 _PLAIN_OWN = msgspec.json.Decoder(tuple[str, Share, Share, _Given])
-_COMMON = msgspec.json.Decoder(_Common)
+_SHARED_HEADER = msgspec.json.Decoder(_SharedHeader)
 
 
 @dataclass(frozen=True, slots=True)
-class Common:
+class SharedHeader:
     """What tasks that were learned alike have in common (TaskRecord); of the basis digest the first half."""
 
     basis: str
@@ -105,11 +105,11 @@ class TaskText:
     """The two halves, without the comma between them."""
 
     own: bytes
-    common: bytes
+    shared_bytes: bytes
 
     def sealed(self, digest: bytes) -> bytes:
         """The whole text, with this checksum."""
-        return b'%s%s",2,%s,%s]' % (START, digest, self.own, self.common)
+        return b'%s%s",2,%s,%s]' % (START, digest, self.own, self.shared_bytes)
 
 
 def default_name(task: str) -> str | None:
@@ -141,8 +141,8 @@ def write_text(record: TaskRecord) -> TaskText:
     ]
     fit = [getattr(record.fit, field.name) for field in _TRAINING]
     settings = [getattr(getattr(record.settings, part), name) for part, name in PLACES]
-    common = [record.basis[:BASIS_DIGITS], _trimmed(fit, _TRAINING_DEFAULTS), *settings]
-    return TaskText(_inside(own), _inside(_trimmed(common, _SETTING_DEFAULTS)))
+    shared_bytes = [record.basis[:BASIS_DIGITS], _trimmed(fit, _TRAINING_DEFAULTS), *settings]
+    return TaskText(_inside(own), _inside(_trimmed(shared_bytes, _SETTING_DEFAULTS)))
 
 
 def read_text(path: Path, text: bytes) -> TaskRecord:
@@ -211,14 +211,14 @@ def read_owns(owns: Sequence[bytes]) -> list[tuple[str, str, float, float]]:
     return [(name, task, accuracy, train) for name, (task, accuracy, train, _) in zip(names, lines, strict=True)]
 
 
-def read_common(common: bytes) -> Common:
+def read_shared_header(shared_bytes: bytes) -> SharedHeader:
     """What is in the half that tasks share.
 
     Raises:
         msgspec.MsgspecError, UnicodeError: it is none.
     """
-    shared = _COMMON.decode(b"[%s]" % common)
-    return Common(shared.basis, _training_record(shared.fit), _settings(shared))
+    shared = _SHARED_HEADER.decode(b"[%s]" % shared_bytes)
+    return SharedHeader(shared.basis, _training_record(shared.fit), _settings(shared))
 
 
 def _named(given: _Given, task: str) -> tuple[str, tuple[str, ...]]:
@@ -263,10 +263,10 @@ def _record(path: Path, line: Any) -> TaskRecord:
 
 
 def _settings(line: Any) -> Settings:
-    said: dict[str, dict[str, object]] = {}
+    declared: dict[str, dict[str, object]] = {}
     for (part, name), (in_text, _, _) in zip(PLACES, _SETTINGS, strict=True):
-        said.setdefault(part, {})[name] = getattr(line, in_text)
-    return Settings(**{part: _GROUPS[part](**fields) for part, fields in said.items()})
+        declared.setdefault(part, {})[name] = getattr(line, in_text)
+    return Settings(**{part: _GROUPS[part](**fields) for part, fields in declared.items()})
 
 
 def _training_record(line: Any) -> TaskTrainingRecord:

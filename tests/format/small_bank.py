@@ -41,10 +41,10 @@ _SETTINGS = {
 }
 
 
-def settings(**said: int) -> Settings:
+def settings(**declared: int) -> Settings:
     """Settings of parts by the names that docs/format.md has for them."""
     given = Settings()
-    for name, value in said.items():
+    for name, value in declared.items():
         part, field = _SETTINGS[name]
         changed = msgspec.structs.replace(getattr(given, part), **{field: value})
         given = msgspec.structs.replace(given, **{part: changed})
@@ -53,8 +53,8 @@ def settings(**said: int) -> Settings:
 
 def changed(record: TaskRecord, **changes: Any) -> TaskRecord:
     """A record with other fields, settings of parts among them."""
-    said = {name: changes.pop(name) for name in _SETTINGS if name in changes}
-    return msgspec.structs.replace(record, **changes, **({"settings": settings(**said)} if said else {}))
+    declared = {name: changes.pop(name) for name in _SETTINGS if name in changes}
+    return msgspec.structs.replace(record, **changes, **({"settings": settings(**declared)} if declared else {}))
 
 
 def alpha_type(stored: StoredTask) -> NumberType | None:

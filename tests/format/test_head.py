@@ -143,7 +143,7 @@ def test_the_text_of_a_record_ends_with_its_last_setting_that_is_no_default(bank
         ({"head_bits": 0}, b"]"),
     ):
         text = write_text(record(bank, **settings_))
-        assert text.common.endswith(end)
+        assert text.shared_bytes.endswith(end)
         read = read_text(Path("a"), text.sealed(b"0" * 32))
         assert (read.settings.head.bits, read.settings.residual.layers, read.settings.classes.count) == (
             settings_.get("head_bits", BITS),
@@ -190,7 +190,7 @@ def test_names_that_no_writer_gives_are_refused(bank: Bank, given: bytes) -> Non
     text = write_text(record(bank))
     own = text.own.removesuffix(b'"one"') + given
     with pytest.raises(FormatError):
-        read_text(Path("a"), TaskText(own, text.common).sealed(b"0" * 32))
+        read_text(Path("a"), TaskText(own, text.shared_bytes).sealed(b"0" * 32))
     for read in (read_own, lambda own: read_owns([own, own])):
         with pytest.raises((msgspec.MsgspecError, UnicodeError)):
             read(own)

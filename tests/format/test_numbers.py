@@ -146,7 +146,7 @@ def test_thirty_coefficients_take_less_than_250_bytes() -> None:
     assert len(seal_task(record, stored_parts(alpha=store(alpha, "int8")), small_bank.manifest())) < 250
     text = write_text(record)
     assert text.own == b'"rotated-mnist/345",0.9412,0.9533,null'
-    assert text.common == b'"0000000000000000",[3,0.03]'
+    assert text.shared_bytes == b'"0000000000000000",[3,0.03]'
 
 
 def test_a_name_is_made_only_where_it_is_one() -> None:

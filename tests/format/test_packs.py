@@ -364,5 +364,5 @@ def test_tasks_of_one_fit_share_its_text(bank: Bank) -> None:
         b'"rotated-digits/1",0.9,0.95,"one"',
         b'"rotated-digits/2",0.9,0.95,"two"',
     ]
-    assert pack.common(0) == pack.common(1)
+    assert pack.shared_bytes(0) == pack.shared_bytes(1)
     assert pack.row_bytes == 4 + 4 + 16 + small_bank.ALPHA.nbytes
