@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from impress_format.disk.locks import hold
-from impress_format.disk.regular_file import NotPlain, is_running, machine_tag, open_plain
+from impress_format.disk.regular_file import NotRegular, is_running, machine_tag, open_regular
 from impress_format.errors import FormatError, StorageError
 
 _TEMPORARY = ".impress-"
@@ -124,7 +124,7 @@ def open_limited(path: Path, limit: int) -> Iterator[tuple[int, int]]:
         FormatError: missing, a link, not a file, too large, or unreadable, also within the block.
     """
     try:
-        descriptor = open_plain(path, os.O_RDONLY)
+        descriptor = open_regular(path, os.O_RDONLY)
         try:
             size = os.fstat(descriptor).st_size
             if size > limit:
@@ -134,7 +134,7 @@ def open_limited(path: Path, limit: int) -> Iterator[tuple[int, int]]:
             os.close(descriptor)
     except FileNotFoundError as error:
         raise FormatError(path, "is missing") from error
-    except NotPlain as error:
+    except NotRegular as error:
         raise FormatError(path, "is not a plain file") from error
     except OSError as error:
         raise FormatError(path, f"cannot be read: {error.strerror or error}") from error

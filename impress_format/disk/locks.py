@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from impress_format.disk.regular_file import is_running, machine_tag, open_plain
+from impress_format.disk.regular_file import is_running, machine_tag, open_regular
 from impress_format.errors import StorageError
 
 _NO_FLOCK = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
@@ -63,7 +63,7 @@ def _open_current(lock: Path, *, wait: bool, busy: str) -> int | None:
 
     while True:
         try:
-            descriptor = open_plain(lock, os.O_RDWR | os.O_CREAT)
+            descriptor = open_regular(lock, os.O_RDWR | os.O_CREAT)
         except OSError as error:
             raise StorageError(f"cannot write to {lock.parent}: {error.strerror or error}") from error
         try:

@@ -12,21 +12,21 @@ import stat
 from pathlib import Path
 
 
-class NotPlain(OSError):
+class NotRegular(OSError):
     """A link, folder, pipe, socket or device stands where a plain file must."""
 
 
-def open_plain(path: Path, flags: int) -> int:
+def open_regular(path: Path, flags: int) -> int:
     """A descriptor of a plain file: never of a link's target, and never waiting for a pipe's other end."""
     try:
         descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
     except OSError as error:
         if error.errno in {errno.ELOOP, errno.ENXIO, errno.EISDIR}:  # a link, a socket, a folder
-            raise NotPlain(error.errno, "it is not a plain file") from error
+            raise NotRegular(error.errno, "it is not a plain file") from error
         raise
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise NotPlain(errno.EINVAL, "it is not a plain file")
+        raise NotRegular(errno.EINVAL, "it is not a plain file")
     return descriptor
 
 

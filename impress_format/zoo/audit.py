@@ -13,7 +13,7 @@ from impress_format.operations.verify import Problem, Verification, verify_bank
 from impress_format.zoo.card_summary import read_card
 from impress_format.zoo.entry import bank_digest, file_sha256
 from impress_format.zoo.index import INDEX, MAX_CARD_BYTES, ZooBank, ZooIndex, bank_folder, find_bank
-from impress_format.zoo.local import plain_size
+from impress_format.zoo.local import regular_size
 from impress_format.zoo.pull import fetch_file
 from impress_format.zoo.sources import FolderSource, Source, read_index
 
@@ -66,7 +66,7 @@ def _local_problems(source: FolderSource, bank: ZooBank) -> Iterator[Problem]:
         path = f"{bank.folder}/{file.path}"
         try:
             place = source.place(path)
-            size = plain_size(place)
+            size = regular_size(place)
             if size is None:
                 yield Problem(path, "is missing, the index names it")
             elif size != file.bytes:

@@ -11,7 +11,7 @@ from impress_format.bank_files.table import files_of as kept_once
 from impress_format.disk.files import unreadable
 from impress_format.errors import FormatError, StorageError, UsageError
 from impress_format.zoo.index import MAX_TAGS, ZooBank, ZooFile, check_name, entry_problem, files_digest, one_line
-from impress_format.zoo.local import is_link, look_at, plain_size
+from impress_format.zoo.local import is_link, look_at, regular_size
 
 _CHUNK = 1 << 20
 
@@ -92,7 +92,7 @@ def _relative(folder: Path, paths: Iterable[Path]) -> list[str]:
 
 def _describe(folder: Path, relative: str) -> ZooFile:
     path = folder / relative
-    size = plain_size(path)
+    size = regular_size(path)
     if size is None or is_link(path.parent):
         raise FormatError(path, "is not a plain file" if look_at(path) else "is missing")
     return ZooFile(path=relative, bytes=size, sha256=file_sha256(path))

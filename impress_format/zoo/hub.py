@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 from impress_format.errors import UsageError, ZooError
 from impress_format.zoo.hub_errors import check_endpoint, explain, http_status, may_recover
 from impress_format.zoo.index import INDEX
-from impress_format.zoo.local import copy_file, plain_size, read_small
+from impress_format.zoo.local import copy_file, read_small, regular_size
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -64,7 +64,7 @@ class HubSource:
                 raise ZooError(f"{self.label}: {path} is not there, the index names it")
             self._check_size(path, size)
         cached = self._cached(path)
-        found = plain_size(cached)
+        found = regular_size(cached)
         if found != size:
             raise ZooError(f"{self.label}: {path} has {found or 0:,} bytes, the index says {size:,}")
         copy_file(cached, part)

@@ -39,7 +39,7 @@ def is_link(path: Path) -> bool:
     return found is not None and stat.S_ISLNK(found.st_mode)
 
 
-def plain_size(path: Path) -> int | None:
+def regular_size(path: Path) -> int | None:
     """Bytes of the plain file that has this path; None where there is none, or something else.
 
     Raises:

@@ -18,7 +18,7 @@ from impress_format.errors import FormatError, StorageError, UsageError, ZooErro
 from impress_format.operations.verify import verify_bank
 from impress_format.zoo.entry import bank_digest, file_sha256
 from impress_format.zoo.index import ZooBank, ZooFile
-from impress_format.zoo.local import is_link, plain_size
+from impress_format.zoo.local import is_link, regular_size
 from impress_format.zoo.sources import Source
 
 _LOCK = ".lock"
@@ -181,7 +181,7 @@ def _remove_empty(staging: Path) -> None:
 
 
 def _is_file(path: Path, file: ZooFile) -> bool:
-    return plain_size(path) == file.bytes and file_sha256(path) == file.sha256
+    return regular_size(path) == file.bytes and file_sha256(path) == file.sha256
 
 
 def _raise(error: OSError) -> None:

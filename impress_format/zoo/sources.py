@@ -12,7 +12,7 @@ from typing import Protocol
 from impress_format.errors import UsageError, ZooError
 from impress_format.zoo.hub import open_hub
 from impress_format.zoo.index import INDEX, MAX_CARD_BYTES, MAX_INDEX_BYTES, ZooBank, ZooIndex, parse_index
-from impress_format.zoo.local import copy_file, is_folder, is_link, look_at, plain_size, read_small
+from impress_format.zoo.local import copy_file, is_folder, is_link, look_at, read_small, regular_size
 
 ENVIRONMENT = "IMPRESS_ZOO"
 _HUB = "hf://"
@@ -60,7 +60,7 @@ class FolderSource:
 
     def fetch(self, path: str, part: Path, size: int) -> None:
         place = self.place(path)
-        found = plain_size(place)
+        found = regular_size(place)
         if found is None:
             raise ZooError(f"{place}: is missing, the index names it")
         if found != size:

@@ -58,7 +58,7 @@ def load_weights(source: str, arch: str, there: PretrainedRecord | None = None) 
             weights = _with_timm_settings(name, weights)
     else:
         expected = "expected FILE.safetensors, timm:TAG or hf-hub:OWNER/NAME"
-        path = _plain_file(Path(source).expanduser(), expected)
+        path = _regular_file(Path(source).expanduser(), expected)
         weights = read_weights(path, "file:" + re.sub(r"[^\w .,+()-]", "_", path.name))
     keep_weights(path, weights.record(), linked=weights.revision is not None)
     return weights
@@ -72,11 +72,11 @@ def add_weights(path: Path) -> tuple[Path, str]:
         DataError: it cannot be read.
         StorageError: it cannot be copied.
     """
-    weights = read_weights(_plain_file(path, "expected FILE.safetensors"), f"file:{path.name}")
+    weights = read_weights(_regular_file(path, "expected FILE.safetensors"), f"file:{path.name}")
     return keep_weights(path, weights.record()), weights.record().identity
 
 
-def _plain_file(path: Path, expected: str) -> Path:
+def _regular_file(path: Path, expected: str) -> Path:
     if path.suffix in _PICKLES:
         raise UsageError(
             f"{path}: a file of this kind may run code when it is read; make a safetensors file of it once, by "

@@ -32,7 +32,7 @@ LOOKS = {
     task_store: ("list_folder", "is_there", "read_limited", "open_pack"),
     task_sizes: ("file_size",),
     verify: ("list_folder", "is_there", "read_limited", "open_pack"),
-    zoo_files: ("look_at", "plain_size", "file_sha256"),
+    zoo_files: ("look_at", "regular_size", "file_sha256"),
 }
 """By these a reader looks at the disk."""
 
