@@ -19,7 +19,7 @@ from impress_format.errors import DataError
 from impress_format.records.manifest import Preprocess
 from impress_learn.streams.find_images import tell_notices
 from impress_learn.streams.images import normalise
-from impress_learn.streams.read_image import Notice, read_opened, read_picture
+from impress_learn.streams.read_image import Notice, decode_image, read_opened
 from impress_learn.streams.view import view_of, view_shape
 
 OwnImage: TypeAlias = "str | os.PathLike[str] | Image.Image | npt.NDArray[np.uint8] | Tensor"
@@ -51,7 +51,7 @@ def read_image(image: OwnImage, preprocess: Preprocess, notice: Callable[[Notice
     if isinstance(image, Image.Image):
         return read_opened(image, preprocess, notice)
     if isinstance(image, (str, os.PathLike)):
-        return read_picture(Path(image), preprocess, notice)
+        return decode_image(Path(image), preprocess, notice)
     raise DataError(f"an image is {_kind(image)}: {_FORMS}")
 
 

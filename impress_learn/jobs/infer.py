@@ -158,12 +158,12 @@ def begin_inference(
     from impress_learn.face.predict import classify_among, classify_as, find_tasks, one_task_remark
     from impress_learn.identify.candidates import Candidates, find_candidates, only_task
     from impress_learn.running.loaded import load_running
-    from impress_learn.streams.find_images import find_pictures, tell_notices
+    from impress_learn.streams.find_images import find_images, tell_notices
     from impress_learn.streams.read_parts import STANDARD_INPUT, PartReader
 
     sources: list[str | Path] = []
     for image in images:
-        sources += [STANDARD_INPUT] if image == STANDARD_INPUT else find_pictures([Path(image)])
+        sources += [STANDARD_INPUT] if image == STANDARD_INPUT else find_images([Path(image)])
     remarks = []
     if name is None and (name := only_task(bank)) is not None:
         remarks.append(one_task_remark(bank, name))

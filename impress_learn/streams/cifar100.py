@@ -12,7 +12,7 @@ from impress_format.errors import DataError
 from impress_learn.streams.data_dir import default_data_dir
 from impress_learn.streams.files_data import load_files
 from impress_learn.streams.folder_layout import train_folders
-from impress_learn.streams.image_files import list_pictures
+from impress_learn.streams.image_files import list_images
 from impress_learn.streams.stream import DataSet, Key
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def _load(data_dir: Path | None, names: Sequence[str], view: Preprocess, progres
     """
     folder = default_data_dir() if data_dir is None else data_dir
     if (root := _image_folder(folder, names)) is not None:
-        listing = list_pictures(root, names)
+        listing = list_images(root, names)
         return load_files(listing.train, listing.test, view, str(root), progress)
     for archive in _archives(folder):
         if (found := _from_archive(archive, tuple(names))) is not None:
@@ -119,13 +119,13 @@ def _decoded(found: list[tuple[str, int, bytes]], archive: Path) -> ImagesInMemo
     import torch
 
     from impress_learn.streams.images import ImagesInMemory
-    from impress_learn.streams.read_image import read_picture
+    from impress_learn.streams.read_image import decode_image
     from impress_learn.streams.view import natural_view
 
     view = natural_view(_SHAPE, MEAN, STD)
     found.sort(key=lambda one: (one[1], one[0]))
     try:
-        pixels = torch.stack([read_picture(content, view) for _, _, content in found])
+        pixels = torch.stack([decode_image(content, view) for _, _, content in found])
     except DataError as error:
         raise DataError(f"{archive} holds an image that cannot be read: {error}") from error
     return ImagesInMemory(pixels, torch.tensor([label for _, label, _ in found]), MEAN, STD)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from impress_learn.streams.image_files import PictureFile
+from impress_learn.streams.image_files import ImageFile
 
 if TYPE_CHECKING:
     from impress_format.records.manifest import Preprocess
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 
 def load_files(
-    train: Sequence[PictureFile],
-    test: Sequence[PictureFile],
+    train: Sequence[ImageFile],
+    test: Sequence[ImageFile],
     view: Preprocess,
     what: str,
     progress: Progress,
@@ -33,13 +33,13 @@ def load_files(
     import torch
 
     from impress_format.errors import DataError
-    from impress_learn.streams.image_cache import decode_pictures
+    from impress_learn.streams.image_cache import decode_images
     from impress_learn.streams.images import MappedImages
 
-    decoded = decode_pictures([*train, *test], view, what, progress)
+    decoded = decode_images([*train, *test], view, what, progress)
 
     def part(
-        files: Sequence[PictureFile],
+        files: Sequence[ImageFile],
         rows: np.ndarray[tuple[int], np.dtype[np.int64]],
         of: str,
         sets: Sequence[int] | None,

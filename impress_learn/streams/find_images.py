@@ -12,7 +12,7 @@ from impress_learn.streams.read_image import Notice
 from impress_learn.streams.span import in_words
 
 
-def find_pictures(paths: Sequence[Path]) -> list[Path]:
+def find_images(paths: Sequence[Path]) -> list[Path]:
     """The files named, and for each folder the image files in it and below, sorted; hidden ones only if named.
 
     Raises:

@@ -31,7 +31,7 @@ class Search:
     root: Path
     ignored: list[str] = field(default_factory=list)
 
-    def pictures(self, folder: Path) -> list[FoundFile]:
+    def image_files(self, folder: Path) -> list[FoundFile]:
         """Image files in a folder and below, sorted by name; hidden ones are none, and links to folders are not
         followed further down."""
         found = []

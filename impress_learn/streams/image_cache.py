@@ -28,8 +28,8 @@ from impress_format.errors import DataError, StorageError
 from impress_format.records.manifest import Preprocess
 from impress_learn.progress import Progress
 from impress_learn.streams.data_dir import named_or_cache
-from impress_learn.streams.image_files import PictureFile
-from impress_learn.streams.read_image import read_picture
+from impress_learn.streams.image_files import ImageFile
+from impress_learn.streams.read_image import decode_image
 from impress_learn.streams.view import view_shape
 
 _LAYOUT = 1
@@ -53,7 +53,7 @@ class Decoded:
     rows: npt.NDArray[np.int64]
 
 
-def decode_pictures(files: Sequence[PictureFile], view: Preprocess, what: str, progress: Progress) -> Decoded:
+def decode_images(files: Sequence[ImageFile], view: Preprocess, what: str, progress: Progress) -> Decoded:
     """The images, from the cache or decoded now and kept there; what cannot be read is told and left out.
 
     Args:
@@ -102,7 +102,7 @@ def cache_folder() -> Path:
     return folder
 
 
-def entry_key(files: Sequence[PictureFile], view: Preprocess) -> str:
+def entry_key(files: Sequence[ImageFile], view: Preprocess) -> str:
     """The name of what is known of these files, wanted so."""
     wanted = msgspec.json.encode((_LAYOUT, _STATE, view.mode, view.size, view.interpolation, view.crop, view.span))
     digest = hashlib.sha256(wanted)
@@ -121,7 +121,7 @@ def _read_index(index: Path, pixels: Path, files: int, shape: tuple[int, ...]) -
     return unreadable if size == (files - len(unreadable)) * prod(shape) else None
 
 
-def _decode(files: Sequence[PictureFile], view: Preprocess, target: Path, progress: Progress) -> dict[str, str]:
+def _decode(files: Sequence[ImageFile], view: Preprocess, target: Path, progress: Progress) -> dict[str, str]:
     """Write the pixels of all files that can be read; the reasons why the others cannot, by name.
 
     Decoding is Pillow's, which lets go of the interpreter: as many threads as cores. Written as a file, not through a
@@ -131,9 +131,9 @@ def _decode(files: Sequence[PictureFile], view: Preprocess, target: Path, progre
     progress.begin(len(files))
     progress.describe("decoding images")
 
-    def read(file: PictureFile) -> bytes | DataError:
+    def read(file: ImageFile) -> bytes | DataError:
         try:
-            return read_picture(file.path, view).numpy().tobytes()
+            return decode_image(file.path, view).numpy().tobytes()
         except DataError as error:
             return error
 

@@ -23,7 +23,7 @@ from impress_learn.streams.found_files import ByClass, Search, all_files, count_
 
 
 @dataclass(frozen=True)
-class PictureFile:
+class ImageFile:
     """An image file of a class.
 
     Attributes:
@@ -49,13 +49,13 @@ class Listing:
     """
 
     class_names: tuple[str, ...]
-    train: tuple[PictureFile, ...]
-    test: tuple[PictureFile, ...]
+    train: tuple[ImageFile, ...]
+    test: tuple[ImageFile, ...]
     remarks: tuple[str, ...]
     train_sets: tuple[int, ...] | None = None
 
 
-def list_pictures(
+def list_images(
     path: Path, classes: Sequence[str] | None = None, *, flat: bool = False, groups: str | None = None
 ) -> Listing:
     """The images of a task, by class.
@@ -77,7 +77,7 @@ def list_pictures(
     source = split.train or path
     search = Search(path)
     wanted = list(classes) if classes is not None else [one.name for one in folders_in(source)]
-    found: ByClass = {name: files for name in wanted if (files := search.pictures(source / name))}
+    found: ByClass = {name: files for name in wanted if (files := search.image_files(source / name))}
     empty = [name for name in wanted if name not in found]
     if empty and published:
         raise DataError(f"{source} has no image of {some(empty)}")
@@ -89,7 +89,7 @@ def list_pictures(
         )
     train, test, remarks = found, found, list[str]()
     if split.test is not None:
-        test = _test_pictures(search, split.test, list(found), all_known=published)
+        test = _test_images(search, split.test, list(found), all_known=published)
         copies = {} if published else copies_among([*all_files(train), *all_files(test)])
         remarks.append(f"tested on the {count_files(test):,} images in {split.test.name}")
         if missing := [name for name in found if not test[name]]:
@@ -134,7 +134,7 @@ def _check_names(source: Path, classes: Iterable[str]) -> None:
             )
 
 
-def _test_pictures(search: Search, folder: Path, names: Sequence[str], *, all_known: bool) -> ByClass:
+def _test_images(search: Search, folder: Path, names: Sequence[str], *, all_known: bool) -> ByClass:
     """Test images of these classes.
 
     Raises:
@@ -143,12 +143,12 @@ def _test_pictures(search: Search, folder: Path, names: Sequence[str], *, all_kn
     there = [one.name for one in folders_in(folder)]
     if not all_known and (unknown := [name for name in there if name not in names]):
         raise DataError(f"{folder} has {some(unknown)}, of which there is no training image: expected the same classes")
-    return {name: search.pictures(folder / name) for name in names}
+    return {name: search.image_files(folder / name) for name in names}
 
 
-def _labelled(found: ByClass) -> tuple[PictureFile, ...]:
+def _labelled(found: ByClass) -> tuple[ImageFile, ...]:
     return tuple(
-        PictureFile(file.name, file.path, label, _state(file.status))
+        ImageFile(file.name, file.path, label, _state(file.status))
         for label, files in enumerate(found.values())
         for file in files
     )

@@ -9,7 +9,7 @@ from impress_format.errors import DataError
 from impress_learn.streams.data_dir import default_data_dir
 from impress_learn.streams.files_data import load_files
 from impress_learn.streams.folder_layout import folders_in, train_folders
-from impress_learn.streams.image_files import Listing, list_pictures
+from impress_learn.streams.image_files import Listing, list_images
 from impress_learn.streams.stream import DataSet, Key
 from impress_learn.streams.survey import survey_files
 from impress_learn.streams.view import PHOTO_MEAN, PHOTO_STD
@@ -50,7 +50,7 @@ def _load(data_dir: Path | None, key: int, view: Preprocess, progress: Progress)
 
 def _list(data_dir: Path | None, key: int) -> Listing:
     """Raises DataError: as _find, or an image of a class is missing."""
-    return list_pictures(*_find(data_dir, key))
+    return list_images(*_find(data_dir, key))
 
 
 def _find(data_dir: Path | None, key: int) -> tuple[Path, tuple[str, ...]]:

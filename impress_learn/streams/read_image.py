@@ -35,7 +35,7 @@ Notice = Literal["squeezed", "unscaled", "off"]
 or says what does not go with its values."""
 
 
-def read_picture(
+def decode_image(
     source: Path | bytes, preprocess: Preprocess, notice: Callable[[Notice], None] = lambda _: None
 ) -> Tensor:
     """uint8 (C, H, W) of an image file, or of what is in one: turned upright, in the mode and size that are wanted.
@@ -72,7 +72,7 @@ def read_opened(
             raise DataError(
                 "the image has more than 8 bits a channel and is not decoded yet: give the path of its file instead"
             )
-        return read_picture(Path(name), preprocess, notice)
+        return decode_image(Path(name), preprocess, notice)
     with _reading("the image"):
         return _pixels(image, image.copy, preprocess, notice)
 
@@ -94,7 +94,7 @@ def _pixels(
     return pixels[None] if preprocess.mode == "L" else pixels.permute(2, 0, 1).contiguous()
 
 
-def look_at_picture(source: Path) -> tuple[tuple[int, int], DeepImage | None]:
+def look_at_image(source: Path) -> tuple[tuple[int, int], DeepImage | None]:
     """Height and width of an image file as it lies in the file, and its values if it has more than 8 bits a channel:
     another is not decoded.
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from impress_format.errors import DataError
 from impress_format.records.manifest import Preprocess
-from impress_learn.streams.read_image import Notice, read_picture
+from impress_learn.streams.read_image import Notice, decode_image
 from impress_learn.streams.view import view_shape
 
 STANDARD_INPUT = "-"
@@ -83,7 +83,7 @@ class PartReader:
         pixels, read, unreadable = [], [], []
         for number, source in enumerate(self._sources[start : start + self._at_once], start=start):
             try:
-                pixels.append(read_picture(self._content_of(number, source), self._preprocess, self._notice))
+                pixels.append(decode_image(self._content_of(number, source), self._preprocess, self._notice))
                 read.append(str(source))
             except DataError as error:
                 unreadable.append(str(error))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from impress_format.errors import DataError, StorageError
-from impress_learn.streams.image_files import PictureFile
+from impress_learn.streams.image_files import ImageFile
 from impress_learn.streams.span import Span, assumed_span, choose_span, goes_with, in_words
 from impress_learn.streams.view import squeezes
 
@@ -54,7 +54,7 @@ class Survey:
     deep: Deep | None
 
 
-def survey_files(files: Sequence[PictureFile], view: Preprocess) -> Survey:
+def survey_files(files: Sequence[ImageFile], view: Preprocess) -> Survey:
     """Look at image files; those that cannot be read are for the decoder to tell.
 
     Raises:
@@ -113,10 +113,10 @@ def check_survey(survey: Survey, view: Preprocess, what: str, progress: Progress
 
 
 def _look_at(path: Path, view: Preprocess) -> Survey | None:
-    from impress_learn.streams.read_image import look_at_picture
+    from impress_learn.streams.read_image import look_at_image
 
     try:
-        (height, width), image = look_at_picture(path)
+        (height, width), image = look_at_image(path)
     except DataError:
         return None
     deep = None

@@ -27,7 +27,7 @@ from impress_learn.plan.asked import Network
 from impress_learn.progress import Progress
 from impress_learn.streams.deep_images import is_deep, read_deep
 from impress_learn.streams.load import load_task
-from impress_learn.streams.read_image import read_picture
+from impress_learn.streams.read_image import decode_image
 from impress_learn.streams.reference import parse_reference
 from impress_learn.streams.span import choose_span, goes_with
 from impress_learn.streams.view import photo_view
@@ -155,7 +155,7 @@ def test_no_image_of_8_bits_is_taken_for_more(mode: str) -> None:
 
 def test_transparent_parts_are_black_whatever_is_black() -> None:
     view = msgspec.structs.replace(VIEW, span=(-1000.0, 65535.0))
-    seen = read_picture(png(GREY_CLEAR), view)[0].numpy().astype(int)
+    seen = decode_image(png(GREY_CLEAR), view)[0].numpy().astype(int)
     shown = (GREY_CLEAR[..., 0] + 1000.0) / 66535 * 255 * (GREY_CLEAR[..., 1] / 65535)
     assert np.abs(seen - shown).max() <= 0.5 + 1e-6
 
@@ -165,9 +165,9 @@ def test_colours_come_through_a_pipe_which_can_be_read_once(tmp_path: Path) -> N
     os.mkfifo(tmp_path / "pipe")
     writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(png(COLOURS),))
     writer.start()
-    seen = read_picture(tmp_path / "pipe", view)
+    seen = decode_image(tmp_path / "pipe", view)
     writer.join()
-    assert seen.equal(read_picture(png(COLOURS), view))
+    assert seen.equal(decode_image(png(COLOURS), view))
 
 
 # One scale
@@ -246,7 +246,7 @@ def test_a_value_that_is_no_number_makes_an_image_unreadable(spoilt: float, span
     image = FRACTIONS.copy()
     image[2, 3] = spoilt
     with pytest.raises(DataError, match="no finite number"):
-        read_picture(tiff(image, FLOAT), msgspec.structs.replace(VIEW, span=span))
+        decode_image(tiff(image, FLOAT), msgspec.structs.replace(VIEW, span=span))
 
 
 def test_such_an_image_is_told_and_left_out_of_a_task(tmp_path: Path) -> None:
@@ -289,7 +289,7 @@ def test_it_refuses_a_task_that_it_would_make_black_or_white(scaleless: Bank, ki
 @pytest.mark.parametrize(("most", "white"), [(65535, 65535), (4095, 65535), (200, 255)])
 def test_it_reads_a_grey_image_as_the_releases_did_that_its_tasks_were_learned_by(most: int, white: int) -> None:
     image = (SHADES * most).round().astype(np.uint16)
-    assert np.abs(read_picture(png(image), VIEW)[0].numpy() - image * (255 / white)).max() <= 0.5 + 1e-6
+    assert np.abs(decode_image(png(image), VIEW)[0].numpy() - image * (255 / white)).max() <= 0.5 + 1e-6
 
 
 def test_it_tells_of_images_of_a_task_that_it_takes_for_8_bits(scaleless: Bank, tmp_path: Path) -> None:

@@ -22,9 +22,9 @@ from impress_learn.progress import Progress
 from impress_learn.streams import image_cache
 from impress_learn.streams.copies import find_copies
 from impress_learn.streams.folder_key import FolderKey, group_name, parse_folder_key
-from impress_learn.streams.image_files import list_pictures
+from impress_learn.streams.image_files import list_images
 from impress_learn.streams.load import check_data, load_task, measured_view
-from impress_learn.streams.read_image import read_picture
+from impress_learn.streams.read_image import decode_image
 from impress_learn.streams.reference import Reference, group_references, parse_one, parse_reference, parse_references
 from impress_learn.streams.set_apart import Member, set_apart, together
 from impress_learn.streams.view import fitted, photo_view
@@ -215,10 +215,10 @@ def test_more_images_move_few_others_between_the_parts(
             (root / name / f"{number}.png").touch()
     if sum(count > 1 for count in counts) == 0:
         return
-    before = list_pictures(root)
+    before = list_images(root)
     for number in range(more):
         (root / names[0] / f"new {number}.png").touch()
-    after = list_pictures(root)
+    after = list_images(root)
     assert len(after.train) + len(after.test) == sum(counts) + more
     weight_delta = {one.name for one in before.test} - {one.name for one in after.test}
     assert len(weight_delta) <= more
@@ -586,7 +586,7 @@ def test_images_of_every_mode_become_what_is_wanted(tmp_path: Path, mode: str) -
         Image.fromarray(np.full((SIDE, SIDE), 200 * 257, dtype=np.uint16)).save(path)
     else:
         Image.new("RGB", (SIDE, SIDE), (255, 255, 255)).convert(mode).save(path)
-    pixels = read_picture(path, VIEW)
+    pixels = decode_image(path, VIEW)
     assert pixels.shape == (3, SIDE, SIDE)
     assert int(pixels.float().mean()) == (200 if mode == "I;16" else 255)
 
@@ -594,7 +594,7 @@ def test_images_of_every_mode_become_what_is_wanted(tmp_path: Path, mode: str) -
 def test_of_an_animation_the_first_picture_counts(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (SIDE, SIDE), (shade, shade, shade)) for shade in (10, 200)]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
-    assert int(read_picture(tmp_path / "a.gif", VIEW).float().mean()) == 10
+    assert int(decode_image(tmp_path / "a.gif", VIEW).float().mean()) == 10
 
 
 def test_an_image_that_says_how_it_was_held_is_turned_upright(tmp_path: Path) -> None:
@@ -603,7 +603,7 @@ def test_an_image_that_says_how_it_was_held_is_turned_upright(tmp_path: Path) ->
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees clockwise to see it upright
     image.save(tmp_path / "a.png", exif=exif)
-    pixels = read_picture(tmp_path / "a.png", VIEW)
+    pixels = decode_image(tmp_path / "a.png", VIEW)
     assert int(pixels[0, 0].float().mean()) == 255  # the top
     assert int(pixels[0, -1].float().mean()) == 0
 
@@ -626,7 +626,7 @@ def test_images_in_memory_are_made_as_those_in_files_are(tmp_path: Path) -> None
     coarse = Image.fromarray(generator.integers(0, 256, (6, 9, 3), dtype=np.uint8)).resize((90, 60))
     coarse.save(tmp_path / "a.png")
     for view in (photo_view(32, grey=False), photo_view(32, grey=True), photo_view(100, grey=False)):
-        from_file = read_picture(tmp_path / "a.png", view).float()
+        from_file = decode_image(tmp_path / "a.png", view).float()
         in_memory = fitted(torch.from_numpy(np.array(coarse)).permute(2, 0, 1)[None], view)[0].float()
         assert float((from_file - in_memory).abs().mean()) < 1.0
         assert float((from_file - in_memory).abs().max()) <= 4.0
@@ -653,10 +653,10 @@ def decoded(reference: Reference, monkeypatch: pytest.MonkeyPatch) -> int:
 
     def counted(path: Path, view: object) -> torch.Tensor:
         opened.append(path)
-        return read_picture(path, VIEW)
+        return decode_image(path, VIEW)
 
     with monkeypatch.context() as patch:
-        patch.setattr(image_cache, "read_picture", counted)
+        patch.setattr(image_cache, "decode_image", counted)
         load_task(reference, data_dir=None, view=VIEW)
     return len(opened)
 

@@ -21,7 +21,7 @@ from impress_learn.jobs.upgrade import upgrade_bank
 from impress_learn.plan import bank as bank_plan
 from impress_learn.plan.asked import Masks, Network
 from impress_learn.progress import Progress
-from impress_learn.streams.read_image import read_picture
+from impress_learn.streams.read_image import decode_image
 from impress_learn.streams.reference import parse_references
 from impress_learn.training.config import MaskTraining, TaskTraining
 
@@ -68,7 +68,7 @@ def test_of_a_long_image_the_centre_is_what_a_new_bank_sees(tmp_path: Path, firs
     pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     with_margin(pixels, wide=wide).save(tmp_path / "long.png")
     Image.fromarray(pixels).save(tmp_path / "square.png")
-    assert read_picture(tmp_path / "long.png", view).equal(read_picture(tmp_path / "square.png", view))
+    assert decode_image(tmp_path / "long.png", view).equal(decode_image(tmp_path / "square.png", view))
 
 
 @pytest.mark.parametrize("backbone", ["lenet-300-100", "timm:test_resnet"])
@@ -111,7 +111,7 @@ def test_an_older_bank_squeezes_as_before_and_says_so(older: Bank, tmp_path: Pat
     long.save(tmp_path / "long.png")
     assert older.manifest.preprocess is not None
     squeezed = np.asarray(long.resize((28, 28), Image.Resampling.BILINEAR))
-    assert np.array_equal(read_picture(tmp_path / "long.png", older.manifest.preprocess)[0].numpy(), squeezed)
+    assert np.array_equal(decode_image(tmp_path / "long.png", older.manifest.preprocess)[0].numpy(), squeezed)
     told: list[str] = []
     images = [tmp_path / "long.png", tmp_path / "square.png"]
     found = infer(older.path, images, task="rotated-digits-30", progress=Progress(remark=told.append))
