@@ -16,7 +16,7 @@ from impress_format.errors import FormatError, ImpressError, StorageError
 from impress_format.masks.mask_file import check_mask
 from impress_format.tasks.pack import open_pack
 from impress_format.tasks.pack_check import check_pack
-from impress_format.tasks.snapshot import as_people_count
+from impress_format.tasks.snapshot import natural_order
 from impress_format.tasks.store import PACKS, TASKS
 from impress_format.weights import backbone_digest
 
@@ -117,7 +117,7 @@ def _checks(bank: Bank) -> Iterator[tuple[Path, Callable[[], object]]]:
     for index in range(len(bank.manifest.masks)):
         yield bank.mask_path(index), lambda index=index: _check_mask(bank, index)  # type: ignore[misc]
     loose, removed = bank.tasks.listed()
-    for name in sorted(loose, key=as_people_count):
+    for name in sorted(loose, key=natural_order):
         yield bank.task_path(name), lambda name=name: bank.read_task(name)  # type: ignore[misc]
     seen: dict[str, bytes] = {}
     hidden = {*loose, *removed}

@@ -11,7 +11,7 @@ from impress_format.disk.files import file_size
 from impress_format.errors import FormatError
 from impress_format.parts.table import PARTS
 from impress_format.tasks.file import TaskSummary, summarise_task
-from impress_format.tasks.snapshot import Snapshot, as_people_count
+from impress_format.tasks.snapshot import Snapshot, natural_order
 from impress_format.tasks.store import GONE, TaskStore
 
 T = TypeVar("T")
@@ -76,7 +76,7 @@ def _measure(store: TaskStore, there: Snapshot) -> Measured:
         total += len(content)
         for part, tensor in parse_header(path, content).tensors.items():
             parts[part] += tensor.size
-    summaries.sort(key=lambda one: as_people_count(one.name))
+    summaries.sort(key=lambda one: natural_order(one.name))
     return Measured(summaries=summaries, bytes=total, part_bytes=parts)
 
 

@@ -49,7 +49,7 @@ class Snapshot:
             names += [own[0] for own in pack.owns() if own[0] not in hidden]
             if len(self.packs) > 1:  # an interrupted `pack_tasks` leaves one task in two packs
                 hidden.update(names)
-        return sorted(names, key=as_people_count)
+        return sorted(names, key=natural_order)
 
     def summaries(self, manifest: BankManifest) -> list[TaskSummary]:
         """What a list shows of every packed task.
@@ -93,7 +93,7 @@ def summarise_pack(pack: Pack, manifest: BankManifest) -> list[TaskSummary]:
     ]
 
 
-def as_people_count(name: str) -> str:
+def natural_order(name: str) -> str:
     """A key that sorts task-9 before task-10."""
     return f"{_DIGITS.sub(_padded, name)} {name}"
 

@@ -41,7 +41,7 @@ from impress_format.tasks.file import (
     summarise_task,
 )
 from impress_format.tasks.pack import OWN, OWN_END, Pack, open_pack
-from impress_format.tasks.snapshot import Snapshot, as_people_count
+from impress_format.tasks.snapshot import Snapshot, natural_order
 
 TASKS = "tasks"
 PACKS = "packs"
@@ -191,7 +191,7 @@ class TaskStore:
                 path, content, _ = stored
                 if read_task_record(path, content, self.manifest).task == reference:
                     found.add(name)
-        return sorted(found, key=as_people_count)
+        return sorted(found, key=natural_order)
 
     def summaries(self) -> list[TaskSummary]:
         """What a list shows of every task, in the order of `names`.
@@ -205,7 +205,7 @@ class TaskStore:
             if (stored := self.read(name)) is not None:  # else removed meanwhile
                 path, content, size = stored
                 found.append(summarise_task(path, content, self.manifest, size))
-        return sorted(found, key=lambda one: as_people_count(one.name))
+        return sorted(found, key=lambda one: natural_order(one.name))
 
     def files(self) -> list[Path]:
         """All files that tasks are in, or are marked as removed by."""

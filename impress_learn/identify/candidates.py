@@ -17,7 +17,7 @@ from impress_format.operations.task_groups import TaskGroup, task_groups
 from impress_format.parts.alpha import ALPHA, alpha_columns
 from impress_format.parts.signature import check_signatures_of
 from impress_format.records.fields import SIGNATURE_BYTES
-from impress_format.tasks.snapshot import as_people_count
+from impress_format.tasks.snapshot import natural_order
 from impress_learn.masks.basis import common_granularity, refine
 from impress_learn.recognition.feature_signature import Headed
 from impress_learn.recognition.signature_maker import Recognise, SignatureMaker
@@ -194,7 +194,7 @@ def find_candidates(bank: Bank) -> Found:
     groups = list(task_groups(bank))
     summaries = sorted(
         ((one, number, row) for number, group in enumerate(groups) for row, one in enumerate(group.summaries)),
-        key=lambda entry: as_people_count(entry[0].name),
+        key=lambda entry: natural_order(entry[0].name),
     )
     found: dict[str, Candidate] = {}
     rows: list[tuple[list[int], list[int]]] = [([], []) for _ in groups]
