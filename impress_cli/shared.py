@@ -99,7 +99,7 @@ class Compute:
             torch.use_deterministic_algorithms(True)
         available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
         if self.device is Device.auto:
-            return torch.device(next(name for name, there in available.items() if there))
+            return torch.device(next(name for name, present in available.items() if present))
         if not available[self.device.value]:
             raise UsageError(f"`device` {self.device.value}: torch sees none here; use `device` cpu (or auto)")
         return torch.device(self.device.value)

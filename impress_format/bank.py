@@ -111,8 +111,8 @@ class Bank:
         Raises:
             StorageError: the folder may not be read.
         """
-        there = set(list_folder(self.path / MASKS))
-        return [index for index in range(len(self.manifest.masks)) if self.mask_path(index).name not in there]
+        present = set(list_folder(self.path / MASKS))
+        return [index for index in range(len(self.manifest.masks)) if self.mask_path(index).name not in present]
 
     def complete_masks(self) -> int:
         """Number of masks, all of them there.

@@ -115,15 +115,15 @@ def _density_classes(matrix: BoolArray) -> tuple[_Classes, _Classes]:
     height, width = matrix.shape
     typical = _log_odds(int(np.count_nonzero(matrix)), matrix.size)
 
-    def classes(counts: npt.NDArray[np.intp], of: int) -> _Classes:
-        nearest = (round(_log_odds(count, of) - typical) for count in counts.tolist())
+    def classes(counts: npt.NDArray[np.intp], n: int) -> _Classes:
+        nearest = (round(_log_odds(count, n) - typical) for count in counts.tolist())
         return np.array([max(-MAX_CLASS, min(MAX_CLASS, value)) for value in nearest], dtype=np.int8)
 
     return classes(np.count_nonzero(matrix, axis=1), width), classes(np.count_nonzero(matrix, axis=0), height)
 
 
-def _log_odds(ones: int, of: int) -> float:
-    return math.log((ones + 0.5) / (of - ones + 0.5))
+def _log_odds(ones: int, n: int) -> float:
+    return math.log((ones + 0.5) / (n - ones + 0.5))
 
 
 def _rectangles(rows: _Classes, columns: _Classes) -> Iterator[tuple[int, tuple[slice, slice]]]:

@@ -75,12 +75,12 @@ def restore_values(bits: BoolArray, stored: bytes, mask_type: MaskType) -> MaskA
 
 def round_values(mask: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """A real mask with each value other than 0 at the nearest multiple of the step that is none either."""
-    there = mask != 0
-    values = mask[there]
+    present = mask != 0
+    values = mask[present]
     step = np.float32(_step_of(values))
     levels = np.clip(np.rint(np.abs(values) / step), 1, _LEVELS)
     rounded = np.zeros_like(mask)
-    rounded[there] = np.sign(values) * levels * step
+    rounded[present] = np.sign(values) * levels * step
     return rounded
 
 

@@ -90,9 +90,9 @@ def extend_plan(
     own, shared = dict(bank.manifest.mask_classes or {}), bank.manifest.class_names or ()
     learned = {plan.task for plan in bank.manifest.masks}
     for task, names in (mask_classes or {}).items():
-        there = own.get(task, shared)
-        if task in learned and there not in ((), names):  # older releases did not keep them
-            raise _other_classes(bank, task, there, names)
+        existing = own.get(task, shared)
+        if task in learned and existing not in ((), names):  # older releases did not keep them
+            raise _other_classes(bank, task, existing, names)
         if names != shared:
             own[task] = names
     manifest = msgspec.structs.replace(
@@ -115,15 +115,15 @@ def _training(plan: MaskPlan) -> tuple[object, ...]:
 
 def _require_same(bank: Bank, planned: BankManifest) -> None:
     found = bank.manifest
-    there, asked = _all_class_names(found), _all_class_names(planned)
-    for task, names in there.items():  # those that an older release did not keep are not held against anybody
+    existing, asked = _all_class_names(found), _all_class_names(planned)
+    for task, names in existing.items():  # those that an older release did not keep are not held against anybody
         if names != asked.get(task, names):
             raise _other_classes(bank, task, names, asked[task])
     differences = []
     for name in ("arch", "init", "seed", "input_shape", "classes", "digest"):
-        there, asked = getattr(found.backbone, name), getattr(planned.backbone, name)
-        if there != asked:
-            differences.append(f"backbone {name} {there} there, {asked} asked")
+        existing, asked = getattr(found.backbone, name), getattr(planned.backbone, name)
+        if existing != asked:
+            differences.append(f"backbone {name} {existing} there, {asked} asked")
     if not differences and found.masks != planned.masks:
         differences.append(_first_difference(found.masks, planned.masks))
     if differences:
@@ -138,18 +138,18 @@ def _all_class_names(manifest: BankManifest) -> dict[str, tuple[str, ...]]:
     return {**shared, **(manifest.mask_classes or {})}
 
 
-def _other_classes(bank: Bank, task: str, there: Sequence[str], asked: Sequence[str]) -> BankMismatch:
+def _other_classes(bank: Bank, task: str, existing: Sequence[str], asked: Sequence[str]) -> BankMismatch:
     return BankMismatch(
-        f"{bank.path}: {task} had other classes when the bank was made ({differing_names(there, asked)}): give the "
+        f"{bank.path}: {task} had other classes when the bank was made ({differing_names(existing, asked)}): give the "
         "folder its classes back, or create another bank"
     )
 
 
-def _first_difference(there: tuple[MaskPlan, ...], asked: tuple[MaskPlan, ...]) -> str:
-    for index, (old, new) in enumerate(zip(there, asked, strict=False)):
+def _first_difference(existing: tuple[MaskPlan, ...], asked: tuple[MaskPlan, ...]) -> str:
+    for index, (old, new) in enumerate(zip(existing, asked, strict=False)):
         if old != new:
             for name in ("kind", "task", "density", "allocation", "type"):
                 if getattr(old, name) != getattr(new, name):
                     return f"mask {index}: {name} {getattr(old, name)} there, {getattr(new, name)} asked"
             return f"mask {index}: seed or training settings {old.fit} there, {new.fit} asked"
-    return f"{len(there)} masks there, {len(asked)} asked"
+    return f"{len(existing)} masks there, {len(asked)} asked"

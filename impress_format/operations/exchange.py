@@ -51,26 +51,26 @@ def import_tasks(bank: Bank, paths: Sequence[Path], name: str | None = None) -> 
             raise UsageError(f"`name` {name} is one name for {len(paths)} files: leave it out, or import one file")
     arrived: dict[str, bytes] = {}
     for path in paths:
-        own, content = _read(bank, path, name)
-        there = bank.task_bytes(own) if bank.tasks.has(own) else content
-        if arrived.setdefault(own, content) != content or there != content:
-            raise task_exists(bank.path, [own])
-    for own, content in arrived.items():
-        if not bank.tasks.has(own):
+        own_name, content = _read(bank, path, name)
+        present = bank.task_bytes(own_name) if bank.tasks.has(own_name) else content
+        if arrived.setdefault(own_name, content) != content or present != content:
+            raise task_exists(bank.path, [own_name])
+    for own_name, content in arrived.items():
+        if not bank.tasks.has(own_name):
             try:
-                bank.tasks.write(own, content, replace=False)
+                bank.tasks.write(own_name, content, replace=False)
             except FileExistsError as error:  # another process was faster
-                raise task_exists(bank.path, [own]) from error
-    return [bank.summarise_task(own) for own in arrived]
+                raise task_exists(bank.path, [own_name]) from error
+    return [bank.summarise_task(own_name) for own_name in arrived]
 
 
 def _read(bank: Bank, path: Path, name: str | None) -> tuple[str, bytes]:
     """Name and file of a task that belongs to this bank: over its first masks, signed with its task classifier."""
     content = read_limited(path, most_bytes(bank.manifest))
-    own = record_of_task(path, content, parse_header(path, content).record).name
-    read_task(path, content, own, bank.manifest, bank.identity)
-    if name is None or name == own:
-        return own, content
+    own_name = record_of_task(path, content, parse_header(path, content).record).name
+    read_task(path, content, own_name, bank.manifest, bank.identity)
+    if name is None or name == own_name:
+        return own_name, content
     renamed = rename_task(path, content, name, bank.manifest.format_version)
     read_task(path, renamed, name, bank.manifest, bank.identity)
     return name, renamed

@@ -66,16 +66,16 @@ def pack_tasks(bank: Bank) -> Packed:
     with store.changing():
         make_folder(bank.path / PACKS)
         remove_abandoned(bank.path / PACKS)
-        there = store.snapshot()
-        old, loose = there.packs, there.loose
+        present = store.snapshot()
+        old, loose = present.packs, present.loose
         before = bytes_on_disk(store)
         groups: dict[_Shape, _Rows] = {}
-        _add_packed(groups, old, hidden=set(there.hidden))
+        _add_packed(groups, old, hidden=set(present.hidden))
         packable = _add_loose(groups, bank, loose)
         new = [_write(bank.path / PACKS, *pack) for rows in groups.values() for pack in _seal(rows)]
         # In this order (store.py): at every moment each task is found, and what was removed is not.
         _delete(pack.path for pack in old if pack.path not in new)
-        _delete(store.removed_path(name) for name in there.removed)
+        _delete(store.removed_path(name) for name in present.removed)
         _delete(store.loose_path(name) for name in packable)
         return Packed(
             tasks=sum(len(rows.names) for rows in groups.values()),

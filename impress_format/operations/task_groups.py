@@ -66,9 +66,9 @@ def task_groups(bank: Bank) -> Iterator[TaskGroup]:
         FormatError: a file is damaged, or belongs to another basis.
         StorageError: a folder may not be read.
     """
-    there = bank.tasks.snapshot()
-    hidden = set(there.hidden)
-    for pack in there.packs:
+    present = bank.tasks.snapshot()
+    hidden = set(present.hidden)
+    for pack in present.packs:
         check_seal(pack)
         summaries = summarise_pack(pack, bank.manifest)
         kept = np.array([one.name not in hidden for one in summaries])
@@ -77,7 +77,7 @@ def task_groups(bank: Bank) -> Iterator[TaskGroup]:
             (rows,) = np.nonzero(kept & (pack.columns[SHARED_HEADER_OF] == index))
             if len(rows):
                 yield _group(bank, pack, index, rows, summaries)
-    for name in there.loose:
+    for name in present.loose:
         if (file := bank.tasks.read(name)) is not None:  # else removed meanwhile
             path, content, size = file
             stored = read_task(path, content, name, bank.manifest, bank.identity)

@@ -61,14 +61,14 @@ def _at_once(store: TaskStore, ask: Callable[[TaskStore, Snapshot], T]) -> T:
             continue
 
 
-def _measure(store: TaskStore, there: Snapshot) -> Measured:
-    summaries = there.summaries(store.manifest)
-    total = sum(len(pack.mapped) for pack in there.packs)
+def _measure(store: TaskStore, present: Snapshot) -> Measured:
+    summaries = present.summaries(store.manifest)
+    total = sum(len(pack.mapped) for pack in present.packs)
     parts = dict.fromkeys(sorted(part.name for part in PARTS), 0)
-    for pack in there.packs:
+    for pack in present.packs:
         for part, column in pack.parts.items():
             parts[part] += column.nbytes
-    for name in there.loose:
+    for name in present.loose:
         path = store.loose_path(name)
         if (content := store.read_loose(path)) is None:
             raise _GoneMeanwhile
@@ -80,9 +80,9 @@ def _measure(store: TaskStore, there: Snapshot) -> Measured:
     return Measured(summaries=summaries, bytes=total, part_bytes=parts)
 
 
-def _bytes_on_disk(store: TaskStore, there: Snapshot) -> int:
-    total = sum(len(pack.mapped) for pack in there.packs)
-    for name in there.loose:
+def _bytes_on_disk(store: TaskStore, present: Snapshot) -> int:
+    total = sum(len(pack.mapped) for pack in present.packs)
+    for name in present.loose:
         try:
             total += file_size(store.loose_path(name))
         except FormatError as error:

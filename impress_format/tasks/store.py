@@ -109,10 +109,10 @@ class TaskStore:
         """
         paths = self.pack_paths()
         while True:
-            there = {pack.path: pack for pack in self._opened.packs}
+            present = {pack.path: pack for pack in self._opened.packs}
             failed, packs = None, tuple[Pack, ...]()
             try:
-                packs = tuple(there.get(path) or open_pack(path) for path in paths)
+                packs = tuple(present.get(path) or open_pack(path) for path in paths)
             except FormatError as error:
                 failed = error
             before, paths = paths, self.pack_paths()
@@ -184,9 +184,9 @@ class TaskStore:
         Raises:
             StorageError, FormatError: as names, and for a damaged loose task.
         """
-        there = self.snapshot()
-        found = {name for pack in there.packs for name in pack.find_task(reference) if name not in there.hidden}
-        for name in there.loose:
+        present = self.snapshot()
+        found = {name for pack in present.packs for name in pack.find_task(reference) if name not in present.hidden}
+        for name in present.loose:
             if (stored := self.read(name)) is not None:  # else removed meanwhile
                 path, content, _ = stored
                 if read_task_record(path, content, self.manifest).task == reference:
@@ -199,9 +199,9 @@ class TaskStore:
         Raises:
             StorageError, FormatError: as names, and for a damaged task.
         """
-        there = self.snapshot()
-        found = there.summaries(self.manifest)
-        for name in there.loose:
+        present = self.snapshot()
+        found = present.summaries(self.manifest)
+        for name in present.loose:
             if (stored := self.read(name)) is not None:  # else removed meanwhile
                 path, content, size = stored
                 found.append(summarise_task(path, content, self.manifest, size))
@@ -209,9 +209,9 @@ class TaskStore:
 
     def files(self) -> list[Path]:
         """All files that tasks are in, or are marked as removed by."""
-        there = self.snapshot()
-        paths = [*map(self.loose_path, there.loose), *map(self.removed_path, there.removed)]
-        return [*paths, *(pack.path for pack in there.packs)]
+        present = self.snapshot()
+        paths = [*map(self.loose_path, present.loose), *map(self.removed_path, present.removed)]
+        return [*paths, *(pack.path for pack in present.packs)]
 
     def write(self, name: str, content: bytes, *, replace: bool) -> None:
         """Store a task's file.

@@ -124,10 +124,10 @@ def merge(index: ZooIndex, entry: ZooBank, *, replace: bool) -> ZooIndex:
     Raises:
         UsageError: it has another bank of this name, and `replace` is false.
     """
-    there = next((bank for bank in index.banks if bank.name == entry.name), None)
-    if there is not None and there.digest != entry.digest and not replace:
+    present = next((bank for bank in index.banks if bank.name == entry.name), None)
+    if present is not None and present.digest != entry.digest and not replace:
         raise UsageError(
-            f"the zoo has another bank {entry.name!r} (digest {there.digest[:12]}…, yours {entry.digest[:12]}…): "
+            f"the zoo has another bank {entry.name!r} (digest {present.digest[:12]}…, yours {entry.digest[:12]}…): "
             "choose another `name`, or give `replace`"
         )
     others = tuple(bank for bank in index.banks if bank.name != entry.name)
@@ -143,12 +143,12 @@ def _push_to_folder(prepared: Prepared, zoo: Path, *, replace: bool) -> Pushed:
         merged = merge(index, entry, replace=replace)
         target, card = source.place(entry.folder), source.place(entry.card)
         taken = look_at(target) is not None
-        there = taken and _digest_of(target) == entry.digest
-        if there and entry in index.banks and source.read(entry.card, MAX_CARD_BYTES) == _bytes(prepared):
+        present = taken and _digest_of(target) == entry.digest
+        if present and entry in index.banks and source.read(entry.card, MAX_CARD_BYTES) == _bytes(prepared):
             return Pushed(where=str(target), changed=False)
-        if taken and not there and not replace and entry.name not in {bank.name for bank in index.banks}:
+        if taken and not present and not replace and entry.name not in {bank.name for bank in index.banks}:
             raise UsageError(f"{target} exists and is in no index: choose another `name`, or give `replace`")
-        if not there:
+        if not present:
             _copy_bank(prepared, target)
         write_atomically(card, _bytes(prepared), replace=True)
         # Last: what the index names is there.

@@ -180,8 +180,8 @@ def ensure_projection(
     tasks = tuple(map(str, distinct))
     if bank.has_projection:
         record = bank.projection_record
-        asked, there = (tasks, holdout, epochs), (record.tasks, record.holdout, record.epochs)
-        if asked != there:
+        asked, present = (tasks, holdout, epochs), (record.tasks, record.holdout, record.epochs)
+        if asked != present:
             raise UsageError(
                 f"{bank.path} exists with other settings: heads of its tasks stand on `adapt` {record.epochs}, holdout "
                 f"{record.holdout:g}, and {len(record.tasks)} tasks from {record.tasks[0]} on"

@@ -124,9 +124,9 @@ def _features(
     values, labels = [], []
     with torch.no_grad():
         for part in some.split(AT_ONCE):
-            activations, of = joined.batch(part)
+            activations, row_labels = joined.batch(part)
             values.append(features(weights, activations))
-            labels.append(of)
+            labels.append(row_labels)
     return Rows(torch.cat(values), torch.cat(labels))
 
 

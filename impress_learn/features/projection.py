@@ -66,15 +66,15 @@ def load_projection(bank: Bank, device: torch.device) -> Projection:
     """
     record, stored = bank.files.read(PROJECTION)
 
-    def there(values: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> Tensor:
+    def on_device(values: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> Tensor:
         return torch.from_numpy(values.astype(np.float32)).to(device)
 
     return Projection(
         digest=record.digest,
-        mean=there(stored.mean),
-        directions=there(stored.directions),
-        within=there(stored.within),
-        between=there(stored.between),
+        mean=on_device(stored.mean),
+        directions=on_device(stored.directions),
+        within=on_device(stored.within),
+        between=on_device(stored.between),
         weight_delta=stored.adaptation,
     )
 
@@ -92,10 +92,10 @@ def make_projection(features: Tensor, classes: Tensor) -> StoredProjection:
     directions = (axes.flip(1)[:, :count] * scale).float().numpy()
     kept = restore(store(directions, "int8"), count)  # covariances are of what will be read
     projected = centred @ torch.from_numpy(kept).double()
-    _, of = classes.unique(return_inverse=True)
-    sizes = of.bincount().double()
-    means = torch.zeros(len(sizes), count, dtype=torch.float64).index_add_(0, of, projected) / sizes[:, None]
-    apart = projected - means[of]
+    _, row_labels = classes.unique(return_inverse=True)
+    sizes = row_labels.bincount().double()
+    means = torch.zeros(len(sizes), count, dtype=torch.float64).index_add_(0, row_labels, projected) / sizes[:, None]
+    apart = projected - means[row_labels]
     return StoredProjection(
         mean=mean.numpy().astype(np.float16),
         directions=kept,

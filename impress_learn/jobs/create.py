@@ -90,7 +90,7 @@ def create_bank(
     from impress_learn.streams.view import view_shape
 
     where = choose_device(device)
-    there = open_bank(path) if is_there(path / MANIFEST) else None
+    existing = open_bank(path) if is_there(path / MANIFEST) else None
     arch, weights = network.backbone, network.weights
     side = usual_side(arch)
     view = choose_view(tasks, size=network.image_size, mode=network.image_mode, photo_size=side)
@@ -98,7 +98,7 @@ def create_bank(
     if weights is not None:
         require(arch.startswith("timm:"), f"`weights` {weights}: `backbone` {arch} has none: use timm:NAME")
         require(network.image_mode != "L", "`image_mode` L: networks that others trained take RGB")
-        pretrained = load_weights(weights, arch, None if there is None else there.backbone.pretrained)
+        pretrained = load_weights(weights, arch, None if existing is None else existing.backbone.pretrained)
         view = pretrained_view(view, size=network.image_size or side, mean=pretrained.mean, std=pretrained.std)
     backbone = build_backbone(
         arch,
@@ -107,15 +107,15 @@ def create_bank(
         input_shape=view_shape(view),
         classes=count_classes(tasks),
         weights=pretrained,
-        there=None if there is None else there.manifest,
+        existing=None if existing is None else existing.manifest,
         remark=progress.remark,
     )
     heads = pretrained is not None and classifier_name(backbone) is not None
     view = _settle_view(
         tasks,
         view,
-        there,
-        needs_data=there is None or _needs_data(there, heads=heads),
+        existing,
+        needs_data=existing is None or _needs_data(existing, heads=heads),
         measure=pretrained is None,
         data_dir=data_dir,
         holdout=fit.holdout,
@@ -148,7 +148,7 @@ def create_bank(
 def _settle_view(
     tasks: Sequence[Reference],
     view: Preprocess,
-    there: Bank | None,
+    existing: Bank | None,
     *,
     needs_data: bool,
     measure: bool,
@@ -159,7 +159,7 @@ def _settle_view(
     """How a new bank's images are made, as far as only they can tell: their scale, their mean and deviation.
 
     Args:
-        there: the bank that an interrupted run left, which keeps what it has.
+        existing: the bank that an interrupted run left, which keeps what it has.
         needs_data: whether the images are wanted still; they are then read, so that what is missing is found now.
         measure: whether mean and deviation of images of any size are measured: nobody knows them before.
 
@@ -171,8 +171,8 @@ def _settle_view(
     from impress_learn.streams.load import check_data, measured_view, spanned_view
     from impress_learn.streams.span import in_words
 
-    kept = None if there is None else there.manifest.preprocess
-    if there is not None and kept is not None and not is_empty(there):
+    kept = None if existing is None else existing.manifest.preprocess
+    if existing is not None and kept is not None and not is_empty(existing):
         view = replace_fields(view, crop=kept.crop, span=kept.span)
     elif needs_data:
         view = spanned_view(tasks, view, data_dir=data_dir)

@@ -48,23 +48,23 @@ def build_backbone(
     input_shape: tuple[int, int, int],
     classes: int,
     weights: Weights | None = None,
-    there: BankManifest | None = None,
+    existing: BankManifest | None = None,
     remark: Callable[[str], None] = lambda _: None,
 ) -> Backbone:
     """Build `lenet-300-100`, `resnet-18-nfN` or `timm:NAME` for images of `input_shape` (channels, height, width).
 
     Args:
         weights: that others trained, for all but the last layer; None to draw all from the seed.
-        there: of a bank that was built with these settings: its network comes out by the rules that it was made by.
+        existing: of a bank that was built with these settings: its network comes out by the rules that it was made by.
         remark: is told what of the images or of the network comes to nothing, of one that is built anew.
 
     Raises:
         UsageError: unknown architecture, one that cannot take this input or would cut off part of it, one whose
             BatchNorm mixes images up, or weights of another.
     """
-    if there is not None:
+    if existing is not None:
         stored = _stored_backbone(
-            there, arch, init=init, seed=seed, input_shape=input_shape, classes=classes, weights=weights
+            existing, arch, init=init, seed=seed, input_shape=input_shape, classes=classes, weights=weights
         )
         if stored is not None:
             return stored

@@ -78,9 +78,10 @@ def download(repository: str, revision: str | None) -> Path:
         return Path(hf_hub_download(repository, HUB_FILE, revision=revision))
     except Exception as error:  # of several HTTP clients, each with errors of its own
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        of = f" at {revision}" if revision else ""
+        revision_text = f" at {revision}" if revision else ""
         raise DataError(
-            f"{HUB_FILE} of https://huggingface.co/{repository}{of} is not in the cache of huggingface_hub and could "
+            f"{HUB_FILE} of https://huggingface.co/{repository}{revision_text} is not in the cache of huggingface_hub "
+            "and could "
             f"not be downloaded ({reason[:200]})"
         ) from error
 

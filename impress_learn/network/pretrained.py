@@ -27,14 +27,14 @@ _STEP = "num_batches_tracked"
 """What BatchNorm counts in training; it decides on nothing, and files often lack it."""
 
 
-def load_weights(source: str, arch: str, there: PretrainedRecord | None = None) -> Weights:
+def load_weights(source: str, arch: str, existing: PretrainedRecord | None = None) -> Weights:
     """The weights that a new bank is to stand on: a file, `timm:TAG` of its network, or `hf-hub:OWNER/NAME`; the last
     two of the newest revision, or of the one after an `@`.
 
     They are copied to the cache, where the bank will look for them.
 
     Args:
-        there: those of a bank that is resumed. A source without revision is the same again, whatever is newest now.
+        existing: those of a bank that is resumed. A source without revision is the same again, whatever is newest now.
 
     Raises:
         UsageError: no such source, or a file of a kind that could hold code.
@@ -48,8 +48,8 @@ def load_weights(source: str, arch: str, there: PretrainedRecord | None = None) 
             name = _timm_name(arch, name)
         repository = check_repository(name) if family == "hf-hub" else timm_repository(name)
         source = f"{family}:{name}"
-        if revision is None and there is not None and there.source == source:
-            path, revision = locate_weights(there)[0], there.revision
+        if revision is None and existing is not None and existing.source == source:
+            path, revision = locate_weights(existing)[0], existing.revision
         else:
             path = download(repository, revision)
             revision = commit_of(path)

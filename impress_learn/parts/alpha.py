@@ -85,9 +85,9 @@ def _begin(ground: Ground, beginning: Beginning) -> Trainable:
     if beginning.start is not None and start is not None:
         channels = [shape[0] for shape in basis.shapes.values()]
         coarse = beginning.start.record.settings.alpha.granularity
-        there = refine(torch.from_numpy(start.values), channels, coarse, parts.granularity)
-        own = torch.zeros(beginning.masks, there.shape[1])  # 0 for masks that the stored task does not weigh
-        own[: len(there)] = there
+        present = refine(torch.from_numpy(start.values), channels, coarse, parts.granularity)
+        own = torch.zeros(beginning.masks, present.shape[1])  # 0 for masks that the stored task does not weigh
+        own[: len(present)] = present
     return trainable_alpha(basis, beginning.fit, parts.granularity, own, parts.alpha_dtype)
 
 

@@ -123,9 +123,9 @@ def _begin(ground: Ground, beginning: Beginning) -> Trainable:
     parts, start = beginning.parts, None
     layers = ground.settings.norm.layers
     if beginning.start is not None and _same(beginning.start, parts):
-        there = FORMAT.of(beginning.start)
+        present = FORMAT.of(beginning.start)
         sizes = tuple(size for _, size in norm_rows(ground.backbone.module)[-2 * layers :])
-        start = None if there is None else torch.from_numpy(there.rows(sizes))
+        start = None if present is None else torch.from_numpy(present.rows(sizes))
     rate = BESIDE_READ_OUT if ground.reads_out else RATE
     return trainable_norm(ground.backbone, parts.norm, layers, start, rate=rate)
 

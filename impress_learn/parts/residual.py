@@ -158,8 +158,8 @@ def _begin(ground: Ground, beginning: Beginning) -> Trainable:
     else:
         rate, deviation = RATE, _START_BESIDE_ALPHA if beginning.masks else _START_ALONE
     values = first_values(residual, beginning.fit.seed, deviation)
-    if start is not None and _same(start, parts) and (there := FORMAT.of(start)) is not None:
-        values = torch.from_numpy(there)
+    if start is not None and _same(start, parts) and (present := FORMAT.of(start)) is not None:
+        values = torch.from_numpy(present)
     return trainable_residual(residual, ground.backbone.weights, values, rate=rate)
 
 

@@ -222,11 +222,11 @@ def still_to_add(bank: Bank, requests: Sequence[TaskRequest]) -> list[TaskReques
         TaskExists: one of the names is taken by a task made with other settings.
     """
     remove_abandoned(bank.path / TASKS)
-    there = [request for request in requests if bank.tasks.has(request.name)]
-    taken = [request.name for request in there if not _is_stored(bank, request)]
+    present = [request for request in requests if bank.tasks.has(request.name)]
+    taken = [request.name for request in present if not _is_stored(bank, request)]
     if taken:
         raise task_exists(bank.path, taken)
-    stored = {request.name for request in there}
+    stored = {request.name for request in present}
     return [request for request in requests if request.name not in stored]
 
 

@@ -112,20 +112,20 @@ def make_task_classifier(
     words = random_words(0, "recogniser", -(-count * stored.signs // 64)).astype("<u8").view(np.uint8)
     bits = np.unpackbits(words, count=count * stored.signs, bitorder="little").reshape(count, stored.signs)
 
-    def there(values: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> Tensor:
+    def on_device(values: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> Tensor:
         return torch.from_numpy(values.astype(np.float32)).to(device)
 
     return TaskClassifier(
         tag=tag,
         shape=seen,
-        center=there(stored.center),
-        scale=there(stored.scale),
-        hidden=there(stored.hidden) * there(stored.hidden_step),
-        hidden_bias=there(stored.hidden_bias),
-        output=there(stored.output),
-        output_bias=there(stored.output_bias),
-        between=there(stored.between),
-        directions=(there(bits) * 2 - 1) / math.sqrt(count),
+        center=on_device(stored.center),
+        scale=on_device(stored.scale),
+        hidden=on_device(stored.hidden) * on_device(stored.hidden_step),
+        hidden_bias=on_device(stored.hidden_bias),
+        output=on_device(stored.output),
+        output_bias=on_device(stored.output_bias),
+        between=on_device(stored.between),
+        directions=(on_device(bits) * 2 - 1) / math.sqrt(count),
         sign_weight=stored.sign_weight,
     )
 

@@ -125,9 +125,9 @@ def _by_heads(loaded: RunningBank, images: Tensor, heads: Sequence[StoredHead]) 
     bias = torch.full((len(images), classes), -torch.inf)
     row = 0
     for head in heads:
-        count, own, width = head.weight.shape
-        weight[row : row + count, :own, :width] = torch.from_numpy(head.weight)
-        bias[row : row + count, :own] = torch.from_numpy(head.bias)
+        count, n_classes, width = head.weight.shape
+        weight[row : row + count, :n_classes, :width] = torch.from_numpy(head.weight)
+        bias[row : row + count, :n_classes] = torch.from_numpy(head.bias)
         row += count
     weight, bias = weight.to(images.device), bias.to(images.device)
     return torch.einsum("bcd,bd->bc", weight, projected[:, :dimensions]) + bias
@@ -149,9 +149,9 @@ def _by_products(loaded: RunningBank, images: Tensor, batches: Sequence[tuple[in
     alpha = torch.zeros(len(images), masks, sum(columns))
     row = 0
     for granularity, values in batches:
-        own = refine(torch.from_numpy(values), channels, granularity, common)
-        alpha[row : row + len(own), : own.shape[1]] = own
-        row += len(own)
+        refined = refine(torch.from_numpy(values), channels, granularity, common)
+        alpha[row : row + len(refined), : refined.shape[1]] = refined
+        row += len(refined)
     weights: dict[str, Tensor] = {}
     of_layers = alpha.to(images.device).split(columns, dim=2)
     for of_groups, (name, masks) in zip(of_layers, loaded.basis.layers.items(), strict=True):

@@ -41,12 +41,12 @@ def load_files(
     def part(
         files: Sequence[ImageFile],
         rows: np.ndarray[tuple[int], np.dtype[np.int64]],
-        of: str,
+        source: str,
         sets: Sequence[int] | None,
     ) -> MappedImages:
         kept = rows >= 0
         if not kept.any():
-            raise DataError(f"{what}: none of {len(files):,} {of} images can be read")
+            raise DataError(f"{what}: none of {len(files):,} {source} images can be read")
         labels = np.array([file.label for file in files], dtype=np.int64)[kept]
         return MappedImages(
             decoded.pixels,

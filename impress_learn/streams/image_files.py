@@ -140,8 +140,8 @@ def _test_images(search: Search, folder: Path, names: Sequence[str], *, all_know
     Raises:
         DataError: there are others, and `names` are not just some.
     """
-    there = [one.name for one in folders_in(folder)]
-    if not all_known and (unknown := [name for name in there if name not in names]):
+    present = [one.name for one in folders_in(folder)]
+    if not all_known and (unknown := [name for name in present if name not in names]):
         raise DataError(f"{folder} has {some(unknown)}, of which there is no training image: expected the same classes")
     return {name: search.image_files(folder / name) for name in names}
 

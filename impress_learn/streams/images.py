@@ -232,14 +232,14 @@ def transformed(images: Images, transform: Callable[[Tensor], Tensor], augment: 
     return ImagesInMemory(torch.cat(chunks), images.labels, images.mean, images.std, augment, images.sets)
 
 
-def evenly_spread(there: int, most: int, *, fill: bool = False, nearest: bool = False) -> Tensor:
-    """Which of `there` images are taken where no more than `most` are wanted: int64 (min(there, most),), ascending.
+def evenly_spread(n: int, most: int, *, fill: bool = False, nearest: bool = False) -> Tensor:
+    """Which of `n` images are taken where no more than `most` are wanted: int64 (min(there, most),), ascending.
 
     Args:
         fill: whether `most` are taken however few there are, some of them twice.
         nearest: whether each place between two images is rounded to the nearer one, not down.
     """
-    places = torch.linspace(0, there - 1, most if fill else min(there, most))
+    places = torch.linspace(0, n - 1, most if fill else min(n, most))
     return (places.round() if nearest else places).long()
 
 

@@ -202,11 +202,11 @@ def _restore(bank: Bank, request: TaskRequest, tensors: Mapping[str, Array]) -> 
 
 def _in_order(bank: Bank, start: StoredTask, classes: TaskClasses) -> StoredTask:
     """A stored task with a head whose rows stand for these classes, by name; rows of classes that it lacks are 0."""
-    there = stored_classes(bank, start.record.task, start.record)
+    present = stored_classes(bank, start.record.task, start.record)
     head = HEAD.of(start)
-    if head is None or there.names is None or classes.names is None or there.names == classes.names:
+    if head is None or present.names is None or classes.names is None or present.names == classes.names:
         return start
-    table = np.array(renumbered(classes.names, there.names))
+    table = np.array(renumbered(classes.names, present.names))
     weight, bias = head.weight[table], head.bias[table]
     weight[table < 0], bias[table < 0] = 0, bias[table >= 0].mean() if (table >= 0).any() else 0
     return replace(start, values={**start.values, HEAD.name: StoredHead(weight, bias)})

@@ -24,16 +24,16 @@ def bank(tmp_path: Path) -> Bank:
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_task_travels_byte_for_byte(bank: Bank, tmp_path: Path, packed: bool) -> None:
     other = open_bank(shutil.copytree(bank.path, tmp_path / "b.impress"))
-    own = bank.task_bytes("one")
+    own_name = bank.task_bytes("one")
     if packed:
         pack_tasks(bank)
     file = tmp_path / "one.safetensors"
-    assert export_task(bank, "rotated-digits/1", file).bytes == len(own) == len(file.read_bytes())
-    assert file.read_bytes() == own
+    assert export_task(bank, "rotated-digits/1", file).bytes == len(own_name) == len(file.read_bytes())
+    assert file.read_bytes() == own_name
     assert [one.name for one in import_tasks(other, [file])] == ["one"]  # it is there already
     other.remove_task("one")
     import_tasks(other, [file])
-    assert other.task_bytes("one") == own
+    assert other.task_bytes("one") == own_name
 
 
 def test_a_new_name_changes_nothing_else(bank: Bank, tmp_path: Path) -> None:
