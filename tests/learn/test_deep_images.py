@@ -24,7 +24,7 @@ from impress_format.records.manifest import Preprocess
 from impress_learn.jobs import add_tasks, create_bank
 from impress_learn.jobs.infer import infer
 from impress_learn.plan.asked import Network
-from impress_learn.progress import Progress
+from impress_learn.progress import SILENT, Progress
 from impress_learn.streams.deep_images import is_deep, read_deep
 from impress_learn.streams.load import load_task
 from impress_learn.streams.read_image import decode_image
@@ -111,10 +111,8 @@ def pets(folder: Path, write: Callable[[Array], bytes], *, test: Callable[[Array
 
 
 def grey_bank(path: Path, task: str, progress: Progress | None = None) -> Bank:
-    words = {} if progress is None else {"watch": progress}
-    return create_bank(
-        path, [task], network=Network(image_size=SIDE, image_mode="L"), fit=MaskTraining(epochs=1), **words
-    )  # type: ignore[arg-type]
+    network, fit = Network(image_size=SIDE, image_mode="L"), MaskTraining(epochs=1)
+    return create_bank(path, [task], network=network, fit=fit, progress=progress or SILENT)
 
 
 def view_of(bank: Bank) -> Preprocess:
