@@ -33,6 +33,7 @@ COMMANDS: Mapping[str, Mapping[str, Sequence[object]]] = {
     "task add BANK rotated-digits/30": {
         **FIT, "--granularity": (0, (1 << 24) + 1, HUGE), "--residual": (-1, 3, BEYOND, HUGE),
         "--residual-layers": (0, 1, HUGE), "--residual-bits": (0, 3), "--head": (-1,), "--head-bits": (3,),
+        "--norm": (-4, 3, HUGE), "--norm-layers": (0, -1, HUGE),
         "--bytes": (0, 1), "--shots": (0, BEYOND, HUGE),
         "--l1": (-1, "nan", "inf"),
     },
