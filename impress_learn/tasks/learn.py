@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -105,8 +106,9 @@ def learn_task(
     """
     started = time.perf_counter()
     fit, parts = request.fit, request.parts
-    # now: after training is too late to find it damaged
-    signature_maker = loaded.signature_maker if parts.signature else None
+    signature_maker = (
+        loaded.signature_maker if parts.signature else None
+    )  # after training is too late to find it damaged
     tensors, share, train_share = _learn(loaded, request, train, measured, on_step)
     record = task_record(loaded.bank, request, share, train_share)
     if request.replaces and loaded.bank.read_task_record(request.name).digest != fit.start:
@@ -137,11 +139,17 @@ def _learn(
     Raises:
         TrainingDiverged: naming the task.
     """
+    if request.parts.reads_out:
+        return _learn_head(loaded, request, train, measured, on_step)
+    tensors, share = _learn_weights(loaded, request, train, on_step)
+    return tensors, share(measured), share(train)
+
+
+@contextmanager
+def _naming(request: TaskRequest) -> Iterator[None]:
+    """Within it, TrainingDiverged names the task."""
     try:
-        if request.parts.reads_out:
-            return _learn_head(loaded, request, train, measured, on_step)
-        tensors, share = _learn_weights(loaded, request, train, on_step)
-        return tensors, share(measured), share(train)
+        yield
     except TrainingDiverged as error:
         raise TrainingDiverged(f"task {request.name}: {error}") from error
 
@@ -150,15 +158,18 @@ def _learn_head(
     loaded: RunningBank, request: TaskRequest, train: Images, measured: Images, on_step: Callable[[], None]
 ) -> tuple[dict[str, Array], float, float]:
     ground, start = _ground(loaded, request), request.start
-    return learn_head(
-        ground,
-        _beginning(loaded.bank, request, None if start is None else _in_order(loaded.bank, start, request.classes)),
-        train,
-        measured,
-        classes=request.classes.count,
-        restore=lambda tensors: _restore(loaded.bank, request, tensors),
-        on_step=on_step,
-    )
+    if start is not None:
+        start = _in_order(loaded.bank, start, request.classes)
+    with _naming(request):
+        return learn_head(
+            ground,
+            _beginning(loaded.bank, request, start),
+            train,
+            measured,
+            classes=request.classes.count,
+            restore=lambda tensors: _restore(loaded.bank, request, tensors),
+            on_step=on_step,
+        )
 
 
 def _learn_weights(
@@ -167,14 +178,16 @@ def _learn_weights(
     """The parts of a task as they are stored, by name, and what measures its accuracy as stored.
 
     Raises:
-        TrainingDiverged: loss or values became NaN or infinite, or too large to be stored.
+        TrainingDiverged: loss or values became NaN or infinite, or too large to be stored; naming the task.
     """
     backbone = loaded.backbone.answering(request.classes.count)
     beginning = _beginning(loaded.bank, request, request.start)
     trainables = begin_parts(_ground(loaded, request), beginning)
-    train_parts(backbone, [*trainables.values()], train, beginning.fit, on_step=on_step, calibration=loaded.calibration)
-    tensors = {name: trainable.store() for name, trainable in trainables.items()}
-    effective = loaded.lay(_restore(loaded.bank, request, tensors), settings_of(loaded.bank, request))
+    learning = [*trainables.values()]
+    with _naming(request):
+        train_parts(backbone, learning, train, beginning.fit, on_step=on_step, calibration=loaded.calibration)
+        tensors = {name: trainable.store() for name, trainable in trainables.items()}
+        effective = loaded.lay(_restore(loaded.bank, request, tensors), settings_of(loaded.bank, request))
     return tensors, lambda images: accuracy(backbone, effective, images, None)
 
 

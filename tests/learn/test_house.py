@@ -124,3 +124,17 @@ def test_the_tree_as_it_is_prints_a_line_for_each_part_and_package(script: Modul
         assert any(line.strip().startswith(part) for line in lines), part
     for package in script.PACKAGES:
         assert any(line.startswith(f"{package}: ") for line in lines), package
+
+
+def test_the_house_stands_as_it_is_meant_to(script: ModuleType) -> None:
+    house = script.measure(SCRIPT.parents[2])
+    assert max(most for most, _ in house.widest.values()) <= 9
+    assert max(most for most, _ in house.longest.values()) <= 300
+    for rooms in house.rooms.values():
+        assert len(rooms.rooms) <= 15
+        assert rooms.circles == []
+    # The part that came first after the table is known to the two tables alone, beside its own files.
+    assert {file for file in house.known["norm"] if not file.endswith("norm_statistics.py")} == {
+        "impress_format/parts/table.py",
+        "impress_learn/parts/table.py",
+    }
