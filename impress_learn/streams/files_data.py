@@ -27,7 +27,7 @@ def load_files(
         train_sets: for each training file the set of images that it belongs with; None where each is by itself.
 
     Raises:
-        StorageError, DataError: as decode_pictures, or no image is left in one of the two.
+        StorageError, DataError: as decode_images, or no image is left in one of the two.
     """
     import numpy as np
     import torch

@@ -19,7 +19,7 @@ def folder_data(path: Key) -> DataSet:
         path: with what says how the folder is read (folder_key.py).
 
     Raises:
-        InvalidReference, DataError: as parse_folder_key and list_pictures.
+        InvalidReference, DataError: as parse_folder_key and list_images.
     """
     key = parse_folder_key(str(path))
     listing = list_images(key.path, flat=key.classes, groups=key.groups)

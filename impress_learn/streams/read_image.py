@@ -60,7 +60,7 @@ def decode_image(
 def read_opened(
     image: Image.Image, preprocess: Preprocess, notice: Callable[[Notice], None] = lambda _: None
 ) -> Tensor:
-    """As read_picture, of an image that a person has opened or made; it stays as it is.
+    """As decode_image, of an image that a person has opened or made; it stays as it is.
 
     Raises:
         DataError: it cannot be decoded.
@@ -99,7 +99,7 @@ def look_at_image(source: Path) -> tuple[tuple[int, int], DeepImage | None]:
     another is not decoded.
 
     Raises:
-        DataError: as read_picture.
+        DataError: as decode_image.
     """
     with _reading(source), _open(source) as opened:
         size = opened.height, opened.width

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from impress_format.errors import BankMismatch
+from impress_format.versions import require_version
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -65,11 +65,11 @@ def view_of(bank: Bank) -> Preprocess:
     Raises:
         BankMismatch: it does not say so.
     """
-    if bank.manifest.preprocess is None:
-        raise BankMismatch(
-            f"{bank.path} has format version 1, which does not say what its images are like: run `impress bank upgrade`"
-        )
-    return bank.manifest.preprocess
+    preprocess = bank.manifest.preprocess
+    if preprocess is None:
+        require_version(bank.path, bank.manifest.format_version, "which does not say what its images are like")
+    assert preprocess is not None  # version 2 says so
+    return preprocess
 
 
 def view_shape(view: Preprocess) -> tuple[int, int, int]:

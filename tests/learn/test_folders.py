@@ -743,11 +743,11 @@ def test_a_killed_decoder_leaves_nothing_that_stands_for_a_cache(tmp_path: Path,
         "from impress_learn.streams import image_cache\n"
         "from impress_learn.streams.load import load_task\n"
         "from impress_learn.streams.reference import parse_reference\n"
-        "from impress_learn.streams.read_image import read_picture\n"
+        "from impress_learn.streams.read_image import decode_image\n"
         "def read(path, view):\n"
         "    if path.name == '150.png' and path.parent.name == 'dog': os._exit(9)\n"
-        "    return read_picture(path, view)\n"
-        "image_cache.read_picture = read\n"
+        "    return decode_image(path, view)\n"
+        "image_cache.decode_image = read\n"
         "load_task(parse_reference(sys.argv[1]), data_dir=None)\n"
     )
     killed = subprocess.run([sys.executable, "-c", code, f"folder:{task}"], check=False)
