@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 RATE = 1.0
 """What the values move by, for each step of a coefficient, chosen on held-out images (docs/results.md, Norm)."""
-BESIDE_READ_OUT = 0.1
+BESIDE_READ_OUT = 0.03
 """The same beside a read-out, chosen likewise."""
 
 Rows = tuple[tuple[str, int], ...]
