@@ -134,7 +134,7 @@ _EVERY_COMMAND = (Compute, Data, Output)
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
-    """A command whose parameters that are records (those above, fits, parts) become the options of their fields."""
+    """A command; parameters that are records (those above, training configs, parts) become their fields' options."""
     hints = get_type_hints(function, include_extras=True)
     own: list[inspect.Parameter] = []
     everywhere: list[inspect.Parameter] = []
@@ -167,8 +167,8 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 def _options(record: type, start: Any) -> list[inspect.Parameter]:
     """A record's fields as options, the values of `start` (None for their own) as defaults.
 
-    What an option is comes from the field's annotation, from the help that it has, or from FIT_OPTIONS; what has none
-    of these is no option: a fit's seed is that of the command.
+    What an option is comes from the field's annotation, from the help that it has, or from TRAINING_OPTIONS; what
+    has none of these is no option: the seed of a training config is that of the command.
     """
     types = get_type_hints(record, include_extras=True)
     options = []

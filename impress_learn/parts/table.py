@@ -99,7 +99,8 @@ class Parts:
     )
     head_bits: Bits = field(default=2, metadata={"help": "Of a value of the head."})
     hybrid: bool = field(
-        default=False, metadata={"help": "A mask of its own in the last layer, in place of coefficients there."}
+        default=False,
+        metadata={"help": "A mask of its own in the last layer, in place of coefficients there (the paper)."},
     )
     norm: Literal[0, 4, 8] = field(
         default=0,
@@ -117,7 +118,10 @@ class Parts:
     )
     signature: bool = field(
         default=True,
-        metadata={"help": "Store 64 bytes, too, that images of the task are recognised by where it is not named."},
+        metadata={
+            "help": "Store 64 bytes, too, that images of the task are recognised by, where `impress infer` or `impress "
+            "eval` is not told the task."
+        },
     )
     bytes: int | None = field(
         default=None,
