@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from impress_format.versions import require_version
-
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -65,6 +63,8 @@ def view_of(bank: Bank) -> Preprocess:
     Raises:
         BankMismatch: it does not say so.
     """
+    from impress_format.versions import require_version
+
     preprocess = bank.manifest.preprocess
     if preprocess is None:
         require_version(bank.path, bank.manifest.format_version, "which does not say what its images are like")
