@@ -76,8 +76,15 @@ class TaskSummary(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     def flat(self) -> dict[str, object]:
         """All of it under one name each, as JSON has it."""
-        own = msgspec.structs.asdict(self)
-        return {**{name: own[name] for name in own if name != "facts"}, **self.facts}
+        return {  # spelled out: of a million tasks a loop over fields takes as long as all the rest
+            "task": self.task,
+            "name": self.name,
+            **self.facts,
+            "bytes": self.bytes,
+            "accuracy": self.accuracy,
+            "train_accuracy": self.train_accuracy,
+            "images": self.images,
+        }
 
 
 def read_task(path: Path, content: bytes, name: str, manifest: BankManifest, identity: BankIdentity) -> StoredTask:
