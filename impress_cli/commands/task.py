@@ -43,14 +43,14 @@ def list_tasks(path: options.BankPath, output: Output) -> None:
 def show(path: options.BankPath, task: options.Task, output: Output) -> None:
     """One task: how it was learned, and its coefficients (masks down, layers or groups across)."""
     from impress_format.bank import open_bank
-    from impress_format.parts.alpha import ALPHA
+    from impress_format.parts.alpha import ALPHA, matrix_of
     from impress_format.parts.own_mask import OWN_MASK
 
     bank = open_bank(path)
     name = bank.find_task(task)
-    record, alpha = bank.read_task(name)
     stored = bank.read_stored(name)
-    found = ALPHA.of(stored)
+    record, found = stored.record, ALPHA.of(stored)
+    alpha = matrix_of(stored, record.settings.alpha, bank.backbone)
     summary = bank.summarise_task(name)
     if output.json:
         from msgspec.structs import asdict

@@ -1,6 +1,6 @@
 """recogniser.safetensors: what signatures of tasks are made with and compared by (docs/format.md, Task classifier).
 
-How it is learned and used is impress_learn/recognition/task_classifier.py and signature.py.
+How it is learned and used is impress_learn/recognition/task_classifier.py and pixel_signature.py.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from impress_format.parts.numbers import NumbersError
+
 
 def pack_codes(codes: npt.NDArray[np.uint8], bits: int) -> npt.NDArray[np.uint8]:
     """The bytes of codes 0 ... 2^bits - 1, of any shape in C order."""
@@ -19,6 +21,17 @@ def unpack_codes(packed: npt.NDArray[np.uint8], count: int, bits: int) -> npt.ND
     for bit in range(bits):
         codes |= stream[..., bit::bits] << np.uint8(bit)
     return codes
+
+
+def check_padding(packed: npt.NDArray[np.generic], bits: int) -> None:
+    """Refuse bytes (N, n) of so many bits that have more set.
+
+    Raises:
+        NumbersError: they have.
+    """
+    rest = bits % 8
+    if rest and (packed[:, -1].astype(np.uint8) >> rest).any():
+        raise NumbersError("has padding bits set after the last value")
 
 
 def levels_of(codes: npt.NDArray[np.uint8], bits: int) -> npt.NDArray[np.float32]:

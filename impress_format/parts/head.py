@@ -15,8 +15,8 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
-from impress_format.parts.codes import levels_of, pack_codes, unpack_codes
-from impress_format.parts.numbers import FloatArray, NumbersError
+from impress_format.parts.codes import check_padding, levels_of, pack_codes, unpack_codes
+from impress_format.parts.numbers import FloatArray, NumbersError, check_row_of_bytes
 from impress_format.parts.part import Array, BankIdentity, Beside, Part, Tensor
 from impress_format.records.fields import Record, ValueBits
 
@@ -107,17 +107,14 @@ def check_heads(stored: npt.NDArray[np.generic], bits: int, classes: int, most: 
         NumbersError: of another type or size, of more dimensions than there are, with a scale or a bias that no writer
             stores, or padding bits set.
     """
-    if stored.dtype != np.uint8 or stored.ndim != 2:
-        raise NumbersError(f"is {stored.dtype} {stored.shape[1:]}, expected a row of bytes")
+    check_row_of_bytes(stored)
     dimensions = count_dimensions(stored.shape[1], bits, classes)
     if dimensions > most:
         raise NumbersError(f"has {dimensions:,} dimensions, the bank's projection {most:,}")
     numbers = np.ascontiguousarray(stored[:, -_ROW * classes :]).view("<f2").astype(np.float32)
     if not (np.isfinite(numbers).all() and (numbers[:, :classes] >= 0).all()):
         raise NumbersError("holds a scale that is negative, or one or a bias that is NaN or infinite")
-    rest = classes * dimensions * bits % 8
-    if rest and (stored[:, -_ROW * classes - 1].astype(np.uint8) >> rest).any():
-        raise NumbersError("has padding bits set after the last value")
+    check_padding(stored[:, : -_ROW * classes], classes * dimensions * bits)
 
 
 def _most(stored: int, bits: int, classes: int) -> int:

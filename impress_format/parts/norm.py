@@ -16,8 +16,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from impress_format.parts.codes import levels_of, pack_codes, unpack_codes
-from impress_format.parts.numbers import FloatArray, NumbersError
+from impress_format.parts.codes import check_padding, levels_of, pack_codes, unpack_codes
+from impress_format.parts.numbers import FloatArray, NumbersError, check_row_of_bytes, read_scales
 from impress_format.parts.part import Array, BankIdentity, Beside, Part, Tensor
 from impress_format.records.fields import NumberOf, Record
 
@@ -89,15 +89,10 @@ def check_norms(stored: Array, settings: NormSettings) -> None:
     Raises:
         NumbersError: of another type or size, with a scale that no writer stores, or padding bits set.
     """
-    if stored.dtype != np.uint8 or stored.ndim != 2:
-        raise NumbersError(f"is {stored.dtype} {stored.shape[1:]}, expected a row of bytes")
-    count, rows = count_norm_values(stored.shape[1], settings), 2 * settings.layers
-    scales = np.ascontiguousarray(stored[:, -_ROW * rows :]).view("<f2").astype(np.float32)
-    if not (np.isfinite(scales).all() and (scales >= 0).all()):
-        raise NumbersError("holds a scale that is negative, NaN or infinite")
-    rest = count * settings.bits % 8
-    if rest and (stored[:, -_ROW * rows - 1].astype(np.uint8) >> rest).any():
-        raise NumbersError("has padding bits set after the last value")
+    check_row_of_bytes(stored)
+    count, scales = count_norm_values(stored.shape[1], settings), 2 * _ROW * settings.layers
+    read_scales(stored[:, -scales:])
+    check_padding(stored[:, :-scales], count * settings.bits)
 
 
 def restore_norm(stored: Array, settings: NormSettings) -> StoredNorm:
@@ -107,11 +102,9 @@ def restore_norm(stored: Array, settings: NormSettings) -> StoredNorm:
         NumbersError: as check_norms.
     """
     check_norms(stored[np.newaxis], settings)
-    count, rows = count_norm_values(len(stored), settings), 2 * settings.layers
-    content = np.ascontiguousarray(stored).view(np.uint8)
-    codes = unpack_codes(content[: -_ROW * rows], count, settings.bits)
-    scales = content[-_ROW * rows :].copy().view("<f2").astype(np.float32)
-    return StoredNorm(levels_of(codes, settings.bits), scales)
+    count, scales = count_norm_values(len(stored), settings), 2 * _ROW * settings.layers
+    codes = unpack_codes(np.ascontiguousarray(stored[:-scales]).view(np.uint8), count, settings.bits)
+    return StoredNorm(levels_of(codes, settings.bits), read_scales(stored[-scales:]))
 
 
 def _facts(tensor: Tensor | None, settings: NormSettings, _: Beside) -> Mapping[str, int]:

@@ -65,16 +65,35 @@ def restore_all(stored: npt.NDArray[np.generic], columns: int) -> FloatArray:
     rows = rows_of(stored.dtype, stored.shape[1:], columns)
     if stored.dtype == np.uint8:
         values = stored[:, : rows * columns].view(np.int8).reshape(-1, rows, columns)
-        scales = np.ascontiguousarray(stored[:, rows * columns :]).view("<f2").astype(np.float32)
         if values.min() < -_MOST:
             raise NumbersError("holds -128, which no writer stores")
-        if not (np.isfinite(scales).all() and (scales >= 0).all()):
-            raise NumbersError("holds a scale that is negative, NaN or infinite")
-        return values * scales[:, np.newaxis]
+        return values * read_scales(stored[:, rows * columns :])[:, np.newaxis]
     numbers = stored.astype(np.float32)
     if not np.isfinite(numbers).all():
         raise NumbersError("holds NaN or infinite values")
     return numbers
+
+
+def check_row_of_bytes(stored: npt.NDArray[np.generic]) -> None:
+    """Refuse stored parts (N, ...) that are no rows of bytes.
+
+    Raises:
+        NumbersError: of another type or shape.
+    """
+    if stored.dtype != np.uint8 or stored.ndim != 2:
+        raise NumbersError(f"is {stored.dtype} {stored.shape[1:]}, expected a row of bytes")
+
+
+def read_scales(stored: npt.NDArray[np.generic]) -> FloatArray:
+    """Scales, float32 (..., n), of the bytes (..., 2 n) of little-endian float16.
+
+    Raises:
+        NumbersError: one that no writer stores.
+    """
+    scales: FloatArray = np.ascontiguousarray(stored).view("<f2").astype(np.float32)
+    if not (np.isfinite(scales).all() and (scales >= 0).all()):
+        raise NumbersError("holds a scale that is negative, NaN or infinite")
+    return scales
 
 
 def rows_of(dtype: np.dtype[np.generic], shape: tuple[int, ...], columns: int) -> int:

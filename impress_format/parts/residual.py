@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from impress_format.parts.codes import levels_of, pack_codes, unpack_codes
-from impress_format.parts.numbers import FloatArray, NumbersError
+from impress_format.parts.numbers import FloatArray, NumbersError, check_row_of_bytes, read_scales
 from impress_format.parts.part import Array, BankIdentity, Beside, Part, Tensor
 from impress_format.records.fields import NumberOf, Record, ValueBits
 from impress_format.records.network import BackboneSpec, LayerSpec
@@ -87,7 +87,7 @@ def restore_residual(stored: npt.NDArray[np.generic], bits: int, layers: Sequenc
     count = count_values(len(stored), bits, len(layers))
     content = np.ascontiguousarray(stored).view(np.uint8)
     codes = unpack_codes(content[: count * bits // 8], count, bits)
-    scales = content[count * bits // 8 :].copy().view("<f2").astype(np.float32)
+    scales = read_scales(content[count * bits // 8 :])
     each: FloatArray = np.repeat(scales, split_values(layers, count))
     values: FloatArray = levels_of(codes, bits) * each
     return values
@@ -99,14 +99,11 @@ def check_residuals(stored: npt.NDArray[np.generic], bits: int, layers: Sequence
     Raises:
         NumbersError: of another type or size, or with a scale that no writer stores.
     """
-    if stored.dtype != np.uint8 or stored.ndim != 2:
-        raise NumbersError(f"is {stored.dtype} {stored.shape[1:]}, expected a row of bytes")
+    check_row_of_bytes(stored)
     count = count_values(stored.shape[1], bits, len(layers))
     if count > (most := sum(layer.size for layer in layers)):
         raise NumbersError(f"has {count:,} values for {most:,} weights")
-    scales = np.ascontiguousarray(stored[:, count * bits // 8 :]).view("<f2").astype(np.float32)
-    if not (np.isfinite(scales).all() and (scales >= 0).all()):
-        raise NumbersError("holds a scale that is negative, NaN or infinite")
+    read_scales(stored[:, count * bits // 8 :])
 
 
 def _restore(stored: Array, settings: ResidualSettings, beside: Beside, _: BankIdentity) -> FloatArray:

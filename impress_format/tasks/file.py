@@ -101,8 +101,9 @@ def read_task(path: Path, content: bytes, name: str, manifest: BankManifest, ide
     tensors = read_tensors(content, header)
     check_present(path, tensors, version)
     check_settings(path, tensors, record.settings, manifest)
-    labels = {part: tensor for part, tensor in tensors.items() if is_label(part)}
-    others = {part: tensor for part, tensor in tensors.items() if part not in labels}
+    others = {part: tensor for part, tensor in tensors.items() if not is_label(part)}
+    # The record has the names of classes already.
+    labels = {part: tensor for part, tensor in tensors.items() if is_label(part) and part != CLASSES.name}
     values = restore_parts(path, others, record.settings, manifest, identity)
     shapes = {part: tensor_of(tensor) for part, tensor in tensors.items()}
     masks = count_masks(shapes, record.settings, beside(manifest, record.settings, tensors))

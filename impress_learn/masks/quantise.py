@@ -5,6 +5,8 @@ With one bit a value is its scale or the negative of that. Gradients go straight
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -46,15 +48,20 @@ def straight_through(values: Tensor, stored: Tensor) -> Tensor:
     return values + (stored - values).detach()
 
 
-def row_codes(values: Tensor, sizes: tuple[int, ...], bits: int) -> tuple[Tensor, Tensor]:
-    """As codes_of, of rows of different lengths one after the other.
+def rounded_rows(values: Tensor, sizes: tuple[int, ...], bits: int) -> Tensor:
+    """As rounded, of rows of these sizes one after the other (sum of sizes,)."""
+    rows = [codes_of(row, bits) for row in values.detach().split(sizes)]
+    return straight_through(values, torch.cat([levels_of(codes, bits) * scale for codes, scale in rows]))
 
-    Args:
-        values: (sum of sizes,).
+
+def stored_rows(
+    values: Tensor, sizes: tuple[int, ...], bits: int
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float16]]:
+    """Rows of these sizes one after the other, on the CPU, as they are stored.
 
     Returns:
-        Codes and, for each value, the scale of its row: (sum of sizes,).
+        Codes (sum of sizes,), and the scale of each row.
     """
     rows = [codes_of(row, bits) for row in values.split(sizes)]
-    codes = torch.cat([codes for codes, _ in rows])
-    return codes, torch.cat([scale.expand(len(codes)) for codes, scale in rows])
+    codes, scales = (torch.cat(each).numpy() for each in zip(*rows, strict=True))
+    return codes.astype(np.uint8), scales.astype(np.float16)

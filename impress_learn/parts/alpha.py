@@ -15,6 +15,7 @@ from impress_format.parts.alpha import ALPHA as FORMAT
 from impress_format.parts.alpha import AlphaSettings, StoredAlpha, count_columns
 from impress_format.parts.numbers import NumberType, store
 from impress_format.tasks.file import StoredTask
+from impress_format.versions import require_version
 from impress_learn.parts.part import Array, Beginning, Ground, TaskPart, Trainable, Weights
 from impress_learn.training.config import TaskTraining, check_number, require
 
@@ -118,14 +119,10 @@ def _choose_type(bank: Bank, asked: NumberType | None) -> NumberType:
     Raises:
         BankMismatch: a bank of format version 1 has no int8.
     """
-    if bank.manifest.format_version == 1:
-        if asked == "int8":
-            raise BankMismatch(
-                f"{bank.path} has format version 1, which stores no int8: run `impress bank upgrade`, or use "
-                "`alpha_dtype` float16"
-            )
-        return asked or "float32"
-    return asked or "int8"
+    version = bank.manifest.format_version
+    if asked == "int8":
+        require_version(bank.path, version, "which stores no int8", instead="use `alpha_dtype` float16")
+    return asked or ("float32" if version == 1 else "int8")
 
 
 def _of_stored(stored: StoredTask) -> Mapping[str, Any]:

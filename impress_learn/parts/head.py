@@ -13,7 +13,7 @@ from impress_format.errors import BankMismatch
 from impress_format.parts.head import HEAD as FORMAT
 from impress_format.parts.head import HeadSettings, StoredHead, store_head, whole_dimensions
 from impress_format.tasks.file import StoredTask
-from impress_learn.parts.part import Array, Ground, TaskPart, Weights
+from impress_learn.parts.part import Array, Ground, TaskPart, Weights, check_bits
 from impress_learn.training.config import require
 
 if TYPE_CHECKING:
@@ -57,6 +57,11 @@ def settle_head(bank: Bank, parts: Parts) -> Parts:
         "`head` stands beside neither `alpha` nor `hybrid`: it reads features of the network as it is",
     )
     return replace(parts, head=head)
+
+
+def _settle(bank: Bank, parts: Parts) -> Parts:
+    check_bits("head_bits", parts.head_bits)
+    return settle_head(bank, parts)
 
 
 def _add(ground: Ground, effective: Weights, head: StoredHead) -> Weights:
@@ -104,7 +109,7 @@ HEAD = TaskPart(
     format=FORMAT,
     fields=("head", "head_bits"),
     asked=lambda parts: bool(parts.head),
-    settle=settle_head,
+    settle=_settle,
     of_stored=_of_stored,
     blank=_blank,
     words=lambda parts, _: f"a head of {parts.head:,} dimensions",

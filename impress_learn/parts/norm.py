@@ -1,4 +1,4 @@
-"""Scale and shift of the network's norm layers, moved for a task (docs/method.md, Norm layers of a task)."""
+"""Scale and shift of the network's norm layers, moved for a task (docs/method.md, Norm)."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from impress_format.records.network import BackboneSpec
 from impress_format.tasks.file import StoredTask
 from impress_format.versions import require_version
 from impress_learn.parts.part import Array, Beginning, Ground, TaskPart, Trainable, Weights
+from impress_learn.parts.residual import usual_layers
 from impress_learn.training.config import require
 
 if TYPE_CHECKING:
@@ -46,31 +47,24 @@ def trainable_norm(backbone: Backbone, bits: int, layers: int, start: Tensor | N
     """
     import torch
 
-    from impress_learn.masks.quantise import levels_of, row_codes, straight_through
+    from impress_learn.masks.quantise import rounded_rows, stored_rows
 
-    rows = norm_rows(backbone.module)[-2 * layers :]
-    sizes = tuple(size for _, size in rows)
+    own = _last_rows(backbone, layers)
+    sizes = _sizes_of(own)
     device = next(iter(backbone.weights.values())).device
-    own = _own_values(backbone, rows)
     values = (torch.zeros(sum(sizes)) if start is None else start / rate).clone().to(device).requires_grad_()
-
-    def rounded() -> Tensor:
-        weight_delta = values * rate
-        codes, scales = row_codes(weight_delta.detach(), sizes, bits)
-        return straight_through(weight_delta, levels_of(codes, bits) * scales)
 
     def learned() -> Tensor:
         return (values.detach() * rate).cpu()
 
     def stored() -> Array:
-        codes, scales = row_codes(learned(), sizes, bits)
-        firsts = np.cumsum([0, *sizes[:-1]])
-        return store_norm(codes.numpy().astype(np.uint8), scales.numpy()[firsts].astype(np.float16), bits)
+        codes, scales = stored_rows(learned(), sizes, bits)
+        return store_norm(codes, scales, bits)
 
     return Trainable(
-        tensors=[name for name, _ in rows],
+        tensors=list(own),
         parameters=[values],
-        add=lambda effective: {**effective, **_moved(own, rounded(), sizes)},
+        add=lambda effective: {**effective, **_moved(own, rounded_rows(values * rate, sizes, bits))},
         learned=learned,
         store=stored,
     )
@@ -105,16 +99,20 @@ def _usual_layers(spec: BackboneSpec, suffix: int | None) -> int:
     return sum(names.index(name) >= first for name, _ in rows) // 2
 
 
-def _own_values(backbone: Backbone, rows: Rows) -> dict[str, Tensor]:
+def _last_rows(backbone: Backbone, layers: int) -> Weights:
+    """Scale and shift of the last norm layers, as the network has them."""
     parameters = dict(backbone.module.named_parameters())
-    return {name: parameters[name].detach() for name, _ in rows}
+    return {name: parameters[name].detach() for name, _ in norm_rows(backbone.module)[-2 * layers :]}
 
 
-def _moved(own: Mapping[str, Tensor], by: Tensor, sizes: tuple[int, ...]) -> Weights:
-    return {
-        name: values + part.reshape(values.shape)
-        for (name, values), part in zip(own.items(), by.split(sizes), strict=True)
-    }
+def _sizes_of(rows: Weights) -> tuple[int, ...]:
+    return tuple(values.numel() for values in rows.values())
+
+
+def _moved(rows: Weights, by: Tensor) -> Weights:
+    """These rows, plus values (all of theirs,) one row after the other."""
+    parts = by.split(_sizes_of(rows))
+    return {name: own + part.reshape(own.shape) for (name, own), part in zip(rows.items(), parts, strict=True)}
 
 
 def _begin(ground: Ground, beginning: Beginning) -> Trainable:
@@ -124,7 +122,7 @@ def _begin(ground: Ground, beginning: Beginning) -> Trainable:
     layers = ground.settings.norm.layers
     if beginning.start is not None and _same(beginning.start, parts):
         present = FORMAT.of(beginning.start)
-        sizes = tuple(size for _, size in norm_rows(ground.backbone.module)[-2 * layers :])
+        sizes = _sizes_of(_last_rows(ground.backbone, layers))
         start = None if present is None else torch.from_numpy(present.rows(sizes))
     rate = BESIDE_READ_OUT if ground.reads_out else RATE
     return trainable_norm(ground.backbone, parts.norm, layers, start, rate=rate)
@@ -133,13 +131,12 @@ def _begin(ground: Ground, beginning: Beginning) -> Trainable:
 def _add(ground: Ground, effective: Weights, stored: StoredNorm) -> Weights:
     import torch
 
-    rows = norm_rows(ground.backbone.module)[-2 * ground.settings.norm.layers :]
-    sizes = tuple(size for _, size in rows)
+    rows = _last_rows(ground.backbone, ground.settings.norm.layers)
     try:
-        by = torch.from_numpy(stored.rows(sizes)).to(ground.basis.device)
+        by = torch.from_numpy(stored.rows(_sizes_of(rows))).to(ground.basis.device)
     except NumbersError as error:
         raise FormatError(ground.path, f"norm {error}") from error
-    return {**effective, **_moved(_own_values(ground.backbone, rows), by, sizes)}
+    return {**effective, **_moved(rows, by)}
 
 
 def _settle(bank: Bank, parts: Parts) -> Parts:
@@ -160,7 +157,7 @@ def _settle(bank: Bank, parts: Parts) -> Parts:
     )
     suffix = None
     if parts.reads_out:
-        suffix = parts.residual_layers or spec.last_layers_holding(0.25)
+        suffix = parts.residual_layers or usual_layers(spec)
     return replace(parts, norm_layers=parts.norm_layers or max(1, _usual_layers(spec, suffix)))
 
 

@@ -9,11 +9,11 @@ import numpy as np
 
 from impress_format.bank import Bank
 from impress_format.container.codec import BoolArray
-from impress_format.errors import BankMismatch
 from impress_format.parts.own_mask import OWN_MASK as FORMAT
 from impress_format.parts.own_mask import store_own_mask
 from impress_format.records.masks import supermask_sizes
 from impress_format.tasks.file import StoredTask
+from impress_format.versions import require_version
 from impress_format.weights import substream_seed
 from impress_learn.parts.part import Array, Beginning, Ground, TaskPart, Trainable, Weights
 from impress_learn.training.config import require
@@ -70,10 +70,7 @@ def _settle(bank: Bank, parts: Parts) -> Parts:
         layers = bank.backbone.masked_layers
         require(bool(parts.alpha), "`hybrid` is alpha in all layers but the last: give it with `alpha`")
         require(len(layers) > 1, f"`hybrid`: the network has {len(layers)} layer, expected two or more")
-        if bank.manifest.format_version == 1:
-            raise BankMismatch(
-                f"{bank.path} has format version 1, which has no hybrid: run `impress bank upgrade` first"
-            )
+        require_version(bank.path, bank.manifest.format_version, "which has no hybrid")
     return parts
 
 

@@ -17,11 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from impress_format.bank import Bank
+from impress_format.errors import listed
 from impress_format.parts.part import Part
 from impress_format.parts.table import Settings
 from impress_format.records.masks import MaskPlan
 from impress_format.tasks.file import StoredTask
-from impress_learn.training.config import TaskTraining
+from impress_learn.training.config import TaskTraining, require
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 Array = npt.NDArray[np.generic]
 Weights = dict[str, "Tensor"]
 """Effective weights, by the names of their tensors."""
+_BITS = (1, 2, 4, 8)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -100,6 +102,18 @@ class Trainable:
     learned: Callable[[], Tensor]
     store: Callable[[], Array]
     penalty: Callable[[], Tensor] | None = None
+
+
+def check_bits(name: str, bits: int) -> None:
+    """Refuse bits that no value takes.
+
+    Args:
+        name: the field of `Parts`.
+
+    Raises:
+        UsageError: naming the field.
+    """
+    require(bits in _BITS, f"`{name}` {bits}: expected one of {listed([*map(str, _BITS)], len(_BITS))}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from impress_format.bank import Bank
 from impress_format.errors import BankMismatch
@@ -23,7 +24,7 @@ from impress_format.records.fields import ValueBits
 from impress_format.records.network import BackboneSpec
 from impress_format.tasks.file import StoredTask
 from impress_format.weights import substream_seed
-from impress_learn.parts.part import Array, Beginning, Ground, TaskPart, Trainable, Weights
+from impress_learn.parts.part import Array, Beginning, Ground, TaskPart, Trainable, Weights, check_bits
 from impress_learn.training.config import require
 
 if TYPE_CHECKING:
@@ -61,21 +62,16 @@ class HashedResidual:
 
     def rounded(self, values: Tensor) -> Tensor:
         """The values as they will be stored, nearly; gradients go straight through."""
-        from impress_learn.masks.quantise import levels_of, row_codes, straight_through
+        from impress_learn.masks.quantise import rounded_rows
 
-        codes, scales = row_codes(values.detach(), self.sizes, self.bits)
-        return straight_through(values, levels_of(codes, self.bits) * scales)
+        return rounded_rows(values, self.sizes, self.bits)
 
-    def store(self, values: Tensor) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
+    def store(self, values: Tensor) -> npt.NDArray[np.uint8]:
         """The bytes of the values (impress_format/parts/residual.py)."""
-        from impress_learn.masks.quantise import row_codes
+        from impress_learn.masks.quantise import stored_rows
 
-        codes, scales = row_codes(values.detach().cpu(), self.sizes, self.bits)
-        firsts = np.cumsum([0, *self.sizes[:-1]])
-        stored: np.ndarray[tuple[int], np.dtype[np.uint8]] = store_residual(
-            codes.numpy().astype(np.uint8), scales.numpy()[firsts].astype(np.float16), self.bits
-        )
-        return stored
+        codes, scales = stored_rows(values.detach().cpu(), self.sizes, self.bits)
+        return store_residual(codes, scales, self.bits)
 
     def add_to(
         self, combined: Mapping[str, Tensor], weights: Mapping[str, Tensor], values: Tensor
@@ -171,6 +167,7 @@ def _add(ground: Ground, effective: Weights, values: FloatArray) -> Weights:
 
 
 def _settle(bank: Bank, parts: Parts) -> Parts:
+    check_bits("residual_bits", parts.residual_bits)
     require(parts.residual >= 0, f"`residual` {parts.residual}: expected 0 or more bits")
     require(
         parts.residual_layers is None or (parts.residual > 0 and parts.reads_out),

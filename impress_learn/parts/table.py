@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
-from impress_format.errors import ImpressError, listed
+from impress_format.errors import ImpressError
 from impress_learn.training.config import require
 
 if TYPE_CHECKING:
@@ -173,8 +173,6 @@ def settle(bank: Bank, asked: Parts) -> Parts:
     """
     if asked.bytes is not None:
         return _settle_family(bank, replace(asked, bytes=None))
-    for name, bits in (("residual_bits", asked.residual_bits), ("head_bits", asked.head_bits)):
-        require(bits in get_args(Bits), f"`{name}` {bits}: expected one of {listed([*map(str, get_args(Bits))], 4)}")
     for part in all_parts():
         asked = part.settle(bank, asked)
     return asked

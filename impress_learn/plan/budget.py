@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from impress_format.bank import Bank
-from impress_format.errors import BankMismatch, UsageError
+from impress_format.errors import UsageError
 from impress_format.parts.head import whole_dimensions
 from impress_format.parts.residual import residual_layers
 from impress_format.tasks.file import seal_task
+from impress_format.versions import require_version
 from impress_learn.parts.head import DIMENSIONS
 from impress_learn.parts.residual import usual_layers
 from impress_learn.parts.table import Bits, Parts, blank_parts
@@ -45,8 +46,7 @@ def parts_within(bank: Bank, request: TaskRequest, size: int) -> tuple[Parts, ..
         UsageError: not even the smallest task fits.
         BankMismatch: format version 1 has no residual.
     """
-    if bank.manifest.format_version == 1:
-        raise BankMismatch(f"{bank.path} has format version 1, which has no residual: run `impress bank upgrade` first")
+    require_version(bank.path, bank.manifest.format_version, "which has no residual")
     bare = Parts(alpha=False, head=0, signature=request.parts.signature)
     if request.parts.reads_out:
         return (_head_within(bank, request, bare, size),)

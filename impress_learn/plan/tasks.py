@@ -20,6 +20,7 @@ from impress_format.tasks.file import StoredTask, check_task_name
 from impress_format.tasks.names import task_exists
 from impress_format.tasks.record import TaskRecord
 from impress_format.tasks.store import TASKS
+from impress_format.versions import require_version
 from impress_learn.parts import table
 from impress_learn.parts.table import Parts, for_classes, parts_of
 from impress_learn.streams.classes import TaskClasses, classes_of_data, count_to_store, names_to_store, stored_classes
@@ -129,10 +130,8 @@ def check_training_is_kept(bank: Bank, fit: TaskTrainingRecord) -> None:
     Raises:
         BankMismatch: format version 1 knows plain Adam alone.
     """
-    if bank.manifest.format_version == 1 and not fit.is_of_version_1:
-        raise BankMismatch(
-            f"{bank.path} has format version 1, whose tasks are learned by plain Adam: run `impress bank upgrade` first"
-        )
+    if not fit.is_of_version_1:
+        require_version(bank.path, bank.manifest.format_version, "whose tasks are learned by plain Adam")
 
 
 def check_same_classes(bank: Bank, record: TaskRecord, data: Reference, data_dir: Path | None) -> None:

@@ -16,7 +16,7 @@ from impress_format.bank import Bank
 from impress_format.errors import BankMismatch, FormatError, TrainingDiverged
 from impress_format.parts.head import HEAD, StoredHead
 from impress_format.parts.signature import SIGNATURE, store_signature
-from impress_format.parts.table import restore_parts
+from impress_format.parts.table import facts_of, restore_parts, tensor_of
 from impress_format.tasks.file import StoredTask
 from impress_format.weights import permutation, substream_seed
 from impress_learn.parts.part import Array, Beginning, Ground
@@ -114,15 +114,16 @@ def learn_task(
     if request.replaces and loaded.bank.read_task_record(request.name).digest != fit.start:
         raise BankMismatch(f"task {request.name} was changed by another process meanwhile: give the command again")
     if signature_maker is not None:
-        head = HEAD.of(StoredTask(record=record, values=_restore(loaded.bank, request, tensors)))
+        read_out = {name: tensor for name, tensor in tensors.items() if name == HEAD.name}
+        head = HEAD.of(StoredTask(record=record, values=_restore(loaded.bank, request, read_out)))
         signature = signature_maker.make_signature(signature_maker.chosen(train), head, fit.seed)
         tensors = {**tensors, SIGNATURE.name: store_signature(signature)}
     size = loaded.bank.write_task(record, tensors, replace=request.replaces)
-    summary = loaded.bank.summarise_task(record.name)
+    shapes = {name: tensor_of(tensor) for name, tensor in tensors.items()}
     return AddedTask(
         task=record.task,
         name=record.name,
-        facts=summary.facts,
+        facts=facts_of(Path(record.name), shapes, record.settings, loaded.bank.manifest),
         bytes=size,
         accuracy=record.accuracy,
         train_accuracy=record.train_accuracy,
