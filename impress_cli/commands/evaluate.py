@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from statistics import mean
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,6 +16,8 @@ from impress_format.errors import UsageError
 from impress_learn.training.config import TaskTraining
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from impress_learn.running.accuracy import Accuracy, Confusion
 
 _MOST_ANSWERS = 5
@@ -39,7 +42,12 @@ class Setting:
         ),
     ] = False
     wrong_mask: Annotated[
-        bool, typer.Option("--wrong-mask", help="Control: each task under masks trained for other tasks.")
+        bool,
+        typer.Option(
+            "--wrong-mask",
+            help="Controls: each task under masks trained for other tasks, and under the one that does best on its "
+            "training images.",
+        ),
     ] = False
     confusion: Annotated[bool, typer.Option("--confusion", help="Also print which classes were taken for which.")] = (
         False
@@ -138,30 +146,46 @@ def evaluate(
             data_dir=data.data_dir,
             progress=progress,
         )
-    mean = sum(result.accuracy for result in results) / len(results)
     if output.json:
-        rows = [_row(result, confusion=setting.confusion) for result in results]
-        render.print_json(
-            {
-                "setting": "wrong-mask" if wrong_mask else "gg",
-                "method": "known-task",
-                "tasks": rows,
-                "mean_accuracy": mean,
-                "images": results[0].images,
-                "samples": sum(r.samples for r in results),
-            }
-        )
+        _print_json(results, wrong_mask=wrong_mask, confusion=setting.confusion)
         return
-    explanation = "under masks of other tasks (control)" if wrong_mask else "task known (GG)"
-    render.print_table(
-        f"{path}: accuracy, {explanation}",
-        ("task", "images", "accuracy"),
-        [(result.name, f"{result.samples:,}", render.percent(result.accuracy)) for result in results],
-        footer=f"mean accuracy {render.percent(mean)}" + (" on held-out training images" if holdout else ""),
-    )
+    _print_table(path, results, holdout=holdout)
     if setting.confusion:
         for result in results:
             _print_confusion(result)
+
+
+def _print_json(results: Sequence[Accuracy], *, wrong_mask: bool, confusion: bool) -> None:
+    best = [result.best_mask.accuracy for result in results if result.best_mask is not None]
+    render.print_json(
+        {
+            "setting": "wrong-mask" if wrong_mask else "gg",
+            "method": "known-task",
+            "tasks": [_row(result, confusion=confusion) for result in results],
+            "mean_accuracy": mean(result.accuracy for result in results),
+            **({"mean_best_mask_accuracy": mean(best)} if best else {}),
+            "images": results[0].images,
+            "samples": sum(result.samples for result in results),
+        }
+    )
+
+
+def _print_table(path: Path, results: Sequence[Accuracy], *, holdout: float) -> None:
+    heads = ["task", "images", "accuracy"]
+    rows = [[result.name, f"{result.samples:,}", render.percent(result.accuracy)] for result in results]
+    explanation, footer = "task known (GG)", f"mean accuracy {render.percent(mean(one.accuracy for one in results))}"
+    best = [result.best_mask for result in results if result.best_mask is not None]
+    if best:
+        explanation = "under masks of other tasks (controls)"
+        heads = ["task", "images", "mean mask", "best mask", "its accuracy"]
+        rows = [[*row, str(one.index), render.percent(one.accuracy)] for row, one in zip(rows, best, strict=True)]
+        footer += f", of the best mask {render.percent(mean(one.accuracy for one in best))}"
+    render.print_table(
+        f"{path}: accuracy, {explanation}",
+        heads,
+        rows,
+        footer=footer + (" on held-out training images" if holdout else ""),
+    )
 
 
 def _row(result: Accuracy, *, confusion: bool) -> dict[str, object]:
@@ -174,6 +198,8 @@ def _row(result: Accuracy, *, confusion: bool) -> dict[str, object]:
         "samples": result.samples,
         "classes": [asdict(one) for one in result.classes],
     }
+    if result.best_mask is not None:
+        row["best_mask"] = asdict(result.best_mask)
     return {**row, "confusion": [asdict(one) for one in result.confusion]} if confusion else row
 
 

@@ -34,7 +34,8 @@ def evaluate(
         path: the bank's folder.
         tasks: stored tasks, by name or reference; all if none is named.
         basis: measure the bank's trained masks, each on the task that it was trained for.
-        wrong_mask: the control: each task under masks that were trained for other tasks.
+        wrong_mask: the controls: each task under masks that were trained for other tasks, and under the one mask that
+            does best on its training images (`best_mask`).
         holdout: measure on this share of the training images, held out in training, instead of the test images.
         device: what to compute on: a torch device, its name (`cpu`, `cuda`, `mps`), or a function that gives one and is
             called once the settings are found in order; None for the CPU.
@@ -63,7 +64,8 @@ def evaluate(
         raise TaskNotFound(f"{path} has no task yet: add one with `impress task add`, or use `basis`")
     bank.complete_masks()
 
-    from impress_learn.running.accuracy import mask_items, measure, own_weights, task_items, wrong_weights
+    from impress_learn.running.accuracy import mask_items, measure, own_weights, task_items
+    from impress_learn.running.controls import best_mask_of, wrong_weights
     from impress_learn.running.loaded import load_running
 
     items = mask_items(bank) if basis else task_items(bank, names)
@@ -75,4 +77,12 @@ def evaluate(
     loaded = load_running(bank, choose_device(device))
     weights_of = wrong_weights(loaded) if wrong_mask else own_weights(loaded)
     progress.begin(len(items))
-    return measure(loaded, items, weights_of, holdout=holdout, data_dir=data_dir, progress=progress)
+    return measure(
+        loaded,
+        items,
+        weights_of,
+        best_mask_of=best_mask_of(loaded) if wrong_mask else None,
+        holdout=holdout,
+        data_dir=data_dir,
+        progress=progress,
+    )

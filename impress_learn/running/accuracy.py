@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -22,7 +22,6 @@ from impress_learn.streams.images import Images
 from impress_learn.streams.reference import parse_reference
 
 _BATCH = 1000
-_MOST_WRONG_MASKS = 10
 
 MeasuredOn = Literal["test", "held-out"]
 _WORDS: dict[MeasuredOn, str] = {"test": "test images", "held-out": "held-out images"}
@@ -44,6 +43,19 @@ class Item:
 
 WeightsOf = Callable[[Item], Iterable[Mapping[str, Tensor]]]
 """The weights that an item is measured under, norm statistics included; of several, the mean accuracy counts."""
+
+
+@dataclass(frozen=True)
+class BestMask:
+    """The strongest simple control: the mask that does best on training images, unchanged, and its accuracy."""
+
+    index: int
+    accuracy: float
+
+
+BestMaskOf = Callable[[Item, Images, Images], BestMask]
+"""An item, its training images, those it is measured on -> the mask that is best on the former, measured on the latter.
+"""
 
 
 @dataclass(frozen=True)
@@ -70,7 +82,7 @@ class Accuracy:
 
     `images` says which: the test images, or training images that were held out. `balanced_accuracy` is the mean over
     the classes that have images. `confusion` has what was taken for another class, the most frequent first; under
-    several weights (the control) it counts an image once for each.
+    several weights (the control) it counts an image once for each. `best_mask` is there beside that control.
     """
 
     task: str
@@ -81,6 +93,7 @@ class Accuracy:
     classes: tuple[ClassAccuracy, ...]
     balanced_accuracy: float
     confusion: tuple[Confusion, ...]
+    best_mask: BestMask | None = None
 
 
 def measure(
@@ -88,6 +101,7 @@ def measure(
     items: Sequence[Item],
     weights_of: WeightsOf,
     *,
+    best_mask_of: BestMaskOf | None = None,
     holdout: float,
     data_dir: Path | None,
     progress: Progress,
@@ -96,6 +110,7 @@ def measure(
 
     Args:
         weights_of: `own_weights` with the task known (GG), `wrong_weights` for the control.
+        best_mask_of: finds the best single mask; None where nobody asks.
         holdout: 0 for the test images, else the share of training images that is held out.
 
     Raises:
@@ -116,7 +131,10 @@ def measure(
             raise DataError(f"{item.name}: there is no {_WORDS[measured_on(holdout)][:-1]} of a class that it knows")
         backbone = loaded.backbone.answering(item.classes.count)
         answers = torch.stack([predictions(backbone, weights, images) for weights in weights_of(item)])
-        results.append(_judged(item, answers, images, measured_on(holdout)))
+        judged = _judged(item, answers, images, measured_on(holdout))
+        results.append(
+            judged if best_mask_of is None else replace(judged, best_mask=best_mask_of(item, data.train, images))
+        )
         if uneven := uneven_remark(item.name, item.classes, _count(images, item.classes), _WORDS[measured_on(holdout)]):
             progress.remark(uneven)
         progress.step()
@@ -161,11 +179,6 @@ def own_weights(loaded: RunningBank) -> WeightsOf:
     return lambda item: [loaded.task_weights(item.name) if item.mask is None else loaded.mask_weights(item.mask)]
 
 
-def wrong_weights(loaded: RunningBank) -> WeightsOf:
-    """Each item under masks that were trained for other tasks (paper, Fig. 2: the control)."""
-    return lambda item: (loaded.mask_weights(index) for index in wrong_masks(loaded.bank, item.task))
-
-
 def task_items(bank: Bank, names: Sequence[str]) -> list[Item]:
     """Stored tasks, to be measured."""
     records = [bank.read_task_record(name) for name in names]
@@ -189,19 +202,6 @@ def mask_items(bank: Bank) -> list[Item]:
     if not items:
         raise BankMismatch(f"{bank.path} has random masks only: none was trained for a task")
     return items
-
-
-def wrong_masks(bank: Bank, task: str) -> list[int]:
-    """Masks trained for other tasks than `task`, at most ten, evenly spread over the bank.
-
-    Raises:
-        BankMismatch: there is none.
-    """
-    others = [index for index, plan in enumerate(bank.manifest.masks) if plan.task not in (None, task)]
-    if not others:
-        raise BankMismatch(f"no mask of {bank.path} was trained for another task than {task}: there is no wrong one")
-    step = -(-len(others) // _MOST_WRONG_MASKS)
-    return others[::step]
 
 
 def accuracy(backbone: Backbone, effective: Mapping[str, Tensor], images: Images, calibration: Tensor | None) -> float:

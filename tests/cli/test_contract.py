@@ -76,6 +76,17 @@ def test_a_wrong_mask_is_far_worse_than_the_right_one(impress: Impress, bank: Pa
     assert wrong["mean_accuracy"] < right / 2
 
 
+def test_the_best_mask_stands_beside_the_mean_of_wrong_ones(impress: Impress, bank: Path) -> None:
+    found = impress("eval", bank, "--wrong-mask", "--json").json
+    for task in found["tasks"]:
+        assert set(task["best_mask"]) == {"index", "accuracy"}
+        assert task["best_mask"]["accuracy"] > task["accuracy"]
+    each = [task["best_mask"]["accuracy"] for task in found["tasks"]]
+    assert found["mean_best_mask_accuracy"] == pytest.approx(sum(each) / len(each))
+    shown = impress("eval", bank, "--wrong-mask").out
+    assert "best mask" in shown
+
+
 def test_stats_has_every_key_and_counts_bytes_on_disk(impress: Impress, bank: Path) -> None:
     stats = impress("stats", bank, "--json").json
     on_disk = {

@@ -30,15 +30,15 @@ from impress_learn.progress import SILENT
 from impress_learn.running import accuracy as accuracy_module
 from impress_learn.running.accuracy import (
     Accuracy,
+    BestMask,
     Item,
     accuracy,
     mask_items,
     measure,
     own_weights,
     task_items,
-    wrong_masks,
-    wrong_weights,
 )
+from impress_learn.running.controls import best_mask_of, wrong_masks, wrong_weights
 from impress_learn.streams.images import Images
 from impress_learn.streams.load import TaskData, load_task
 from impress_learn.streams.reference import Reference, parse_reference, parse_references
@@ -165,7 +165,8 @@ def test_bank_of_one_task_has_no_wrong_mask(lenet: Backbone, tmp_path: Path) -> 
 
 def measured(loaded: LoadedBank, items: Sequence[Item], *, wrong: bool = False) -> list[Accuracy]:
     weights_of = wrong_weights(loaded) if wrong else own_weights(loaded)
-    return measure(loaded, items, weights_of, holdout=0.0, data_dir=NOWHERE, progress=SILENT)
+    best = best_mask_of(loaded) if wrong else None
+    return measure(loaded, items, weights_of, best_mask_of=best, holdout=0.0, data_dir=NOWHERE, progress=SILENT)
 
 
 def test_wrong_mask_accuracy_is_the_mean_over_wrong_masks(loaded: LoadedBank, digits: tuple[Images, Images]) -> None:
@@ -173,6 +174,33 @@ def test_wrong_mask_accuracy_is_the_mean_over_wrong_masks(loaded: LoadedBank, di
     each = [accuracy(loaded.backbone, loaded.mask_weights(index), test, None) for index in (1, 2)]
     (found,) = measured(loaded, mask_items(loaded.bank)[:1], wrong=True)
     assert found.accuracy == pytest.approx(sum(each) / 2)
+
+
+def test_best_mask_is_the_one_that_does_best_on_training_images(
+    loaded: LoadedBank, digits: tuple[Images, Images]
+) -> None:
+    train, test = digits
+    (found,) = measured(loaded, task_items(loaded.bank, ["only-1-1"]), wrong=True)
+    own = loaded.bank.read_mask_record(1)
+    assert found.best_mask == BestMask(1, own.accuracy)
+    (item,) = mask_items(loaded.bank)[:1]
+    by_training = {index: accuracy(loaded.backbone, loaded.mask_weights(index), train, None) for index in (1, 2)}
+    (other,) = measured(loaded, [item], wrong=True)
+    best = max(by_training, key=lambda index: by_training[index])
+    expected = accuracy(loaded.backbone, loaded.mask_weights(best), test, None)
+    assert other.best_mask == BestMask(best, expected), "a mask is never its own control"
+
+
+def test_best_mask_is_not_chosen_on_the_images_it_is_measured_on(loaded: LoadedBank) -> None:
+    turned, upright = (load_task(parse_reference(f"rotated-digits/{angle}"), data_dir=NOWHERE) for angle in (90, 0))
+    (item,) = task_items(loaded.bank, ["only-2-7"])
+    found = best_mask_of(loaded)(item, turned.train, upright.test)
+    expected = accuracy(loaded.backbone, loaded.mask_weights(1), upright.test, None)
+    assert found == BestMask(1, expected)
+
+
+def test_only_the_control_has_a_best_mask(loaded: LoadedBank) -> None:
+    assert [one.best_mask for one in measured(loaded, mask_items(loaded.bank))] == [None] * 3
 
 
 def test_masks_are_right_on_their_own_task_and_wrong_ones_are_not(loaded: LoadedBank) -> None:
