@@ -101,9 +101,11 @@ def _print_learned(title: str, tasks: Sequence[AddedTask], *, json: bool) -> Non
         render.print_json({"tasks": [task.flat() for task in tasks]})
         return
     shown = render.shown_facts([task.facts for task in tasks])
+    chosen = any(task.begun_from is not None for task in tasks)
     rows = [
         (
             task.name,
+            *((task.begun_from or "",) if chosen else ()),
             *(f"{task.facts[fact]:,}" for fact in shown),
             f"{task.bytes:,} B",
             render.percent(task.accuracy),
@@ -115,8 +117,9 @@ def _print_learned(title: str, tasks: Sequence[AddedTask], *, json: bool) -> Non
     mean = sum(task.accuracy for task in tasks) / len(tasks)
     render.print_table(
         title,
-        ("task", *shown, "on disk", "accuracy", "in training", "time"),
+        ("task", *(("began from",) if chosen else ()), *shown, "on disk", "accuracy", "in training", "time"),
         rows,
+        text_columns=2 if chosen else 1,
         footer=f"mean accuracy {render.percent(mean)}"
         + (" on held-out training images" if tasks[0].images == "held-out" else ""),
     )

@@ -16,6 +16,7 @@ from impress_format.parts.alpha import AlphaSettings, StoredAlpha, count_columns
 from impress_format.parts.numbers import NumberType, store
 from impress_format.tasks.file import StoredTask
 from impress_format.versions import require_version
+from impress_learn.parts.alpha_start import choose_start
 from impress_learn.parts.part import Array, Beginning, Ground, TaskPart, Trainable, Weights
 from impress_learn.training.config import TaskTraining, check_number, require
 
@@ -25,21 +26,27 @@ if TYPE_CHECKING:
     from impress_learn.masks.basis import Basis
     from impress_learn.parts.table import Parts
 
-RIDGE = 0.05
-"""Weight of sum (alpha - start)^2 where a task is learned from few images (`shots`), chosen in trials."""
+RIDGE = 3.0
+"""Weight of sum (alpha - start)^2 over the number of images, where they are few: chosen on held-out images."""
 
 
 def trainable_alpha(
-    basis: Basis, fit: TaskTraining, granularity: int, start: Tensor | None, kind: NumberType
+    basis: Basis,
+    fit: TaskTraining,
+    granularity: int,
+    start: Tensor | None,
+    kind: NumberType,
+    *,
+    ridge: Tensor | float = 0.0,
 ) -> Trainable:
     """Alpha (K, columns) over all masks of `basis`, from `start` or from 1/K.
 
     The penalty is l1 * sum_i (|alpha_i|_1 - 1)^2. At granularity G > 1 it holds each group's coefficients to norm 1,
-    the mean over a layer's groups standing for the layer. With `shots` a ridge holds alpha near its start, weighed
-    likewise.
+    the mean over a layer's groups standing for the layer. A ridge holds alpha near its start, weighed likewise.
 
     Args:
         kind: what it is stored in.
+        ridge: its weight, of all coefficients or of each mask's (K, 1); 0 for none.
     """
     import torch
 
@@ -49,10 +56,11 @@ def trainable_alpha(
     uniform = torch.full((len(basis), sum(columns)), 1.0 / len(basis))
     alpha = (uniform if start is None else start).clone().to(device).requires_grad_()
     share = torch.tensor([1.0 / groups for groups in columns for _ in range(groups)], device=device)
-    begun, ridge = alpha.detach().clone(), 0.0 if fit.shots is None else RIDGE
+    begun, hold = alpha.detach().clone(), torch.as_tensor(ridge, device=device)
+    held = bool((hold > 0).any())
 
     def penalty() -> Tensor:
-        return fit.l1 * (share * (alpha.abs().sum(0) - 1.0) ** 2).sum() + ridge * (share * (alpha - begun) ** 2).sum()
+        return fit.l1 * (share * (alpha.abs().sum(0) - 1.0) ** 2).sum() + (hold * share * (alpha - begun) ** 2).sum()
 
     def learned() -> Tensor:
         return alpha.detach().cpu()
@@ -69,7 +77,7 @@ def trainable_alpha(
         add=lambda effective: {**effective, **effective_weights(basis, alpha, granularity)},
         learned=learned,
         store=stored,
-        penalty=penalty if fit.l1 + ridge > 0 else None,
+        penalty=penalty if fit.l1 > 0 or held else None,
     )
 
 
@@ -89,7 +97,13 @@ def _begin(ground: Ground, beginning: Beginning) -> Trainable:
         present = refine(torch.from_numpy(start.values), channels, coarse, parts.granularity)
         own = torch.zeros(beginning.masks, present.shape[1])  # 0 for masks that the stored task does not weigh
         own[: len(present)] = present
-    return trainable_alpha(basis, beginning.fit, parts.granularity, own, parts.alpha_dtype)
+    few, chosen = beginning.few, None
+    ridge: Tensor | float = 0.0 if few is None else RIDGE / few.count
+    if few is not None and own is None and not ground.own_last_layer:
+        chosen = choose_start(basis, parts.granularity, few, ground.masks)
+        own, ridge = chosen.values, chosen.hold.to(basis.device) * ridge
+    trainable = trainable_alpha(basis, beginning.fit, parts.granularity, own, parts.alpha_dtype, ridge=ridge)
+    return trainable if chosen is None else replace(trainable, begun_from=chosen.words)
 
 
 def _add(ground: Ground, effective: Weights, stored: StoredAlpha) -> Weights:

@@ -67,6 +67,24 @@ class Ground:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
+class FewImages:
+    """What few images say of where a task could begin.
+
+    Attributes:
+        count: how many there are.
+        loss: effective weights -> mean cross-entropy on them.
+        stored: names and alpha (K, columns) of tasks of the bank that this one could begin from, as finely grained.
+        evidence: (K,), how likely the images are, as log-likelihood, under the task of each mask: labels take no part.
+            None where nothing tells.
+    """
+
+    count: int
+    loss: Callable[[Weights], float]
+    stored: Sequence[tuple[str, Tensor]]
+    evidence: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False, slots=True)
 class Beginning:
     """What a part of a task that is to be learned begins from.
 
@@ -75,12 +93,14 @@ class Beginning:
         fit: the seed is that of the task.
         masks: that alpha weighs.
         start: the stored task that this one begins from, or None.
+        few: what the images say, where they are few; else None.
     """
 
     parts: Parts
     fit: TaskTraining
     masks: int
     start: StoredTask | None
+    few: FewImages | None = None
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -94,6 +114,7 @@ class Trainable:
         learned: what was learned, on the CPU and not rounded.
         store: its bytes; raises TrainingDiverged where a number is too large for them.
         penalty: what is added to the loss; None for nothing.
+        begun_from: what was chosen for it to begin from, for people; None where there was no choice.
     """
 
     tensors: Collection[str]
@@ -102,6 +123,7 @@ class Trainable:
     learned: Callable[[], Tensor]
     store: Callable[[], Array]
     penalty: Callable[[], Tensor] | None = None
+    begun_from: str | None = None
 
 
 def check_bits(name: str, bits: int) -> None:

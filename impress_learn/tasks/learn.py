@@ -28,6 +28,7 @@ from impress_learn.running.loaded import RunningBank
 from impress_learn.streams.classes import TaskClasses, renumbered, stored_classes, uneven_remark
 from impress_learn.streams.images import Images
 from impress_learn.streams.load import split_order, training_images
+from impress_learn.tasks.few import few_images
 from impress_learn.tasks.head.learn import learn_head
 from impress_learn.tasks.weights import begin_parts, train_parts
 from impress_learn.training.config import task_training
@@ -50,6 +51,8 @@ class AddedTask:
     seconds: float
     images: MeasuredOn
     """What `accuracy` was measured on."""
+    begun_from: str | None = None
+    """What was chosen for it to begin from, where images are few; None where there was no choice."""
 
     def flat(self) -> dict[str, object]:
         """All of it under one name each, as JSON has it."""
@@ -109,8 +112,9 @@ def learn_task(
     signature_maker = (
         loaded.signature_maker if parts.signature else None
     )  # after training is too late to find it damaged
-    tensors, share, train_share = _learn(loaded, request, train, measured, on_step)
-    record = task_record(loaded.bank, request, share, train_share)
+    learned = _learn(loaded, request, train, measured, on_step)
+    tensors = learned.tensors
+    record = task_record(loaded.bank, request, learned.accuracy, learned.train_accuracy)
     if request.replaces and loaded.bank.read_task_record(request.name).digest != fit.start:
         raise BankMismatch(f"task {request.name} was changed by another process meanwhile: give the command again")
     if signature_maker is not None:
@@ -129,21 +133,31 @@ def learn_task(
         train_accuracy=record.train_accuracy,
         seconds=time.perf_counter() - started,
         images=measured_on(fit.holdout),
+        begun_from=learned.begun_from,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Learned:
+    """The parts of a task as they are stored, by name, and its accuracy, as stored, when measured and in training."""
+
+    tensors: Mapping[str, Array]
+    accuracy: float
+    train_accuracy: float
+    begun_from: str | None = None
 
 
 def _learn(
     loaded: RunningBank, request: TaskRequest, train: Images, measured: Images, on_step: Callable[[], None]
-) -> tuple[dict[str, Array], float, float]:
-    """The parts of a task as they are stored, by name, and its accuracy, as stored, on `measured` and in training.
-
+) -> _Learned:
+    """
     Raises:
         TrainingDiverged: naming the task.
     """
     if request.parts.reads_out:
-        return _learn_head(loaded, request, train, measured, on_step)
-    tensors, share = _learn_weights(loaded, request, train, on_step)
-    return tensors, share(measured), share(train)
+        return _Learned(*_learn_head(loaded, request, train, measured, on_step))
+    tensors, share, begun_from = _learn_weights(loaded, request, train, on_step)
+    return _Learned(tensors, share(measured), share(train), begun_from)
 
 
 @contextmanager
@@ -175,21 +189,22 @@ def _learn_head(
 
 def _learn_weights(
     loaded: RunningBank, request: TaskRequest, train: Images, on_step: Callable[[], None]
-) -> tuple[dict[str, Array], Callable[[Images], float]]:
-    """The parts of a task as they are stored, by name, and what measures its accuracy as stored.
+) -> tuple[dict[str, Array], Callable[[Images], float], str | None]:
+    """The parts of a task as they are stored, by name, what measures its accuracy as stored, and what it began from.
 
     Raises:
         TrainingDiverged: loss or values became NaN or infinite, or too large to be stored; naming the task.
     """
     backbone = loaded.backbone.answering(request.classes.count)
-    beginning = _beginning(loaded.bank, request, request.start)
+    beginning = replace(_beginning(loaded.bank, request, request.start), few=few_images(loaded, request, train))
     trainables = begin_parts(_ground(loaded, request), beginning)
     learning = [*trainables.values()]
     with _naming(request):
         train_parts(backbone, learning, train, beginning.fit, on_step=on_step, calibration=loaded.calibration)
         tensors = {name: trainable.store() for name, trainable in trainables.items()}
         effective = loaded.lay(_restore(loaded.bank, request, tensors), settings_of(loaded.bank, request))
-    return tensors, lambda images: accuracy(backbone, effective, images, None)
+    begun_from = next((one.begun_from for one in learning if one.begun_from is not None), None)
+    return tensors, lambda images: accuracy(backbone, effective, images, None), begun_from
 
 
 def _ground(loaded: RunningBank, request: TaskRequest) -> Ground:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
-from impress_learn.masks.basis import make_basis
+from impress_format.records.masks import MaskPlan
+from impress_learn import TaskTraining, add_tasks, create_bank, evaluate
+from impress_learn.masks.basis import Basis, effective_weights, make_basis
 from impress_learn.masks.edge_popup import random_supermask
 from impress_learn.network.build import build_backbone
+from impress_learn.parts.alpha import trainable_alpha
+from impress_learn.parts.alpha_start import choose_start
+from impress_learn.parts.part import FewImages, Weights
+from impress_learn.plan.asked import Masks
 from impress_learn.streams.jitter import jitter
 from impress_learn.streams.load import load_task, training_images
 from impress_learn.streams.reference import parse_reference
-from impress_learn.tasks.weights import fit_alpha
-from impress_learn.training.config import TaskTraining
+from impress_learn.tasks.weights import train_parts
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -51,14 +60,90 @@ def test_few_images_are_varied_where_the_stream_allows_and_many_never(task: str,
     assert torch.equal(every.batch(slice(0, 9), generator())[0], every.batch(slice(0, 9))[0])
 
 
-def test_the_ridge_holds_coefficients_near_their_start() -> None:
+@pytest.fixture(scope="module")
+def basis() -> Basis:
     backbone = build_backbone("lenet-300-100", init="signed-constant", seed=0, input_shape=(1, 28, 28), classes=10)
-    basis = make_basis(backbone, [random_supermask(backbone.spec, density=0.5, seed=seed) for seed in range(4)])
+    return make_basis(backbone, [random_supermask(backbone.spec, density=0.5, seed=seed) for seed in range(4)])
+
+
+PLANS = tuple(MaskPlan(kind="random", task=None, density=0.5, seed=seed, fit=None) for seed in range(4))
+
+
+def few(basis: Basis, wanted: Tensor, **others: Any) -> FewImages:
+    """Images whose loss is how far the first layer's weights are from those under alpha `wanted` (4, 3)."""
+    best = effective_weights(basis, wanted)
+
+    def loss(weights: Weights) -> float:
+        return float((weights["fc1.weight"] - best["fc1.weight"]).norm())
+
+    return FewImages(**{"count": 10, "loss": loss, "stored": [], **others})
+
+
+def single(index: int) -> Tensor:
+    return torch.eye(4)[index][:, None].repeat(1, 3)
+
+
+def test_a_task_begins_from_the_mask_that_its_images_fit(basis: Basis) -> None:
+    start = choose_start(basis, 1, few(basis, single(2)), PLANS)
+    assert start.words.startswith("mask 2")
+    assert torch.equal(start.values, single(2))
+    assert start.hold.argmin() == 2
+    assert float(start.hold.min()) == pytest.approx(1.0), "the likeliest mask is held least"
+
+
+def test_a_task_that_no_mask_fits_begins_from_all_of_them(basis: Basis) -> None:
+    start = choose_start(basis, 1, few(basis, torch.full((4, 3), 0.25)), PLANS)
+    assert start.words == "1/K"
+    assert torch.equal(start.values, torch.full((4, 3), 0.25))
+
+
+def test_a_task_begins_from_a_stored_one_that_fits_better(basis: Basis) -> None:
+    near, far = single(1) + 0.1, single(3)
+    start = choose_start(basis, 1, few(basis, near, stored=[("far", far), ("near", near)]), PLANS)
+    assert start.words == "task near"
+    assert torch.equal(start.values, near)
+
+
+def test_what_images_look_like_counts_where_labels_leave_it_open(basis: Basis) -> None:
+    between = (single(0) + single(1)) / 2
+    for likely in (0, 1):
+        evidence = torch.full((4,), -50.0)
+        evidence[likely] = 0.0
+        start = choose_start(basis, 1, few(basis, 2 * between, evidence=evidence), PLANS)
+        assert start.words.startswith(f"mask {likely}")
+
+
+def test_the_start_has_a_column_for_each_group(basis: Basis) -> None:
+    fine = few(basis, single(2))
+    assert choose_start(basis, 4, fine, PLANS).values.shape == (4, 12)
+
+
+@pytest.mark.parametrize("shots", [1, 5])
+def test_few_images_begin_from_a_mask_and_say_so(shots: int, tmp_path: Path) -> None:
+    bank = tmp_path / "a.impress"
+    create_bank(bank, ["rotated-digits/0:360:90"], masks=Masks(density=0.2))
+    (added,) = add_tasks(bank, ["rotated-digits/90"], name="same", fit=TaskTraining(epochs=1, shots=shots))
+    assert added.begun_from == "mask 1 (rotated-digits/90)"
+    (own,) = (one for one in evaluate(bank, basis=True) if one.task == "rotated-digits/90")
+    assert added.accuracy > own.accuracy - 0.02
+    (again,) = add_tasks(bank, ["rotated-digits/92"], fit=TaskTraining(epochs=1, shots=shots))
+    assert again.begun_from in ("task same", "mask 1 (rotated-digits/90)")
+    (every,) = add_tasks(bank, ["rotated-digits/94"], fit=TaskTraining(epochs=1))
+    assert every.begun_from is None
+
+
+def test_the_ridge_holds_coefficients_near_their_start(basis: Basis) -> None:
+    backbone = build_backbone("lenet-300-100", init="signed-constant", seed=0, input_shape=(1, 28, 28), classes=10)
     data = load_task(parse_reference("permuted-digits/3"), data_dir=None)
 
-    def apart(shots: int | None) -> float:
-        images = training_images(data, 5, 0)
-        fit = TaskTraining(epochs=200, shots=shots)
-        return float((fit_alpha(backbone, basis, images, fit, granularity=1, on_step=lambda: None) - 0.25).norm())
+    def moved(ridge: Tensor | float) -> Tensor:
+        fit = TaskTraining(epochs=200, shots=5)
+        alpha = trainable_alpha(basis, fit, 1, None, "float32", ridge=ridge)
+        train_parts(backbone, [alpha], training_images(data, 5, 0), fit, on_step=lambda: None)
+        apart: Tensor = (alpha.learned() - 0.25).norm(dim=1)
+        return apart
 
-    assert apart(5) < 0.8 * apart(None)
+    free, held = moved(0.0), moved(0.3)
+    assert float(held.norm()) < 0.8 * float(free.norm())
+    first = moved(torch.tensor([[3.0], [0.0], [0.0], [0.0]]))
+    assert float(first[0]) < 0.2 * float(first[1:].max()), "a mask that is held more moves less"

@@ -1,0 +1,87 @@
+"""What few images say of where a task could begin: their loss under weights, and the stored tasks that it could be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from impress_format.operations.task_groups import task_groups
+from impress_format.parts.alpha import ALPHA
+from impress_learn.masks.basis import refine
+from impress_learn.network.backbone import Backbone
+from impress_learn.network.norm_statistics import with_statistics
+from impress_learn.parts.part import FewImages, Weights
+from impress_learn.plan.tasks import TaskRequest, count_masks
+from impress_learn.recognition.pixel_signature import read_signatures, recognise
+from impress_learn.running.loaded import RunningBank
+from impress_learn.streams.images import Images
+
+FEW = 1_000
+"""Fewer images than these choose a start, and are held near it."""
+_MOST_TASKS = 256
+"""Stored tasks that are tried."""
+_AT_ONCE = 250
+
+
+def few_images(loaded: RunningBank, request: TaskRequest, train: Images) -> FewImages | None:
+    """What these images say; None where there are many of them.
+
+    Raises:
+        FormatError: a stored task is damaged.
+    """
+    if len(train) >= FEW:
+        return None
+    backbone = loaded.backbone.answering(request.classes.count)
+
+    def loss(effective: Weights) -> float:
+        return _mean_loss(backbone, effective, train, loaded.calibration)
+
+    choosing = bool(request.parts.alpha) and not request.parts.hybrid and request.start is None
+    if not choosing:
+        return FewImages(len(train), loss, [])
+    return FewImages(len(train), loss, list(_stored(loaded, request)), _evidence(loaded, train))
+
+
+def _evidence(loaded: RunningBank, images: Images) -> Tensor | None:
+    """What the task classifier says of each mask's task (K,); None where it does not know all of them."""
+    records = (loaded.bank.read_mask_record(index) for index in range(len(loaded.basis)))
+    signatures = [record.signature for record in records]
+    if loaded.task_classifier is None or not signatures or None in signatures:
+        return None
+    rows = np.array([np.frombuffer(bytes.fromhex(one), dtype=np.uint8) for one in signatures if one is not None])
+    known = read_signatures(loaded.task_classifier, rows)
+    return recognise(loaded.task_classifier, known, images.batch(slice(None))[0][None]).scores[0].cpu()
+
+
+def _stored(loaded: RunningBank, request: TaskRequest) -> Iterator[tuple[str, Tensor]]:
+    """Tasks of as many classes whose coefficients can be written as those of this one: the first 256 by name."""
+    granularity, masks = request.parts.granularity, count_masks(loaded.bank, request)
+    channels = [shape[0] for shape in loaded.basis.shapes.values()]
+    tried = 0
+    for group in task_groups(loaded.bank):
+        alike = group.only == ALPHA.name and group.classes == request.classes.count
+        if not alike or granularity % group.granularity:
+            continue
+        rows = [row for row, one in enumerate(group.summaries) if one.name != request.name][: _MOST_TASKS - tried]
+        tried += len(rows)
+        alpha = torch.from_numpy(group.alpha(np.array(rows, dtype=np.intp)))
+        padded = torch.zeros(len(rows), masks, alpha.shape[2])  # 0 for masks that came later
+        padded[:, : alpha.shape[1]] = alpha
+        for row, values in zip(rows, refine(padded, channels, group.granularity, granularity), strict=True):
+            yield group.summaries[row].name, values
+        if tried >= _MOST_TASKS:
+            return
+
+
+def _mean_loss(backbone: Backbone, effective: Weights, images: Images, calibration: Tensor | None) -> float:
+    """Mean cross-entropy of the images as they are."""
+    weights, total = with_statistics(backbone, effective, calibration), 0.0
+    with torch.no_grad():
+        for start in range(0, len(images), _AT_ONCE):
+            batch, labels = images.batch(slice(start, start + _AT_ONCE))
+            total += float(cross_entropy(backbone(weights, batch), labels, reduction="sum"))
+    return total / len(images)
