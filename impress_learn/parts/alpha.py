@@ -16,7 +16,7 @@ from impress_format.parts.alpha import AlphaSettings, StoredAlpha, count_columns
 from impress_format.parts.numbers import NumberType, store
 from impress_format.tasks.file import StoredTask
 from impress_format.versions import require_version
-from impress_learn.parts.alpha_start import choose_start
+from impress_learn.parts.alpha_start import choose_start, usual_ridge
 from impress_learn.parts.part import Array, Beginning, Ground, TaskPart, Trainable, Weights
 from impress_learn.training.config import TaskTraining, check_number, require
 
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
     from impress_learn.masks.basis import Basis
     from impress_learn.parts.table import Parts
-
-RIDGE = 3.0
-"""Weight of sum (alpha - start)^2 over the number of images, where they are few: chosen on held-out images."""
 
 
 def trainable_alpha(
@@ -98,10 +95,10 @@ def _begin(ground: Ground, beginning: Beginning) -> Trainable:
         own = torch.zeros(beginning.masks, present.shape[1])  # 0 for masks that the stored task does not weigh
         own[: len(present)] = present
     few, chosen = beginning.few, None
-    ridge: Tensor | float = 0.0 if few is None else RIDGE / few.count
+    ridge: Tensor | float = 0.0 if few is None else usual_ridge(few.count)
     if few is not None and own is None and not ground.own_last_layer:
         chosen = choose_start(basis, parts.granularity, few, ground.masks)
-        own, ridge = chosen.values, chosen.hold.to(basis.device) * ridge
+        own, ridge = chosen.values, chosen.ridge.to(basis.device)
     trainable = trainable_alpha(basis, beginning.fit, parts.granularity, own, parts.alpha_dtype, ridge=ridge)
     return trainable if chosen is None else replace(trainable, begun_from=chosen.words)
 

@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from impress_learn.parts.part import FewImages
 
 _LOSS_SCALE, _LEAST_SHARE = 10.0, 0.1
-"""What the summed loss is divided by in a mask's share, and what is added to each share where the ridge is weighed:
-chosen on held-out images (docs/results.md, Few images)."""
+"""What the summed loss is divided by in a mask's share, and what is added to each share where the ridge is weighed."""
+_FIRM, _LOOSE, _MOST_LOOSE = 3.0, 2.5, 0.05
+"""Ridge of the likeliest mask's coefficient times the images, where the start fits them; likewise where it is no better
+than guessing, and its most. All these were chosen on held-out images (docs/results.md, Few images)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,19 +27,25 @@ class AlphaStart:
 
     Attributes:
         values: (K, columns).
-        hold: (K, 1), what the ridge weighs each mask's coefficients with: 1 for the likeliest mask, more for others.
+        ridge: (K, 1), its weight of each mask's coefficients: the least for the likeliest mask.
         words: what it is, for people.
     """
 
     values: Tensor
-    hold: Tensor
+    ridge: Tensor
     words: str
 
 
+def usual_ridge(images: int) -> float:
+    """Weight of the ridge where nothing says how firm it should be."""
+    return min(_MOST_LOOSE, _LOOSE / images)
+
+
 def choose_start(basis: Basis, granularity: int, few: FewImages, masks: Sequence[MaskPlan]) -> AlphaStart:
-    """The start with the least loss on the images: 1/K, the likeliest mask, or a stored task's alpha.
+    """The likeliest mask or a stored task's alpha, whichever has less loss on the images; 1/K if both only guess.
 
     The likeliest mask has the largest sum of evidence and log-likelihood of the labels. Among equals the first counts.
+    The ridge is the firmer the better the start fits, and the fewer the images are.
 
     Args:
         basis: the K masks that alpha weighs.
@@ -53,15 +61,17 @@ def choose_start(basis: Basis, granularity: int, few: FewImages, masks: Sequence
         return few.loss(effective_weights(basis, alpha.to(basis.device), granularity))
 
     single = [row[:, None].repeat(1, columns) for row in torch.eye(count)]
-    labels = -few.count * torch.tensor([loss(alpha) for alpha in single])
+    losses = [loss(alpha) for alpha in single]
+    labels = -few.count * torch.tensor(losses)
     evidence = torch.zeros(count) if few.evidence is None else few.evidence
     index = int((labels + evidence).argmax())
-    starts = {
-        "1/K": torch.full((count, columns), 1.0 / count),
-        f"mask {index} ({masks[index].label})": single[index],
-        **{f"task {name}": alpha for name, alpha in few.stored},
-    }
-    words = min(starts, key=lambda one: loss(starts[one]))
+    tried = [(losses[index], f"mask {index} ({masks[index].label})", single[index])]
+    tried += [(loss(alpha), f"task {name}", alpha) for name, alpha in few.stored]
+    least, words, values = min(tried, key=lambda one: one[0])
+    trust = max(0.0, 1.0 - least / few.guess)
+    if not trust:
+        words, values = "1/K", torch.full((count, columns), 1.0 / count)
     # Evidence of images of one task adds up too fast, as if they were independent: it counts as that of half an image.
     share = torch.softmax(labels / _LOSS_SCALE + evidence / (2 * few.count), 0) + _LEAST_SHARE
-    return AlphaStart(values=starts[words], hold=(share.max() / share)[:, None], words=words)
+    firm = _FIRM / few.count * (share.max() / share)[:, None]
+    return AlphaStart(values, trust * firm + (1.0 - trust) * usual_ridge(few.count), words)

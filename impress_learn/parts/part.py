@@ -73,6 +73,7 @@ class FewImages:
     Attributes:
         count: how many there are.
         loss: effective weights -> mean cross-entropy on them.
+        guess: what that is of guessing.
         stored: names and alpha (K, columns) of tasks of the bank that this one could begin from, as finely grained.
         evidence: (K,), how likely the images are, as log-likelihood, under the task of each mask: labels take no part.
             None where nothing tells.
@@ -80,6 +81,7 @@ class FewImages:
 
     count: int
     loss: Callable[[Weights], float]
+    guess: float
     stored: Sequence[tuple[str, Tensor]]
     evidence: Tensor | None = None
 

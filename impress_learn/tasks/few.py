@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -40,10 +41,11 @@ def few_images(loaded: RunningBank, request: TaskRequest, train: Images) -> FewI
     def loss(effective: Weights) -> float:
         return _mean_loss(backbone, effective, train, loaded.calibration)
 
+    guess = math.log(request.classes.count)
     choosing = bool(request.parts.alpha) and not request.parts.hybrid and request.start is None
     if not choosing:
-        return FewImages(len(train), loss, [])
-    return FewImages(len(train), loss, list(_stored(loaded, request)), _evidence(loaded, train))
+        return FewImages(len(train), loss, guess, [])
+    return FewImages(len(train), loss, guess, list(_stored(loaded, request)), _evidence(loaded, train))
 
 
 def _evidence(loaded: RunningBank, images: Images) -> Tensor | None:

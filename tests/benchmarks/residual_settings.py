@@ -38,7 +38,7 @@ from impress_learn.tasks.weights import train_parts
 from impress_learn.training.config import MaskTraining, TaskTraining, task_training
 
 HOLDOUT = 1 / 6
-SEEDS = 1
+SEEDS = 3
 BASES = {"rotated": "rotated-mnist/0:360:36", "permuted": "permuted-mnist/0:20"}
 NEW = {"rotated": (23, 247), "permuted": (2001, 2002)}
 SIZES = {"rotated": (128, 512), "permuted": (512, 2048)}

@@ -16,7 +16,7 @@ from impress_learn.masks.basis import Basis, effective_weights, make_basis
 from impress_learn.masks.edge_popup import random_supermask
 from impress_learn.network.build import build_backbone
 from impress_learn.parts.alpha import trainable_alpha
-from impress_learn.parts.alpha_start import choose_start
+from impress_learn.parts.alpha_start import choose_start, usual_ridge
 from impress_learn.parts.part import FewImages, Weights
 from impress_learn.plan.asked import Masks
 from impress_learn.streams.jitter import jitter
@@ -76,7 +76,7 @@ def few(basis: Basis, wanted: Tensor, **others: Any) -> FewImages:
     def loss(weights: Weights) -> float:
         return float((weights["fc1.weight"] - best["fc1.weight"]).norm())
 
-    return FewImages(**{"count": 10, "loss": loss, "stored": [], **others})
+    return FewImages(**{"count": 10, "loss": loss, "guess": 50.0, "stored": [], **others})
 
 
 def single(index: int) -> Tensor:
@@ -87,14 +87,16 @@ def test_a_task_begins_from_the_mask_that_its_images_fit(basis: Basis) -> None:
     start = choose_start(basis, 1, few(basis, single(2)), PLANS)
     assert start.words.startswith("mask 2")
     assert torch.equal(start.values, single(2))
-    assert start.hold.argmin() == 2
-    assert float(start.hold.min()) == pytest.approx(1.0), "the likeliest mask is held least"
+    assert start.ridge.argmin() == 2, "the likeliest mask is held least"
+    fewer = choose_start(basis, 1, few(basis, single(2), count=5), PLANS)
+    assert bool((fewer.ridge > start.ridge).all()), "from fewer images all are held more"
 
 
 def test_a_task_that_no_mask_fits_begins_from_all_of_them(basis: Basis) -> None:
-    start = choose_start(basis, 1, few(basis, torch.full((4, 3), 0.25)), PLANS)
+    start = choose_start(basis, 1, few(basis, -single(2), guess=0.1), PLANS)
     assert start.words == "1/K"
     assert torch.equal(start.values, torch.full((4, 3), 0.25))
+    assert start.ridge.tolist() == [[pytest.approx(usual_ridge(10))]] * 4, "and is held no more than it ever was"
 
 
 def test_a_task_begins_from_a_stored_one_that_fits_better(basis: Basis) -> None:
