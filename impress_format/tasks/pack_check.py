@@ -58,10 +58,10 @@ def check_pack(
         if not before < name.encode():
             raise FormatError(pack.path, f"task {name} stands after {before.decode()}: names must ascend")
         before = name.encode()
-        check_text_seal(pack.path, name, pack.content(number))
-        _check_names(pack, number, manifest)
         if pack.record.short:
             _check_own_is_written(pack, number)
+        check_text_seal(pack.path, name, pack.content(number))
+        _check_names(pack, number, manifest)
         digest = digests[number].tobytes()
         if name not in hidden and seen.setdefault(name, digest) != digest:
             raise FormatError(pack.path, f"task {name} is in another pack too, and not the same")
