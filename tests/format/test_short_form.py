@@ -70,7 +70,7 @@ def test_record_and_parts_come_back(record: TaskRecord, parts: dict[str, np.ndar
     assert content.endswith(row.tobytes())
     # The form that was written before says the same, in more bytes.
     long = small_bank.in_long_form(content)
-    assert len(long) > len(content) + 40 * len(parts)
+    assert len(long) > len(content) + 30 * len(parts)
     before = record_of_task(HERE, long, parse_task(HERE, long))
     assert write_text(before) == text
     assert before.digest != found.digest
@@ -179,7 +179,7 @@ HOSTILE: list[tuple[str, Callable[[bytes], bytes], str]] = [
     ("a header with spaces", header_with(b"}}", b"}} "), "another header"),
     ("another tensor", header_with(b'"":', b'"a":'), "another header"),
     ("another type", header_with(b"U8", b"I8"), "another header"),
-    ("another length", header_with(b'"shape":[1', b'"shape":[2'), "another header"),
+    ("another length", header_with(b'"shape":[8', b'"shape":[7'), "another header"),
     ("two tensors", header_with(b"}}", b'},"b":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}'), "another header"),
     ("more metadata", header_with(b'"2"}', b'"2","a":"b"}'), "metadata"),
     ("a version to come", header_with(b'"2"', b'"3"'), "TaskRecord"),
@@ -192,8 +192,8 @@ HOSTILE: list[tuple[str, Callable[[bytes], bytes], str]] = [
     ("a part of no bytes", row_with(ENTRY, b"\na2x2fs0\n"), "no valid list of parts: 's0'"),
     ("leading zeros", row_with(ENTRY, b"\na02x2f\n"), "no valid list of parts"),
     ("no letter", row_with(ENTRY, b"\n2x2f\n"), "no valid list of parts"),
-    ("no type", row_with(ENTRY, b"\na2x2\n"), "no valid list of parts"),
-    ("three sides", row_with(ENTRY, b"\na2x2x1f\n"), "no valid list of parts"),
+    ("no type", row_with(ENTRY, b"\na2x2\n"), "part 'x'"),
+    ("three sides", row_with(ENTRY, b"\na2x2x1f\n"), "part 'x'"),
     ("a space", row_with(ENTRY, b"\na2x2f \n"), "no valid list of parts"),
     ("sides beyond any file", row_with(ENTRY, b"\na999999999x999999999f\n"), "its text says"),
     ("sides beyond integers", row_with(ENTRY, b"\na" + b"9" * 400 + b"\n"), "no valid list of parts"),
