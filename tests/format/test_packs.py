@@ -327,7 +327,7 @@ def test_verify_names_the_pack_and_what_is_wrong_with_it(
 
 @pytest.mark.parametrize(
     ("name", "old", "new"),
-    [("own.text", b"0.95", b".950"), ("own.text", b"0.95", b"0.9 "), ("common.text", b"0.03", b"3e-2")],
+    [("own.text", b"0.95", b"9e-1"), ("own.text", b"0.95", b"0.9 "), ("common.text", b"0.03", b"3e-2")],
 )
 def test_no_own_file_of_the_short_form_has_another_text_than_a_writer_writes(
     bank: Bank, name: str, old: bytes, new: bytes
