@@ -54,12 +54,13 @@ def check_pack(
         _check_shared_header(pack, index, manifest, identity)
     digests, before = pack.columns[DIGEST], b""
     for number in range(len(pack)):
-        name = pack.name(number)
+        own = pack.own(number)
+        name = own[0]
         if not before < name.encode():
             raise FormatError(pack.path, f"task {name} stands after {before.decode()}: names must ascend")
         before = name.encode()
         if pack.record.short:
-            _check_own_is_written(pack, number)
+            _check_own_is_written(pack, number, *own)
         check_text_seal(pack.path, name, pack.content(number))
         _check_names(pack, number, manifest)
         digest = digests[number].tobytes()
@@ -80,11 +81,13 @@ def _check_names(pack: Pack, number: int, manifest: BankManifest) -> None:
         raise FormatError(pack.path, f"task {pack.name(number)} {error}") from error
 
 
-def _check_own_is_written(pack: Pack, number: int) -> None:
+def _check_own_is_written(
+    pack: Pack, number: int, name: str, task: str, accuracy: float, train_accuracy: float
+) -> None:
     """Check that the text of a task is written as a writer writes it: no own file of the short form has another."""
     own = pack.text(number, OWN, OWN_END)
-    if write_own(*pack.own(number), read_own_classes(own)) != own:
-        raise FormatError(pack.path, f"task {pack.name(number)} has a text that is not as a writer writes it")
+    if write_own(name, task, accuracy, train_accuracy, read_own_classes(own)) != own:
+        raise FormatError(pack.path, f"task {name} has a text that is not as a writer writes it")
 
 
 def _check_shared_header(pack: Pack, index: int, manifest: BankManifest, identity: BankIdentity) -> None:

@@ -97,11 +97,12 @@ def record_of_task(path: Path, content: bytes, header: Header) -> TaskRecord:
     """
     if version_of_text(header.record) == 1:
         return unseal_record(path, content, header.record, TaskRecordV1).newest()
-    record = read_text(path, header.record)
     if is_short(content):
+        record = read_text(path, header.record, compared=True)
         _check_short(path, content, header, record)
-    else:
-        check_digest(path, content, _TEXT_STARTS, record.digest)
+        return record
+    record = read_text(path, header.record)
+    check_digest(path, content, _TEXT_STARTS, record.digest)
     return record
 
 

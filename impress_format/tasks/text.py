@@ -151,20 +151,18 @@ def write_shared(basis: str, fit: TaskTrainingRecord, settings: Settings) -> byt
     return _inside(_trimmed(shared, _SETTING_DEFAULTS))
 
 
-def read_text(path: Path, text: bytes) -> TaskRecord:
+def read_text(path: Path, text: bytes, *, compared: bool = False) -> TaskRecord:
     """The record of a whole text.
+
+    Args:
+        compared: whether the caller holds the text to what write_text makes of the record: then JSON that two readers
+            may read differently is refused there.
 
     Raises:
         FormatError: it is none, or it gives no name where one is needed.
     """
     try:
-        line = decode_strictly(
-            path,
-            text,
-            lambda given: msgspec.json.decode(given, type=_Line),
-            lambda line: write_text(_record(path, line)).sealed(line.digest.encode()),
-            longest=4 * MAX_TEXT,
-        )
+        line = _decode(text) if compared else decode_strictly(path, text, _decode, _encode, longest=4 * MAX_TEXT)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise FormatError(path, f"holds no valid TaskRecord ({error})") from error
     return _record(path, line)
@@ -248,6 +246,14 @@ def _named(given: _Given, task: str) -> tuple[str, tuple[str, ...]]:
     if not is_task_name(name):
         raise msgspec.ValidationError(f"gives {name!r}, which no task may be called")
     return name, names
+
+
+def _decode(text: bytes) -> Any:
+    return msgspec.json.decode(text, type=_Line)
+
+
+def _encode(line: Any) -> bytes:
+    return write_text(_record(Path("task"), line)).sealed(line.digest.encode())
 
 
 def _record(path: Path, line: Any) -> TaskRecord:
