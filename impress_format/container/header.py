@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, cast
 
 import msgspec
 import numpy as np
@@ -60,6 +60,20 @@ class Header:
     start: int
 
 
+def header_of(record: bytes, tensors: Mapping[str, tuple[str, tuple[int, ...]]], start: int) -> Header:
+    """A header that says where tensors are which tile a file from `start` on, in this order.
+
+    Args:
+        tensors: type, as safetensors calls it, and shape of each.
+    """
+    placed, end = dict[str, _Tensor](), 0
+    for name, (dtype, shape) in tensors.items():
+        size = prod(shape) * _DTYPES[dtype].itemsize
+        placed[name] = _Tensor(cast("Any", dtype), shape, (end, end + size))
+        end += size
+    return Header(record=record, tensors=placed, start=start)
+
+
 def parse_header(path: Path, content: bytes, size: int | None = None) -> Header:
     """Check the header of a whole safetensors file against the file's size.
 
@@ -105,11 +119,14 @@ def _encode(header: tuple[dict[str, str], dict[str, _Tensor]]) -> bytes:
 
 
 def read_tensors(content: bytes, header: Header) -> dict[str, npt.NDArray[np.generic]]:
-    """Views of the tensors of the file that `header` was parsed from."""
+    """The tensors of the file that `header` was parsed from: views of it, where they stand so that they may be."""
     tensors: dict[str, npt.NDArray[np.generic]] = {}
     for name, tensor in header.tensors.items():
         start = header.start + tensor.data_offsets[0]
         flat = np.frombuffer(content, dtype=_DTYPES[tensor.dtype], count=prod(tensor.shape), offset=start)
+        if not flat.flags.aligned:  # not every library takes numbers from anywhere
+            flat = flat.copy()
+            flat.flags.writeable = False
         tensors[name] = flat.reshape(tensor.shape)
     return tensors
 

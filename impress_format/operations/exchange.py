@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from impress_format.bank import Bank
-from impress_format.container.header import parse_header
 from impress_format.disk.files import read_limited, refuse_taken, write_atomically
 from impress_format.errors import UsageError
 from impress_format.tasks.file import TaskSummary, check_task_name, most_bytes, read_task, rename_task, summarise_task
 from impress_format.tasks.names import task_exists
 from impress_format.tasks.seal import record_of_task
+from impress_format.tasks.short import parse_task
 
 
 def export_task(bank: Bank, name_or_reference: str, path: Path) -> TaskSummary:
@@ -67,7 +67,7 @@ def import_tasks(bank: Bank, paths: Sequence[Path], name: str | None = None) -> 
 def _read(bank: Bank, path: Path, name: str | None) -> tuple[str, bytes]:
     """Name and file of a task that belongs to this bank: over its first masks, signed with its task classifier."""
     content = read_limited(path, most_bytes(bank.manifest))
-    own_name = record_of_task(path, content, parse_header(path, content).record).name
+    own_name = record_of_task(path, content, parse_task(path, content)).name
     read_task(path, content, own_name, bank.manifest, bank.identity)
     if name is None or name == own_name:
         return own_name, content

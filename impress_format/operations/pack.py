@@ -27,7 +27,8 @@ from impress_format.versions import require_version
 _FULL = 256 * MIB
 """Bytes of text or of parts from which on another pack is begun: what is written is held in memory."""
 
-_Shape = tuple[tuple[str, str, tuple[int, ...]], ...]
+_Shape = tuple[bool, tuple[tuple[str, str, tuple[int, ...]], ...]]
+"""Whether the files of tasks have the short form; name, type and shape of each of their parts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +53,8 @@ class _Rows:
 
 
 def pack_tasks(bank: Bank) -> Packed:
-    """Put all tasks of a bank into packs, one for each shape and size of their parts; nothing else changes.
+    """Put all tasks of a bank into packs, one for each shape and size of their parts, and form of their files. Nothing
+    else changes.
 
     A process killed at any moment leaves every task where it is found, and what was removed removed.
 
@@ -72,7 +74,8 @@ def pack_tasks(bank: Bank) -> Packed:
         groups: dict[_Shape, _Rows] = {}
         _add_packed(groups, old, hidden=set(present.hidden))
         packable = _add_loose(groups, bank, loose)
-        new = [_write(bank.path / PACKS, *pack) for rows in groups.values() for pack in _seal(rows)]
+        sealed = (pack for (short, _), rows in groups.items() for pack in _seal(rows, short=short))
+        new = [_write(bank.path / PACKS, *pack) for pack in sealed]
         # In this order (store.py): at every moment each task is found, and what was removed is not.
         _delete(pack.path for pack in old if pack.path not in new)
         _delete(store.removed_path(name) for name in present.removed)
@@ -91,7 +94,8 @@ def _add_packed(groups: dict[_Shape, _Rows], packs: Sequence[Pack], hidden: set[
     for pack in packs:
         check_seal(pack)
         kept = []
-        rows = groups.setdefault(_shape({name: part[0] for name, part in pack.parts.items()}), _Rows())
+        shape = _shape({name: part[0] for name, part in pack.parts.items()}, short=pack.record.short)
+        rows = groups.setdefault(shape, _Rows())
         for number, (own, text) in enumerate(zip(pack.owns(), pack.texts(), strict=True)):
             name = own[0].encode()
             if name not in taken:
@@ -115,20 +119,19 @@ def _add_loose(groups: dict[_Shape, _Rows], bank: Bank, names: Sequence[str]) ->
         path, content, _ = stored
         if (apart := take_apart(path, content)) is None:
             continue
-        text, tensors = apart
-        if read_own(text.own)[0] != name:
-            raise FormatError(path, f"holds task {read_own(text.own)[0]!r}, its file name says {name!r}")
-        rows = groups.setdefault(_shape(tensors), _Rows())
+        if (own_name := read_own(apart.text.own)[0]) != name:
+            raise FormatError(path, f"holds task {own_name!r}, its file name says {name!r}")
+        rows = groups.setdefault(_shape(apart.parts, short=apart.short), _Rows())
         rows.names.append(name.encode())
-        rows.texts.append(text)
+        rows.texts.append(apart.text)
         rows.digests.append(np.frombuffer(digest_of_task(content), dtype=np.uint8)[np.newaxis])
-        for part, tensor in tensors.items():
+        for part, tensor in apart.parts.items():
             rows.parts.setdefault(part, []).append(tensor[np.newaxis])
         packable.add(name)
     return packable
 
 
-def _seal(rows: _Rows) -> Iterator[tuple[str, bytes]]:
+def _seal(rows: _Rows, *, short: bool) -> Iterator[tuple[str, bytes]]:
     """Names and bytes of the packs of these tasks."""
     order = sorted(range(len(rows.names)), key=rows.names.__getitem__)
     digests = np.concatenate(rows.digests).astype(np.uint8, copy=False)
@@ -141,6 +144,7 @@ def _seal(rows: _Rows) -> Iterator[tuple[str, bytes]]:
             [rows.texts[number] for number in chosen],
             digests[chosen],
             {name: part[chosen] for name, part in parts.items()},
+            short=short,
         )
 
 
@@ -160,8 +164,8 @@ def _delete(paths: Iterable[Path]) -> None:
             ) from error
 
 
-def _shape(parts: Mapping[str, npt.NDArray[np.generic]]) -> _Shape:
-    return tuple(sorted((name, part.dtype.str, part.shape) for name, part in parts.items()))
+def _shape(parts: Mapping[str, npt.NDArray[np.generic]], *, short: bool) -> _Shape:
+    return short, tuple(sorted((name, part.dtype.str, part.shape) for name, part in parts.items()))
 
 
 def _text_bytes(text: TaskText) -> int:

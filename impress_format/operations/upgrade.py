@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from impress_format.bank import Bank, open_bank
 from impress_format.bank_files.table import files_of
-from impress_format.container.header import parse_header, read_tensors
+from impress_format.container.header import read_tensors
 from impress_format.disk.files import write_atomically
 from impress_format.errors import FormatError
 from impress_format.manifest import seal_manifest
@@ -13,6 +13,7 @@ from impress_format.operations.verify import verify_bank
 from impress_format.records.manifest import BankManifest
 from impress_format.tasks.file import is_of_version, seal_task
 from impress_format.tasks.seal import record_of_task
+from impress_format.tasks.short import parse_task
 from impress_format.versions import FORMAT_VERSION
 
 
@@ -58,8 +59,8 @@ def _upgrade_tasks(bank: Bank) -> int:
                 continue
             path, content, _ = stored
             bank.read_task(name)  # checks all of it
-            header = parse_header(path, content)
-            record = record_of_task(path, content, header.record)
+            header = parse_task(path, content)
+            record = record_of_task(path, content, header)
             content = seal_task(record, read_tensors(content, header), bank.manifest)
             write_atomically(bank.task_path(name), content, replace=True)
             written += 1

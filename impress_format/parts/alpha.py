@@ -98,6 +98,7 @@ def _as_stored(values: Array) -> Array:
 
 ALPHA: Part[AlphaSettings, StoredAlpha] = Part(
     name="alpha",
+    letter="a",
     kind="weights",
     restore=_restore,
     check=lambda stored, settings, beside, _: restore_alphas(stored, settings, beside),

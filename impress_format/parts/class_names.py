@@ -115,5 +115,5 @@ def _check(stored: Array, settings: ClassSettings, beside: Beside, identity: Ban
 
 
 CLASSES: Part[ClassSettings, tuple[str, ...]] = Part(
-    name="classes", kind="label", restore=_restore, check=_check, check_settings=_check_settings
+    name="classes", letter="c", kind="label", restore=_restore, check=_check, check_settings=_check_settings
 )

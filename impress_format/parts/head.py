@@ -135,6 +135,7 @@ def _facts(tensor: Tensor | None, settings: HeadSettings, beside: Beside) -> Map
 
 HEAD: Part[HeadSettings, StoredHead] = Part(
     name="head",
+    letter="h",
     kind="read-out",
     restore=_restore,
     check=_check,

@@ -127,6 +127,7 @@ def _restore(stored: Array, settings: NormSettings, _: Beside, __: BankIdentity)
 
 NORM: Part[NormSettings, StoredNorm] = Part(
     name="norm",
+    letter="n",
     kind="weights",
     restore=_restore,
     check=_check,

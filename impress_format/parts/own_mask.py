@@ -52,5 +52,5 @@ def _check(stored: Array, _: None, beside: Beside, __: BankIdentity) -> None:
 
 
 OWN_MASK: Part[None, BoolArray] = Part(
-    name="mask", kind="weights", restore=_restore, check=_check, takes_last_layer=True
+    name="mask", letter="m", kind="weights", restore=_restore, check=_check, takes_last_layer=True
 )

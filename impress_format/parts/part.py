@@ -74,7 +74,8 @@ class Part(Generic[S, T]):
     """One part: S are its settings in a task's record (None if it has none), T is what its bytes stand for.
 
     Attributes:
-        name: of its tensor in the file.
+        name: of its tensor.
+        letter: that stands for it in a task's file; no other part has it.
         kind: parts of the weights change the effective weights, a read-out takes the place of the last layer, and a
             label says something of the task.
         restore: stored bytes, settings, what is beside it, the bank -> what they stand for.
@@ -93,6 +94,7 @@ class Part(Generic[S, T]):
     """
 
     name: str
+    letter: str
     kind: Literal["weights", "read-out", "label"]
     restore: Callable[[Array, S, Beside, BankIdentity], T]
     check: Callable[[Array, S, Beside, BankIdentity], object]

@@ -128,6 +128,7 @@ def _check_settings(settings: ResidualSettings, beside: Beside, present: bool) -
 
 RESIDUAL: Part[ResidualSettings, FloatArray] = Part(
     name="residual",
+    letter="r",
     kind="weights",
     restore=_restore,
     check=_check,

@@ -64,4 +64,4 @@ def _restore(stored: Array, _: None, __: Beside, identity: BankIdentity) -> byte
     return stored.tobytes()
 
 
-SIGNATURE: Part[None, bytes] = Part(name="signature", kind="label", restore=_restore, check=_check)
+SIGNATURE: Part[None, bytes] = Part(name="signature", letter="s", kind="label", restore=_restore, check=_check)

@@ -28,6 +28,7 @@ from impress_format.records.manifest import BankManifest
 
 PARTS: tuple[Part[Any, Any], ...] = (ALPHA, RESIDUAL, OWN_MASK, NORM, HEAD, CLASSES, SIGNATURE)
 BY_NAME: Mapping[str, Part[Any, Any]] = {part.name: part for part in PARTS}
+BY_LETTER: Mapping[str, Part[Any, Any]] = {part.letter: part for part in PARTS}
 
 
 class Settings(Record, frozen=True, omit_defaults=True):

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from impress_format.container.header import Header, in_file_order, parse_header, read_tensors
+from impress_format.container.header import Header, in_file_order, read_tensors
 from impress_format.errors import FormatError, UsageError
 from impress_format.limits import MAX_HEADER_BYTES, MAX_TASK_BYTES
 from impress_format.manifest import check_file_version
@@ -39,7 +39,8 @@ from impress_format.parts.table import (
 from impress_format.records.fields import is_task_name
 from impress_format.records.manifest import BankManifest
 from impress_format.tasks.record import Images, TaskRecord
-from impress_format.tasks.seal import Tensors, record_of_task, seal_text, seal_version_1, version_of_text
+from impress_format.tasks.seal import record_of_task, seal_long, seal_short, seal_version_1, version_of_text
+from impress_format.tasks.short import Tensors, is_short, parse_task
 from impress_format.tasks.text import BASIS_DIGITS, TaskText, write_text
 
 
@@ -93,7 +94,7 @@ def read_task(path: Path, content: bytes, name: str, manifest: BankManifest, ide
     Raises:
         FormatError: the file is damaged, or belongs to another basis.
     """
-    header = parse_header(path, content)
+    header = parse_task(path, content)
     record = _record(path, content, header, manifest)
     if record.name != name:
         raise FormatError(path, f"holds task {record.name!r}, its file name says {name!r}")
@@ -115,7 +116,7 @@ def read_task(path: Path, content: bytes, name: str, manifest: BankManifest, ide
 
 def read_task_record(path: Path, content: bytes, manifest: BankManifest) -> TaskRecord:
     """Only the record of a task's file (its checksum is checked)."""
-    return _record(path, content, parse_header(path, content), manifest)
+    return _record(path, content, parse_task(path, content), manifest)
 
 
 def summarise_task(path: Path, content: bytes, manifest: BankManifest, size: int) -> TaskSummary:
@@ -124,7 +125,7 @@ def summarise_task(path: Path, content: bytes, manifest: BankManifest, size: int
     Raises:
         FormatError: the file is damaged.
     """
-    header = parse_header(path, content)
+    header = parse_task(path, content)
     record = _record(path, content, header, manifest)
     check_present(path, header.tensors, version_of_text(header.record))
     shapes = {part: Tensor(tensor.numpy, tuple(tensor.shape)) for part, tensor in header.tensors.items()}
@@ -149,19 +150,28 @@ def is_of_version(path: Path, content: bytes, version: int) -> bool:
     Raises:
         FormatError: it is no safetensors file.
     """
-    return version == version_of_text(parse_header(path, content).record)
+    return version == version_of_text(parse_task(path, content).record)
 
 
-def take_apart(path: Path, content: bytes) -> tuple[TaskText, dict[str, npt.NDArray[np.generic]]] | None:
-    """Text and tensors of a file that `seal_parts` gives back byte for byte from them; None of any other.
+@dataclass(frozen=True, slots=True, eq=False)
+class Apart:
+    """What a file of a task is made of, and in which form."""
+
+    text: TaskText
+    parts: dict[str, npt.NDArray[np.generic]]
+    short: bool
+
+
+def take_apart(path: Path, content: bytes) -> Apart | None:
+    """What a file is made of that comes back from it byte for byte; None of any other.
 
     Raises:
         FormatError: the file is damaged.
     """
-    header = parse_header(path, content)
-    record = record_of_task(path, content, header.record)
-    text, tensors = write_text(record), read_tensors(content, header)
-    return (text, tensors) if seal_parts(text, tensors) == content else None
+    header = parse_task(path, content)
+    text, parts = write_text(record_of_task(path, content, header)), read_tensors(content, header)
+    short = is_short(content)  # then it is what a writer makes: record_of_task has looked
+    return Apart(text, parts, short) if short or seal_long(text, in_file_order(parts)) == content else None
 
 
 def seal_task(record: TaskRecord, parts: Tensors, manifest: BankManifest) -> bytes:
@@ -184,11 +194,11 @@ def seal_task(record: TaskRecord, parts: Tensors, manifest: BankManifest) -> byt
         check_present(path, tensors, version)
         check_settings(path, tensors, record.settings, manifest)
         _check_names(path, record, tensors, manifest)
+        content = seal_parts(path, write_text(written), tensors)
     except FormatError as error:
         raise UsageError(f"a task cannot be stored: it {error.problem}") from error
-    content = seal_parts(write_text(written), tensors)
     try:
-        _record(path, content, parse_header(path, content), manifest)
+        _record(path, content, parse_task(path, content), manifest)
     except FormatError as error:
         raise UsageError(f"TaskRecord cannot be stored: {error.problem}") from error
     return content
@@ -214,15 +224,20 @@ def rename_task(path: Path, content: bytes, name: str, version: int) -> bytes:
     Raises:
         FormatError: the file is damaged.
     """
-    header = parse_header(path, content)
-    record = msgspec.structs.replace(record_of_task(path, content, header.record), name=name)
+    header = parse_task(path, content)
+    record = msgspec.structs.replace(record_of_task(path, content, header), name=name)
     tensors = read_tensors(content, header)
-    return seal_version_1(record, tensors) if version == 1 else seal_parts(write_text(record), tensors)
+    return seal_version_1(record, tensors) if version == 1 else seal_parts(path, write_text(record), tensors)
 
 
-def seal_parts(text: TaskText, parts: Tensors) -> bytes:
-    """The file of these parts."""
-    return seal_text(text, in_file_order(parts))
+def seal_parts(path: Path, text: TaskText, parts: Tensors) -> bytes:
+    """The file of these parts.
+
+    Raises:
+        FormatError: there is one that no file holds.
+        UsageError: a file too large.
+    """
+    return seal_short(path, text, in_file_order(parts))
 
 
 def check_task_name(name: str) -> str:
@@ -244,9 +259,8 @@ def most_bytes(manifest: BankManifest) -> int:
 
 def _record(path: Path, content: bytes, header: Header, manifest: BankManifest) -> TaskRecord:
     """The record, with the names of classes that a part of the file has for it."""
-    text = header.record
-    check_file_version(path, version_of_text(text), manifest)
-    record = record_of_task(path, content, text)
+    check_file_version(path, version_of_text(header.record), manifest)
+    record = record_of_task(path, content, header)
     if CLASSES.name in header.tensors:
         if record.class_names:
             raise FormatError(path, "names its classes twice: in its record and in a part")

@@ -18,13 +18,15 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Meta
 
-from impress_format.container.header import in_file_order, parse_header, write_header
+from impress_format.container.header import in_file_order, parse_header
 from impress_format.container.sealed_file import decode_record
 from impress_format.disk.files import open_limited, refuse_pointer
 from impress_format.errors import FormatError
 from impress_format.limits import MAX_CLASS_NAMES, MAX_HEADER_BYTES, MAX_PACK_BYTES, MAX_PACKED, MAX_TEXT
 from impress_format.parts.part import Tensor
 from impress_format.records.fields import Digest, Record
+from impress_format.tasks.seal import long_file
+from impress_format.tasks.short import short_file
 from impress_format.tasks.text import (
     DIGITS,
     SharedHeader,
@@ -46,14 +48,17 @@ _MOST_AXES = 3
 _INDEX = 4
 
 
-class PackRecord(Record, frozen=True):
-    """Header of one pack of tasks; `named` is how many have a name that their reference does not make."""
+class PackRecord(Record, frozen=True, omit_defaults=True):
+    """Header of one pack of tasks; `named` is how many have a name that their reference does not make, `short` whether
+    their own files have the short form (short.py).
+    """
 
     max_bytes: ClassVar[int] = MAX_PACK_BYTES
 
     format_version: Literal[2]
     tasks: Annotated[int, Meta(ge=1, le=MAX_PACKED)]
     named: Annotated[int, Meta(ge=0, le=MAX_PACKED)]
+    short: bool = False
     digest: Digest = ""
 
 
@@ -210,16 +215,17 @@ class Pack:
         """The bytes of the task's own file.
 
         Raises:
-            FormatError: its texts are damaged.
+            FormatError: its texts are damaged, or it has a part that no task has.
         """
         text = TaskText(self.text(number, OWN, OWN_END), self.shared_bytes(number))
-        digest = self.columns[DIGEST][number].tobytes().hex().encode()
+        digest = self.columns[DIGEST][number].tobytes()
         tensors = {name: column[number] for name, column in self.parts.items()}
+        if self.record.short:
+            return short_file(self.path, text, digest, tensors)
         try:
-            header = write_header(text.sealed(digest), tensors)
+            return long_file(text, digest.hex().encode(), tensors)
         except UnicodeError as error:
             raise FormatError(self.path, f"task {number} has no valid text ({error})") from error
-        return header + b"".join(tensor.tobytes() for tensor in tensors.values())
 
 
 def open_pack(path: Path) -> Pack:

@@ -22,10 +22,10 @@ from impress_format.parts.table import (
     settings_of,
 )
 from impress_format.records.manifest import BankManifest
-from impress_format.tasks.pack import DIGEST, OWN, OWN_END, SHARED_HEADER_OF, SHARED_HEADERS_END, Pack
+from impress_format.tasks.pack import DIGEST, OWN, OWN_END, SHARED_HEADER_OF, SHARED_HEADERS, SHARED_HEADERS_END, Pack
 from impress_format.tasks.pack_seal import check_seal
 from impress_format.tasks.seal import check_text_seal
-from impress_format.tasks.text import read_own_classes
+from impress_format.tasks.text import read_own_classes, write_own, write_shared
 
 _AT_ONCE = 1 << 14
 """Tasks whose numbers are restored together."""
@@ -54,10 +54,13 @@ def check_pack(
         _check_shared_header(pack, index, manifest, identity)
     digests, before = pack.columns[DIGEST], b""
     for number in range(len(pack)):
-        name = pack.name(number)
+        own = pack.own(number)
+        name = own[0]
         if not before < name.encode():
             raise FormatError(pack.path, f"task {name} stands after {before.decode()}: names must ascend")
         before = name.encode()
+        if pack.record.short:
+            _check_own_is_written(pack, number, *own)
         check_text_seal(pack.path, name, pack.content(number))
         _check_names(pack, number, manifest)
         digest = digests[number].tobytes()
@@ -78,9 +81,22 @@ def _check_names(pack: Pack, number: int, manifest: BankManifest) -> None:
         raise FormatError(pack.path, f"task {pack.name(number)} {error}") from error
 
 
+def _check_own_is_written(
+    pack: Pack, number: int, name: str, task: str, accuracy: float, train_accuracy: float
+) -> None:
+    """Check that the text of a task is written as a writer writes it: no own file of the short form has another."""
+    own = pack.text(number, OWN, OWN_END)
+    if write_own(name, task, accuracy, train_accuracy, read_own_classes(own)) != own:
+        raise FormatError(pack.path, f"task {name} has a text that is not as a writer writes it")
+
+
 def _check_shared_header(pack: Pack, index: int, manifest: BankManifest, identity: BankIdentity) -> None:
     """Check what tasks with this common text have in common, and their numbers."""
     shared_header = pack.shared_header(index)
+    shared_bytes = pack.text(index, SHARED_HEADERS, SHARED_HEADERS_END)
+    written = write_shared(shared_header.basis, shared_header.fit, shared_header.settings)
+    if pack.record.short and written != shared_bytes:
+        raise FormatError(pack.path, f"has common text {index} not as a writer writes it")
     check_settings(pack.path, pack.parts, shared_header.settings, manifest)
     around = beside(manifest, shared_header.settings, pack.parts)
     (rows,) = np.nonzero(pack.columns[SHARED_HEADER_OF] == index)

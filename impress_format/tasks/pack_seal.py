@@ -48,13 +48,14 @@ def check_seal(pack: Pack) -> None:
 
 
 def seal_pack(
-    texts: Sequence[TaskText], digests: npt.NDArray[np.uint8], parts: Mapping[str, Array]
+    texts: Sequence[TaskText], digests: npt.NDArray[np.uint8], parts: Mapping[str, Array], *, short: bool
 ) -> tuple[str, bytes]:
     """The name and the bytes of the pack of these tasks, in ascending order of their names.
 
     Args:
         digests: (N, 16), of each task's own file.
         parts: for each part a column (N, ...).
+        short: whether their own files have the short form.
     """
     shared_bytes: dict[bytes, int] = {}
     of = np.array([shared_bytes.setdefault(text.shared_bytes, len(shared_bytes)) for text in texts], dtype="<u4")
@@ -68,7 +69,7 @@ def seal_pack(
         **parts,
     }
     named = sum(not is_nameless(text.own) for text in texts)
-    content = seal_tensors(PackRecord(format_version=2, tasks=len(texts), named=named), columns)
+    content = seal_tensors(PackRecord(format_version=2, tasks=len(texts), named=named, short=short), columns)
     record = check_sealed(Path("pack"), content, PackRecord)
     return f"{record.digest[:NAME_DIGITS]}.safetensors", content
 

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from impress_format.container.header import parse_header
 from impress_format.disk.files import file_size
 from impress_format.errors import FormatError
 from impress_format.parts.table import PARTS
 from impress_format.tasks.file import TaskSummary, summarise_task
+from impress_format.tasks.short import parse_task
 from impress_format.tasks.snapshot import Snapshot, natural_order
 from impress_format.tasks.store import GONE, TaskStore
 
@@ -74,7 +74,7 @@ def _measure(store: TaskStore, present: Snapshot) -> Measured:
             raise _GoneMeanwhile
         summaries.append(summarise_task(path, content, store.manifest, len(content)))
         total += len(content)
-        for part, tensor in parse_header(path, content).tensors.items():
+        for part, tensor in parse_task(path, content).tensors.items():
             parts[part] += tensor.size
     summaries.sort(key=lambda one: natural_order(one.name))
     return Measured(summaries=summaries, bytes=total, part_bytes=parts)

@@ -132,33 +132,37 @@ def is_nameless(own: bytes) -> bool:
 
 def write_text(record: TaskRecord) -> TaskText:
     """The text of a record; accuracies to a hundredth of a percent."""
-    name = None if record.name == default_name(record.task) else record.name
-    own = [
-        record.task,
-        round(record.accuracy, 4),
-        round(record.train_accuracy, 4),
-        [name, *record.class_names] if record.class_names else name,
-    ]
-    fit = [getattr(record.fit, field.name) for field in _TRAINING]
-    settings = [getattr(getattr(record.settings, part), name) for part, name in PLACES]
-    shared_bytes = [record.basis[:BASIS_DIGITS], _trimmed(fit, _TRAINING_DEFAULTS), *settings]
-    return TaskText(_inside(own), _inside(_trimmed(shared_bytes, _SETTING_DEFAULTS)))
+    own = write_own(record.name, record.task, record.accuracy, record.train_accuracy, record.class_names)
+    return TaskText(own, write_shared(record.basis, record.fit, record.settings))
 
 
-def read_text(path: Path, text: bytes) -> TaskRecord:
+def write_own(name: str, task: str, accuracy: float, train_accuracy: float, class_names: Sequence[str]) -> bytes:
+    """The half that a task has to itself."""
+    given = None if name == default_name(task) else name
+    named = [given, *class_names] if class_names else given
+    return _inside([task, round(accuracy, 4), round(train_accuracy, 4), named])
+
+
+def write_shared(basis: str, fit: TaskTrainingRecord, settings: Settings) -> bytes:
+    """The half that tasks share."""
+    trained = [getattr(fit, field.name) for field in _TRAINING]
+    values = [getattr(getattr(settings, part), name) for part, name in PLACES]
+    shared = [basis[:BASIS_DIGITS], _trimmed(trained, _TRAINING_DEFAULTS), *values]
+    return _inside(_trimmed(shared, _SETTING_DEFAULTS))
+
+
+def read_text(path: Path, text: bytes, *, compared: bool = False) -> TaskRecord:
     """The record of a whole text.
+
+    Args:
+        compared: whether the caller holds the text to what write_text makes of the record: then JSON that two readers
+            may read differently is refused there.
 
     Raises:
         FormatError: it is none, or it gives no name where one is needed.
     """
     try:
-        line = decode_strictly(
-            path,
-            text,
-            lambda given: msgspec.json.decode(given, type=_Line),
-            lambda line: write_text(_record(path, line)).sealed(line.digest.encode()),
-            longest=4 * MAX_TEXT,
-        )
+        line = _decode(text) if compared else decode_strictly(path, text, _decode, _encode, longest=4 * MAX_TEXT)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise FormatError(path, f"holds no valid TaskRecord ({error})") from error
     return _record(path, line)
@@ -242,6 +246,14 @@ def _named(given: _Given, task: str) -> tuple[str, tuple[str, ...]]:
     if not is_task_name(name):
         raise msgspec.ValidationError(f"gives {name!r}, which no task may be called")
     return name, names
+
+
+def _decode(text: bytes) -> Any:
+    return msgspec.json.decode(text, type=_Line)
+
+
+def _encode(line: Any) -> bytes:
+    return write_text(_record(Path("task"), line)).sealed(line.digest.encode())
 
 
 def _record(path: Path, line: Any) -> TaskRecord:

@@ -99,7 +99,7 @@ def _head_within(bank: Bank, request: TaskRequest, bare: Parts, size: int) -> Pa
 def _too_small(bank: Bank, request: TaskRequest, size: int, least: int) -> UsageError:
     return UsageError(
         f"`bytes` {size}: the smallest task of {request.reference} in {bank.path} takes {least}"
-        + ("; without a signature (`signature=False`) about 130 less" if request.parts.signature else "")
+        + ("; without a signature (`signature=False`) about 67 less" if request.parts.signature else "")
     )
 
 

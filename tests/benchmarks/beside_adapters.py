@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from impress_format import open_bank
-from impress_format.container.header import parse_header
+from impress_format.tasks.short import parse_task
 from impress_learn import LoadedBank, load_bank
 from impress_learn.features.features import features_of, require_classifier
 from impress_learn.jobs import add_tasks
@@ -142,7 +142,7 @@ def of_impress(path: Path, reference: str, fit: TaskTraining, data_dir: Path, **
     (added,) = add_tasks(
         path, [reference], fit=fit, name=name, parts=Parts(signature=False, **parts), data_dir=data_dir
     )
-    header = parse_header(path, open_bank(path).task_bytes(name))
+    header = parse_task(path, open_bank(path).task_bytes(name))
     stored = sum(part.size for part in header.tensors.values())
     text = len(f'"{reference}",{added.accuracy},{added.train_accuracy},null')
     return Result(ROW + text + stored, added.accuracy, added.seconds)

@@ -55,9 +55,9 @@ def fill(bank: Bank, tasks: int) -> None:
         chosen = keys[start : start + MAX_PACKED]
         texts = [write_text(record(bank, key)) for key in chosen]
         alpha = np.stack([store(numbers[key], "int8") for key in chosen])
-        files = (seal_parts(text, {"alpha": row}) for text, row in zip(texts, alpha, strict=True))
+        files = (seal_parts(bank.path, text, {"alpha": row}) for text, row in zip(texts, alpha, strict=True))
         digests = np.frombuffer(b"".join(map(digest_of_task, files)), dtype=np.uint8).reshape(-1, 16)
-        name, content = seal_pack(texts, digests, {"alpha": alpha})
+        name, content = seal_pack(texts, digests, {"alpha": alpha}, short=True)
         write_atomically(bank.path / PACKS / name, content, replace=True)
 
 

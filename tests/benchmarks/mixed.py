@@ -58,9 +58,9 @@ def fill_heads(bank: Bank, tasks: int) -> None:
         codes = generator.integers(0, 2**BITS, (CLASSES, DIMENSIONS)).astype(np.uint8)
         scales = generator.uniform(0.01, 0.1, CLASSES).astype(np.float16)
         heads.append(store_head(codes, scales, generator.normal(size=CLASSES).astype(np.float16), BITS))
-    files = (seal_parts(text, {"head": head}) for text, head in zip(texts, heads, strict=True))
+    files = (seal_parts(bank.path, text, {"head": head}) for text, head in zip(texts, heads, strict=True))
     digests = np.frombuffer(b"".join(map(digest_of_task, files)), dtype=np.uint8).reshape(-1, 16)
-    name, content = seal_pack(texts, digests, {"head": np.stack(heads)})
+    name, content = seal_pack(texts, digests, {"head": np.stack(heads)}, short=True)
     make_folder(bank.path / PACKS)
     write_atomically(bank.path / PACKS / name, content, replace=True)
 

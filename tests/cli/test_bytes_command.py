@@ -20,4 +20,4 @@ def test_wrong_use_names_the_options(impress: Impress, bank: Path) -> None:
     assert (both.code, "--bytes" in both.err, "--granularity" in both.err) == (2, True, True)
     small = impress("task", "add", bank, "rotated-digits/71", "--bytes", 50)
     assert (small.code, "--bytes 50: the smallest task" in small.err) == (2, True)
-    assert "without a signature (--no-signature) about 130 less" in " ".join(small.err.split())
+    assert "without a signature (--no-signature) about 67 less" in " ".join(small.err.split())

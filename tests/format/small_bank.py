@@ -14,6 +14,7 @@ from impress_format.bank_files.adaptation import StoredAdaptation
 from impress_format.bank_files.calibration import CALIBRATION, StoredCalibration
 from impress_format.bank_files.projection import PROJECTION, StoredProjection
 from impress_format.bank_files.task_classifier import TASK_CLASSIFIER, StoredTaskClassifier
+from impress_format.container.header import in_file_order
 from impress_format.operations.create import write_plan
 from impress_format.parts.alpha import ALPHA as ALPHA_PART
 from impress_format.parts.numbers import NumberType
@@ -25,8 +26,9 @@ from impress_format.records.manifest import BankManifest, MadeWith, Preprocess
 from impress_format.records.masks import MaskPlan
 from impress_format.records.network import BackboneSpec, LayerSpec, PretrainedRecord
 from impress_format.records.training import MaskTrainingRecord, TaskTrainingRecord
-from impress_format.tasks.file import StoredTask
+from impress_format.tasks.file import StoredTask, take_apart
 from impress_format.tasks.record import TaskRecord
+from impress_format.tasks.seal import seal_long
 from impress_format.versions import FORMAT_VERSION
 from impress_format.weights import backbone_digest
 
@@ -73,6 +75,13 @@ def part(which: Part[Any, T], stored: StoredTask) -> T:
 def signature_of(bank: Bank, name: str) -> bytes | None:
     """The signature of a stored task."""
     return SIGNATURE.of(bank.read_stored(name))
+
+
+def in_long_form(content: bytes) -> bytes:
+    """The same task in the form that was written before the short one."""
+    apart = take_apart(Path("task"), content)
+    assert apart is not None
+    return seal_long(apart.text, in_file_order(apart.parts))
 
 
 LAYERS = (LayerSpec(name="a.weight", shape=(5, 7)), LayerSpec(name="b.weight", shape=(3, 5)))

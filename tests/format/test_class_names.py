@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from impress_format import open_bank, verify_bank
 from impress_format.bank import Bank
-from impress_format.container.header import parse_header
 from impress_format.errors import BankMismatch, FormatError, UsageError
 from impress_format.limits import MAX_STORED_NAMES
 from impress_format.operations.create import extend_plan, write_plan
@@ -32,6 +31,7 @@ from impress_format.parts.numbers import NumbersError
 from impress_format.parts.table import stored_parts
 from impress_format.tasks.file import seal_parts, seal_task
 from impress_format.tasks.record import TaskRecord
+from impress_format.tasks.short import parse_task
 from impress_format.tasks.text import write_text
 
 LONG = ("é" * 1024, "ü" * 1024, "ß" * 1024)
@@ -64,7 +64,7 @@ def test_a_task_keeps_names_of_any_length(tmp_path: Path, stored: tuple[str, ...
     bank.write_task(record(bank, class_names=stored), stored_parts(alpha=ALPHA))
     bank.write_task(record(bank, "plain"), stored_parts(alpha=ALPHA))
     content = bank.task_bytes("mine")
-    assert ("classes" in parse_header(Path("mine"), content).tensors) != fit_in_record(stored)
+    assert ("classes" in parse_task(Path("mine"), content).tensors) != fit_in_record(stored)
     if packed:
         pack_tasks(bank)
     opened = open_bank(bank.path)
@@ -135,7 +135,7 @@ def test_a_part_that_names_no_classes_is_refused(
     parts = stored_parts(alpha=ALPHA, classes=classes)
     with pytest.raises(UsageError, match=words):
         seal_task(record(bank), parts, bank.manifest)
-    bank.task_path("mine").write_bytes(seal_parts(write_text(record(bank)), parts))
+    bank.task_path("mine").write_bytes(seal_parts(Path("mine"), write_text(record(bank)), parts))
     if packed:
         pack_tasks(bank)
     assert [one.error for one in verify_bank(bank.path).problems if words in one.error]

@@ -3,11 +3,12 @@
 `tests/golden/vN/digits.impress` is a real bank: LeNet, two masks of the embedded digits and two tasks, one of them with
 granularity 3; from version 2 on a third as int8, the first two in packs, two with residuals, one of them without
 alpha, and one with a mask of its own; two more masks, signed and real. Beside it stand an input and what its tasks made
-of it. They are never made anew but by
+of it. The files of the tasks of v2 have the long form that was written first, in v2-short the same tasks have the short
+one. They are never made anew but by
 
     python -m pytest tests/format/test_golden.py --regenerate-golden
 
-which touches the folder of the current version only; that is right before that version is released, and never after.
+which touches the folders of the current version only; that is right before that version is released, and never after.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -25,34 +27,38 @@ from small_bank import alpha_type
 
 from impress_format import open_bank, verify_bank
 from impress_format.container.codec import decode_mask
+from impress_format.operations.pack import pack_tasks
 from impress_format.parts.own_mask import OWN_MASK
 from impress_format.parts.residual import RESIDUAL, hash_places, restore_residual
 from impress_format.records.network import LayerSpec
+from impress_format.tasks.file import seal_parts, take_apart
 from impress_format.versions import FORMAT_VERSION
 from impress_format.weights import layer_weights, random_words
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 DOCS = Path(__file__).parents[2] / "docs"
-VERSIONS = [f"v{version}" for version in range(1, FORMAT_VERSION + 1)]
+LONG = f"v{FORMAT_VERSION}"
+SHORT = f"{LONG}-short"
+VERSIONS = [*(f"v{version}" for version in range(1, FORMAT_VERSION + 1)), SHORT]
 
 
 def test_regenerate(request: pytest.FixtureRequest, tmp_path: Path) -> None:
     if not request.config.getoption("--regenerate-golden"):
         pytest.skip("golden banks are made anew only with --regenerate-golden")
-    _regenerate(GOLDEN / f"v{FORMAT_VERSION}", tmp_path)
+    _regenerate(tmp_path)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_golden_banks_of_every_version_verify(version: str) -> None:
     outcome = verify_bank(GOLDEN / version / "digits.impress")
-    assert (outcome.checked, outcome.problems) == ({"v1": 5, "v2": 13}[version], ())
+    assert (outcome.checked, outcome.problems) == ({"v1": 5, "v2": 13, "v2-short": 13}[version], ())
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_golden_banks_of_every_version_hold_what_they_held(version: str) -> None:
     bank = open_bank(GOLDEN / version / "digits.impress")
     expected = json.loads((GOLDEN / version / "expected.json").read_text())
-    assert bank.manifest.format_version == int(version[1:])
+    assert bank.manifest.format_version == int(version[1])
     assert [bank.read_mask(index)[0].bits for index in range(len(expected["bits"]))] == expected["bits"]
     for name, task in expected["tasks"].items():
         assert bank.read_task(name)[1].tolist() == task["alpha"]
@@ -72,6 +78,46 @@ def test_the_reader_of_the_docs_gives_the_stored_logits(version: str, reader: Mo
     for name, task in expected["tasks"].items():
         found = reader.logits(folder / "digits.impress", name, images)
         np.testing.assert_allclose(found, task["logits"], rtol=1e-4, atol=1e-4)
+
+
+def in_short_form(content: bytes) -> bytes:
+    """The same task in the form that is written today."""
+    apart = take_apart(Path("task"), content)
+    assert apart is not None
+    return seal_parts(Path("task"), apart.text, apart.parts)
+
+
+@pytest.mark.parametrize(
+    ("given", "form", "expected"),
+    [(LONG, in_short_form, SHORT), (SHORT, small_bank.in_long_form, LONG), (SHORT, in_short_form, SHORT)],
+)
+def test_either_form_of_the_files_of_tasks_gives_the_other_byte_for_byte(
+    given: str, form: Callable[[bytes], bytes], expected: str, tmp_path: Path
+) -> None:
+    bank = Path(shutil.copytree(GOLDEN / given / "digits.impress", tmp_path / "a.impress"))
+    put_tasks_in(bank, form)
+    assert contents(bank) == contents(GOLDEN / expected / "digits.impress")
+
+
+def contents(bank: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(bank)): path.read_bytes() for path in sorted(bank.rglob("*")) if path.is_file()}
+
+
+def put_tasks_in(bank: Path, form: Callable[[bytes], bytes]) -> None:
+    """Write the file of every task anew in another form, in a pack if it was in one."""
+    opened = open_bank(bank)
+    loose = opened.tasks.snapshot().loose
+    files = {name: form(opened.task_bytes(name)) for name in opened.task_names()}
+    shutil.rmtree(bank / "packs")
+    for name in files.keys() - set(loose):
+        opened.task_path(name).write_bytes(files[name])
+    for name in loose:
+        opened.task_path(name).unlink()
+    pack_tasks(open_bank(bank))
+    for name in loose:
+        opened.task_path(name).write_bytes(files[name])
+    for lock in bank.rglob(".lock"):
+        lock.unlink()
 
 
 def test_the_reader_of_the_docs_notices_a_changed_byte(reader: ModuleType, tmp_path: Path) -> None:
@@ -111,7 +157,7 @@ def test_the_worked_example_of_the_format_is_right() -> None:
     assert re.findall(r"`([0-9a-f]{16})`", example.partition("impress/0/residual/a")[2])[:3] == words
 
 
-def _regenerate(folder: Path, tmp_path: Path) -> None:
+def _regenerate(tmp_path: Path) -> None:
     """Make the bank of the current version with this release's own command line, and what to expect of it."""
     import subprocess
     import sys
@@ -155,8 +201,10 @@ def _regenerate(folder: Path, tmp_path: Path) -> None:
         "bits": [opened.read_mask(index)[0].bits for index in range(len(opened.manifest.masks))],
         "tasks": tasks,
     }
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    shutil.copytree(bank, folder / "digits.impress")
-    np.save(folder / "input.npy", images)
-    (folder / "expected.json").write_text(json.dumps(expected, indent=1) + "\n")
+    for which, form in ((SHORT, in_short_form), (LONG, small_bank.in_long_form)):
+        folder = GOLDEN / which
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        put_tasks_in(Path(shutil.copytree(bank, folder / "digits.impress")), form)
+        np.save(folder / "input.npy", images)
+        (folder / "expected.json").write_text(json.dumps(expected, indent=1) + "\n")

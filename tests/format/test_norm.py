@@ -93,7 +93,7 @@ def test_rows_of_another_network_are_refused(bank: Bank) -> None:
     ("stored", "words"),
     [
         (STORED[:-9], "no 4 rows of values of 4 bits"),
-        (STORED.astype(np.float32), "row of bytes"),
+        (STORED.astype(np.float32)[None], "row of bytes"),
         (store_norm(CODES, -SCALES, 4), "negative"),
         (store_norm(CODES, SCALES * np.float16(np.nan), 4), "NaN"),
     ],

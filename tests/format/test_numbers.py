@@ -13,14 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from impress_format.container.header import parse_header
 from impress_format.errors import FormatError
 from impress_format.parts.numbers import NumbersError, NumberType, restore, restore_all, rows_of, store
 from impress_format.parts.table import stored_parts
 from impress_format.records.training import TaskTrainingRecord
 from impress_format.tasks.file import seal_task, take_apart
 from impress_format.tasks.record import TaskRecord
-from impress_format.tasks.seal import record_of_task, seal_text
+from impress_format.tasks.seal import record_of_task, seal_long
+from impress_format.tasks.short import parse_task
 from impress_format.tasks.text import TaskText, default_name, read_own, read_owns, write_text
 
 SHAPES = st.tuples(st.integers(1, 6), st.integers(1, 5))
@@ -116,20 +116,24 @@ def test_a_record_comes_back_from_its_text(record: TaskRecord, made: bool) -> No
     name = default_name(record.task) if made else None
     record = TaskRecord(**{**{f: getattr(record, f) for f in record.__struct_fields__}, "name": name or record.name})
     content = seal_task(record, stored_parts(alpha=np.ones((1, 2), np.float32)), small_bank.manifest())
-    found = record_of_task(HERE, content, parse_header(HERE, content).record)
+    found = record_of_task(HERE, content, parse_task(HERE, content))
     for field in ("name", "task", "accuracy", "train_accuracy", "fit", "settings"):
         assert getattr(found, field) == getattr(record, field)
     assert found.basis[:16] == record.basis[:16]
     apart = take_apart(HERE, content)
     assert apart is not None
-    text = apart[0]
+    text = apart.text
     assert read_own(text.own) == (found.name, found.task, found.accuracy, found.train_accuracy)
     assert read_owns([text.own] * 3) == [read_own(text.own)] * 3
     # Any reader of safetensors and JSON sees the same.
-    assert list(safetensors.numpy.load(content)) == ["alpha"]
+    (row,) = safetensors.numpy.load(content).values()
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    digest, version, task, *_ = json.loads(header["__metadata__"]["impress"])
-    assert (digest, version, task) == (found.digest, 2, record.task)
+    assert header["__metadata__"] == {"impress": "2"}
+    own, shared, parts, body = row[24:].tobytes().split(b"\n", 3)
+    assert row[:24].tobytes().hex() == found.digest + record.basis[:16]
+    assert json.loads(b"[%s]" % own)[0] == record.task
+    assert json.loads(b"[%s]" % shared)[0][0] == record.fit.epochs
+    assert (parts, body) == (b"a1x2f", np.ones((1, 2), np.float32).tobytes())
 
 
 def test_thirty_coefficients_take_less_than_250_bytes() -> None:
@@ -163,8 +167,8 @@ def test_texts_with_line_breaks_are_refused() -> None:
 
 def test_another_form_of_the_same_text_is_read_and_not_packed() -> None:
     other = TaskText(b'"a/1",0.5,5e-1,null', b'"0000000000000000",[3,0.03]')
-    content = seal_text(other, {"alpha": np.ones((1, 2), np.float32)})
-    assert record_of_task(HERE, content, parse_header(HERE, content).record).train_accuracy == 0.5
+    content = seal_long(other, {"alpha": np.ones((1, 2), np.float32)})
+    assert record_of_task(HERE, content, parse_task(HERE, content)).train_accuracy == 0.5
     assert take_apart(HERE, content) is None
     with pytest.raises(FormatError, match="damaged"):
-        record_of_task(HERE, content[:-1] + b"\x01", parse_header(HERE, content).record)
+        record_of_task(HERE, content[:-1] + b"\x01", parse_task(HERE, content))

@@ -66,13 +66,18 @@ def everything(bank: Bank) -> dict[str, tuple[TaskRecord, bytes, str | None]]:
     }
 
 
+def put_in_long_form(bank: Bank) -> None:
+    for path in (bank.path / "tasks").glob("*.safetensors"):
+        path.write_bytes(small_bank.in_long_form(path.read_bytes()))
+
+
 def files(bank: Bank, folder: str) -> list[str]:
     return sorted(path.name for path in (bank.path / folder).glob("[!.]*"))
 
 
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,12}", fullmatch=True)
 TASKS = st.lists(
-    st.tuples(NAMES, st.integers(1, 3), st.integers(1, 4), st.sampled_from(TYPES), st.booleans()),
+    st.tuples(NAMES, st.integers(1, 3), st.integers(1, 4), st.sampled_from(TYPES), st.booleans(), st.booleans()),
     min_size=1,
     max_size=12,
     unique_by=lambda task: task[0].casefold(),
@@ -82,12 +87,15 @@ TASKS = st.lists(
 @settings(max_examples=25)
 @given(tasks=TASKS)
 def test_packing_changes_nothing_that_can_be_read(
-    tasks: list[tuple[str, int, int, NumberType, bool]], tmp_path_factory: pytest.TempPathFactory
+    tasks: list[tuple[str, int, int, NumberType, bool, bool]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     bank = small_bank.make(tmp_path_factory.mktemp("bank") / "a.impress")
-    for number, (name, masks, granularity, kind, early) in enumerate(tasks):
+    for number, (name, masks, granularity, kind, early, long) in enumerate(tasks):
         if name not in ("one", "two"):
             add(bank, name, f"rotated-digits/{number + 3}", masks=masks, granularity=granularity, kind=kind)
+            if long:
+                path = bank.task_path(name)
+                path.write_bytes(small_bank.in_long_form(path.read_bytes()))
         if early:
             pack_tasks(bank)
     before, loose = everything(bank), {name: bank.tasks.read(name) for name in bank.task_names()}
@@ -214,12 +222,20 @@ def test_every_changed_byte_of_a_pack_is_noticed(bank: Bank) -> None:
 Columns = dict[str, np.ndarray]
 
 
-def remade(bank: Bank, change: Callable[[Columns], Mapping[str, np.ndarray]], **record: object) -> Path:
+def remade(bank: Bank, change: Callable[[Columns], Mapping[str, np.ndarray]], *, short: bool, **record: object) -> Path:
     """The bank's one pack with other columns or another record, sealed and named as it must be."""
     (path,) = (bank.path / "packs").iterdir()
     columns = change({name: column.copy() for name, column in safetensors.numpy.load_file(path).items()})
     text = json.dumps(
-        {"format_version": 2, "tasks": 2, "named": 2, **record, "digest": "0" * 32}, separators=(",", ":")
+        {
+            "format_version": 2,
+            "tasks": 2,
+            "named": 2,
+            **record,
+            **({"short": True} if short else {}),
+            "digest": "0" * 32,
+        },
+        separators=(",", ":"),
     )
     content = safetensors.numpy.save(dict(columns), metadata={"impress": text})
     digest = hashlib.sha256(content).hexdigest()[:32]
@@ -287,12 +303,19 @@ HOSTILE: list[tuple[str, Callable[[Columns], Mapping[str, np.ndarray]], dict[str
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize("short", [True, False], ids=["short", "long"])
 @pytest.mark.parametrize(("change", "record", "words"), [case[1:] for case in HOSTILE], ids=[c[0] for c in HOSTILE])
 def test_verify_names_the_pack_and_what_is_wrong_with_it(
-    bank: Bank, change: Callable[[Columns], Mapping[str, np.ndarray]], record: dict[str, object], words: str
+    bank: Bank,
+    change: Callable[[Columns], Mapping[str, np.ndarray]],
+    record: dict[str, object],
+    words: str,
+    short: bool,
 ) -> None:
+    if not short:
+        put_in_long_form(bank)
     pack_tasks(bank)
-    path = remade(bank, change, **record)
+    path = remade(bank, change, short=short, **record)
     (problem,) = verify_bank(bank.path).problems
     assert problem.file == f"packs/{path.name}"
     assert words in problem.error
@@ -300,6 +323,33 @@ def test_verify_names_the_pack_and_what_is_wrong_with_it(
     for ask in (bank.task_names, bank.summarise_tasks, lambda: bank.read_task("one"), lambda: bank.read_task("two")):
         with contextlib.suppress(ImpressError):
             ask()
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [("own.text", b"0.95", b"9e-1"), ("own.text", b"0.95", b"0.9 "), ("common.text", b"0.03", b"3e-2")],
+)
+def test_no_own_file_of_the_short_form_has_another_text_than_a_writer_writes(
+    bank: Bank, name: str, old: bytes, new: bytes
+) -> None:
+    pack_tasks(bank)
+    change = changed(name, lambda text: np.frombuffer(text.tobytes().replace(old, new), np.uint8))
+    remade(bank, change, short=True)
+    (problem,) = verify_bank(bank.path).problems
+    assert any(words in problem.error for words in ("writer writes it", "no valid text"))
+    with pytest.raises(FormatError):
+        bank.read_task("one")
+
+
+def test_tasks_of_both_forms_are_packed_apart_and_come_back_as_they_were(bank: Bank) -> None:
+    path = bank.task_path("one")
+    path.write_bytes(small_bank.in_long_form(path.read_bytes()))
+    before, loose = everything(bank), {name: bank.task_bytes(name) for name in bank.task_names()}
+    for _ in range(2):
+        assert pack_tasks(bank).packs == 2
+        assert everything(bank) == before
+        assert {name: bank.task_bytes(name) for name in bank.task_names()} == loose
+        assert verify_bank(bank.path).ok
 
 
 def test_a_pack_under_another_name_is_refused(bank: Bank) -> None:

@@ -43,6 +43,8 @@ FILES = {
 }
 KINDS = (*FILES, "frame")
 _TEXT = rb'{"__metadata__":{"impress":"[\"'
+_SHORT = b'{"__metadata__":{"impress":"2"}'
+"""What the short form of a task's file begins with."""
 _LAYER, _ONES = small_bank.LAYERS[0], small_bank.ONES[0]
 
 
@@ -71,7 +73,8 @@ class Target:
     def run(self, data: bytes) -> bool:
         """Read one input: whether it was taken. Only this project's errors may come out.
 
-        If the first byte is odd, the rest is header, NUL, tensors, and the header's length is made right; of a frame it
+        If the first byte is odd, the rest is header, NUL, tensors, and the header's length and what a short one says
+        of the file's are made right; of a frame it
         is the content. Every second input gets a right checksum, by no byte of it that a search could settle on.
         """
         selector, content = data[0] if data else 0, data[1:]
@@ -79,6 +82,7 @@ class Target:
             return _decode(zstandard.compress(content) if selector & 1 else content)
         if selector & 1 and self.kind != "manifest":
             header, _, body = content.partition(b"\0")
+            header = _of_length(header, len(body))
             content = len(header).to_bytes(8, "little") + header + body
         if zlib.crc32(data) & 1:
             content = sealed(content, safetensors=self.kind != "manifest")
@@ -152,11 +156,21 @@ def make(folder: Path, kind: str) -> Target:
 
 def sealed(content: bytes, *, safetensors: bool) -> bytes:
     """The same bytes with the right checksum, where there is room for one (docs/format.md, Checksum)."""
+    if safetensors and content[8:].startswith(_SHORT):
+        return _sealed_short(content)
     start = _digest_start(content, safetensors=safetensors)
     if start is None:
         return content
     digest = hashlib.sha256(content[:start] + b"0" * 32 + content[start + 32 :]).hexdigest()[:32]
     return content[:start] + digest.encode() + content[start + 32 :]
+
+
+def _sealed_short(content: bytes) -> bytes:
+    start = 8 + int.from_bytes(content[:8], "little")
+    if start + 16 > len(content):
+        return content
+    digest = hashlib.sha256(content[:start] + bytes(16) + content[start + 16 :]).digest()[:16]
+    return content[:start] + digest + content[start + 16 :]
 
 
 def _digest_start(content: bytes, *, safetensors: bool) -> int | None:
@@ -178,6 +192,15 @@ def _digest_of(content: bytes) -> str:
 def _without_length(content: bytes) -> bytes:
     end = 8 + int.from_bytes(content[:8], "little")
     return content[8:end] + b"\0" + content[end:]
+
+
+def _of_length(header: bytes, size: int) -> bytes:
+    """The header of a short form says how long the rest is: else nothing behind it would be looked at."""
+    if not header.startswith(_SHORT):
+        return header
+    return re.sub(
+        rb'"shape":\[\d+\],"data_offsets":\[0,\d+\]', b'"shape":[%d],"data_offsets":[0,%d]' % (size, size), header
+    )
 
 
 def _decode(frame: bytes) -> bool:

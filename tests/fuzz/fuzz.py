@@ -25,6 +25,7 @@ WORDS = (
     "digest", "format_version", "made_with", "preprocess",
     "class_names", "backbone", "layers", "masked", "masks", "density", "ones", "plan", "fit",
     "granularity", "U32", "own.text", "own.end", "common.text", "common.end", "common.of", "tasks", "named",
+    "short", "\na2x2f\n", "s64", "r8", "x2e",
     "mean", "directions", "within", "between", "codes", "steps", "epochs", "bits", "holdout",
 )  # fmt: skip
 
