@@ -128,7 +128,7 @@ class Parts:
         metadata={
             "metavar": "N",
             "help": "The best task in a file of N bytes, everything included: chooses the parts. In a pack it takes "
-            "some 200 fewer.",
+            "some 100 fewer.",
         },
     )
 
