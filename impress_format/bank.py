@@ -179,6 +179,14 @@ class Bank:
         """Only the header of a mask file (its checksum is checked)."""
         return mask_file.read_mask_record(self.mask_path(index), self.manifest, index)
 
+    def read_mask_signature(self, index: int) -> npt.NDArray[np.uint8] | None:
+        """The signature of a mask's task, uint8 (64,); None if it has none.
+
+        Raises:
+            FormatError: the file is damaged, or its signature was not made as the bank makes them.
+        """
+        return mask_file.read_mask_signature(self.mask_path(index), self.manifest, index, self.identity)
+
     def read_task(self, name: str) -> tuple[TaskRecord, FloatArray]:
         """One task's record and alpha, float32 (K, columns) in whichever type it is stored.
 

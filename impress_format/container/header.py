@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, Protocol, TypeVar, cast
 
 import msgspec
 import numpy as np
@@ -35,6 +35,16 @@ _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
 _Offset = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
 _Side = Annotated[int, Meta(ge=1, le=MAX_INTEGER)]
+
+
+class _Typed(Protocol):
+    """An array, or what is known of one."""
+
+    @property
+    def dtype(self) -> np.dtype[np.generic]: ...
+
+
+T = TypeVar("T", bound=_Typed)
 
 
 class _Tensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -131,9 +141,9 @@ def read_tensors(content: bytes, header: Header) -> dict[str, npt.NDArray[np.gen
     return tensors
 
 
-def in_file_order(tensors: Mapping[str, npt.NDArray[np.generic]]) -> dict[str, npt.NDArray[np.generic]]:
+def in_file_order(tensors: Mapping[str, T]) -> dict[str, T]:
     """The parts of a task as they stand in its file: those of larger numbers first, and by name among equals."""
-    return dict(sorted(tensors.items(), key=lambda item: (-item[1].itemsize, item[0])))
+    return dict(sorted(tensors.items(), key=lambda item: (-item[1].dtype.itemsize, item[0])))
 
 
 def write_header(text: bytes, tensors: Mapping[str, npt.NDArray[np.generic]]) -> bytes:

@@ -163,11 +163,24 @@ def put_checksum(what: str, content: bytes, start: int, most: int) -> bytes:
     Raises:
         UsageError: it has more.
     """
+    check_size(what, content, most)
+    return content[:start] + checksum(content, start) + content[start + DIGEST_DIGITS :]
+
+
+def check_size(what: str, content: bytes, most: int) -> None:
+    """Refuse to store a file that no reader would take.
+
+    Args:
+        what: the file holds, for people.
+        most: bytes that are read again.
+
+    Raises:
+        UsageError: it has more.
+    """
     if len(content) > most:
         raise UsageError(
             f"{what} cannot be stored: its file would have {len(content):,} bytes, at most {most:,} are read again"
         )
-    return content[:start] + checksum(content, start) + content[start + DIGEST_DIGITS :]
 
 
 def check_digest(path: Path, content: bytes | mmap.mmap, start: int, digest: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from impress_format.container.codec import BoolArray, CodecError, decode_mask, encode_mask, pack_bits
 from impress_format.container.sealed_file import DIGEST_DIGITS, read_record, seal_tensors, unseal_tensors
@@ -60,9 +61,26 @@ def check_mask(path: Path, manifest: BankManifest, index: int, identity: BankIde
         FormatError: as read_mask, or its signature was not made as the bank makes them.
     """
     record, _ = read_mask(path, manifest, index)
-    if record.signature is not None:
-        signature = np.frombuffer(bytes.fromhex(record.signature), dtype=np.uint8)
-        check_signatures_of(path, signature[np.newaxis], identity)
+    _signature_of(path, record, identity)
+
+
+def read_mask_signature(
+    path: Path, manifest: BankManifest, index: int, identity: BankIdentity
+) -> npt.NDArray[np.uint8] | None:
+    """The signature of a mask's task, uint8 (64,); None if it has none.
+
+    Raises:
+        FormatError: as check_mask, but for the mask's bits.
+    """
+    return _signature_of(path, read_mask_record(path, manifest, index), identity)
+
+
+def _signature_of(path: Path, record: MaskRecord, identity: BankIdentity) -> npt.NDArray[np.uint8] | None:
+    if record.signature is None:
+        return None
+    signature = np.frombuffer(bytes.fromhex(record.signature), dtype=np.uint8)
+    check_signatures_of(path, signature[np.newaxis], identity)
+    return signature
 
 
 def read_mask_record(path: Path, manifest: BankManifest, index: int) -> MaskRecord:

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from impress_format.container.header import Header, write_header
+from impress_format.container.header import Header, in_file_order, write_header
 from impress_format.container.sealed_file import (
     BLANK,
     DIGEST_DIGITS,
     check_digest,
+    check_size,
     checksum,
     put_checksum,
     seal_tensors,
     unseal_record,
 )
-from impress_format.errors import FormatError, UsageError
+from impress_format.errors import FormatError
 from impress_format.limits import MAX_TASK_BYTES
 from impress_format.parts.part import Tensor
 from impress_format.tasks.record import TaskRecord, TaskRecordV1, version_1
@@ -49,11 +50,7 @@ def seal_short(path: Path, text: TaskText, tensors: Tensors) -> bytes:
         FormatError: a text or a part that no file holds.
     """
     content = short_file(path, text, bytes(DIGEST_BYTES), tensors)
-    if len(content) > MAX_TASK_BYTES:
-        raise UsageError(
-            f"TaskRecord cannot be stored: its file would have {len(content):,} bytes, at most {MAX_TASK_BYTES:,} are "
-            "read again"
-        )
+    check_size("TaskRecord", content, MAX_TASK_BYTES)
     start = digest_start(content)
     return content[:start] + checksum_bytes(content) + content[start + DIGEST_BYTES :]
 
@@ -133,8 +130,7 @@ def _check_short(path: Path, content: bytes, header: Header, record: TaskRecord)
     expected = checksum_bytes(content)
     if digest_of_task(content) != expected:
         raise FormatError(path, f"is damaged: its bytes give checksum {expected.hex()}, not the one written in it")
-    in_order = sorted(header.tensors.items(), key=lambda item: (-item[1].numpy.itemsize, item[0]))
-    parts = {name: Tensor(tensor.numpy, tensor.shape) for name, tensor in in_order}
+    parts = in_file_order({name: Tensor(tensor.numpy, tensor.shape) for name, tensor in header.tensors.items()})
     size = len(content) - header.start
     if content[: header.start] != beginning(path, write_text(record), expected, parts, size):
         raise FormatError(path, "holds a record or a list of parts that is not written as a writer writes it")

@@ -15,7 +15,6 @@ from impress_format.bank import Bank
 from impress_format.errors import BankMismatch
 from impress_format.operations.task_groups import TaskGroup, task_groups
 from impress_format.parts.alpha import ALPHA, alpha_columns
-from impress_format.parts.signature import check_signatures_of
 from impress_format.records.fields import SIGNATURE_BYTES
 from impress_format.tasks.snapshot import natural_order
 from impress_learn.masks.basis import common_granularity, refine
@@ -214,9 +213,8 @@ def find_candidates(bank: Bank) -> Found:
         if group.signatures is not None:
             signatures[places] = group.signatures[chosen]
     for place, candidate in enumerate(found.values()):
-        if candidate.mask is not None and (text := bank.read_mask_record(candidate.mask).signature) is not None:
-            signatures[place] = np.frombuffer(bytes.fromhex(text), dtype=np.uint8)
-            check_signatures_of(bank.mask_path(candidate.mask), signatures[place, np.newaxis], bank.identity)
+        if candidate.mask is not None and (signature := bank.read_mask_signature(candidate.mask)) is not None:
+            signatures[place] = signature
     return Found(tuple(found.values()), stored, signatures)
 
 

@@ -60,12 +60,13 @@ def choose_start(basis: Basis, granularity: int, few: FewImages, masks: Sequence
     def loss(alpha: Tensor) -> float:
         return few.loss(effective_weights(basis, alpha.to(basis.device), granularity))
 
-    single = [row[:, None].repeat(1, columns) for row in torch.eye(count)]
-    losses = [loss(alpha) for alpha in single]
+    losses = [few.loss(basis.one(index)) for index in range(count)]
     labels = -few.count * torch.tensor(losses)
     evidence = torch.zeros(count) if few.evidence is None else few.evidence
     index = int((labels + evidence).argmax())
-    tried = [(losses[index], f"mask {index} ({masks[index].label})", single[index])]
+    single = torch.zeros(count, columns)
+    single[index] = 1.0
+    tried = [(losses[index], f"mask {index} ({masks[index].label})", single)]
     tried += [(loss(alpha), f"task {name}", alpha) for name, alpha in few.stored]
     least, words, values = min(tried, key=lambda one: one[0])
     trust = max(0.0, 1.0 - least / few.guess)

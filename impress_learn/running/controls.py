@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import torch
-
 from impress_format.bank import Bank
 from impress_format.errors import BankMismatch
-from impress_learn.running.accuracy import BestMask, BestMaskOf, Item, WeightsOf, predictions
+from impress_learn.running.accuracy import BestMask, BestMaskOf, Item, WeightsOf, accuracy
 from impress_learn.running.loaded import RunningBank
 from impress_learn.streams.images import Images, evenly_spread
 
@@ -43,12 +41,12 @@ def best_mask_of(loaded: RunningBank) -> BestMaskOf:
     def best(item: Item, train: Images, measured: Images) -> BestMask:
         few = train.subset(evenly_spread(len(train), _MOST_IMAGES).to(train.device))
         others = [index for index in range(len(loaded.basis)) if index != item.mask]
-        index = max(others, key=lambda other: _accuracy(loaded, item, other, few))
-        return BestMask(index, _accuracy(loaded, item, index, measured))
+        backbone = loaded.backbone.answering(item.classes.count)
+
+        def share(index: int, images: Images) -> float:
+            return accuracy(backbone, loaded.mask_weights(index), images, None)
+
+        index = max(others, key=lambda other: share(other, few))
+        return BestMask(index, share(index, measured))
 
     return best
-
-
-def _accuracy(loaded: RunningBank, item: Item, index: int, images: Images) -> float:
-    answers = predictions(loaded.backbone.answering(item.classes.count), loaded.mask_weights(index), images)
-    return int(torch.count_nonzero(answers == images.labels)) / len(images)

@@ -50,17 +50,18 @@ def few_images(loaded: RunningBank, request: TaskRequest, train: Images) -> FewI
 
 def _evidence(loaded: RunningBank, images: Images) -> Tensor | None:
     """What the task classifier says of each mask's task (K,); None where it does not know all of them."""
-    records = (loaded.bank.read_mask_record(index) for index in range(len(loaded.basis)))
-    signatures = [record.signature for record in records]
-    if loaded.task_classifier is None or not signatures or None in signatures:
+    if loaded.task_classifier is None:
         return None
-    rows = np.array([np.frombuffer(bytes.fromhex(one), dtype=np.uint8) for one in signatures if one is not None])
-    known = read_signatures(loaded.task_classifier, rows)
+    signatures = [loaded.bank.read_mask_signature(index) for index in range(len(loaded.basis))]
+    rows = [row for row in signatures if row is not None]
+    if not rows or len(rows) < len(signatures):
+        return None
+    known = read_signatures(loaded.task_classifier, np.stack(rows))
     return recognise(loaded.task_classifier, known, images.batch(slice(None))[0][None]).scores[0].cpu()
 
 
 def _stored(loaded: RunningBank, request: TaskRequest) -> Iterator[tuple[str, Tensor]]:
-    """Tasks of as many classes whose coefficients can be written as those of this one: the first 256 by name."""
+    """Tasks of as many classes whose coefficients can be written as those of this one: up to 256, packs first."""
     granularity, masks = request.parts.granularity, count_masks(loaded.bank, request)
     channels = [shape[0] for shape in loaded.basis.shapes.values()]
     tried = 0

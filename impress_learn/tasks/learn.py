@@ -150,7 +150,8 @@ class _Learned:
 def _learn(
     loaded: RunningBank, request: TaskRequest, train: Images, measured: Images, on_step: Callable[[], None]
 ) -> _Learned:
-    """
+    """Learn the parts of a task and measure them; nothing is stored.
+
     Raises:
         TrainingDiverged: naming the task.
     """
