@@ -181,8 +181,9 @@ def test_best_mask_is_the_one_that_does_best_on_training_images(
 ) -> None:
     train, test = digits
     (found,) = measured(loaded, task_items(loaded.bank, ["only-1-1"]), wrong=True)
-    own = loaded.bank.read_mask_record(1)
-    assert found.best_mask == BestMask(1, own.accuracy)
+    own = loaded.bank.read_mask_record(1).accuracy
+    assert own is not None
+    assert found.best_mask == BestMask(1, own)
     (item,) = mask_items(loaded.bank)[:1]
     by_training = {index: accuracy(loaded.backbone, loaded.mask_weights(index), train, None) for index in (1, 2)}
     (other,) = measured(loaded, [item], wrong=True)
