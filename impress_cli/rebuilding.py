@@ -10,11 +10,13 @@ import msgspec
 from impress_format.bank import Bank
 from impress_format.bank_files.projection import ProjectionRecord
 from impress_format.parts.table import count_classes
+from impress_format.parts.vote import VOTE
 from impress_format.records.masks import MaskPlan
 from impress_format.records.training import MaskTrainingRecord, TaskTrainingRecord
 from impress_format.tasks.file import StoredTask
 from impress_format.tasks.record import TaskRecord
-from impress_learn.parts.table import asked_for, parts_of
+from impress_learn.parts.asked_for import asked_for
+from impress_learn.parts.table import parts_of
 
 _IN_MEMORY = "dataset:"
 """What the reference of a task begins with whose images were a Dataset in memory: no command can read them."""
@@ -128,6 +130,7 @@ def _task_lines(bank: Bank, tasks: Sequence[TaskRecord], name: str) -> list[str]
         words += _part_words(bank, stored)
         words += ["--warm-start", names[fit.start]] if fit.start else []
         words += ["--shots", str(fit.shots)] if fit.shots is not None else []
+        words += ["--no-vote"] if fit.shots is not None and VOTE.of(stored) is None else []  # else a choice, again
         words += ["--holdout", f"{fit.holdout:g}"] if fit.holdout else []
         words += ["--seed", str(fit.seed)] if fit.seed else []
         words += ["--name", task.name] if task.name != task.task.replace("/", "-") else []

@@ -274,8 +274,9 @@ _ALWAYS, _NEVER = ("coefficients", "residual"), ("masks", "granularity")
 
 
 def shown_facts(tasks: Sequence[Mapping[str, int]]) -> list[str]:
-    """What a table of tasks has a column for, of what their parts say: others than the usual only where a task has any,
-    for the sake of narrow terminals.
+    """What a table of tasks has a column for, of what their parts say: of others than the usual only where a task has
+    any, and then of these alone, for the sake of narrow terminals.
     """
     names = dict.fromkeys(name for facts in tasks for name in facts if name not in _NEVER)
-    return [name for name in (names or _ALWAYS) if name in _ALWAYS or any(facts[name] for facts in tasks)]
+    some = [name for name in names if any(facts[name] for facts in tasks)]
+    return list(_ALWAYS) if set(some) <= set(_ALWAYS) else some

@@ -41,22 +41,24 @@ def list_tasks(path: options.BankPath, output: Output) -> None:
 @app.command()
 @command
 def show(path: options.BankPath, task: options.Task, output: Output) -> None:
-    """One task: how it was learned, and its coefficients (masks down, layers or groups across)."""
+    """One task: how it was learned, and its coefficients (masks down, layers or groups across), or the masks' votes."""
     from impress_format.bank import open_bank
     from impress_format.parts.alpha import ALPHA, matrix_of
     from impress_format.parts.own_mask import OWN_MASK
+    from impress_format.parts.vote import VOTE
 
     bank = open_bank(path)
     name = bank.find_task(task)
     stored = bank.read_stored(name)
-    record, found = stored.record, ALPHA.of(stored)
+    record, found, shares = stored.record, ALPHA.of(stored), VOTE.of(stored)
     alpha = matrix_of(stored, record.settings.alpha, bank.backbone)
     summary = bank.summarise_task(name)
     if output.json:
         from msgspec.structs import asdict
 
         fit, kind = asdict(record.fit), found and found.type
-        render.print_json({**summary.flat(), "fit": fit, "alpha_dtype": kind, "alpha": alpha.tolist()})
+        votes = None if shares is None else [round(float(share), 6) for share in shares]
+        render.print_json({**summary.flat(), "fit": fit, "alpha_dtype": kind, "alpha": alpha.tolist(), "votes": votes})
         return
     _print_tasks(f"{path}: {name}", [summary])
     columns = range(alpha.shape[1]) if alpha.shape[1] <= _MOST_COLUMNS else range(_MOST_COLUMNS)
@@ -67,6 +69,14 @@ def show(path: options.BankPath, task: options.Task, output: Output) -> None:
         (f"{index} ({bank.manifest.masks[index].label})", *(f"{weights[column]:+.3f}" for column in columns))
         for index, weights in enumerate(alpha)
     ]
+    if shares is not None:
+        voting = [
+            (f"{index} ({bank.manifest.masks[index].label})", render.percent(float(share)))
+            for index, share in enumerate(shares)
+            if share
+        ]
+        render.print_table("votes", ("mask", "share"), voting)
+        return
     left_out = alpha.shape[1] - len(columns)
     footer = f"{left_out} more columns: --json gives them all" if left_out else ""
     render.print_table("alpha", ("mask", *heads[: len(columns)]), rows, footer=footer)

@@ -76,8 +76,8 @@ class Part(Generic[S, T]):
     Attributes:
         name: of its tensor.
         letter: that stands for it in a task's file; no other part has it.
-        kind: parts of the weights change the effective weights, a read-out takes the place of the last layer, and a
-            label says something of the task.
+        kind: parts of the weights change the effective weights, a read-out takes the place of the last layer, a vote
+            asks masks one by one, and a label says something of the task.
         restore: stored bytes, settings, what is beside it, the bank -> what they stand for.
         check: the same for stored parts of one shape (N, ...), without making anything of them.
         facts: tensor (None for a task without this part), settings, what is beside it -> what a list of tasks shows.
@@ -95,7 +95,7 @@ class Part(Generic[S, T]):
 
     name: str
     letter: str
-    kind: Literal["weights", "read-out", "label"]
+    kind: Literal["weights", "read-out", "vote", "label"]
     restore: Callable[[Array, S, Beside, BankIdentity], T]
     check: Callable[[Array, S, Beside, BankIdentity], object]
     facts: Callable[[Tensor | None, S, Beside], Mapping[str, int]] | None = None

@@ -23,10 +23,11 @@ from impress_format.parts.own_mask import OWN_MASK
 from impress_format.parts.part import Array, BankIdentity, Beside, Part, Tensor
 from impress_format.parts.residual import RESIDUAL, ResidualSettings
 from impress_format.parts.signature import SIGNATURE, store_signature
+from impress_format.parts.vote import VOTE
 from impress_format.records.fields import Record
 from impress_format.records.manifest import BankManifest
 
-PARTS: tuple[Part[Any, Any], ...] = (ALPHA, RESIDUAL, OWN_MASK, NORM, HEAD, CLASSES, SIGNATURE)
+PARTS: tuple[Part[Any, Any], ...] = (ALPHA, RESIDUAL, OWN_MASK, NORM, HEAD, VOTE, CLASSES, SIGNATURE)
 BY_NAME: Mapping[str, Part[Any, Any]] = {part.name: part for part in PARTS}
 BY_LETTER: Mapping[str, Part[Any, Any]] = {part.letter: part for part in PARTS}
 

@@ -27,6 +27,7 @@ from impress_learn.features.projection import make_projection
 from impress_learn.masks.edge_popup import random_supermask, train_supermask
 from impress_learn.network.backbone import Backbone
 from impress_learn.network.build import rebuild_backbone
+from impress_learn.network.norm_statistics import with_statistics
 from impress_learn.progress import Progress
 from impress_learn.recognition.signature_maker import SignatureMaker, load_signature_maker
 from impress_learn.recognition.task_classifier import learning_images, signature_images, train_task_classifier
@@ -269,7 +270,9 @@ def _train_one(
         except TrainingDiverged as error:
             raise TrainingDiverged(f"mask {index} ({plan.task}): {error}") from error
         effective = {name: weight * masks[name].to(device) for name, weight in backbone.weights.items()}
-        measured = accuracy(backbone, effective, data.measured(holdout=plan.fit.holdout), calibration)
+        measured = accuracy(
+            backbone, with_statistics(backbone, effective, calibration), data.measured(holdout=plan.fit.holdout)
+        )
         signature = (
             None
             if signature_maker is None

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from impress_learn.network.backbone import Vote, each_tensor, members_of
 from impress_learn.network.plain_check import check_module
-from impress_learn.network.plain_network import loading, logits_in_float64, of_classes, plain_state
+from impress_learn.network.plain_network import VotingNetworks, loading, logits_in_float64, of_classes, plain_state
 from impress_learn.network.probe import probe_images
 from impress_learn.streams.classes import stored_classes
 
@@ -26,12 +27,15 @@ def task_module(loaded: RunningBank, task: str) -> nn.Module:
     record = loaded.bank.read_task_record(name)
     classes = stored_classes(loaded.bank, record.task, record)
     backbone = loaded.backbone.to(torch.device("cpu"))
-    effective = {key: tensor.cpu() for key, tensor in loaded.task_weights(name).items()}
+    effective = each_tensor(loaded.task_weights(name), Tensor.cpu)
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():  # timm draws weights that are replaced
         warnings.simplefilter("ignore")
         plain = loading(backbone, classes.count)
-        net, state = plain.make(), of_classes(backbone, classes.count, plain_state(backbone, effective))
-    plain.fill(net, state)
+        networks = []
+        for weights in members_of(effective):
+            networks.append(plain.make())
+            plain.fill(networks[-1], of_classes(backbone, classes.count, plain_state(backbone, weights)))
+    net = VotingNetworks(networks, effective.shares) if isinstance(effective, Vote) else networks[0]
     images = probe_images(backbone.spec)[:_CHECKED]
     with torch.no_grad():
         expected = backbone.answering(classes.count)(effective, images)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from impress_format.bank import Bank
     from impress_learn.identify.candidates import Candidates
     from impress_learn.identify.methods import MethodName
+    from impress_learn.network.backbone import Effective
     from impress_learn.recognition.pixel_signature import Recognised
     from impress_learn.running.loaded import RunningBank
 
@@ -166,7 +167,7 @@ def classify_among(candidates: Candidates, images: Tensor, found: Sequence[Found
 def _answers(
     loaded: RunningBank,
     images: Tensor,
-    weights: Mapping[str, Tensor],
+    weights: Effective,
     classes: TaskClasses,
     task: str,
     found: Sequence[FoundTask],

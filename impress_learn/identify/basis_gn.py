@@ -18,6 +18,7 @@ from impress_learn.identify.candidates import Candidates
 from impress_learn.identify.measure import MOST_GROUPS, Inferred, infer_tasks
 from impress_learn.masks.basis import effective_weights
 from impress_learn.network.backbone import Backbone
+from impress_learn.network.norm_statistics import with_statistics
 from impress_learn.plan.tasks import settle_training
 from impress_learn.progress import SILENT, Progress
 from impress_learn.running.accuracy import Item, MeasuredOn, accuracy, measured_on
@@ -102,7 +103,7 @@ def fit_basis_tasks(
             BasisGN(
                 task=item.task,
                 name=item.name,
-                dedicated=accuracy(backbone, loaded.mask_weights(item.mask), measured, None),
+                dedicated=accuracy(backbone, loaded.mask_weights(item.mask), measured),
                 inferred=inferred,
                 plain=plain,
                 with_l1=with_l1,
@@ -133,6 +134,6 @@ def _learn(
     )
     effective = effective_weights(loaded.basis, alpha.to(loaded.basis.device))
     return Fitted(
-        accuracy=accuracy(backbone, effective, measured, loaded.calibration),
+        accuracy=accuracy(backbone, with_statistics(backbone, effective, loaded.calibration), measured),
         right=int(alpha.abs().mean(1).argmax()) == mask,
     )

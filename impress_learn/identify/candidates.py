@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,6 +18,7 @@ from impress_format.parts.alpha import ALPHA, alpha_columns
 from impress_format.records.fields import SIGNATURE_BYTES
 from impress_format.tasks.snapshot import natural_order
 from impress_learn.masks.basis import common_granularity, refine
+from impress_learn.network.backbone import Effective
 from impress_learn.recognition.feature_signature import Headed
 from impress_learn.recognition.signature_maker import Recognise, SignatureMaker
 from impress_learn.running.loaded import RunningBank
@@ -103,7 +104,7 @@ class Candidates:
     def tasks(self) -> tuple[Candidate, ...]:
         return self.found.tasks
 
-    def weights(self, index: int) -> Mapping[str, Tensor]:
+    def weights(self, index: int) -> Effective:
         """Effective weights of one task, and the norm statistics under them."""
         candidate = self.tasks[index]
         if candidate.mask is not None:

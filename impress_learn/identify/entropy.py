@@ -7,7 +7,7 @@ whatever the number of tasks is, and no weights of a task are ever built.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 import torch
@@ -16,6 +16,7 @@ from torch.func import vmap
 
 from impress_learn.identify.candidates import Mixable
 from impress_learn.masks.basis import effective_weights
+from impress_learn.network.backbone import Effective
 from impress_learn.network.functional import functional_call
 from impress_learn.network.norm_statistics import with_statistics
 from impress_learn.network.parameters import is_recurrent
@@ -62,9 +63,7 @@ def exhaustive(loaded: RunningBank, tasks: Mixable, groups: Tensor) -> Tensor:
     return -_comparable(means, tasks.classes).T
 
 
-def one_by_one(
-    loaded: RunningBank, weights: Iterable[Mapping[str, Tensor]], classes: Sequence[int], groups: Tensor
-) -> Tensor:
+def one_by_one(loaded: RunningBank, weights: Iterable[Effective], classes: Sequence[int], groups: Tensor) -> Tensor:
     """As exhaustive, for tasks that are more than coefficients: under one task's weights after the other.
 
     Args:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from impress_format.bank import open_bank
 from impress_learn.jobs.requests import learn_requests
 from impress_learn.parts.table import Parts, check_start, in_words, settle
+from impress_learn.plan.few import or_vote
 from impress_learn.plan.tasks import (
     TaskRequest,
     check_fits_bank,
@@ -72,7 +73,8 @@ def add_tasks(
     """
     bank = open_bank(path)
     tasks = parse_references(references)
-    size, parts = parts.bytes, settle(bank, parts)
+    asked, parts = parts, settle(bank, parts)
+    size = asked.bytes
     if not parts.reads_out:
         check_fits_bank(tasks, bank.backbone)
     start = None if warm_start is None else bank.read_stored(bank.find_task(warm_start))
@@ -91,8 +93,11 @@ def add_tasks(
 
         choices = [parts_within(bank, one, size) for one in requests]
         requests = [_choose(one, fit, parts, start) for one, parts in zip(requests, choices, strict=True)]
-        trial = ", the last if a trial on held-out images says so" if len(choices[0]) > 1 else ""
-        progress.remark(f"{size:,} bytes hold {in_words(choices[0][-1], masks)}{trial}")
+        held = ", or ".join(in_words(one, masks) for one in choices[0])
+        trial = ": which, the images say" if len(choices[0]) > 1 else ""
+        progress.remark(f"{size:,} bytes hold {held}{trial}")
+    else:
+        requests = [or_vote(bank, one, asked) for one in requests]
     if start is not None:
         for request in requests:
             check_start(start, request.parts, request.classes.count)
@@ -107,13 +112,10 @@ def add_tasks(
 
 
 def _choose(request: TaskRequest, fit: TaskTraining, choices: Sequence[Parts], start: StoredTask | None) -> TaskRequest:
-    """The request with the first of these parts, and the second, if there is one, to be tried instead."""
-    first, *second = (
-        replace(
-            request,
-            parts=parts,
-            fit=settle_training(request.reference, fit, residual=parts.values, start=start),
-        )
-        for parts in choices
-    )
-    return replace(first, instead=second[0]) if second else first
+    """The request with the first of these parts, and the others, if there are any, to be tried instead, in order."""
+    chosen: TaskRequest | None = None
+    for parts in reversed(choices):
+        settled = settle_training(request.reference, fit, residual=parts.values, start=start)
+        chosen = replace(request, parts=parts, fit=settled, instead=chosen)
+    assert chosen is not None
+    return chosen

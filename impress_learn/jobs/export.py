@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from impress_format.bank import open_bank
 from impress_format.disk.files import is_there, refuse_taken, write_atomically
+from impress_format.parts.vote import VOTE
 from impress_learn.running.device import Device, choose_device
 from impress_learn.streams.classes import stored_classes
 from impress_learn.training.config import require
@@ -18,7 +19,7 @@ from impress_learn.training.config import require
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from impress_learn.network.backbone import Backbone
+    from impress_learn.network.backbone import Backbone, Effective
 
 METADATA = "impress"
 """The one key of the file's metadata: safetensors writes several in varying order."""
@@ -89,7 +90,7 @@ def export_weights(
     Raises:
         TaskNotFound, AmbiguousTask: there is no such task, or several.
         StorageError: there is a file at `file` already, or it cannot be written.
-        UsageError: onnx or onnxscript is not installed.
+        UsageError: onnx or onnxscript is not installed; safetensors of a task whose masks vote.
         ExportFailed: there is no such graph, or the logits of what was written are not the bank's.
         FormatError, BackboneMismatch, OutOfMemory.
 
@@ -101,6 +102,12 @@ def export_weights(
     """
     bank = open_bank(path)
     name = bank.find_task(task)
+    if file_format == "safetensors":
+        require(
+            VOTE.of(bank.read_stored(name)) is None,
+            f"{name} has several masks that vote, so several networks, which are no weights of one: use `file_format` "
+            "onnx, or add it again by coefficients (`vote=False`)",
+        )
     bank.complete_masks()
     if is_there(file):
         raise refuse_taken(file)
@@ -140,7 +147,7 @@ def export_weights(
 
 def write_network(
     backbone: Backbone,
-    effective: Mapping[str, Tensor],
+    effective: Effective,
     classes: int,
     file: Path,
     *,
@@ -160,6 +167,7 @@ def write_network(
     import torch
     from safetensors.torch import save
 
+    from impress_learn.network.backbone import Vote, each_tensor, members_of
     from impress_learn.network.plain_check import check_graph, check_loaded
     from impress_learn.network.plain_network import (
         graph_lines,
@@ -172,12 +180,17 @@ def write_network(
     from impress_learn.network.probe import probe_images
 
     backbone = backbone.to(torch.device("cpu"))
-    state = of_classes(backbone, classes, plain_state(backbone, effective))
+    effective = each_tensor(effective, torch.Tensor.cpu)
+    states = [of_classes(backbone, classes, plain_state(backbone, one)) for one in members_of(effective)]
+    shares = effective.shares if isinstance(effective, Vote) else (1.0,)
     images = probe_images(backbone.spec)[:_CHECKED]
     with torch.no_grad():
-        expected = backbone.answering(classes)({name: tensor.cpu() for name, tensor in effective.items()}, images)
+        expected = backbone.answering(classes)(effective, images)
     plain = None if file_format == "onnx" else loading(backbone, classes)
-    content = onnx_graph(backbone, classes, state, metadata) if plain is None else save(state, metadata=dict(metadata))
+    if plain is None:
+        content = onnx_graph(backbone, classes, states, shares, metadata)
+    else:
+        content = save(states[0], metadata=dict(metadata))
 
     def exact() -> Tensor:
         return logits_in_float64(backbone, effective, classes, images)
@@ -196,4 +209,4 @@ def write_network(
     except FileExistsError as error:
         raise refuse_taken(file) from error
     lines = graph_lines(file) if plain is None else plain.lines(file)
-    return PlainFile(bytes=len(content), tensors=len(state), load=lines, apart=apart)
+    return PlainFile(bytes=len(content), tensors=sum(map(len, states)), load=lines, apart=apart)

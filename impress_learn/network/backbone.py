@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +16,50 @@ from impress_format.records.network import BackboneSpec
 from impress_learn.network.functional import Places, functional_call, places_of
 
 _BATCH_NORMS = (nn.modules.batchnorm._BatchNorm,)
+
+
+VOTE_TEMPERATURE = 3.0
+"""What logits are divided by before answers are averaged (docs/format.md, Vote): a mask that is sure of a wrong class
+counts for less; chosen on held-out images (docs/results.md, Votes)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Vote:
+    """Effective weights of several networks, which answer together.
+
+    Attributes:
+        members: the weights of each, norm statistics included.
+        shares: what each counts, all adding up to 1.
+    """
+
+    members: tuple[Mapping[str, Tensor], ...]
+    shares: tuple[float, ...]
+
+
+Effective: TypeAlias = Mapping[str, Tensor] | Vote
+"""What stands in place of the network's weights; of a vote, of several networks."""
+
+
+def members_of(effective: Effective) -> Sequence[Mapping[str, Tensor]]:
+    """The weights of each network."""
+    return effective.members if isinstance(effective, Vote) else [effective]
+
+
+def each_tensor(effective: Effective, change: Callable[[Tensor], Tensor]) -> Effective:
+    """The same with every tensor changed."""
+    changed = tuple({name: change(tensor) for name, tensor in one.items()} for one in members_of(effective))
+    return replace(effective, members=changed) if isinstance(effective, Vote) else changed[0]
+
+
+def count_votes(logits: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
+    """Logits (batch, classes) of networks together: the logarithm of the mean, by their shares, of what each finds
+    likely, all at one temperature.
+    """
+    answers = [
+        torch.log_softmax(one / VOTE_TEMPERATURE, dim=1) + math.log(share)
+        for one, share in zip(logits, shares, strict=True)
+    ]
+    return VOTE_TEMPERATURE * torch.logsumexp(torch.stack(answers), dim=0)
 
 
 @dataclass(frozen=True)
@@ -32,11 +78,14 @@ class Backbone:
     weights: dict[str, Tensor]
     answers: int | None = None
 
-    def __call__(self, effective: Mapping[str, Tensor], images: Tensor) -> Tensor:
+    def __call__(self, effective: Effective, images: Tensor) -> Tensor:
         """Logits (batch, classes) of normalised images (batch, *input_shape) under effective weights.
 
+        Those of a vote are `count_votes` of its members.
         BatchNorm takes the statistics that stand beside the weights (`with_statistics`), else those of the batch.
         """
+        if isinstance(effective, Vote):
+            return count_votes([self(member, images) for member in effective.members], effective.shares)
         if self.norms:
             calibrated = f"{self.norms[0]}.running_mean" in effective
             for path in self.norms:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from impress_format.errors import ExportFailed
-from impress_learn.network.backbone import Backbone, bind
+from impress_learn.network.backbone import Backbone, Effective, bind, count_votes, each_tensor
 from impress_learn.network.lenet import LENET
 from impress_learn.network.small_resnet import filters_of, small_resnet, small_resnet_lines
 from impress_learn.network.timm_models import timm_settings
@@ -56,12 +56,24 @@ def of_classes(backbone: Backbone, classes: int, state: Mapping[str, Tensor]) ->
     }
 
 
-def logits_in_float64(backbone: Backbone, effective: Mapping[str, Tensor], classes: int, images: Tensor) -> Tensor:
+def logits_in_float64(backbone: Backbone, effective: Effective, classes: int, images: Tensor) -> Tensor:
     """Logits (batch, classes) of normalised images under effective weights, all computed in float64, on the CPU."""
     precise = bind(backbone.spec, copy.deepcopy(backbone.module).cpu().double()).answering(classes)
-    doubled = {name: one.cpu().double() if one.is_floating_point() else one.cpu() for name, one in effective.items()}
+    doubled = each_tensor(effective, lambda one: one.cpu().double() if one.is_floating_point() else one.cpu())
     with torch.no_grad():
         return precise(doubled, images.double())
+
+
+class VotingNetworks(nn.Module):
+    """Plain networks that answer together (backbone.Vote)."""
+
+    def __init__(self, networks: Sequence[nn.Module], shares: Sequence[float]) -> None:
+        super().__init__()
+        self.networks, self.shares = nn.ModuleList(networks), tuple(shares)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (batch, classes) of normalised images."""
+        return count_votes([network(images) for network in self.networks], self.shares)
 
 
 @dataclass(frozen=True)
@@ -139,18 +151,27 @@ def graph_lines(file: Path) -> str:
     )
 
 
-def onnx_graph(backbone: Backbone, classes: int, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+def onnx_graph(
+    backbone: Backbone,
+    classes: int,
+    states: Sequence[Mapping[str, Tensor]],
+    shares: Sequence[float],
+    metadata: Mapping[str, str],
+) -> bytes:
     """The plain network as a graph: `images` (batch, *input_shape), normalised -> `logits` (batch, classes).
 
     Args:
-        state: of `of_classes`.
+        states: of `of_classes`, one, or those of networks that vote.
+        shares: of these.
         metadata: that the graph carries.
 
     Raises:
         ExportFailed: torch's exporter cannot write this network.
     """
-    module = _with_outputs(backbone, classes)
-    module.load_state_dict(state)
+    networks = [_with_outputs(backbone, classes) for _ in states]
+    for network, state in zip(networks, states, strict=True):
+        network.load_state_dict(state)
+    module = networks[0] if len(networks) == 1 else VotingNetworks(networks, shares)
     for own in map(vars, module.modules()):
         if "fused_attn" in own:  # of timm: the exporter takes it of four dimensions alone; NesT and Hiera have five
             own["fused_attn"] = False

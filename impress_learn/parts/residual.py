@@ -174,7 +174,7 @@ def _settle(bank: Bank, parts: Parts) -> Parts:
         f"`residual_layers` {parts.residual_layers} is of a residual beside a head: give `residual` and `head` too",
     )
     require(
-        bool(parts.alpha) or parts.residual > 0 or parts.reads_out,
+        bool(parts.alpha or parts.vote) or parts.residual > 0 or parts.reads_out,
         "a task without coefficients is a residual: give `residual`, its bits in all",
     )
     if not parts.residual:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Literal
 
-from impress_format.errors import ImpressError
 from impress_learn.training.config import require
 
 if TYPE_CHECKING:
@@ -44,6 +43,8 @@ class Parts:
         norm: bits a value of what scale and shift of the network's norm layers are moved by, 4 or 8; 0 for none.
         norm_layers: the last norm layers that this is of; None for all, or beside a head for those behind the first
             layer that a residual would be of.
+        vote: a share for each mask, a byte each: those with one answer, and the answers are averaged, in place of
+            coefficients. None: from few images, where that promises more.
         signature: also store what images of the task are recognised by; banks that nothing was made for it have none.
         bytes: of the file: the best task that it holds, everything included. What it is made of is chosen then: of the
             rest only `alpha`, whether there is a head, and `signature` may be said. None to choose it oneself.
@@ -116,6 +117,13 @@ class Parts:
             "that a residual would be of.",
         },
     )
+    vote: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Let masks vote, in place of coefficients: nothing is trained, and an image takes a pass for each "
+            "with a share, two to five. Default: from fewer than 1,000 images, where it promises more."
+        },
+    )
     signature: bool = field(
         default=True,
         metadata={
@@ -157,8 +165,9 @@ def all_parts() -> tuple[TaskPart, ...]:
     from impress_learn.parts.own_mask import OWN_MASK
     from impress_learn.parts.residual import RESIDUAL
     from impress_learn.parts.signature import SIGNATURE
+    from impress_learn.parts.vote import VOTE
 
-    return HEAD, ALPHA, OWN_MASK, RESIDUAL, NORM, SIGNATURE
+    return VOTE, HEAD, ALPHA, OWN_MASK, RESIDUAL, NORM, SIGNATURE
 
 
 def settle(bank: Bank, asked: Parts) -> Parts:
@@ -190,6 +199,7 @@ def _settle_family(bank: Bank, asked: Parts) -> Parts:
         signature=asked.signature,
         residual_bits=asked.residual_bits,
         head_bits=asked.head_bits,
+        vote=False if asked.vote is False else None,
     )
     require(
         asked == chosen and asked.alpha is not False,
@@ -205,24 +215,6 @@ def parts_of(stored: StoredTask) -> Parts:
     """The parts that a stored task has."""
     fields = {name: value for part in all_parts() for name, value in part.of_stored(stored).items()}
     return Parts(**fields)
-
-
-def asked_for(bank: Bank, parts: Parts, classes: int) -> dict[str, object]:
-    """What must be asked for to get these parts in this bank, by field: all else is as it is where nobody asks.
-
-    Args:
-        parts: that a stored task has.
-        classes: that it tells apart.
-    """
-    asked: dict[str, object] = {}
-    for name in (name for part in all_parts() for name in part.fields):
-        try:
-            usual = for_classes(settle(bank, Parts(**asked)), classes)  # type: ignore[arg-type]
-        except ImpressError:  # what is still to be asked for is missing
-            usual = Parts(**asked)  # type: ignore[arg-type]
-        if getattr(usual, name) != (own := getattr(parts, name)):
-            asked[name] = own
-    return asked
 
 
 def for_classes(parts: Parts, classes: int) -> Parts:

@@ -14,6 +14,7 @@ from impress_format.versions import require_version
 from impress_learn.parts.head import DIMENSIONS
 from impress_learn.parts.residual import usual_layers
 from impress_learn.parts.table import Bits, Parts, blank_parts
+from impress_learn.plan.few import FEW, may_vote, voting
 from impress_learn.plan.tasks import TaskRequest, task_record
 from impress_learn.streams.held_out import count_training
 
@@ -21,7 +22,7 @@ LEAST_RESIDUAL = 16
 """Bytes of a residual below which it is left out beside alpha, and beside a head."""
 HEAD_BITS: Bits = 2
 """Of a value of a head: of one or four it is worse in the same bytes (docs/results.md, Heads)."""
-FEW_IMAGES, SOME_IMAGES = 100, 1000
+FEW_IMAGES, SOME_IMAGES = 100, FEW
 """From fewer than these there is no residual beside alpha, from fewer than those a trial decides: at 50 images one of
 800 bits cost 5 points, at 200 half a point; at 494 images of 26 classes one of 3,200 bits won 15."""
 _LONGEST = 0.1234
@@ -29,7 +30,7 @@ _LONGEST = 0.1234
 
 
 def parts_within(bank: Bank, request: TaskRequest, size: int) -> tuple[Parts, ...]:
-    """The parts that make the most of a file of `size` bytes, everything included; of two, a trial is to choose.
+    """The parts that make the most of a file of `size` bytes, everything included; of several, the images choose.
 
     Alpha with one coefficient a mask and layer comes first: no other bytes do as much where tasks are related, and few
     are lost where they are not. All that is left goes to a residual of one bit a value: measured, it beats more channel
@@ -39,6 +40,8 @@ def parts_within(bank: Bank, request: TaskRequest, size: int) -> tuple[Parts, ..
     Over pretrained weights a head comes first, of up to 128 dimensions, and all that is left goes to a residual; from
     few images to more dimensions.
 
+    Where no residual fits, or images are fewer than 1,000, masks may vote, which takes fewer bytes: that comes first.
+
     Args:
         request: names the task and how it is learned; of its parts the signature counts, and whether there is a head.
 
@@ -47,20 +50,22 @@ def parts_within(bank: Bank, request: TaskRequest, size: int) -> tuple[Parts, ..
         BankMismatch: format version 1 has no residual.
     """
     require_version(bank.path, bank.manifest.format_version, "which has no residual")
-    bare = Parts(alpha=False, head=0, signature=request.parts.signature)
+    bare = Parts(alpha=False, head=0, vote=False, signature=request.parts.signature)
     if request.parts.reads_out:
         return (_head_within(bank, request, bare, size),)
     alpha = replace(bare, alpha=True, alpha_dtype="int8")
+    vote = (voting(bare.signature),) if request.parts.vote is None and may_vote(bank, request) else ()
     if bank.manifest.masks and task_bytes(bank, request, alpha) <= size:
         images = count_training(request.reference.data_set, request.fit.holdout, request.fit.shots)
         both = _with_residual(bank, request, alpha, size)
         if both is None or both.values < 8 * LEAST_RESIDUAL or images < FEW_IMAGES:
-            return (alpha,)
-        return (both,) if images >= SOME_IMAGES else (alpha, both)
+            return (*vote, alpha)
+        return (both,) if images >= SOME_IMAGES else (*vote, alpha, both)
     alone = _with_residual(bank, request, bare, size)
-    if alone is not None:
-        return (alone,)
-    smallest = [_one_bit(bare, _least_bytes(bank, bare)), *([alpha] if bank.manifest.masks else [])]
+    choices = tuple(one for one in (*vote, alone) if one is not None and task_bytes(bank, request, one) <= size)
+    if choices:
+        return choices
+    smallest = [_one_bit(bare, _least_bytes(bank, bare)), *([alpha] if bank.manifest.masks else []), *vote]
     raise _too_small(bank, request, size, min(task_bytes(bank, request, parts) for parts in smallest))
 
 

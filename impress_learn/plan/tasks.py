@@ -34,7 +34,7 @@ class TaskRequest:
     """One task to be learned, and how: from 1/K, or from what `start` has, the task that it replaces if `replaces`.
 
     `classes` are those of its data, or those of the task that it replaces. `instead` is the same task of other parts,
-    which it has if a trial on held-out images says so.
+    which it has if a trial on held-out images says so, and so on.
     """
 
     name: str
@@ -171,6 +171,8 @@ def settle_training(
 
 def task_steps(request: TaskRequest) -> int:
     """Steps that learning this task takes; where a trial comes first, about."""
+    if request.parts.vote:
+        return 0 if request.instead is None else task_steps(request.instead)
     images = count_training(request.reference.data_set, request.fit.holdout, request.fit.shots)
     steps = request.fit.epochs * steps_per_epoch(images, request.fit.batch_size)
     if request.parts.reads_out and request.parts.changes_features:
@@ -179,7 +181,9 @@ def task_steps(request: TaskRequest) -> int:
 
 
 def count_masks(bank: Bank, request: TaskRequest) -> int:
-    """How many masks the task weighs: all of a complete bank, or those that the task weighs which it replaces."""
+    """How many masks the task weighs: all of a complete bank, but no more coefficients than a task that it replaces."""
+    if request.parts.vote:
+        return len(bank.manifest.masks)
     if request.start is not None and request.replaces:
         alpha = coefficients_of(request.start)
         return 0 if alpha is None else len(alpha)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -12,8 +12,7 @@ from torch import Tensor
 
 from impress_format.bank import Bank
 from impress_format.errors import BankMismatch, DataError, OutOfMemory
-from impress_learn.network.backbone import Backbone
-from impress_learn.network.norm_statistics import with_statistics
+from impress_learn.network.backbone import Backbone, Effective
 from impress_learn.progress import Progress
 from impress_learn.running.loaded import RunningBank
 from impress_learn.running.memory import explain_memory
@@ -41,7 +40,7 @@ class Item:
     mask: int | None = None
 
 
-WeightsOf = Callable[[Item], Iterable[Mapping[str, Tensor]]]
+WeightsOf = Callable[[Item], Iterable[Effective]]
 """The weights that an item is measured under, norm statistics included; of several, the mean accuracy counts."""
 
 
@@ -204,17 +203,18 @@ def mask_items(bank: Bank) -> list[Item]:
     return items
 
 
-def accuracy(backbone: Backbone, effective: Mapping[str, Tensor], images: Images, calibration: Tensor | None) -> float:
+def accuracy(backbone: Backbone, effective: Effective, images: Images) -> float:
     """Share of images whose largest logit is that of their label.
 
     Args:
         backbone: `answering` for the classes of the task.
+        effective: norm statistics included.
     """
-    answers = predictions(backbone, with_statistics(backbone, effective, calibration), images)
+    answers = predictions(backbone, effective, images)
     return int((answers == images.labels).sum()) / len(images)
 
 
-def predictions(backbone: Backbone, effective: Mapping[str, Tensor], images: Images) -> Tensor:
+def predictions(backbone: Backbone, effective: Effective, images: Images) -> Tensor:
     """The class with the largest logit, int64 (N,).
 
     Args:

@@ -44,7 +44,7 @@ def best_mask_of(loaded: RunningBank) -> BestMaskOf:
         backbone = loaded.backbone.answering(item.classes.count)
 
         def share(index: int, images: Images) -> float:
-            return accuracy(backbone, loaded.mask_weights(index), images, None)
+            return accuracy(backbone, loaded.mask_weights(index), images)
 
         index = max(others, key=lambda other: share(other, few))
         return BestMask(index, share(index, measured))

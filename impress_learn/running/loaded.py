@@ -7,17 +7,20 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from impress_format.bank import Bank
 from impress_format.bank_files.calibration import CALIBRATION
 from impress_format.parts.table import Settings, beside
+from impress_format.parts.vote import VOTE
 from impress_format.tasks.file import StoredTask
 from impress_learn.features.adaptation import adapted
 from impress_learn.features.projection import Projection, load_projection
 from impress_learn.masks.basis import Basis, basis_is_packed, make_basis
-from impress_learn.network.backbone import Backbone
+from impress_learn.network.backbone import Backbone, Effective, Vote
 from impress_learn.network.build import rebuild_backbone
 from impress_learn.network.norm_statistics import with_statistics
 from impress_learn.parts.part import Ground
@@ -114,7 +117,7 @@ class RunningBank:
         numbers = match_classes(name, classes, classes_of_data(reference, data_dir), remark)
         return replace(self.task_data(reference, data_dir=data_dir, holdout=holdout), numbers=numbers)
 
-    def logits(self, effective: Mapping[str, Tensor], images: Tensor, classes: int | None = None) -> Tensor:
+    def logits(self, effective: Effective, images: Tensor, classes: int | None = None) -> Tensor:
         """Logits (batch, classes) of normalised images; an image's do not depend on the others beside it.
 
         Args:
@@ -148,14 +151,15 @@ class RunningBank:
         """
         return with_statistics(self.backbone, self.basis.one(index), self.calibration)
 
-    def task_weights(self, name: str) -> Mapping[str, Tensor]:
+    def task_weights(self, name: str) -> Effective:
         """Effective weights of a stored task, and the norm statistics under them.
 
         Args:
             name: what it is called in the bank.
 
         Returns:
-            Tensors on the bank's device, by the names of the network's parameters and buffers.
+            Tensors on the bank's device, by the names of the network's parameters and buffers. Of a task whose masks
+            vote a Vote: `members`, such weights of each mask that has a share, and `shares`.
 
         Raises:
             TaskNotFound: there is no such task.
@@ -167,21 +171,32 @@ class RunningBank:
         """
         return self.weights_of(self.bank.read_stored(name))
 
-    def weights_of(self, stored: StoredTask) -> Mapping[str, Tensor]:
+    def weights_of(self, stored: StoredTask) -> Effective:
         """As task_weights, of a task that was read already."""
         return self.lay(stored.values, stored.record.settings)
 
-    def lay(self, values: Mapping[str, object], settings: Settings) -> Mapping[str, Tensor]:
+    def lay(self, values: Mapping[str, object], settings: Settings) -> Effective:
         """Effective weights of a task: those that its parts give, and the norm statistics under them.
 
         Args:
             values: what its parts stand for, by name.
             settings: what its record says of them.
         """
+        if (shares := values.get(VOTE.name)) is not None:
+            return self.vote(np.asarray(shares))
         ground = self.ground(settings, values)
         weights = ground.backbone.weights
         effective = lay(ground, values, dict(weights) if ground.reads_out else nothing(weights))
         return effective if ground.reads_out else with_statistics(self.backbone, effective, self.calibration)
+
+    def vote(self, shares: npt.NDArray[np.floating]) -> Vote:
+        """The weights of the masks that have a share.
+
+        Args:
+            shares: (K,), 0 for a mask that has none; they add up to 1.
+        """
+        voting = np.flatnonzero(shares)
+        return Vote(tuple(self.mask_weights(int(index)) for index in voting), tuple(shares[voting].tolist()))
 
     def ground(self, settings: Settings, present: Collection[str]) -> Ground:
         """What the parts of a task are laid over.

@@ -16,13 +16,12 @@ from impress_learn.masks.basis import refine
 from impress_learn.network.backbone import Backbone
 from impress_learn.network.norm_statistics import with_statistics
 from impress_learn.parts.part import FewImages, Weights
+from impress_learn.plan.few import FEW
 from impress_learn.plan.tasks import TaskRequest, count_masks
 from impress_learn.recognition.pixel_signature import read_signatures, recognise
 from impress_learn.running.loaded import RunningBank
 from impress_learn.streams.images import Images
 
-FEW = 1_000
-"""Fewer images than these choose a start, and are held near it."""
 _MOST_TASKS = 256
 """Stored tasks that are tried."""
 _AT_ONCE = 250
@@ -45,11 +44,16 @@ def few_images(loaded: RunningBank, request: TaskRequest, train: Images) -> FewI
     choosing = bool(request.parts.alpha) and not request.parts.hybrid and request.start is None
     if not choosing:
         return FewImages(len(train), loss, guess, [])
-    return FewImages(len(train), loss, guess, list(_stored(loaded, request)), _evidence(loaded, train))
+    return FewImages(len(train), loss, guess, list(_stored(loaded, request)), evidence_of_masks(loaded, train))
 
 
-def _evidence(loaded: RunningBank, images: Images) -> Tensor | None:
-    """What the task classifier says of each mask's task (K,); None where it does not know all of them."""
+def evidence_of_masks(loaded: RunningBank, images: Images) -> Tensor | None:
+    """How likely these images are, as log-likelihood (K,), under the task of each mask, by the bank's task classifier;
+    None where it does not know all of them.
+
+    Raises:
+        FormatError: a mask or the task classifier is damaged.
+    """
     if loaded.task_classifier is None:
         return None
     signatures = [loaded.bank.read_mask_signature(index) for index in range(len(loaded.basis))]

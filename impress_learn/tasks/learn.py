@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,15 +9,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from impress_format.bank import Bank
 from impress_format.errors import BankMismatch, FormatError, TrainingDiverged
 from impress_format.parts.head import HEAD, StoredHead
 from impress_format.parts.signature import SIGNATURE, store_signature
 from impress_format.parts.table import facts_of, restore_parts, tensor_of
+from impress_format.parts.vote import VOTE, restore_vote
 from impress_format.tasks.file import StoredTask
-from impress_format.weights import permutation, substream_seed
+from impress_format.weights import substream_seed
 from impress_learn.parts.part import Array, Beginning, Ground
 from impress_learn.parts.table import names_of
 from impress_learn.plan.tasks import TaskRequest, count_masks, settings_of, task_record
@@ -27,14 +26,13 @@ from impress_learn.running.accuracy import MeasuredOn, accuracy, measured_on
 from impress_learn.running.loaded import RunningBank
 from impress_learn.streams.classes import TaskClasses, renumbered, stored_classes, uneven_remark
 from impress_learn.streams.images import Images
-from impress_learn.streams.load import split_order, training_images
+from impress_learn.streams.load import training_images
 from impress_learn.tasks.few import few_images
 from impress_learn.tasks.head.learn import learn_head
+from impress_learn.tasks.trial import best_in_trial
+from impress_learn.tasks.vote import choose_vote
 from impress_learn.tasks.weights import begin_parts, train_parts
 from impress_learn.training.config import task_training
-
-_HELD_OUT = 0.2
-"""Of the images, what a trial of parts is judged on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +79,11 @@ def add_task(loaded: RunningBank, request: TaskRequest, *, data_dir: Path | None
     )
     _remark_uneven(request, train, measured, progress)
     if request.instead is not None:
-        request = _better(loaded, request, request.instead, train, progress.step)
+
+        def share(one: TaskRequest, rest: Images, apart: Images) -> float:
+            return _learn_weights(loaded, one, rest, progress.step)[1](apart)
+
+        request = best_in_trial(request, train, share)
     return learn_task(loaded, request, train, measured, on_step=progress.step)
 
 
@@ -108,11 +110,11 @@ def learn_task(
         BankMismatch: the task that this one resumes from was changed meanwhile; it stays.
     """
     started = time.perf_counter()
-    fit, parts = request.fit, request.parts
+    fit = request.fit
     signature_maker = (
-        loaded.signature_maker if parts.signature else None
+        loaded.signature_maker if request.parts.signature else None
     )  # after training is too late to find it damaged
-    learned = _learn(loaded, request, train, measured, on_step)
+    request, learned = _learn_or_vote(loaded, request, train, measured, on_step)
     tensors = learned.tensors
     record = task_record(loaded.bank, request, learned.accuracy, learned.train_accuracy)
     if request.replaces and loaded.bank.read_task_record(request.name).digest != fit.start:
@@ -145,6 +147,24 @@ class _Learned:
     accuracy: float
     train_accuracy: float
     begun_from: str | None = None
+
+
+def _learn_or_vote(
+    loaded: RunningBank, request: TaskRequest, train: Images, measured: Images, on_step: Callable[[], None]
+) -> tuple[TaskRequest, _Learned]:
+    """What is learned; where masks may vote instead, whichever promises more, on no other images than these.
+
+    Raises:
+        TrainingDiverged: naming the task.
+    """
+    other = request.instead
+    learned = _learn(loaded, request if other is None else other, train, measured, on_step)
+    if other is None:
+        return request, learned
+    vote = choose_vote(loaded, train, classes=request.classes.count)
+    if not vote.beats(learned.train_accuracy, len(train)):
+        return other, learned
+    return request, _learn(loaded, replace(request, instead=None), train, measured, on_step)
 
 
 def _learn(
@@ -197,6 +217,10 @@ def _learn_weights(
         TrainingDiverged: loss or values became NaN or infinite, or too large to be stored; naming the task.
     """
     backbone = loaded.backbone.answering(request.classes.count)
+    if request.parts.vote:
+        vote = choose_vote(loaded, train, classes=request.classes.count)
+        voting = loaded.vote(restore_vote(vote.stored))
+        return {VOTE.name: vote.stored}, lambda images: accuracy(backbone, voting, images), vote.words
     beginning = replace(_beginning(loaded.bank, request, request.start), few=few_images(loaded, request, train))
     trainables = begin_parts(_ground(loaded, request), beginning)
     learning = [*trainables.values()]
@@ -205,7 +229,7 @@ def _learn_weights(
         tensors = {name: trainable.store() for name, trainable in trainables.items()}
         effective = loaded.lay(_restore(loaded.bank, request, tensors), settings_of(loaded.bank, request))
     begun_from = next((one.begun_from for one in learning if one.begun_from is not None), None)
-    return tensors, lambda images: accuracy(backbone, effective, images, None), begun_from
+    return tensors, lambda images: accuracy(backbone, effective, images), begun_from
 
 
 def _ground(loaded: RunningBank, request: TaskRequest) -> Ground:
@@ -240,33 +264,6 @@ def _in_order(bank: Bank, start: StoredTask, classes: TaskClasses) -> StoredTask
     weight, bias = head.weight[table], head.bias[table]
     weight[table < 0], bias[table < 0] = 0, bias[table >= 0].mean() if (table >= 0).any() else 0
     return replace(start, values={**start.values, HEAD.name: StoredHead(weight, bias)})
-
-
-def _better(
-    loaded: RunningBank,
-    request: TaskRequest,
-    other: TaskRequest,
-    train: Images,
-    on_step: Callable[[], None],
-) -> TaskRequest:
-    """The other request if it is better on a fifth of the images, held out from both, by more than chance: more than a
-    standard error of a share of so many images.
-
-    Raises:
-        As learn_task.
-    """
-    order = torch.from_numpy(permutation(request.fit.seed, f"trial/{len(train)}", len(train))).to(train.device)
-    held = max(1, round(_HELD_OUT * len(train)))
-    first, others = split_order(order, held, train.sets)
-    if len(others) == 0:  # all images belong together
-        first, others = split_order(order, held, None)
-    apart, rest = train.subset(first.sort().values), train.subset(others.sort().values)
-
-    def share(one: TaskRequest) -> float:
-        return _learn_weights(loaded, one, rest, on_step)[1](apart)
-
-    gain = share(other) - share(request)
-    return other if gain > 0.5 / math.sqrt(held) else replace(request, instead=None)
 
 
 def stored_task(bank: Bank, name: str) -> AddedTask:

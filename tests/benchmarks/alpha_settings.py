@@ -66,8 +66,7 @@ def drift(basis: Path, folder: Path, degrees: int, data_dir: Path) -> None:
     loaded = load_bank(open_bank(bank), torch.device("cpu"))
     images = [load_task(one, data_dir=data_dir, holdout=HOLDOUT).validation for one in parse_references(further)]
     as_is = [
-        accuracy(loaded.backbone, loaded.task_weights(name), held, None)
-        for name, held in zip(names, images, strict=True)
+        accuracy(loaded.backbone, loaded.task_weights(name), held) for name, held in zip(names, images, strict=True)
     ]
     print(f"drift {degrees}: the stored alpha as it is", *numbers(as_is), flush=True)
     anew = add_tasks(fresh(basis, folder), further, fit=TaskTraining(shots=5, holdout=HOLDOUT), data_dir=data_dir)

@@ -103,7 +103,7 @@ def ours(place: Place, basis: Basis, *, granularity: int = 1, size: int | None =
         restored = restore_residual(np.asarray(parts[-1].store()), 1, spec.masked_layers)
         effective = residual.add_to(effective, weights, torch.from_numpy(restored))
     total = taken + (residual_bytes(values, 1, layers) if values else 0)
-    return total, accuracy(loaded.backbone, effective, place.test, None)
+    return total, accuracy(loaded.backbone, effective, place.test)
 
 
 def control(place: Place, one: Control) -> tuple[int, float]:
@@ -116,7 +116,7 @@ def control(place: Place, one: Control) -> tuple[int, float]:
         minimise(lambda batch: backbone(one.effective(numbers), batch), [numbers], train, fit, on_step=lambda: None)
         rounded = restore(store(numbers.detach().reshape(-1, 1).numpy(), "int8"), 1)
         stored = torch.from_numpy(rounded).reshape(numbers.shape)
-        return accuracy(backbone, one.effective(stored), images, None)
+        return accuracy(backbone, one.effective(stored), images)
 
     third = place.without_held.subset(torch.arange(0, len(place.without_held), 3))
     rate = max(RATES, key=lambda lr: learn(lr, 1, third, place.held))

@@ -16,6 +16,7 @@ from impress_learn.masks.basis import Basis, make_basis
 from impress_learn.masks.edge_popup import train_supermask
 from impress_learn.network.backbone import Backbone
 from impress_learn.network.build import build_backbone
+from impress_learn.network.norm_statistics import with_statistics
 from impress_learn.parts.alpha import trainable_alpha
 from impress_learn.parts.part import Trainable
 from impress_learn.parts.residual import first_values, make_residual, trainable_residual
@@ -72,7 +73,8 @@ def _print(
     label: str, what: str, backbone: Backbone, effective: dict[str, Tensor], data: TaskData, of_bank: Tensor
 ) -> None:
     under_bank, under_own = (
-        accuracy(backbone, effective, data.test, images) for images in (of_bank, _some(data, IMAGES))
+        accuracy(backbone, with_statistics(backbone, effective, images), data.test)
+        for images in (of_bank, _some(data, IMAGES))
     )
     print(f"trained under {label}: {what}: {100 * under_bank:.1f} (own statistics {100 * under_own:.1f})", flush=True)
 

@@ -188,7 +188,7 @@ def main(data_dir: Path, folder: Path, path: Path) -> None:
                                 backbone.weights,
                                 residual.rounded(parts[1].learned()),
                             )
-                            share = accuracy(loaded.backbone, weights, data.validation, None)
+                            share = accuracy(loaded.backbone, weights, data.validation)
                             out.writerow((stream, key, seed, size, name, f"{share:.4f}"))
                             file.flush()
                             print(time.strftime("%H:%M:%S"), stream, key, seed, size, name, f"{share:.4f}", flush=True)

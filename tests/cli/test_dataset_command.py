@@ -52,7 +52,7 @@ def test_every_other_command_works(impress: Impress, own: Path) -> None:
     assert impress("bank", "verify", "a.impress").code == 0
     (shown,) = (one for one in impress("task", "list", "a.impress", "--json").json["tasks"] if one["name"] == "mine")
     assert shown["task"] == "dataset:mine"
-    assert impress("export", "a.impress", "dataset:mine", "mine.safetensors").code == 0
+    assert impress("export", "a.impress", "dataset:mine", "mine.onnx", "--format", "onnx").code == 0
     assert impress("task", "export", "a.impress", "mine", "task.safetensors").code == 0
     assert impress("task", "remove", "a.impress", "mine").code == 0
     assert impress("task", "import", "a.impress", "task.safetensors").code == 0

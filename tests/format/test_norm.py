@@ -118,7 +118,7 @@ def test_a_record_that_says_otherwise_is_not_written(bank: Bank, bits: NormBits,
 
 
 def test_it_is_no_task_alone_and_says_so_of_layers_without_it(bank: Bank) -> None:
-    with pytest.raises(UsageError, match="expected alpha, residual or head"):
+    with pytest.raises(UsageError, match="expected alpha, residual, head or vote"):
         bank.write_task(record(bank, "bad"), stored_parts(norm=STORED))
     with pytest.raises(UsageError, match="expected none without norm"):
         bank.write_task(record(bank, "bad", 0, 2), stored_parts(alpha=small_bank.ALPHA))

@@ -177,5 +177,5 @@ def test_a_record_and_its_parts_must_agree(bank: Bank) -> None:
             msgspec.structs.replace(record, settings=small_bank.settings(residual_bits=1)),
             stored_parts(alpha=small_bank.ALPHA),
         )
-    with pytest.raises(UsageError, match="expected alpha, residual or head"):
+    with pytest.raises(UsageError, match="expected alpha, residual, head or vote"):
         bank.write_task(record, stored_parts(signature=small_bank.signature(bank)))

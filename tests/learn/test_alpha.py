@@ -133,8 +133,8 @@ def test_learned_alpha_is_right_more_often_than_uniform_alpha_on_a_new_rotation(
     columns = 3 if granularity == 1 else 42
     uniform = torch.full((len(trained_basis), columns), 1.0 / len(trained_basis))
     learned = fit(lenet, trained_basis, images, epochs=15, granularity=granularity)
-    before = accuracy(lenet, effective_weights(trained_basis, uniform, granularity), images, None)
-    after = accuracy(lenet, effective_weights(trained_basis, learned, granularity), images, None)
+    before = accuracy(lenet, effective_weights(trained_basis, uniform, granularity), images)
+    after = accuracy(lenet, effective_weights(trained_basis, learned, granularity), images)
     assert after > before + 0.1
 
 

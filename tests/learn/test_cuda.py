@@ -14,6 +14,7 @@ from impress_learn.masks.layer_masks import pack_masks, stack_masks
 from impress_learn.masks.top_k import top_k_mask
 from impress_learn.network.backbone import Backbone
 from impress_learn.network.build import build_backbone
+from impress_learn.network.norm_statistics import with_statistics
 from impress_learn.parts.alpha import trainable_alpha
 from impress_learn.parts.own_mask import trainable_mask
 from impress_learn.parts.residual import first_values, make_residual, trainable_residual
@@ -105,11 +106,9 @@ def test_a_mask_from_the_gpu_is_as_good_on_the_cpu(network: Backbone) -> None:
         on_step=lambda: None, calibration=calibration.to(CUDA),
     )  # fmt: skip
     effective = {name: weight * mask[name] for name, weight in network.weights.items()}
-    on_cpu = accuracy(network, effective, data.test, calibration)
-    on_gpu = accuracy(
-        network.to(CUDA), {name: one.to(CUDA) for name, one in effective.items()}, data.test.to(CUDA),
-        calibration.to(CUDA),
-    )  # fmt: skip
+    on_cpu = accuracy(network, with_statistics(network, effective, calibration), data.test)
+    moved, there = {name: one.to(CUDA) for name, one in effective.items()}, network.to(CUDA)
+    on_gpu = accuracy(there, with_statistics(there, moved, calibration.to(CUDA)), data.test.to(CUDA))
     assert on_cpu > 0.94
     assert on_gpu == pytest.approx(on_cpu, abs=0.005)
 

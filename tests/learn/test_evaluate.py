@@ -22,7 +22,7 @@ from impress_learn import LoadedBank, load_bank
 from impress_learn.bank_files import make as train_module
 from impress_learn.bank_files.make import ensure_calibration_images, train_missing_masks
 from impress_learn.jobs import evaluate
-from impress_learn.network.backbone import Backbone
+from impress_learn.network.backbone import Backbone, members_of
 from impress_learn.network.build import build_backbone
 from impress_learn.plan.asked import Masks
 from impress_learn.plan.bank import plan_masks
@@ -101,7 +101,7 @@ def loaded(lenet: Backbone, tmp_path_factory: pytest.TempPathFactory) -> LoadedB
 @pytest.mark.parametrize("granularity", [1, 7])
 @pytest.mark.parametrize("index", range(4))
 def test_weights_of_a_one_hot_task_are_those_of_the_mask(loaded: LoadedBank, index: int, granularity: int) -> None:
-    of_task, of_mask = loaded.task_weights(f"only-{index}-{granularity}"), loaded.mask_weights(index)
+    (of_task,), of_mask = members_of(loaded.task_weights(f"only-{index}-{granularity}")), loaded.mask_weights(index)
     _, masks = loaded.bank.read_mask(index)
     for name, weight in loaded.backbone.weights.items():
         expected = np.where(masks[name], weight.numpy(), 0.0)
@@ -111,7 +111,7 @@ def test_weights_of_a_one_hot_task_are_those_of_the_mask(loaded: LoadedBank, ind
 
 def test_alpha_over_the_first_masks_ignores_those_added_later(loaded: LoadedBank) -> None:
     store(loaded.bank, "short", TASKS[0], np.array([[0.0] * 3, [1.0] * 3]))
-    weights, expected = loaded.task_weights("short"), loaded.mask_weights(1)
+    (weights,), expected = members_of(loaded.task_weights("short")), loaded.mask_weights(1)
     assert all(torch.equal(weights[name], expected[name]) for name in expected)
 
 
@@ -126,7 +126,7 @@ def test_accuracy_is_the_share_of_images_whose_largest_logit_is_their_label(
     expected = float((hidden.argmax(1) == labels.numpy()).mean())
     for batch in (1000, 499, 64):
         monkeypatch.setattr(accuracy_module, "_BATCH", batch)
-        assert accuracy(lenet, lenet.weights, digits[1], None) == pytest.approx(expected, abs=1 / 500)
+        assert accuracy(lenet, lenet.weights, digits[1]) == pytest.approx(expected, abs=1 / 500)
 
 
 def test_incomplete_bank_is_refused_with_how_many_are_there(lenet: Backbone, tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def measured(loaded: LoadedBank, items: Sequence[Item], *, wrong: bool = False) 
 
 def test_wrong_mask_accuracy_is_the_mean_over_wrong_masks(loaded: LoadedBank, digits: tuple[Images, Images]) -> None:
     _, test = digits
-    each = [accuracy(loaded.backbone, loaded.mask_weights(index), test, None) for index in (1, 2)]
+    each = [accuracy(loaded.backbone, loaded.mask_weights(index), test) for index in (1, 2)]
     (found,) = measured(loaded, mask_items(loaded.bank)[:1], wrong=True)
     assert found.accuracy == pytest.approx(sum(each) / 2)
 
@@ -185,10 +185,10 @@ def test_best_mask_is_the_one_that_does_best_on_training_images(
     assert own is not None
     assert found.best_mask == BestMask(1, own)
     (item,) = mask_items(loaded.bank)[:1]
-    by_training = {index: accuracy(loaded.backbone, loaded.mask_weights(index), train, None) for index in (1, 2)}
+    by_training = {index: accuracy(loaded.backbone, loaded.mask_weights(index), train) for index in (1, 2)}
     (other,) = measured(loaded, [item], wrong=True)
     best = max(by_training, key=lambda index: by_training[index])
-    expected = accuracy(loaded.backbone, loaded.mask_weights(best), test, None)
+    expected = accuracy(loaded.backbone, loaded.mask_weights(best), test)
     assert other.best_mask == BestMask(best, expected), "a mask is never its own control"
 
 
@@ -196,7 +196,7 @@ def test_best_mask_is_not_chosen_on_the_images_it_is_measured_on(loaded: LoadedB
     turned, upright = (load_task(parse_reference(f"rotated-digits/{angle}"), data_dir=NOWHERE) for angle in (90, 0))
     (item,) = task_items(loaded.bank, ["only-2-7"])
     found = best_mask_of(loaded)(item, turned.train, upright.test)
-    expected = accuracy(loaded.backbone, loaded.mask_weights(1), upright.test, None)
+    expected = accuracy(loaded.backbone, loaded.mask_weights(1), upright.test)
     assert found == BestMask(1, expected)
 
 
@@ -239,7 +239,7 @@ def test_held_out_images_are_measured_where_asked_for(held_out: LoadedBank) -> N
         found = evaluate_at(held_out, "fifth", holdout)
         held = load_task(parse_reference(TASKS[2]), data_dir=NOWHERE, holdout=holdout).validation
         assert (found.samples, found.images) == (images, "held-out")
-        assert found.accuracy == accuracy(held_out.backbone, held_out.mask_weights(0), held, None)
+        assert found.accuracy == accuracy(held_out.backbone, held_out.mask_weights(0), held)
     assert evaluate_at(held_out, "fifth", 0.0).images == "test"
 
 
@@ -288,9 +288,9 @@ def test_calibrated_network_is_as_accurate_one_image_at_a_time_as_in_batches(
 ) -> None:
     images = digits[1].subset(torch.arange(100))
     weights = with_batch_norm.mask_weights(0)
-    together = accuracy(with_batch_norm.backbone, weights, images, with_batch_norm.calibration)
+    together = accuracy(with_batch_norm.backbone, weights, images)
     monkeypatch.setattr(accuracy_module, "_BATCH", 1)
-    alone = accuracy(with_batch_norm.backbone, weights, images, with_batch_norm.calibration)
+    alone = accuracy(with_batch_norm.backbone, weights, images)
     assert alone == together
     assert together > 0.2
 
@@ -300,9 +300,7 @@ def test_accuracy_stored_with_a_mask_is_measured_after_calibration(
 ) -> None:
     images = digits[1].subset(torch.arange(100))
     stored = with_batch_norm.bank.read_mask_record(0).accuracy
-    assert stored == accuracy(
-        with_batch_norm.backbone, with_batch_norm.mask_weights(0), images, with_batch_norm.calibration
-    )
+    assert stored == accuracy(with_batch_norm.backbone, with_batch_norm.mask_weights(0), images)
 
 
 def test_norm_statistics_are_taken_once_for_the_weights_of_a_task(
@@ -323,16 +321,16 @@ def test_measuring_one_mask_leaves_no_trace_on_the_next(
     with_batch_norm: LoadedBank, digits: tuple[Images, Images]
 ) -> None:
     images = digits[1].subset(torch.arange(50))
-    backbone, calibration = with_batch_norm.backbone, with_batch_norm.calibration
-    first = accuracy(backbone, with_batch_norm.mask_weights(0), images, calibration)
-    accuracy(backbone, with_batch_norm.mask_weights(1), images, calibration)
-    assert accuracy(backbone, with_batch_norm.mask_weights(0), images, calibration) == first
+    backbone = with_batch_norm.backbone
+    first = accuracy(backbone, with_batch_norm.mask_weights(0), images)
+    accuracy(backbone, with_batch_norm.mask_weights(1), images)
+    assert accuracy(backbone, with_batch_norm.mask_weights(0), images) == first
 
 
 def test_images_that_do_not_fit_at_once_are_measured_in_smaller_batches(
     lenet: Backbone, digits: tuple[Images, Images], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = accuracy(lenet, lenet.weights, digits[1], None)
+    expected = accuracy(lenet, lenet.weights, digits[1])
     whole, seen = Backbone.__call__, []
 
     def narrow(self: Backbone, effective: Mapping[str, torch.Tensor], images: torch.Tensor) -> torch.Tensor:
@@ -342,7 +340,7 @@ def test_images_that_do_not_fit_at_once_are_measured_in_smaller_batches(
         return whole(self, effective, images)
 
     monkeypatch.setattr(Backbone, "__call__", narrow)
-    assert accuracy(lenet, lenet.weights, digits[1], None) == expected
+    assert accuracy(lenet, lenet.weights, digits[1]) == expected
     assert sum(seen) == len(digits[1])
     assert max(seen) <= 20
 
@@ -352,4 +350,4 @@ def test_too_little_memory_for_one_image_is_said(
 ) -> None:
     monkeypatch.setattr(Backbone, "__call__", lambda *_: torch.empty(1 << 50))
     with pytest.raises(OutOfMemory, match=r"measuring accuracy on 1 images at once"):
-        accuracy(lenet, lenet.weights, digits[1], None)
+        accuracy(lenet, lenet.weights, digits[1])

@@ -18,6 +18,7 @@ from impress_learn.network.build import build_backbone
 from impress_learn.parts.alpha import trainable_alpha
 from impress_learn.parts.alpha_start import choose_start, usual_ridge
 from impress_learn.parts.part import FewImages, Weights
+from impress_learn.parts.table import Parts
 from impress_learn.plan.asked import Masks
 from impress_learn.streams.jitter import jitter
 from impress_learn.streams.load import load_task, training_images
@@ -124,11 +125,12 @@ def test_the_start_has_a_column_for_each_group(basis: Basis) -> None:
 def test_few_images_begin_from_a_mask_and_say_so(shots: int, tmp_path: Path) -> None:
     bank = tmp_path / "a.impress"
     create_bank(bank, ["rotated-digits/0:360:90"], masks=Masks(density=0.2))
-    (added,) = add_tasks(bank, ["rotated-digits/90"], name="same", fit=TaskTraining(epochs=1, shots=shots))
+    fit, parts = TaskTraining(epochs=1, shots=shots), Parts(vote=False)
+    (added,) = add_tasks(bank, ["rotated-digits/90"], name="same", fit=fit, parts=parts)
     assert added.begun_from == "mask 1 (rotated-digits/90)"
     (own,) = (one for one in evaluate(bank, basis=True) if one.task == "rotated-digits/90")
     assert added.accuracy > own.accuracy - 0.02
-    (again,) = add_tasks(bank, ["rotated-digits/92"], fit=TaskTraining(epochs=1, shots=shots))
+    (again,) = add_tasks(bank, ["rotated-digits/92"], fit=fit, parts=parts)
     assert again.begun_from in ("task same", "mask 1 (rotated-digits/90)")
     (every,) = add_tasks(bank, ["rotated-digits/94"], fit=TaskTraining(epochs=1))
     assert every.begun_from is None

@@ -141,7 +141,7 @@ def test_a_task_is_learned_stored_and_answered_from_its_file(bank: Bank) -> None
     assert added.accuracy > 0.6
     loaded = load_bank(open_bank(bank.path), CPU)
     test = loaded.task_data(parse_reference("rotated-digits/30"), data_dir=None).test
-    through_the_network = accuracy(loaded.backbone, loaded.task_weights(added.name), test, None)
+    through_the_network = accuracy(loaded.backbone, loaded.task_weights(added.name), test)
     assert through_the_network == pytest.approx(added.accuracy, abs=1.5 / len(test))  # features are rounded to float16
     (measured,) = evaluate(bank.path)
     assert measured.accuracy == through_the_network

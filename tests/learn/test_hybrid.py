@@ -15,6 +15,7 @@ from impress_format.parts.own_mask import OWN_MASK
 from impress_learn import load_bank
 from impress_learn.jobs import add_tasks, create_bank, evaluate, update_task
 from impress_learn.jobs.identify import evaluate_gn
+from impress_learn.network.backbone import members_of
 from impress_learn.parts.table import Parts
 from impress_learn.plan.asked import Masks, Network
 from impress_learn.progress import Progress
@@ -40,7 +41,7 @@ def test_the_last_layer_is_the_tasks_own_and_the_others_are_combined(bank: Path)
     assert OWN_MASK.of(stored) is not None
     assert small_bank.part(OWN_MASK, stored).sum() == round(0.1 * 1000)
     loaded = load_bank(opened, torch.device("cpu"))
-    effective = loaded.task_weights("rotated-digits-45")
+    (effective,) = members_of(loaded.task_weights("rotated-digits-45"))
     *others, last = opened.backbone.masked_layers
     assert np.array_equal(
         effective[last.name].numpy(), small_bank.part(OWN_MASK, stored) * loaded.backbone.weights[last.name].numpy()

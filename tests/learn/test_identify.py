@@ -24,6 +24,7 @@ from impress_learn.identify.entropy import METHODS, entropy_slopes, exhaustive, 
 from impress_learn.jobs import create_bank
 from impress_learn.jobs.identify import evaluate_basis_gn, evaluate_gn
 from impress_learn.masks.basis import common_granularity, effective_weights, refine
+from impress_learn.network.backbone import members_of
 from impress_learn.network.norm_statistics import with_statistics
 from impress_learn.plan.asked import Masks, Network
 from impress_learn.training.config import MaskTraining, TaskTraining
@@ -90,7 +91,7 @@ def test_mixable_coefficients_are_the_tasks_own_weights(candidates: Candidates) 
     assert mixable.granularity == 4
     for index, alpha in enumerate(mixable.alpha):
         built = effective_weights(candidates.loaded.basis, alpha, mixable.granularity)
-        for name, weights in candidates.weights(index).items():
+        for name, weights in members_of(candidates.weights(index))[0].items():
             torch.testing.assert_close(built[name], weights)
 
 
@@ -121,7 +122,7 @@ def test_slopes_are_those_of_the_entropy_of_mixed_weights(candidates: Candidates
     images, loaded = digits(6), candidates.loaded
     mixture = torch.tensor([0.1, 0.3, 0.2, 0.25, 0.15])
     slopes = entropy_slopes(loaded, candidates.mixable, images, mixture)
-    weights = [candidates.weights(index) for index in range(len(candidates))]
+    weights = [members_of(candidates.weights(index))[0] for index in range(len(candidates))]
 
     def mixed(shares: Tensor) -> float:
         total = {

@@ -13,6 +13,7 @@ from impress_format.errors import BankMismatch, UsageError
 from impress_format.records.fields import MaskType
 from impress_learn import load_bank
 from impress_learn.jobs import add_tasks, create_bank, evaluate, extend_bank
+from impress_learn.network.backbone import members_of
 from impress_learn.plan.asked import Masks
 from impress_learn.training.config import MaskTraining, TaskTraining
 
@@ -43,7 +44,7 @@ def test_a_bank_is_trained_and_tasks_are_combined_from_it(tmp_path: Path, mask_t
     alpha = bank.read_task("rotated-digits-10")[1]
     expected = sum(alpha[k, 0] * bank.read_mask(k)[1]["fc1.weight"] for k in range(2))
     weight = loaded.backbone.weights["fc1.weight"].numpy()
-    found = loaded.task_weights("rotated-digits-10")["fc1.weight"].numpy()
+    found = members_of(loaded.task_weights("rotated-digits-10"))[0]["fc1.weight"].numpy()
     np.testing.assert_allclose(found, expected * weight, rtol=1e-4, atol=1e-6)
     assert verify_bank(path).ok
 

@@ -1,0 +1,39 @@
+"""A task of few images: whether the masks may vote in it, in place of coefficients."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from impress_format.bank import Bank
+from impress_learn.parts.table import Parts, settle
+from impress_learn.plan.tasks import TaskRequest
+from impress_learn.streams.held_out import count_training
+
+FEW = 1_000
+"""Fewer images than these choose where a task begins, and hold it near that; or let masks vote."""
+
+
+def may_vote(bank: Bank, request: TaskRequest) -> bool:
+    """Whether masks can vote in a task: of a bank with two or more, if it begins from no stored one."""
+    return len(bank.manifest.masks) > 1 and bank.manifest.format_version > 1 and request.start is None
+
+
+def voting(signature: bool) -> Parts:
+    """The parts of a task whose masks vote."""
+    return Parts(vote=True, alpha=False, head=0, signature=signature)
+
+
+def or_vote(bank: Bank, request: TaskRequest, asked: Parts) -> TaskRequest:
+    """The request, or where nobody asks for other parts than usual and images are few, one whose masks vote, unless
+    what is usual promises more.
+
+    Args:
+        asked: as they were asked for.
+    """
+    images = count_training(request.reference.data_set, request.fit.holdout, request.fit.shots)
+    if images >= FEW or not may_vote(bank, request) or asked.vote is not None or asked.alpha is not None:
+        return request
+    usual = settle(bank, Parts(signature=asked.signature))
+    if not usual.alpha or request.parts != usual:
+        return request
+    return replace(request, parts=voting(request.parts.signature), instead=request)
