@@ -53,6 +53,10 @@ TRAINING_OPTIONS = {
     "warmup": typer.Option("--warmup", metavar="EPOCHS", help="Passes in which the learning rate rises first."),
     "l1": typer.Option("--l1", help="Weight of the term that holds each layer's coefficients to norm 1."),
     "shots": typer.Option("--shots", help="Learn from this many images of each class only, chosen by the seed."),
+    "unlabelled": typer.Option(
+        "--unlabelled",
+        help="Look at no label: masks vote by what the images look like. Of folder:PATH all images below.",
+    ),
     "holdout": typer.Option(
         "--holdout",
         metavar="FRACTION",

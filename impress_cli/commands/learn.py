@@ -114,7 +114,8 @@ def _print_learned(title: str, tasks: Sequence[AddedTask], *, json: bool) -> Non
         )
         for task in tasks
     ]
-    mean = sum(task.accuracy for task in tasks) / len(tasks)
+    known = [task.accuracy for task in tasks if task.accuracy is not None]
+    mean = sum(known) / len(known) if known else None
     render.print_table(
         title,
         ("task", *(("began from",) if chosen else ()), *shown, "on disk", "accuracy", "in training", "time"),

@@ -36,6 +36,7 @@ class TaskTrainingRecord(Record, frozen=True, omit_defaults=True):
     """How an alpha was learned. Defaults are left out of the file, where every byte counts.
 
     `start` is the digest of the task file whose alpha this one went on from (`task update`), null if from 1/K.
+    `unlabelled` says that no label of the images was looked at.
     """
 
     epochs: Count
@@ -49,8 +50,9 @@ class TaskTrainingRecord(Record, frozen=True, omit_defaults=True):
     optimizer: Literal["adam", "rmsprop"] = "adam"
     weight_decay: WeightDecay = 0.0
     warmup: Warmup = 0
+    unlabelled: bool = False
 
     @property
     def is_of_version_1(self) -> bool:
-        """Whether format version 1 can say it: learned by plain Adam."""
-        return (self.optimizer, self.weight_decay, self.warmup) == ("adam", 0.0, 0)
+        """Whether format version 1 can say it: learned by plain Adam, from labels."""
+        return (self.optimizer, self.weight_decay, self.warmup, self.unlabelled) == ("adam", 0.0, 0, False)

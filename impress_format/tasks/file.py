@@ -65,14 +65,15 @@ class TaskSummary(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One stored task as a list shows it: a million of these are made in a second.
 
     `facts` are what its parts say of themselves (Part.facts): coefficients, masks, values, dimensions; 0 for none.
+    Accuracies are None where the images have no labels to measure by.
     """
 
     task: str
     name: str
     facts: Mapping[str, int]
     bytes: int
-    accuracy: float
-    train_accuracy: float
+    accuracy: float | None
+    train_accuracy: float | None
     images: Images
 
     def flat(self) -> dict[str, object]:

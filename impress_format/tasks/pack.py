@@ -29,6 +29,7 @@ from impress_format.tasks.seal import long_file
 from impress_format.tasks.short import short_file
 from impress_format.tasks.text import (
     DIGITS,
+    OwnText,
     SharedHeader,
     TaskText,
     default_name,
@@ -143,7 +144,7 @@ class Pack:
             return text[1:end].replace(b"/", b"-")
         return self.name(number).encode()
 
-    def own(self, number: int) -> tuple[str, str, float, float]:
+    def own(self, number: int) -> OwnText:
         """Name, reference and both accuracies of one task.
 
         Raises:
@@ -166,7 +167,7 @@ class Pack:
         content, places = self.columns[OWN].tobytes(), [0, *ends.tolist()]
         return [content[first:last] for first, last in pairwise(places)]
 
-    def owns(self) -> list[tuple[str, str, float, float]]:
+    def owns(self) -> list[OwnText]:
         """Name, reference and both accuracies of every task, fast.
 
         Raises:

@@ -82,7 +82,7 @@ def _check_names(pack: Pack, number: int, manifest: BankManifest) -> None:
 
 
 def _check_own_is_written(
-    pack: Pack, number: int, name: str, task: str, accuracy: float, train_accuracy: float
+    pack: Pack, number: int, name: str, task: str, accuracy: float | None, train_accuracy: float | None
 ) -> None:
     """Check that the text of a task is written as a writer writes it: no own file of the short form has another."""
     own = pack.text(number, OWN, OWN_END)

@@ -24,15 +24,16 @@ class TaskRecord(Record, frozen=True):
 
     `basis` is the digest of the masks that alpha weighs, the first rows of the bank; so an alpha stays valid when masks
     are added, and is refused beside other masks. Version 2 stores its first half, and a record read from it has zeros
-    for the rest. `settings` are those of its parts. `class_names` are those of its own classes in the order of the
-    outputs, none where its reference or the bank tells them.
+    for the rest. Accuracies are None where the images have no labels to measure by. `settings` are those of its parts.
+    `class_names` are those of its own classes in the order of the outputs, none where its reference or the bank tells
+    them.
     """
 
     name: TaskName
     task: Text
     basis: Digest
-    accuracy: Share
-    train_accuracy: Share
+    accuracy: Share | None
+    train_accuracy: Share | None
     fit: TaskTrainingRecord
     settings: Settings = Settings()
     class_names: tuple[Text, ...] = ()
@@ -74,6 +75,8 @@ class TaskRecordV1(Record, frozen=True, omit_defaults=True):
 
 def version_1(record: TaskRecord) -> TaskRecordV1:
     """A record as version 1 writes it; what it does not know must have been looked for before."""
+    assert record.accuracy is not None
+    assert record.train_accuracy is not None
     return TaskRecordV1(
         name=record.name,
         task=record.task,

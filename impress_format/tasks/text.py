@@ -25,6 +25,8 @@ from impress_format.records.fields import TEXT, BasisId, Digest, Share, Text, is
 from impress_format.records.training import TaskTrainingRecord
 from impress_format.tasks.record import Images, TaskRecord, images_of
 
+OwnText = tuple[str, str, float | None, float | None]
+"""Name, reference and both accuracies of a task."""
 _LEAST_CLASSES = 2
 BASIS_DIGITS = 16
 """Of a basis digest, as version 2 stores it."""
@@ -75,14 +77,14 @@ _Line = _array(
         ("digest", Digest),
         ("format_version", Literal[2]),
         ("task", Text),
-        ("accuracy", Share),
-        ("train_accuracy", Share),
+        ("accuracy", Share | None),
+        ("train_accuracy", Share | None),
         ("name", _Given),
         *_SHARED,
     ],
 )
-_OWN = msgspec.json.Decoder(tuple[Text, Share, Share, _Given])
-_PLAIN_OWN = msgspec.json.Decoder(tuple[str, Share, Share, _Given])
+_OWN = msgspec.json.Decoder(tuple[Text, Share | None, Share | None, _Given])
+_PLAIN_OWN = msgspec.json.Decoder(tuple[str, Share | None, Share | None, _Given])
 _SHARED_HEADER = msgspec.json.Decoder(_SharedHeader)
 
 
@@ -136,11 +138,14 @@ def write_text(record: TaskRecord) -> TaskText:
     return TaskText(own, write_shared(record.basis, record.fit, record.settings))
 
 
-def write_own(name: str, task: str, accuracy: float, train_accuracy: float, class_names: Sequence[str]) -> bytes:
+def write_own(
+    name: str, task: str, accuracy: float | None, train_accuracy: float | None, class_names: Sequence[str]
+) -> bytes:
     """The half that a task has to itself."""
     given = None if name == default_name(task) else name
     named = [given, *class_names] if class_names else given
-    return _inside([task, round(accuracy, 4), round(train_accuracy, 4), named])
+    shares = [None if share is None else round(share, 4) for share in (accuracy, train_accuracy)]
+    return _inside([task, *shares, named])
 
 
 def write_shared(basis: str, fit: TaskTrainingRecord, settings: Settings) -> bytes:
@@ -168,7 +173,7 @@ def read_text(path: Path, text: bytes, *, compared: bool = False) -> TaskRecord:
     return _record(path, line)
 
 
-def read_own(own: bytes) -> tuple[str, str, float, float]:
+def read_own(own: bytes) -> OwnText:
     """Name, reference and both accuracies, of the half that a task has to itself.
 
     Raises:
@@ -190,7 +195,7 @@ def read_own_classes(own: bytes) -> tuple[str, ...]:
     return _named(given, task)[1]
 
 
-def read_owns(owns: Sequence[bytes]) -> list[tuple[str, str, float, float]]:
+def read_owns(owns: Sequence[bytes]) -> list[OwnText]:
     """As read_own, of many halves at once: several times as fast.
 
     Raises:

@@ -174,14 +174,16 @@ def _masks(bank: Bank) -> str:
 def _accuracy(tasks: Sequence[TaskRecord]) -> str:
     if not tasks:
         return "## Accuracy\n\nNo task is stored yet."
-    mean = sum(task.accuracy for task in tasks) / len(tasks)
+    known = [task.accuracy for task in tasks if task.accuracy is not None]
+    mean = sum(known) / len(known) if known else None
+    unknown = f"; {len(tasks) - len(known)} were made of images without labels" if len(known) < len(tasks) else ""
     held_out = any(task.fit.holdout > 0 for task in tasks)
     images = "held-out training images where the task was learned with some held out, else on test images"
     rows = [(_as_text(task.name), _as_text(task.task), _percent(task.accuracy)) for task in tasks[:50]]
     more = f"\n\nand {len(tasks) - 50} more." if len(tasks) > 50 else ""
     return (
-        f"## Accuracy\n\nTask given at training and at inference (GG): mean {_percent(mean)} over {len(tasks)} stored "
-        f"tasks, as measured when they were stored, on {images if held_out else 'test images'}.\n\n"
+        f"## Accuracy\n\nTask given at training and at inference (GG): mean {_percent(mean)} over {len(known)} stored "
+        f"tasks, as measured when they were stored, on {images if held_out else 'test images'}{unknown}.\n\n"
         f"{_table(('task', 'reference', 'accuracy'), rows)}{more}\n\n"
         "With the task inferred (GN): not measured."
     )

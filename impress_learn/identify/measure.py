@@ -14,7 +14,7 @@ from impress_format.weights import permutation
 from impress_learn.identify.candidates import Candidates
 from impress_learn.identify.methods import MethodName, infer_groups, settle_method
 from impress_learn.progress import Progress
-from impress_learn.running.accuracy import MeasuredOn, measured_on, predictions
+from impress_learn.running.accuracy import MeasuredOn, check_labelled, measured_on, predictions
 from impress_learn.streams.classes import TaskClasses, renumbered
 from impress_learn.streams.images import Images
 from impress_learn.streams.reference import parse_reference
@@ -93,6 +93,7 @@ def infer_tasks(
             holdout=holdout,
             remark=progress.remark,
         )
+        check_labelled(candidate.name, data.reference)
         images = data.measured(holdout=holdout)
         chosen = _groups(images, candidate.task, samples, groups)
         shown = images.subset(chosen.flatten())

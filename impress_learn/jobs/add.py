@@ -19,11 +19,12 @@ from impress_learn.plan.tasks import (
     settle_training,
     still_to_add,
 )
+from impress_learn.plan.unlabelled import WITHOUT_LABELS, check_labelled, parts_without_labels
 from impress_learn.progress import SILENT, Progress
 from impress_learn.running.device import Device, choose_device
-from impress_learn.streams.classes import check_sayable
+from impress_learn.streams.classes import check_sayable, classes_of_masks
 from impress_learn.streams.held_out import check_basis_held_out, check_same_split, check_start_held_out
-from impress_learn.streams.reference import Reference, parse_references
+from impress_learn.streams.reference import Reference, parse_references, without_labels
 from impress_learn.training.config import TaskTraining
 
 if TYPE_CHECKING:
@@ -72,13 +73,19 @@ def add_tasks(
         ('rotated-digits-45', 9)
     """
     bank = open_bank(path)
+    if fit.unlabelled:
+        references, parts = without_labels(references), parts_without_labels(bank, parts)
     tasks = parse_references(references)
+    check_labelled(tasks, fit)
     asked, parts = parts, settle(bank, parts)
     size = asked.bytes
     if not parts.reads_out:
         check_fits_bank(tasks, bank.backbone)
     start = None if warm_start is None else bank.read_stored(bank.find_task(warm_start))
     requests = request_tasks(tasks, fit, name=name, parts=parts, data_dir=data_dir, start=start)
+    if fit.unlabelled:
+        requests = [replace(one, classes=classes_of_masks(bank)) for one in requests]
+        progress.remark(WITHOUT_LABELS)
     masks = bank.complete_masks()
     for request in requests:
         check_training_is_kept(bank, request.fit)

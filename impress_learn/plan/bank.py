@@ -55,6 +55,11 @@ def plan_masks(
         not (random_masks and mask_type == "real"), "`random_masks` are binary or signed: leave out `mask_type` real"
     )
     check_training(fit)
+    for reference in references:
+        require(
+            reference.data_set.labelled,
+            f"{reference} has no labels, which masks are trained by: expected its images in a folder for each class",
+        )
     trained = [
         MaskPlan(
             kind="heterogeneous" if masks_per_task == 1 else "homogeneous",

@@ -98,12 +98,17 @@ def request_update(bank: Bank, name: str, reference: Reference, asked: TaskTrain
     done = msgspec.structs.replace(asked, start=record.fit.start)
     if record.fit.start is not None and (record.task, record.fit) == (str(reference), done):
         return None
+    parts = parts_of(stored)
+    require(
+        bool(parts.vote) or not asked.unlabelled,
+        f"`unlabelled`: {name} was learned from labels; without, only masks can vote: add another task",
+    )
     return TaskRequest(
         name=name,
         reference=reference,
         classes=stored_classes(bank, record.task, record),
         fit=msgspec.structs.replace(asked, start=record.digest),
-        parts=parts_of(stored),
+        parts=parts,
         start=stored,
         replaces=True,
     )
@@ -195,7 +200,7 @@ def settings_of(bank: Bank, request: TaskRequest) -> Settings:
     return table.settings_of(request.parts, count_to_store(bank, request.classes))
 
 
-def task_record(bank: Bank, request: TaskRequest, accuracy: float, train_accuracy: float) -> TaskRecord:
+def task_record(bank: Bank, request: TaskRequest, accuracy: float | None, train_accuracy: float | None) -> TaskRecord:
     """The record of the task; accuracies to a hundredth of a percent, as its file has them.
 
     Raises:
@@ -205,8 +210,8 @@ def task_record(bank: Bank, request: TaskRequest, accuracy: float, train_accurac
         name=request.name,
         task=str(request.reference),
         basis=bank.basis_digest(count_masks(bank, request), request.parts.reads_out),
-        accuracy=round(accuracy, 4),
-        train_accuracy=round(train_accuracy, 4),
+        accuracy=None if accuracy is None else round(accuracy, 4),
+        train_accuracy=None if train_accuracy is None else round(train_accuracy, 4),
         fit=request.fit,
         settings=settings_of(bank, request),
         class_names=names_to_store(bank, request.reference, request.classes),

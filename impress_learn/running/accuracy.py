@@ -18,7 +18,7 @@ from impress_learn.running.loaded import RunningBank
 from impress_learn.running.memory import explain_memory
 from impress_learn.streams.classes import TaskClasses, stored_classes, uneven_remark
 from impress_learn.streams.images import Images
-from impress_learn.streams.reference import parse_reference
+from impress_learn.streams.reference import Reference, parse_reference
 
 _BATCH = 1000
 
@@ -125,6 +125,7 @@ def measure(
             holdout=holdout,
             remark=progress.remark,
         )
+        check_labelled(item.name, data.reference)
         images = data.measured(holdout=holdout)
         if not len(images):
             raise DataError(f"{item.name}: there is no {_WORDS[measured_on(holdout)][:-1]} of a class that it knows")
@@ -138,6 +139,16 @@ def measure(
             progress.remark(uneven)
         progress.step()
     return results
+
+
+def check_labelled(name: str, reference: Reference) -> None:
+    """Refuse to measure a task by images whose labels nobody knows.
+
+    Raises:
+        DataError: naming it.
+    """
+    if not reference.data_set.labelled:
+        raise DataError(f"{name} was made of images without labels, which say nothing of accuracy: name the others")
 
 
 def _judged(item: Item, answers: Tensor, images: Images, measured: MeasuredOn) -> Accuracy:

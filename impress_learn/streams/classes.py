@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from impress_format.bank import Bank
-from impress_format.errors import DataError, InvalidReference
+from impress_format.errors import BankMismatch, DataError, InvalidReference
 from impress_format.parts.class_names import some_names
 from impress_format.tasks.record import TaskRecord
 from impress_format.versions import require_version
@@ -117,6 +117,20 @@ def stored_classes(bank: Bank, task: str, record: TaskRecord | None) -> TaskClas
     return TaskClasses(known or bank.backbone.classes, None, exact=known is not None or record is not None)
 
 
+def classes_of_masks(bank: Bank) -> TaskClasses:
+    """The classes that all trained masks of a bank tell apart.
+
+    Raises:
+        BankMismatch: they do not all tell the same ones apart, by the same outputs, or there is none.
+    """
+    found = [stored_classes(bank, plan.task, None) for plan in bank.manifest.masks if plan.task is not None]
+    others = [one for one in found if one != found[0]]
+    if not found or others:
+        differ = "none of its masks was trained" if not found else "its masks tell different classes apart"
+        raise BankMismatch(f"{bank.path}: {differ}, so that images without labels cannot be told what they may show")
+    return found[0]
+
+
 def fixed_data_set(task: str) -> DataSet | None:
     """The data set of a reference whose classes are the same for everybody; None of any other."""
     stream = STREAMS.get(_stream_name(task))
@@ -145,7 +159,7 @@ def match_classes(task: str, stored: TaskClasses, data: TaskClasses, remark: Cal
     Raises:
         DataError: none of the task's classes is in the data, or classes without names are not as many.
     """
-    if stored == data:
+    if stored == data or not data.count:  # of images without labels nothing is asked
         return None
     if stored.names is None or data.names is None:
         if stored.count != data.count if stored.exact else stored.count < data.count:

@@ -27,7 +27,7 @@ def load_files(
         train_sets: for each training file the set of images that it belongs with; None where each is by itself.
 
     Raises:
-        StorageError, DataError: as decode_images, or no image is left in one of the two.
+        StorageError, DataError: as decode_images, or none can be read of one of the two that has any.
     """
     import numpy as np
     import torch
@@ -45,7 +45,7 @@ def load_files(
         sets: Sequence[int] | None,
     ) -> MappedImages:
         kept = rows >= 0
-        if not kept.any():
+        if len(files) and not kept.any():
             raise DataError(f"{what}: none of {len(files):,} {source} images can be read")
         labels = np.array([file.label for file in files], dtype=np.int64)[kept]
         return MappedImages(

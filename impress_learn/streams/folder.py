@@ -5,7 +5,7 @@ from __future__ import annotations
 from impress_learn.streams.augment import shift
 from impress_learn.streams.files_data import load_files
 from impress_learn.streams.folder_key import parse_folder_key
-from impress_learn.streams.image_files import list_images
+from impress_learn.streams.image_files import list_images, list_unlabelled
 from impress_learn.streams.jitter import jitter
 from impress_learn.streams.stream import DataSet, Key, Stream
 from impress_learn.streams.survey import survey_files
@@ -22,7 +22,10 @@ def folder_data(path: Key) -> DataSet:
         InvalidReference, DataError: as parse_folder_key and list_images.
     """
     key = parse_folder_key(str(path))
-    listing = list_images(key.path, flat=key.classes, groups=key.groups)
+    if key.unlabelled:
+        listing = list_unlabelled(key.path)
+    else:
+        listing = list_images(key.path, flat=key.classes, groups=key.groups)
     return DataSet(
         name=f"folder:{path}",
         load=lambda _, view, progress: load_files(

@@ -1,4 +1,5 @@
-"""What stands after `folder:`: a path, and how the images below it are read, PATH[::classes][::groups=PATTERN].
+"""What stands after `folder:`: a path, and how the images below it are read: PATH[::classes][::groups=PATTERN], or
+PATH::unlabelled.
 
 All of it is the task's reference, which its file keeps: so whoever reads the task later reads the same images, in the
 same classes, and sets the same ones apart.
@@ -13,7 +14,7 @@ from pathlib import Path
 from impress_format.errors import InvalidReference
 
 _MARK = "::"
-_CLASSES, _TASKS, _GROUPS = "classes", "tasks", "groups="
+_CLASSES, _TASKS, _UNLABELLED, _GROUPS = "classes", "tasks", "unlabelled", "groups="
 PLACE = "{}"
 """Where a pattern has what names a group."""
 
@@ -27,18 +28,20 @@ class FolderKey:
             split.
         groups: a pattern that tells which images belong together (`group_name`); None for none.
         tasks: every folder in it is a task. Said by people only: what is stored is a key for each of them.
+        unlabelled: nobody knows of which class an image is, whatever folders are called.
     """
 
     path: Path
     classes: bool = False
     groups: str | None = None
     tasks: bool = False
+    unlabelled: bool = False
 
     def __str__(self) -> str:
         path = self.path.as_posix()
         if _option(path.rpartition(_MARK)[2]) and _MARK in path:
             path += "/"  # the folder is called so
-        options = [_CLASSES] * self.classes + [_TASKS] * self.tasks
+        options = [_CLASSES] * self.classes + [_TASKS] * self.tasks + [_UNLABELLED] * self.unlabelled
         if self.groups is not None:
             options.append(_GROUPS + self.groups)
         return _MARK.join([path, *options])
@@ -58,12 +61,17 @@ def parse_folder_key(text: str) -> FolderKey:
         raise InvalidReference(f"{f'folder:{text}'!r}: expected a path, folder:PATH")
     groups = [option.removeprefix(_GROUPS) for option in options if option.startswith(_GROUPS)]
     plain = [option for option in options if not option.startswith(_GROUPS)]
-    if len(groups) > 1 or len(plain) > 1:
+    if len(groups) > 1 or len(plain) > 1 or (groups and _UNLABELLED in plain):
         raise InvalidReference(
-            f"folder:{text}: expected one of {_MARK}{_CLASSES} and {_MARK}{_TASKS}, and one {_MARK}{_GROUPS}PATTERN"
+            f"folder:{text}: expected one of {_MARK}{_CLASSES} and {_MARK}{_TASKS}, and one {_MARK}{_GROUPS}PATTERN; "
+            f"or {_MARK}{_UNLABELLED} alone"
         )
     return FolderKey(
-        Path(rest), classes=_CLASSES in plain, tasks=_TASKS in plain, groups=check_groups(*groups) if groups else None
+        Path(rest),
+        classes=_CLASSES in plain,
+        tasks=_TASKS in plain,
+        unlabelled=_UNLABELLED in plain,
+        groups=check_groups(*groups) if groups else None,
     )
 
 
@@ -108,4 +116,4 @@ def group_name(pattern: str, name: str) -> str | None:
 
 
 def _option(text: str) -> bool:
-    return text in (_CLASSES, _TASKS) or text.startswith(_GROUPS)
+    return text in (_CLASSES, _TASKS, _UNLABELLED) or text.startswith(_GROUPS)

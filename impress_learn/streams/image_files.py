@@ -118,6 +118,21 @@ def list_images(
     return Listing(tuple(found), _labelled(train), _labelled(test), told, sets)
 
 
+def list_unlabelled(path: Path) -> Listing:
+    """All images in a folder and below, of which nobody knows the class: all to learn from.
+
+    Raises:
+        DataError: there is none; it is no folder, or cannot be read.
+    """
+    folders_in(path)  # says what is wrong with it
+    search = Search(path)
+    found = search.image_files(path)
+    if not found:
+        raise DataError(f"{path} has no image, in it or below")
+    told = (f"{path}: {len(found):,} images, all without labels",)
+    return Listing((), _labelled({"": found}), (), told)
+
+
 def _check_names(source: Path, classes: Iterable[str]) -> None:
     """Refuse names of classes that no file of a bank can hold, before anything is learned.
 

@@ -145,6 +145,24 @@ def group_references(references: Iterable[str], groups: str | None) -> list[str]
     return [str(_folder(_folder_key(text, groups))) if _is_folder(text) else text for text in texts]
 
 
+def without_labels(references: Iterable[str | Reference]) -> list[str | Reference]:
+    """The same references, a person's own images as such of which nobody knows the class.
+
+    Raises:
+        InvalidReference: a folder that is read otherwise.
+    """
+    made: list[str | Reference] = []
+    for one in references:
+        if isinstance(one, str) and _is_folder(one):
+            key = _folder_key(one)
+            if key.classes or key.tasks or key.groups is not None:
+                raise InvalidReference(f"{one}: of images without labels expected folder:PATH alone")
+            made.append(_folder(replace(key, unlabelled=True)))
+        else:
+            made.append(one)
+    return made
+
+
 def _is_folder(text: str) -> bool:
     return text.startswith(f"{FOLDER.name}:")
 
@@ -219,7 +237,7 @@ def _folders(key: FolderKey) -> list[Reference]:
     """
     from impress_format.records.fields import is_text
 
-    if key.classes:
+    if key.classes or key.unlabelled:
         return [_folder(key)]
     read = (
         Reading(folders_with_images(key.path))

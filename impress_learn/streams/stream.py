@@ -30,6 +30,7 @@ class DataSet:
 
     Attributes:
         input_shape: channels, height, width by nature; None where images are of any size.
+        classes: how many there are; 0 for images of which nobody knows the class (all have label 0 then).
         train_images, test_images: how many, about where only a look into the images can tell.
         mean, std: of the training images, per channel, in units of pixel / 255.
         class_names: None where only the data can tell: by `find_names`.
@@ -51,6 +52,11 @@ class DataSet:
     find_names: Callable[[Path | None], tuple[str, ...]] | None = None
     remarks: tuple[str, ...] = ()
     survey: Callable[[Path | None, Preprocess], Survey] | None = None
+
+    @property
+    def labelled(self) -> bool:
+        """Whether it is known of which class an image is."""
+        return self.classes > 0
 
     def names(self, data_dir: Path | None) -> tuple[str, ...] | None:
         """What its classes are called; None where nothing tells.

@@ -20,11 +20,11 @@ from impress_learn.plan.few import FEW
 from impress_learn.plan.tasks import TaskRequest, count_masks
 from impress_learn.recognition.pixel_signature import read_signatures, recognise
 from impress_learn.running.loaded import RunningBank
-from impress_learn.streams.images import Images
+from impress_learn.streams.images import Images, evenly_spread
 
 _MOST_TASKS = 256
 """Stored tasks that are tried."""
-_AT_ONCE = 250
+_AT_ONCE, _ENOUGH = 250, 100
 
 
 def few_images(loaded: RunningBank, request: TaskRequest, train: Images) -> FewImages | None:
@@ -44,12 +44,17 @@ def few_images(loaded: RunningBank, request: TaskRequest, train: Images) -> FewI
     choosing = bool(request.parts.alpha) and not request.parts.hybrid and request.start is None
     if not choosing:
         return FewImages(len(train), loss, guess, [])
-    return FewImages(len(train), loss, guess, list(_stored(loaded, request)), evidence_of_masks(loaded, train))
+    evidence = evidence_of_masks(loaded, train)
+    if evidence is not None and not bool(evidence.isfinite().all()):
+        evidence = None  # a mask whose task is not known could not be chosen by it
+    return FewImages(len(train), loss, guess, list(_stored(loaded, request)), evidence)
 
 
 def evidence_of_masks(loaded: RunningBank, images: Images) -> Tensor | None:
     """How likely these images are, as log-likelihood (K,), under the task of each mask, by the bank's task classifier;
-    None where it does not know all of them.
+    -inf of a mask whose task it does not know, None where it knows none, or there is none.
+
+    Up to 100 of them are looked at: they share a task, and of more the classifier only becomes surer of itself.
 
     Raises:
         FormatError: a mask or the task classifier is damaged.
@@ -57,11 +62,15 @@ def evidence_of_masks(loaded: RunningBank, images: Images) -> Tensor | None:
     if loaded.task_classifier is None:
         return None
     signatures = [loaded.bank.read_mask_signature(index) for index in range(len(loaded.basis))]
-    rows = [row for row in signatures if row is not None]
-    if not rows or len(rows) < len(signatures):
+    known = [index for index, row in enumerate(signatures) if row is not None]
+    if not known:
         return None
-    known = read_signatures(loaded.task_classifier, np.stack(rows))
-    return recognise(loaded.task_classifier, known, images.batch(slice(None))[0][None]).scores[0].cpu()
+    tasks = read_signatures(loaded.task_classifier, np.stack([row for row in signatures if row is not None]))
+    some = images.subset(evenly_spread(len(images), _ENOUGH).to(images.device)).batch(slice(None))[0]
+    scores = recognise(loaded.task_classifier, tasks, some[None]).scores[0].cpu()
+    evidence = torch.full((len(signatures),), -torch.inf)
+    evidence[known] = scores * (len(images) / len(some))
+    return evidence
 
 
 def _stored(loaded: RunningBank, request: TaskRequest) -> Iterator[tuple[str, Tensor]]:

@@ -44,11 +44,11 @@ class AddedTask:
     facts: Mapping[str, int]
     """What its parts say of themselves: coefficients, values of a residual, dimensions of a head; 0 for none."""
     bytes: int
-    accuracy: float
-    train_accuracy: float
+    accuracy: float | None
+    train_accuracy: float | None
     seconds: float
     images: MeasuredOn
-    """What `accuracy` was measured on."""
+    """What `accuracy` was measured on; both accuracies are None where the images have no labels."""
     begun_from: str | None = None
     """What was chosen for it to begin from, where images are few; None where there was no choice."""
 
@@ -89,6 +89,8 @@ def add_task(loaded: RunningBank, request: TaskRequest, *, data_dir: Path | None
 
 def _remark_uneven(request: TaskRequest, train: Images, measured: Images, progress: Progress) -> None:
     """Say where one class has most of the images, or a class so few that nobody can tell."""
+    if not request.reference.data_set.labelled:
+        return
     told = {"training images": train, f"{measured_on(request.fit.holdout)} images": measured}
     for what, images in told.items():
         counts = images.labels.bincount(minlength=request.classes.count).tolist()
@@ -144,8 +146,8 @@ class _Learned:
     """The parts of a task as they are stored, by name, and its accuracy, as stored, when measured and in training."""
 
     tensors: Mapping[str, Array]
-    accuracy: float
-    train_accuracy: float
+    accuracy: float | None
+    train_accuracy: float | None
     begun_from: str | None = None
 
 
@@ -161,6 +163,7 @@ def _learn_or_vote(
     learned = _learn(loaded, request if other is None else other, train, measured, on_step)
     if other is None:
         return request, learned
+    assert learned.train_accuracy is not None
     vote = choose_vote(loaded, train, classes=request.classes.count)
     if not vote.beats(learned.train_accuracy, len(train)):
         return other, learned
@@ -178,7 +181,8 @@ def _learn(
     if request.parts.reads_out:
         return _Learned(*_learn_head(loaded, request, train, measured, on_step))
     tensors, share, begun_from = _learn_weights(loaded, request, train, on_step)
-    return _Learned(tensors, share(measured), share(train), begun_from)
+    known = request.reference.data_set.labelled
+    return _Learned(tensors, share(measured) if known else None, share(train) if known else None, begun_from)
 
 
 @contextmanager
@@ -218,7 +222,7 @@ def _learn_weights(
     """
     backbone = loaded.backbone.answering(request.classes.count)
     if request.parts.vote:
-        vote = choose_vote(loaded, train, classes=request.classes.count)
+        vote = choose_vote(loaded, train, classes=request.classes.count, labelled=not request.fit.unlabelled)
         voting = loaded.vote(restore_vote(vote.stored))
         return {VOTE.name: vote.stored}, lambda images: accuracy(backbone, voting, images), vote.words
     beginning = replace(_beginning(loaded.bank, request, request.start), few=few_images(loaded, request, train))

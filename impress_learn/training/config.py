@@ -94,6 +94,8 @@ class TaskTraining:
         shots: learn from so many images of each class only, chosen by the seed; None for all.
         holdout: share of the training images that is kept apart, and measured on.
         seed: what all randomness is drawn from.
+        unlabelled: look at no label: nothing is trained, the masks vote by what the bank's task classifier says of the
+            images; of `folder:PATH` all images below, whatever folders are called.
 
     Example:
         >>> TaskTraining(epochs=20, shots=5).lr
@@ -110,6 +112,7 @@ class TaskTraining:
     shots: int | None = None
     holdout: float = 0.0
     seed: int = 0
+    unlabelled: bool = False
 
     @property
     def rate(self) -> float:
@@ -162,6 +165,10 @@ def check_training(fit: MaskTraining | TaskTraining) -> None:
     if isinstance(fit, TaskTraining):
         require(0.0 <= fit.l1 < math.inf, f"`l1` {fit.l1}: expected 0 or more")
         check_number("shots", fit.shots, least=1)
+        require(
+            fit.shots is None or not fit.unlabelled,
+            f"`shots` {fit.shots}: of each class, which nobody knows beside `unlabelled`: leave one of them out",
+        )
 
 
 def check_seed(seed: int) -> None:
