@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -211,7 +212,7 @@ def _bar(unit: str, console: Console) -> RichProgress:
 
 
 def percent(share: float | None) -> str:
-    return "—" if share is None else f"{100 * share:.1f} %"
+    return "—" if share is None or math.isnan(share) else f"{100 * share:.1f} %"
 
 
 def count(number: int, thing: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import isnan, nan
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,7 +15,7 @@ from impress_learn.parts.table import Parts
 from impress_learn.training.config import UPDATE_TRAINING, TaskTraining
 
 if TYPE_CHECKING:
-    from impress_learn.tasks.learn import AddedTask
+    from impress_learn.tasks.added import AddedTask
 
 
 @command
@@ -114,8 +115,8 @@ def _print_learned(title: str, tasks: Sequence[AddedTask], *, json: bool) -> Non
         )
         for task in tasks
     ]
-    known = [task.accuracy for task in tasks if task.accuracy is not None]
-    mean = sum(known) / len(known) if known else None
+    known = [task.accuracy for task in tasks if not isnan(task.accuracy)]
+    mean = sum(known) / len(known) if known else nan
     render.print_table(
         title,
         ("task", *(("began from",) if chosen else ()), *shown, "on disk", "accuracy", "in training", "time"),

@@ -87,6 +87,7 @@ class Part(Generic[S, T]):
         as_stored: a tensor in a type that the part may have.
         makes_task: whether it is a task without other parts.
         excludes: names of parts that no task has beside it.
+        stands_alone: whether a task has no part beside it but labels.
         takes_last_layer: whether the last layer is its own.
         since: the first format version that knows it.
 
@@ -105,6 +106,7 @@ class Part(Generic[S, T]):
     as_stored: Callable[[Array], Array] = np.ascontiguousarray
     makes_task: bool = False
     excludes: frozenset[str] = frozenset()
+    stands_alone: bool = False
     takes_last_layer: bool = False
     since: int = 2
 

@@ -130,6 +130,8 @@ def check_present(path: Path, present: Collection[str], version: int) -> None:
         if part.name in present and part.excludes.intersection(present):
             named = " and no ".join(sorted(part.excludes))
             raise FormatError(path, f"holds {sorted(present)}: beside a {part.name} there is no {named}")
+        if part.stands_alone and part.name in present and only_part(present) is None:
+            raise FormatError(path, f"holds {sorted(present)}: beside a {part.name} there is no other part of a task")
 
 
 def check_settings(path: Path, present: Collection[str], settings: Settings, manifest: BankManifest) -> None:

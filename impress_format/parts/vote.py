@@ -75,5 +75,5 @@ VOTE: Part[None, FloatArray] = Part(
     facts=_facts,
     masks=_masks,
     makes_task=True,
-    excludes=frozenset({"alpha", "residual", "mask", "norm", "head"}),
+    stands_alone=True,
 )

@@ -25,7 +25,8 @@ from impress_format.records.fields import TEXT, BasisId, Digest, Share, Text, is
 from impress_format.records.training import TaskTrainingRecord
 from impress_format.tasks.record import Images, TaskRecord, images_of
 
-OwnText = tuple[str, str, float | None, float | None]
+_Accuracy = float | None
+OwnText = tuple[str, str, _Accuracy, _Accuracy]
 """Name, reference and both accuracies of a task."""
 _LEAST_CLASSES = 2
 BASIS_DIGITS = 16
@@ -64,12 +65,8 @@ _Training = _array(
     ],
 )
 _SHARED: list[tuple[Any, ...]] = [("basis", BasisId), ("fit", _Training), *_SETTINGS]
-
-
 _Given = str | tuple[str | None, ...] | None
 # What is in it is checked in `_named`: with a pattern in such a union, msgspec 0.22 frees memory twice.
-
-
 _SharedHeader = _array("_SharedHeader", _SHARED)
 _Line = _array(
     "_Line",
@@ -138,13 +135,11 @@ def write_text(record: TaskRecord) -> TaskText:
     return TaskText(own, write_shared(record.basis, record.fit, record.settings))
 
 
-def write_own(
-    name: str, task: str, accuracy: float | None, train_accuracy: float | None, class_names: Sequence[str]
-) -> bytes:
+def write_own(name: str, task: str, accuracy: _Accuracy, train: _Accuracy, class_names: Sequence[str]) -> bytes:
     """The half that a task has to itself."""
     given = None if name == default_name(task) else name
     named = [given, *class_names] if class_names else given
-    shares = [None if share is None else round(share, 4) for share in (accuracy, train_accuracy)]
+    shares = [None if share is None else round(share, 4) for share in (accuracy, train)]
     return _inside([task, *shares, named])
 
 

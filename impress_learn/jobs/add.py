@@ -29,7 +29,7 @@ from impress_learn.training.config import TaskTraining
 
 if TYPE_CHECKING:
     from impress_format.tasks.file import StoredTask
-    from impress_learn.tasks.learn import AddedTask
+    from impress_learn.tasks.added import AddedTask
 
 
 def add_tasks(
@@ -113,7 +113,7 @@ def add_tasks(
         progress.remark(f"{len(requests) - len(missing)} of {len(requests)} tasks are there already")
     learned = learn_requests(bank, missing, choose_device(device) if missing else None, data_dir, progress)
 
-    from impress_learn.tasks.learn import stored_task
+    from impress_learn.tasks.added import stored_task
 
     return [learned.get(request.name) or stored_task(bank, request.name) for request in requests]
 

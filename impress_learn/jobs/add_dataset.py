@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from impress_format.records.manifest import Preprocess
     from impress_learn.face.dataset import OwnDataset
     from impress_learn.streams.images import Images
-    from impress_learn.tasks.learn import AddedTask
+    from impress_learn.tasks.added import AddedTask
 
 _HELD_OUT = 0.2
 """Share of the items that accuracy is measured on where nobody gives others: as of a folder."""

@@ -182,7 +182,7 @@ def write_network(
     backbone = backbone.to(torch.device("cpu"))
     effective = each_tensor(effective, torch.Tensor.cpu)
     states = [of_classes(backbone, classes, plain_state(backbone, one)) for one in members_of(effective)]
-    shares = effective.shares if isinstance(effective, Vote) else (1.0,)
+    shares = effective.shares if isinstance(effective, Vote) else None
     images = probe_images(backbone.spec)[:_CHECKED]
     with torch.no_grad():
         expected = backbone.answering(classes)(effective, images)

@@ -17,7 +17,7 @@ from impress_learn.streams.reference import Reference
 if TYPE_CHECKING:
     import torch
 
-    from impress_learn.tasks.learn import AddedTask
+    from impress_learn.tasks.added import AddedTask
 
 _TASK_HEADER_BYTES = 4096
 

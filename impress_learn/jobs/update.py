@@ -18,7 +18,7 @@ from impress_learn.streams.reference import parse_one
 from impress_learn.training.config import UPDATE_TRAINING, TaskTraining
 
 if TYPE_CHECKING:
-    from impress_learn.tasks.learn import AddedTask
+    from impress_learn.tasks.added import AddedTask
 
 
 def update_task(
@@ -69,7 +69,7 @@ def update_task(
         stored = bank.read_task_record(name)
         request = request_update(bank, name, data, asked)
         if request is None:
-            from impress_learn.tasks.learn import stored_task
+            from impress_learn.tasks.added import stored_task
 
             progress.remark("updated with these settings already: give another `seed` to update it once more")
             return stored_task(bank, name)

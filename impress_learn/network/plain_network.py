@@ -155,14 +155,14 @@ def onnx_graph(
     backbone: Backbone,
     classes: int,
     states: Sequence[Mapping[str, Tensor]],
-    shares: Sequence[float],
+    shares: Sequence[float] | None,
     metadata: Mapping[str, str],
 ) -> bytes:
     """The plain network as a graph: `images` (batch, *input_shape), normalised -> `logits` (batch, classes).
 
     Args:
         states: of `of_classes`, one, or those of networks that vote.
-        shares: of these.
+        shares: of networks that vote; None of one that answers alone.
         metadata: that the graph carries.
 
     Raises:
@@ -171,7 +171,7 @@ def onnx_graph(
     networks = [_with_outputs(backbone, classes) for _ in states]
     for network, state in zip(networks, states, strict=True):
         network.load_state_dict(state)
-    module = networks[0] if len(networks) == 1 else VotingNetworks(networks, shares)
+    module = networks[0] if shares is None else VotingNetworks(networks, shares)
     for own in map(vars, module.modules()):
         if "fused_attn" in own:  # of timm: the exporter takes it of four dimensions alone; NesT and Hiera have five
             own["fused_attn"] = False

@@ -12,8 +12,9 @@ from impress_format.bank import Bank
 from impress_format.errors import BankMismatch, TrainingDiverged
 from impress_format.limits import MAX_SIDE
 from impress_format.parts.alpha import ALPHA as FORMAT
-from impress_format.parts.alpha import AlphaSettings, StoredAlpha, count_columns
-from impress_format.parts.numbers import NumberType, store
+from impress_format.parts.alpha import AlphaSettings, StoredAlpha, coefficients_of, count_columns
+from impress_format.parts.numbers import FloatArray, NumberType, store
+from impress_format.parts.vote import VOTE
 from impress_format.tasks.file import StoredTask
 from impress_format.versions import require_version
 from impress_learn.parts.alpha_start import choose_start, usual_ridge
@@ -87,11 +88,10 @@ def _begin(ground: Ground, beginning: Beginning) -> Trainable:
     if ground.own_last_layer:
         basis = basis.but_last()
     assert parts.alpha_dtype is not None
-    start = None if beginning.start is None else FORMAT.of(beginning.start)
-    if beginning.start is not None and start is not None:
+    if beginning.start is not None and (start := _start_of(beginning.start, len(basis.shapes))) is not None:
         channels = [shape[0] for shape in basis.shapes.values()]
         coarse = beginning.start.record.settings.alpha.granularity
-        present = refine(torch.from_numpy(start.values), channels, coarse, parts.granularity)
+        present = refine(torch.from_numpy(start), channels, coarse, parts.granularity)
         own = torch.zeros(beginning.masks, present.shape[1])  # 0 for masks that the stored task does not weigh
         own[: len(present)] = present
     few, chosen = beginning.few, None
@@ -101,6 +101,13 @@ def _begin(ground: Ground, beginning: Beginning) -> Trainable:
         own, ridge = chosen.values, chosen.ridge.to(basis.device)
     trainable = trainable_alpha(basis, beginning.fit, parts.granularity, own, parts.alpha_dtype, ridge=ridge)
     return trainable if chosen is None else replace(trainable, begun_from=chosen.words)
+
+
+def _start_of(stored: StoredTask, layers: int) -> FloatArray | None:
+    """Coefficients (K, columns) that a stored task has, or where its masks vote, their shares in each layer."""
+    if (shares := VOTE.of(stored)) is not None:
+        return np.repeat(shares[:, np.newaxis], layers, axis=1)
+    return coefficients_of(stored)
 
 
 def _add(ground: Ground, effective: Weights, stored: StoredAlpha) -> Weights:
@@ -167,6 +174,6 @@ ALPHA = TaskPart(
     settings=lambda parts: AlphaSettings(granularity=parts.granularity),
     add=_add,
     begin=_begin,
-    begins_from=lambda stored, parts, _: bool(parts.alpha) and FORMAT.of(stored) is not None,
+    begins_from=lambda stored, parts, _: bool(parts.alpha) and _start_of(stored, 1) is not None,
     check_start=_check_start,
 )

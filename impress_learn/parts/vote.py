@@ -27,7 +27,7 @@ def _settle(bank: Bank, parts: Parts) -> Parts:
     alone = type(parts)(vote=True, alpha=False, head=0, signature=parts.signature)
     require(
         not parts.alpha and not parts.head and replace(parts, alpha=False, head=0) == alone,
-        "`vote` stands alone: leave out `alpha`, `granularity`, `residual`, `head`, `hybrid`, `norm` and the like",
+        "`vote` stands alone: leave out all that says something of other parts",
     )
     if not bank.manifest.masks:
         raise BankMismatch(f"{bank.path} has no mask that could vote")

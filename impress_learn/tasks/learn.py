@@ -22,40 +22,18 @@ from impress_learn.parts.part import Array, Beginning, Ground
 from impress_learn.parts.table import names_of
 from impress_learn.plan.tasks import TaskRequest, count_masks, settings_of, task_record
 from impress_learn.progress import Progress
-from impress_learn.running.accuracy import MeasuredOn, accuracy, measured_on
+from impress_learn.running.accuracy import accuracy, measured_on
 from impress_learn.running.loaded import RunningBank
 from impress_learn.streams.classes import TaskClasses, renumbered, stored_classes, uneven_remark
 from impress_learn.streams.images import Images
 from impress_learn.streams.load import training_images
+from impress_learn.tasks.added import AddedTask, or_nan
 from impress_learn.tasks.few import few_images
 from impress_learn.tasks.head.learn import learn_head
 from impress_learn.tasks.trial import best_in_trial
 from impress_learn.tasks.vote import choose_vote
 from impress_learn.tasks.weights import begin_parts, train_parts
 from impress_learn.training.config import task_training
-
-
-@dataclass(frozen=True, kw_only=True)
-class AddedTask:
-    """What adding a task gave."""
-
-    task: str
-    name: str
-    facts: Mapping[str, int]
-    """What its parts say of themselves: coefficients, values of a residual, dimensions of a head; 0 for none."""
-    bytes: int
-    accuracy: float | None
-    train_accuracy: float | None
-    seconds: float
-    images: MeasuredOn
-    """What `accuracy` was measured on; both accuracies are None where the images have no labels."""
-    begun_from: str | None = None
-    """What was chosen for it to begin from, where images are few; None where there was no choice."""
-
-    def flat(self) -> dict[str, object]:
-        """All of it under one name each, as JSON has it."""
-        own = {name: value for name, value in vars(self).items() if name != "facts"}
-        return {**own, **self.facts}
 
 
 def add_task(loaded: RunningBank, request: TaskRequest, *, data_dir: Path | None, progress: Progress) -> AddedTask:
@@ -78,6 +56,10 @@ def add_task(loaded: RunningBank, request: TaskRequest, *, data_dir: Path | None
         data.measured(holdout=fit.holdout),
     )
     _remark_uneven(request, train, measured, progress)
+    if fit.unlabelled:
+        vote = choose_vote(loaded, train, classes=request.classes.count, labelled=False)
+        if (doubt := vote.doubt(request.name)) is not None:
+            progress.remark(doubt)
     if request.instead is not None:
 
         def share(one: TaskRequest, rest: Images, apart: Images) -> float:
@@ -133,8 +115,8 @@ def learn_task(
         name=record.name,
         facts=facts_of(Path(record.name), shapes, record.settings, loaded.bank.manifest),
         bytes=size,
-        accuracy=record.accuracy,
-        train_accuracy=record.train_accuracy,
+        accuracy=or_nan(record.accuracy),
+        train_accuracy=or_nan(record.train_accuracy),
         seconds=time.perf_counter() - started,
         images=measured_on(fit.holdout),
         begun_from=learned.begun_from,
@@ -268,23 +250,3 @@ def _in_order(bank: Bank, start: StoredTask, classes: TaskClasses) -> StoredTask
     weight, bias = head.weight[table], head.bias[table]
     weight[table < 0], bias[table < 0] = 0, bias[table >= 0].mean() if (table >= 0).any() else 0
     return replace(start, values={**start.values, HEAD.name: StoredHead(weight, bias)})
-
-
-def stored_task(bank: Bank, name: str) -> AddedTask:
-    """What adding a task that is stored gave, as its file has it; 0 seconds.
-
-    Raises:
-        TaskNotFound, FormatError: as Bank.read_task.
-    """
-    bank.read_task(name)  # checks all of it
-    summary = bank.summarise_task(name)
-    return AddedTask(
-        task=summary.task,
-        name=name,
-        facts=summary.facts,
-        bytes=summary.bytes,
-        accuracy=summary.accuracy,
-        train_accuracy=summary.train_accuracy,
-        seconds=0.0,
-        images=summary.images,
-    )

@@ -1,8 +1,8 @@
 """Which masks of a bank vote in a task, and with what share: by the labels of its images, or without.
 
-The shares are the softmax of how likely each mask is, for one image on average: by how likely it finds the label, and by
-what the bank's task classifier says of the image. Where no label is known, what the vote itself answers stands for it, a
-few times over (docs/method.md, Votes). Nothing is trained.
+The shares are the softmax of how likely each mask is, for one image on average: by how likely it finds the label, and
+by what the bank's task classifier says of the image. Where no label is known, what the vote itself answers stands for
+it, a few times over (docs/method.md, Votes). Nothing is trained.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ _SCALE = 4.0
 _BY_LABELS, _ROUNDS = 0.7, 5
 """How much the labels count beside the task classifier, and how often answers stand for labels: chosen on held-out
 images; after three rounds shares hardly move."""
+_LEAST_SURE = 0.6
+"""Of `sure`: below, it is doubtful that the bank has a mask for these images (docs/results.md, Votes)."""
 _LEAST = 1 / 16
 """Of the largest share: a mask with less is not asked."""
 _OPTIMISM = 0.6
@@ -42,12 +44,27 @@ class Chosen:
     Attributes:
         stored: its bytes.
         accuracy: share of images whose label is answered under shares that the others choose; None without labels.
+        sure: how likely the vote finds its answer, on average: less than how often it is right, where masks fit.
         words: who votes, for people.
     """
 
     stored: Array
     accuracy: float | None
+    sure: float
     words: str
+
+    def doubt(self, name: str) -> str | None:
+        """What is to be said of a task whose masks are not sure of their answers; None where they are.
+
+        Args:
+            name: of the task.
+        """
+        if self.sure >= _LEAST_SURE:
+            return None
+        return (
+            f"{name}: the masks that vote find their answers {self.sure:.0%} likely on average, so that most may be "
+            "wrong: of digits the right ones found them 69 % likely or more, and where half were wrong 52 % or less"
+        )
 
     def beats(self, learned: float, images: int) -> bool:
         """Whether it promises more than coefficients of this accuracy on the images that they were learned from."""
@@ -74,17 +91,21 @@ def choose_vote(loaded: RunningBank, train: Images, *, classes: int, labelled: b
         for _ in range(_ROUNDS):
             answers = _answers(shares, likely)
             shares = _shares(_both((answers * likely).sum(2).mean(1), by_tasks))
-        stored = store_vote(shares.numpy())
-        return Chosen(stored, None, _words(loaded.bank, stored))
+        return _chosen(loaded.bank, shares, likely, None)
     if by_tasks is not None and not bool(by_tasks.isfinite().all()):
         by_tasks = None  # else no label could speak for a mask whose task nobody knows
     labels, count = images.labels.cpu(), len(images)
     at_label = likely.gather(2, labels[None, :, None].expand(len(likely), -1, 1))[..., 0]
-    stored = store_vote(_shares(_both(at_label.mean(1), by_tasks)).numpy())
     by_others = (at_label.sum(1, keepdim=True) - at_label) / max(count - 1, 1)  # for each image, of all the others
     each = _shares(_both(by_others, None if by_tasks is None else by_tasks[:, None]))
     right = _answers(each, likely).argmax(1) == labels
-    return Chosen(stored, int(right.sum()) / count, _words(loaded.bank, stored))
+    return _chosen(loaded.bank, _shares(_both(at_label.mean(1), by_tasks)), likely, int(right.sum()) / count)
+
+
+def _chosen(bank: Bank, shares: Tensor, likely: Tensor, accuracy: float | None) -> Chosen:
+    stored = store_vote(shares.numpy())
+    sure = (shares[:, None, None] * likely.exp()).sum(0).max(1).values.mean()
+    return Chosen(stored, accuracy, float(sure), _words(bank, stored))
 
 
 def _both(by_labels: Tensor, by_tasks: Tensor | None) -> Tensor:

@@ -82,7 +82,7 @@ def test_each_type_takes_its_bytes_a_coefficient_and_is_kept(impress: Impress, b
 
 
 def test_int8_is_the_default(impress: Impress, bank: Path) -> None:
-    (task,) = impress("task", "add", bank, "rotated-digits/64", "--epochs", 1, "--shots", 5, "--json").json["tasks"]
+    (task,) = impress("task", "add", bank, "rotated-digits/64", "--epochs", 1, "--json").json["tasks"]
     assert small_bank.alpha_type(open_bank(bank).read_stored(task["name"])) == "int8"
     assert task["bytes"] < 200 + 64
 

@@ -96,7 +96,7 @@ def groups(bank: Bank) -> list[tuple[str, bytes]]:
     )
 
 
-def summaries(bank: Bank) -> list[tuple[str, float]]:
+def summaries(bank: Bank) -> list[tuple[str, float | None]]:
     """Without the bytes: those of one task are others in a pack, which is no change of the task."""
     return [(one.name, one.accuracy) for one in bank.summarise_tasks()]
 

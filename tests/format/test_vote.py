@@ -99,7 +99,7 @@ def test_a_damaged_vote_is_found(bank: Bank, packed: bool) -> None:
 )
 def test_a_vote_stands_alone(bank: Bank, others: dict[str, np.ndarray]) -> None:
     record = small_bank.task_record(bank, "bad", "rotated-digits/8")
-    with pytest.raises(UsageError, match="beside a vote there is no"):
+    with pytest.raises(UsageError, match="beside a vote there is no other part"):
         bank.write_task(record, stored_parts(vote=store_vote(SHARES), **others))
 
 

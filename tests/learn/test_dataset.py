@@ -163,9 +163,8 @@ def test_classes_are_those_of_the_dataset_where_it_names_them(bank: Bank, tmp_pa
 
 
 def test_few_images_a_class_bytes_and_a_start_as_with_files(bank: Bank) -> None:
-    few = add_dataset(
-        bank.path, "few", OwnData(Digits("train"), classes=NAMES, test=Digits("test")), fit=TaskTraining(shots=5)
-    )
+    data = OwnData(Digits("train"), classes=NAMES, test=Digits("test"))
+    few = add_dataset(bank.path, "few", data, fit=TaskTraining(shots=5), parts=Parts(vote=False))
     assert bank.read_task_record("few").fit.shots == 5
     small = add_dataset(bank.path, "small", OwnData(Digits("train"), classes=NAMES), fit=FAST, parts=Parts(bytes=700))
     assert small.bytes <= 700

@@ -63,7 +63,8 @@ def test_masks_vote_that_the_images_are_like(bank: Path, photos: Path) -> None:
     said: list[str] = []
     (added,) = add_tasks(bank, [f"folder:{photos}"], fit=UNLABELLED, name="mine", progress=Progress(remark=said.append))
     assert added.task == f"folder:{photos}::unlabelled"
-    assert (added.accuracy, added.train_accuracy) == (None, None)
+    assert np.isnan([added.accuracy, added.train_accuracy]).all()
+    assert (added.flat()["accuracy"], added.flat()["train_accuracy"]) == (None, None)
     assert any("no label is looked at" in one for one in said)
     assert f"{photos}: 40 images, all without labels" in said
     stored = open_bank(bank).read_stored("mine")
@@ -76,10 +77,19 @@ def test_masks_vote_that_the_images_are_like(bank: Path, photos: Path) -> None:
 
 def test_they_answer_better_than_the_best_mask_chosen_by_all_labels(bank: Path) -> None:
     (added,) = add_tasks(bank, [TURNED], fit=UNLABELLED)
-    assert added.accuracy is not None
     (controls,) = evaluate(bank, [added.name], wrong_mask=True)
     assert controls.best_mask is not None
     assert added.accuracy > controls.best_mask.accuracy + 0.02
+
+
+def test_masks_that_are_not_sure_of_their_answers_are_doubted(bank: Path) -> None:
+    said: list[str] = []
+    (wrong,) = add_tasks(bank, ["permuted-digits/3"], fit=UNLABELLED, progress=Progress(remark=said.append))
+    assert wrong.accuracy < 0.3
+    assert any("permuted-digits-3: the masks that vote find their answers" in one for one in said)
+    said.clear()
+    add_tasks(bank, [TURNED], fit=UNLABELLED, progress=Progress(remark=said.append))
+    assert not any("find their answers" in one for one in said)
 
 
 def test_no_label_is_looked_at(bank: Path, monkeypatch: pytest.MonkeyPatch) -> None:

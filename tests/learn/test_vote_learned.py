@@ -230,6 +230,17 @@ def test_it_is_chosen_again_when_it_is_updated(bank: Path) -> None:
     assert set(np.argsort(after)[-2:].tolist()) == {3, 4} != set(np.argsort(before)[-2:].tolist())
 
 
-def test_no_task_begins_from_a_vote(bank: Path) -> None:
-    with pytest.raises(UsageError, match="no part that this task could begin from"):
-        add_tasks(bank, ["rotated-digits/105"], warm_start=NAME)
+def test_coefficients_begin_from_the_shares_of_a_vote(bank: Path) -> None:
+    slow = TaskTraining(epochs=1, lr=1e-9)
+    (added,) = add_tasks(bank, [TASK], warm_start=NAME, name="warm", fit=slow, parts=Parts(alpha_dtype="float32"))
+    shares = VOTE.of(open_bank(bank).read_stored(NAME))
+    assert shares is not None
+    assert added.facts["coefficients"] == 36
+    alpha = open_bank(bank).read_task("warm")[1]
+    assert alpha == pytest.approx(np.repeat(shares[:, None], 3, axis=1), abs=1e-5)
+
+
+def test_neither_a_vote_nor_a_residual_begins_from_a_vote(bank: Path) -> None:
+    for parts in (Parts(vote=True), Parts(alpha=False, residual=800)):
+        with pytest.raises(UsageError, match="no part that this task could begin from"):
+            add_tasks(bank, ["rotated-digits/105"], warm_start=NAME, parts=parts)
