@@ -4,8 +4,8 @@
     python tests/benchmarks/frontier.py plot FILE.csv... --svg FILE.svg        needs the extra `bench` (matplotlib)
 
 MNIST from $IMPRESS_DATA, test images, over the banks in zoo/ (ten masks of angles; twenty of permutations), or --bank.
---scale small: one task, one seed, fewer sizes; full: six angles or five permutations, three seeds. --ours: what
-`task add --bytes` gives at three sizes, and no control; --way TEXT: the ways whose name begins so.
+--scale small: one task, fewer sizes; full: six angles or five permutations. --seeds: 0 by default (full: 0 1 2). --ours:
+what `task add --bytes` gives at three sizes, and no control; --way TEXT: the ways whose name begins so.
 
 All learn by the same loop for as long, are rounded to int8 where they are numbers, and are charged the same 66 bytes
 for name, reference and accuracies, what a task takes in a large pack. The learning rate of a control is the best of
@@ -29,6 +29,7 @@ from torch import Tensor
 from impress_format import open_bank
 from impress_format.parts.numbers import restore, store
 from impress_format.parts.residual import residual_bytes, restore_residual
+from impress_format.parts.vote import restore_vote
 from impress_format.weights import random_words, substream_seed
 from impress_learn import LoadedBank, load_bank
 from impress_learn.masks.basis import Basis, effective_weights, layer_columns
@@ -37,9 +38,10 @@ from impress_learn.parts.alpha import trainable_alpha
 from impress_learn.parts.residual import first_values, make_residual, trainable_residual
 from impress_learn.parts.table import nothing
 from impress_learn.running.accuracy import accuracy
-from impress_learn.streams.images import Images
+from impress_learn.streams.images import Images, evenly_spread
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_reference
+from impress_learn.tasks.vote import choose_vote
 from impress_learn.tasks.weights import train_parts
 from impress_learn.training.config import TaskTraining, task_training
 from impress_learn.training.loop import minimise
@@ -234,6 +236,9 @@ def rows(place: Place, stream: str, *, only_ours: bool, way: str, full: bool) ->
         for size in OURS[stream]:
             yield "alpha + residual", *ours(place, basis, size=size)
         return
+    for name, some in (("best mask", _best_mask), ("votes", _votes), ("votes, no label", _votes_without_labels)):
+        if name.startswith(way):
+            yield name, *some(place)
     for granularity in (1, 4, 16) if "alpha, G".startswith(way) else ():
         yield f"alpha, G = {granularity}", *ours(place, basis, granularity=granularity)
     least = OVERHEAD + (len(basis) + 2) * len(basis.shapes) + 32
@@ -249,7 +254,26 @@ def rows(place: Place, stream: str, *, only_ours: bool, way: str, full: bool) ->
         yield one.name, *control(place, one)
 
 
-def measure(stream: str, scale: str, only_ours: bool, way: str, bank: Path | None, path: Path) -> None:
+def _best_mask(place: Place) -> tuple[int, float]:
+    """The mask that does best on 2,000 training images, as it is: an index of a byte."""
+    loaded, few = place.loaded, place.train.subset(evenly_spread(len(place.train), 2_000))
+    shares = [accuracy(loaded.backbone, loaded.mask_weights(index), few) for index in range(len(loaded.basis))]
+    return OVERHEAD + 1, accuracy(loaded.backbone, loaded.mask_weights(int(np.argmax(shares))), place.test)
+
+
+def _votes(place: Place, *, labelled: bool = True) -> tuple[int, float]:
+    chosen = choose_vote(place.loaded, place.train, classes=10, labelled=labelled)
+    voting = place.loaded.vote(restore_vote(chosen.stored))
+    return OVERHEAD + len(chosen.stored), accuracy(place.loaded.backbone, voting, place.test)
+
+
+def _votes_without_labels(place: Place) -> tuple[int, float]:
+    return _votes(place, labelled=False)
+
+
+def measure(
+    stream: str, scale: str, only_ours: bool, way: str, bank: Path | None, path: Path, seeds: Sequence[int]
+) -> None:
     """Append one line a measurement to `path`."""
     folder = bank or ZOO / f"mnist-{stream}.impress"
     loaded, full = load_bank(open_bank(folder), CPU), scale == "full"
@@ -257,7 +281,7 @@ def measure(stream: str, scale: str, only_ours: bool, way: str, bank: Path | Non
         out = csv.writer(file)
         if not file.tell():
             out.writerow(("bank", "stream", "key", "seed", "way", "bytes", "accuracy"))
-        for seed in range(3 if full else 1):
+        for seed in seeds or range(3 if full else 1):
             for key in KEYS[stream] if full else KEYS[stream][:1]:
                 reference = parse_reference(f"{stream}-mnist/{key}")
                 data, apart = (load_task(reference, data_dir=DATA, holdout=share) for share in (0.0, 0.1))
@@ -286,7 +310,7 @@ def plot(paths: Sequence[Path], svg: Path) -> None:
     for panel, (stream, ways) in zip(panels[0], found.items(), strict=True):
         for number, (way, points) in enumerate(ways.items()):
             sizes = sorted(points)
-            mine = way.startswith(("alpha + residual", "alpha, G", "residual alone"))
+            mine = way.startswith(("alpha + residual", "alpha, G", "residual alone", "votes"))
             panel.plot(
                 sizes, [sum(points[size]) / len(points[size]) for size in sizes],
                 "-o" if mine else "--x", label=way, linewidth=2 if mine else 0.8, color=plt.get_cmap("tab20")(number),
@@ -307,6 +331,7 @@ def main() -> None:
     parser.add_argument("--scale", choices=("small", "full"), default="small")
     parser.add_argument("--ours", action="store_true")
     parser.add_argument("--way", default="")
+    parser.add_argument("--seeds", type=int, nargs="*", default=[])
     parser.add_argument("--bank", type=Path)
     parser.add_argument("--csv", type=Path, default=Path("frontier.csv"))
     parser.add_argument("--svg", type=Path, default=Path("frontier.svg"))
@@ -314,7 +339,7 @@ def main() -> None:
     if asked.what == "plot":
         plot(asked.files, asked.svg)
     else:
-        measure(asked.what, asked.scale, asked.ours, asked.way, asked.bank, asked.csv)
+        measure(asked.what, asked.scale, asked.ours, asked.way, asked.bank, asked.csv, asked.seeds)
 
 
 if __name__ == "__main__":
