@@ -4,8 +4,8 @@
     python tests/benchmarks/frontier.py plot FILE.csv... --svg FILE.svg        needs the extra `bench` (matplotlib)
 
 MNIST from $IMPRESS_DATA, test images, over the banks in zoo/ (ten masks of angles; twenty of permutations), or --bank.
---scale small: one task, fewer sizes; full: six angles or five permutations. --seeds: 0 by default (full: 0 1 2). --ours:
-what `task add --bytes` gives at three sizes, and no control; --way TEXT: the ways whose name begins so.
+--scale small: one task, fewer sizes; full: six angles or five permutations. --seeds: 0 by default (full: 0 1 2).
+--ours: what `task add --bytes` gives at three sizes, and no control; --way TEXT: the ways whose name begins so.
 
 All learn by the same loop for as long, are rounded to int8 where they are numbers, and are charged the same 66 bytes
 for name, reference and accuracies, what a task takes in a large pack. The learning rate of a control is the best of
