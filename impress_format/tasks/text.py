@@ -261,6 +261,9 @@ def _record(path: Path, line: Any) -> TaskRecord:
         name, classes = _named(line.name, line.task)
     except msgspec.ValidationError as error:
         raise FormatError(path, str(error)) from error
+    fit = _training_record(line.fit)
+    if None in (line.accuracy, line.train_accuracy) and not fit.unlabelled:
+        raise FormatError(path, "holds no valid TaskRecord (no accuracy, though labels were looked at)")
     return TaskRecord(
         name=name,
         class_names=classes,
@@ -268,7 +271,7 @@ def _record(path: Path, line: Any) -> TaskRecord:
         basis=line.basis.ljust(DIGITS, "0"),
         accuracy=line.accuracy,
         train_accuracy=line.train_accuracy,
-        fit=_training_record(line.fit),
+        fit=fit,
         settings=_settings(line),
         digest=line.digest,
     )
