@@ -27,7 +27,6 @@ from impress_format.tasks.record import Images, TaskRecord, images_of
 
 _Accuracy = float | None
 OwnText = tuple[str, str, _Accuracy, _Accuracy]
-"""Name, reference and both accuracies of a task."""
 _LEAST_CLASSES = 2
 BASIS_DIGITS = 16
 """Of a basis digest, as version 2 stores it."""

@@ -248,7 +248,7 @@ HOSTILE: list[tuple[str, str, Callable[[bytes], bytes], str]] = [
     ("classes without a head", TASK, record_with(FIT, f"{FIT},1,0,0,0,3"), "or a head to tell them apart"),
     ("more than a record has", TASK, record_with(FIT, f"{FIT},1,1,1,1,1,4,1,1"), "length 15"),
     ("accuracy of 200 %", TASK, record_with("0.9,", "2.0,"), "$[3]"),
-    ("accuracy null", TASK, record_with("0.9,", "null,"), "$[3]"),
+    ("accuracy null", TASK, record_with("0.9,", "null,"), "no accuracy"),
     ("no shots", TASK, record_with(FIT, "[3,0.03,0,128,0.0,0.0,0]"), "$[7][6]"),
     ("a learning rate of 0", TASK, record_with(FIT, "[3,0]"), "$[7][1]"),
     ("a negative l1", TASK, record_with(FIT, "[3,0.03,0,128,-1]"), "$[7][4]"),
