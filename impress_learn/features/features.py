@@ -59,12 +59,16 @@ def features(backbone: Backbone, effective: Mapping[str, Tensor], images: Tensor
     return caught[0]
 
 
-def features_of(backbone: Backbone, images: Images) -> Tensor:
-    """Features (N, W) of the network itself, of all images as they are, not augmented."""
+def features_of(backbone: Backbone, images: Images, generator: torch.Generator | None = None) -> Tensor:
+    """Features (N, W) of the network itself, of all images.
+
+    Args:
+        generator: of how they are augmented; None for as they are.
+    """
     with torch.no_grad():
         return torch.cat(
             [
-                features(backbone, backbone.weights, images.batch(slice(start, start + AT_ONCE))[0])
+                features(backbone, backbone.weights, images.batch(slice(start, start + AT_ONCE), generator)[0])
                 for start in range(0, len(images), AT_ONCE)
             ]
         )

@@ -10,18 +10,24 @@ from torch import Tensor
 
 from impress_format.parts.head import HEAD, StoredHead
 from impress_format.records.fields import ValueBits
-from impress_learn.features.features import AT_ONCE
+from impress_format.weights import substream_seed
+from impress_learn.features.features import AT_ONCE, features_of
 from impress_learn.features.projected import projected_features
 from impress_learn.features.projection import Projection
 from impress_learn.features.trainable_suffix import CachedActivations, cache_activations, cut_off
+from impress_learn.network.backbone import Backbone
 from impress_learn.parts.part import Array, Beginning, Ground, Trainable, Weights
 from impress_learn.parts.table import lay
+from impress_learn.plan.few import FEW
 from impress_learn.plan.tasks import residual_epochs
 from impress_learn.streams.images import Images
 from impress_learn.tasks.head.fit import Head, fit_head, ridge, store
 from impress_learn.tasks.weights import begin_parts, laid_over
 from impress_learn.training.config import TaskTraining
 from impress_learn.training.loop import Rows, minimise
+
+COPIES = 7
+"""Augmented copies of each of few images that a head is learned from too."""
 
 Restore = Callable[[Mapping[str, Array]], Mapping[str, object]]
 """Parts as they are stored, by name -> what they stand for; raises TrainingDiverged where a number is too large."""
@@ -51,6 +57,7 @@ def learn_head(
     projection, backbone, parts, fit = ground.projection, ground.backbone, beginning.parts, beginning.fit
     assert projection is not None
     rows = Rows(projected_features(backbone, projection, train), train.labels)
+    few = len(train) < FEW and beginning.start is None
     head = fit_head(
         rows,
         projection,
@@ -60,6 +67,7 @@ def learn_head(
         bits=parts.head_bits,
         on_step=on_step,
         start=None if beginning.start is None else HEAD.of(beginning.start),
+        copies=_with_copies(backbone, projection, train, rows, fit.seed) if few else None,
     )
     trainables = begin_parts(ground, beginning)
     if not trainables:
@@ -96,6 +104,13 @@ def learn_head(
         return _accuracy(restored, Rows(torch.cat(projected), rows.images.labels))
 
     return tensors, share(cache_activations(suffix, measured)), share(activations)
+
+
+def _with_copies(backbone: Backbone, projection: Projection, train: Images, rows: Rows, seed: int) -> Rows:
+    """The rows of few images, and those of COPIES augmented copies of each."""
+    generator = torch.Generator().manual_seed(substream_seed(seed, "copies"))
+    copies = [projection.project(features_of(backbone, train, generator)) for _ in range(COPIES)]
+    return Rows(torch.cat([rows.values, *copies]), rows.labels.repeat(1 + COPIES))
 
 
 def _fit_together(
