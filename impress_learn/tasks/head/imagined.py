@@ -62,7 +62,7 @@ def imagine(means: ClassMeans, projection: Projection, seed: int) -> Callable[[]
     within, spread = projection.within[:count, :count], spread_of_classes(projection, count)
     eye = torch.eye(count, device=within.device)
     roots = torch.linalg.cholesky(within + LEAST_WITHIN * within.diagonal().mean() * eye)
-    open_to = spread - spread @ torch.linalg.solve(spread + within / means.images[:, None, None], spread)
+    open_to = spread - spread @ torch.linalg.solve(spread + within / means.images[:, None, None], spread[None])
     open_to = (open_to + open_to.transpose(1, 2)) / 2
     scale = open_to.diagonal(dim1=1, dim2=2).mean(1)[:, None, None]
     roots_of_means = torch.linalg.cholesky(open_to + _JITTER * scale * eye)
