@@ -17,6 +17,9 @@ from impress_format.tasks.file import StoredTask
 from impress_format.tasks.record import TaskRecord
 from impress_learn.parts.asked_for import asked_for
 from impress_learn.parts.table import parts_of
+from impress_learn.plan.few import FEW
+from impress_learn.streams.classes import fixed_data_set
+from impress_learn.streams.held_out import count_training
 
 _IN_MEMORY = "dataset:"
 """What the reference of a task begins with whose images were a Dataset in memory: no command can read them."""
@@ -130,7 +133,8 @@ def _task_lines(bank: Bank, tasks: Sequence[TaskRecord], name: str) -> list[str]
         words += _part_words(bank, stored)
         words += ["--warm-start", names[fit.start]] if fit.start else []
         words += ["--shots", str(fit.shots)] if fit.shots is not None else []
-        words += ["--no-vote"] if fit.shots is not None and VOTE.of(stored) is None else []  # else a choice, again
+        words += ["--unlabelled"] if fit.unlabelled else []
+        words += ["--no-vote"] if VOTE.of(stored) is None and _may_be_few(task) else []  # else it is chosen again
         words += ["--holdout", f"{fit.holdout:g}"] if fit.holdout else []
         words += ["--seed", str(fit.seed)] if fit.seed else []
         words += ["--name", task.name] if task.name != task.task.replace("/", "-") else []
@@ -140,6 +144,12 @@ def _task_lines(bank: Bank, tasks: Sequence[TaskRecord], name: str) -> list[str]
         for words, references in groups.items()
     ]
     return added + told
+
+
+def _may_be_few(task: TaskRecord) -> bool:
+    """Whether a task may have been learned from so few images that masks could vote instead."""
+    data = fixed_data_set(task.task)
+    return data is None or count_training(data, task.fit.holdout, task.fit.shots) < FEW
 
 
 def _is_made(task: TaskRecord, by_digest: Mapping[str, TaskRecord]) -> bool:

@@ -221,7 +221,7 @@ def check_basis(
         FormatError: it does, or more masks than there are.
     """
     if masks > len(manifest.masks):
-        raise FormatError(path, f"alpha weighs {masks} masks, the bank has {len(manifest.masks)}")
+        raise FormatError(path, f"weighs {masks} masks, the bank has {len(manifest.masks)}")
     if identity.basis_digest(masks, reads_out(present))[: len(basis)] != basis:
         raise FormatError(path, "was learned over another basis: it belongs to another bank")
 

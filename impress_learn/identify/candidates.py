@@ -162,12 +162,12 @@ class Candidates:
         """Coefficients of all of them.
 
         Raises:
-            BankMismatch: one has a head, a residual or a mask of its own, which no mixture has.
+            BankMismatch: one has a head, a residual, a mask of its own or masks that vote, which no mixture has.
         """
         if not self.found.mixable:
             raise BankMismatch(
-                f"{self.loaded.bank.path} has tasks with a head, a residual or a mask of their own, which cannot be "
-                "mixed: try `method` signature, or exhaustive"
+                f"{self.loaded.bank.path} has tasks with a head, a residual, a mask of their own or masks that vote, "
+                "which cannot be mixed: try `method` signature, or exhaustive"
             )
         layers, basis = self.loaded.bank.backbone.masked_layers, self.loaded.basis
         channels = [layer.shape[0] for layer in layers]

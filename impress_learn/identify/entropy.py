@@ -71,7 +71,7 @@ def one_by_one(loaded: RunningBank, weights: Iterable[Effective], classes: Seque
     """
     images = groups.flatten(0, 1).split(_BATCH)
     each = [
-        torch.cat([_entropy(loaded.logits(own, part), torch.tensor(count, device=part.device)) for part in images])
+        torch.cat([_entropy(loaded.logits(own, part, count)) for part in images])
         for own, count in zip(weights, classes, strict=True)
     ]
     means = torch.stack(each).reshape(-1, *groups.shape[:2]).mean(2)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from impress_format.bank import open_bank
 from impress_learn.jobs.requests import learn_requests
 from impress_learn.parts.table import Parts, check_start, in_words, settle
-from impress_learn.plan.few import or_vote
+from impress_learn.plan.few import check_voters, or_vote
 from impress_learn.plan.tasks import (
     TaskRequest,
     check_fits_bank,
@@ -108,6 +108,8 @@ def add_tasks(
     if start is not None:
         for request in requests:
             check_start(start, request.parts, request.classes.count)
+    for request in requests:
+        check_voters(bank, request)
     missing = still_to_add(bank, requests)
     if len(missing) < len(requests):
         progress.remark(f"{len(requests) - len(missing)} of {len(requests)} tasks are there already")

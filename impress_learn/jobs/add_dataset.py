@@ -115,6 +115,11 @@ def add_dataset(
     if bank.tasks.has(name):
         raise task_exists(bank.path, [name])
     require(
+        not fit.unlabelled,
+        "`unlabelled`: a Dataset gives a label with every image; images without any are learned from a folder, by "
+        "`add_tasks(bank, ['folder:PATH'])`",
+    )
+    require(
         test is None or fit.holdout == 0,
         f"`test` has the images that accuracy is measured on, `holdout` {fit.holdout:g} others: give one of them",
     )

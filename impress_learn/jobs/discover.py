@@ -86,6 +86,8 @@ def discover_tasks(
     chunk, images = discovery.chunk, discovery.images
     bank = open_bank(path)
     parsed = [one for text in references for one in parse_references([text])]  # each may return
+    for one in parsed:
+        require(one.data_set.labelled, f"{one} has no labels, which tasks that are new are learned by")
     if not usual_head(bank):
         check_fits_bank(parsed, bank.backbone)
     for one in parsed:

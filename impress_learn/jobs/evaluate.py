@@ -64,11 +64,11 @@ def evaluate(
         raise TaskNotFound(f"{path} has no task yet: add one with `impress task add`, or use `basis`")
     bank.complete_masks()
 
-    from impress_learn.running.accuracy import mask_items, measure, own_weights, task_items
+    from impress_learn.running.accuracy import mask_items, measurable, measure, own_weights, task_items
     from impress_learn.running.controls import best_mask_of, wrong_weights
     from impress_learn.running.loaded import load_running
 
-    items = mask_items(bank) if basis else task_items(bank, names)
+    items = mask_items(bank) if basis else task_items(bank, names if tasks else measurable(bank, names, progress))
     for item in items:
         name = item.name if item.mask is None else f"mask {item.mask}"
         check_held_out(name, item.task, item.holdout, holdout)

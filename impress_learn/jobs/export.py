@@ -105,8 +105,8 @@ def export_weights(
     if file_format == "safetensors":
         require(
             VOTE.of(bank.read_stored(name)) is None,
-            f"{name} has several masks that vote, so several networks, which are no weights of one: use `file_format` "
-            "onnx, or add it again by coefficients (`vote=False`)",
+            f"in {name} masks vote, whose answers together are not those of one network: use `file_format` onnx, or "
+            "add it again by coefficients (`vote=False`)",
         )
     bank.complete_masks()
     if is_there(file):

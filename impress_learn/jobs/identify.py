@@ -66,11 +66,16 @@ def evaluate_gn(
 
     from impress_learn.identify.candidates import Candidates, find_candidates
     from impress_learn.identify.measure import infer_tasks
+    from impress_learn.running.accuracy import measurable
     from impress_learn.running.loaded import load_running
 
     found = find_candidates(bank)
     named = [_index_of(bank, found.tasks, task) for task in tasks]  # two may be of one reference
     asked = list(dict.fromkeys(named)) if tasks else list(range(len(found)))
+    if not tasks:
+        stored = [found.tasks[index].name for index in asked if found.tasks[index].mask is None]
+        known = set(measurable(bank, stored, progress) if stored else ())
+        asked = [index for index in asked if found.tasks[index].mask is not None or found.tasks[index].name in known]
     for candidate in (found.tasks[index] for index in asked) if holdout else ():
         check_held_out(candidate.name, candidate.task, _held_out(bank, candidate), holdout)
         check_basis_held_out(bank, candidate.task, holdout)

@@ -11,10 +11,11 @@ from impress_format.disk.locks import hold
 from impress_format.tasks.store import TASKS
 from impress_learn.jobs.requests import learn_requests
 from impress_learn.plan.tasks import check_same_classes, check_training_is_kept, request_update, settle_training
+from impress_learn.plan.unlabelled import WITHOUT_LABELS, check_labelled
 from impress_learn.progress import SILENT, Progress
 from impress_learn.running.device import Device, choose_device
 from impress_learn.streams.held_out import check_basis_held_out, check_held_out, check_same_split
-from impress_learn.streams.reference import parse_one
+from impress_learn.streams.reference import parse_one, without_labels
 from impress_learn.training.config import UPDATE_TRAINING, TaskTraining
 
 if TYPE_CHECKING:
@@ -56,12 +57,16 @@ def update_task(
         'rotated-digits/20'
     """
     bank = open_bank(path)
-    data = parse_one(reference)
+    data = parse_one(without_labels([reference])[0] if fit.unlabelled else reference)
+    check_labelled([data], fit)
+    if fit.unlabelled:
+        progress.remark(WITHOUT_LABELS)
     asked = settle_training(data, fit)
     check_training_is_kept(bank, asked)
     bank.complete_masks()
     name = bank.find_task(task)
-    check_same_classes(bank, bank.read_task_record(name), data, data_dir)
+    if data.data_set.labelled:
+        check_same_classes(bank, bank.read_task_record(name), data, data_dir)
     # Two updates at once would both begin from the same alpha, and the second would undo the first.
     lock = bank.path / TASKS / f".{name}.lock"
     with hold(lock, wait=False, busy=f"another process is updating task {name}: wait for it to end", remove=True):

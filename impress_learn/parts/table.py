@@ -203,7 +203,7 @@ def _settle_family(bank: Bank, asked: Parts) -> Parts:
     )
     require(
         asked == chosen and asked.alpha is not False,
-        "`bytes` chooses the parts: leave out `granularity`, `alpha_dtype`, `residual`, `hybrid` and the like",
+        "`bytes` chooses the parts: leave out `granularity`, `residual`, `hybrid`, `vote` and the like",
     )
     from impress_learn.parts.head import settle_head
     from impress_learn.parts.signature import settle_signature

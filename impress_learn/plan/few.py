@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from impress_format.bank import Bank
+from impress_format.errors import BankMismatch
 from impress_learn.parts.table import Parts, settle
 from impress_learn.plan.tasks import TaskRequest
+from impress_learn.streams.classes import masks_that_may_answer
 from impress_learn.streams.held_out import count_training
 
 FEW = 1_000
@@ -14,8 +16,23 @@ FEW = 1_000
 
 
 def may_vote(bank: Bank, request: TaskRequest) -> bool:
-    """Whether masks can vote in a task: of a bank with two or more, if it begins from no stored one."""
-    return len(bank.manifest.masks) > 1 and bank.manifest.format_version > 1 and request.start is None
+    """Whether masks can vote in a task: two or more of its classes, if it begins from no stored one."""
+    if bank.manifest.format_version == 1 or request.start is not None:
+        return False
+    return sum(masks_that_may_answer(bank, request.classes)) > 1
+
+
+def check_voters(bank: Bank, request: TaskRequest) -> None:
+    """Refuse a vote in which no mask may answer.
+
+    Raises:
+        BankMismatch: all masks tell other classes apart, or the same by other outputs.
+    """
+    if request.parts.vote and not any(masks_that_may_answer(bank, request.classes)):
+        raise BankMismatch(
+            f"{bank.path} has no mask of the classes of {request.reference} in their order, none that could vote: "
+            "learn it by coefficients (`vote=False`)"
+        )
 
 
 def voting(signature: bool) -> Parts:

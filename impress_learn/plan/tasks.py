@@ -87,7 +87,8 @@ def request_tasks(
 def request_update(bank: Bank, name: str, reference: Reference, asked: TaskTrainingRecord) -> TaskRequest | None:
     """The request to resume a stored task on other data; None if the stored one was made by this very request.
 
-    It keeps its name, granularity and type, and the masks it weighs, also where the bank was extended since.
+    It keeps its name, granularity and type, and the masks that its coefficients weigh, also where the bank was
+    extended since.
 
     Raises:
         TaskNotFound: there is no such task.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from impress_format.bank import Bank
-from impress_format.errors import BankMismatch, DataError, OutOfMemory
+from impress_format.errors import BankMismatch, DataError, OutOfMemory, listed
 from impress_learn.network.backbone import Backbone, Effective
 from impress_learn.progress import Progress
 from impress_learn.running.loaded import RunningBank
@@ -20,7 +20,7 @@ from impress_learn.streams.classes import TaskClasses, stored_classes, uneven_re
 from impress_learn.streams.images import Images
 from impress_learn.streams.reference import Reference, parse_reference
 
-_BATCH = 1000
+_BATCH, _MOST_NAMED = 1000, 5
 
 MeasuredOn = Literal["test", "held-out"]
 _WORDS: dict[MeasuredOn, str] = {"test": "test images", "held-out": "held-out images"}
@@ -139,6 +139,20 @@ def measure(
             progress.remark(uneven)
         progress.step()
     return results
+
+
+def measurable(bank: Bank, names: Sequence[str], progress: Progress) -> list[str]:
+    """Those of the tasks whose images have labels; the others are told.
+
+    Raises:
+        DataError: there are some, and none has.
+    """
+    without = [name for name in names if bank.read_task_record(name).accuracy is None]
+    if without:
+        progress.remark(f"{listed(without, _MOST_NAMED)}: made of images without labels: not measured")
+    if len(without) == len(names):
+        raise DataError(f"{bank.path} has no task whose images have labels: nothing to measure by")
+    return [name for name in names if name not in set(without)]
 
 
 def check_labelled(name: str, reference: Reference) -> None:

@@ -72,8 +72,10 @@ def mixed(loaded: RunningBank, images: Tensor, tasks: Sequence[str], cache: Task
         if alphas:
             rows = np.concatenate([rows for rows, _ in alphas])
             parts.append((rows, _by_products(loaded, images[rows], [alpha for _, alpha in alphas])))
-        parts += [(rows, loaded.logits(loaded.weights_of(stored), images[rows])) for rows, stored in alone]
-    counts += [(rows, count_classes(loaded.bank.manifest, stored.record.settings)) for rows, stored in alone]
+        for rows, stored in alone:
+            count = count_classes(loaded.bank.manifest, stored.record.settings)
+            parts.append((rows, loaded.logits(loaded.weights_of(stored), images[rows], count)))
+            counts.append((rows, count))
     classes = max(logits.shape[1] for _, logits in parts)
     result = images.new_full((len(images), classes), -torch.inf)
     for rows, logits in parts:

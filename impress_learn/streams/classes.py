@@ -117,6 +117,15 @@ def stored_classes(bank: Bank, task: str, record: TaskRecord | None) -> TaskClas
     return TaskClasses(known or bank.backbone.classes, None, exact=known is not None or record is not None)
 
 
+def masks_that_may_answer(bank: Bank, classes: TaskClasses) -> list[bool]:
+    """Of each mask whether its outputs stand for these classes, as far as names tell: a mask answers by its own task's
+    classes, in their order.
+    """
+    tasks = [plan.task for plan in bank.manifest.masks]
+    of_masks = [None if task is None else stored_classes(bank, task, None).names for task in tasks]
+    return [names is None or classes.names is None or names[: classes.count] == classes.names for names in of_masks]
+
+
 def classes_of_masks(bank: Bank) -> TaskClasses:
     """The classes that all trained masks of a bank tell apart.
 

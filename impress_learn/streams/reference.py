@@ -102,7 +102,7 @@ def parse_reference(text: str) -> Reference:
     return parse_one(text)
 
 
-def parse_one(text: str) -> Reference:
+def parse_one(text: str | Reference) -> Reference:
     """The one task that a person names.
 
     Raises:

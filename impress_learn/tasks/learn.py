@@ -57,7 +57,7 @@ def add_task(loaded: RunningBank, request: TaskRequest, *, data_dir: Path | None
     )
     _remark_uneven(request, train, measured, progress)
     if fit.unlabelled:
-        vote = choose_vote(loaded, train, classes=request.classes.count, labelled=False)
+        vote = choose_vote(loaded, train, classes=request.classes, labelled=False)
         if (doubt := vote.doubt(request.name)) is not None:
             progress.remark(doubt)
     if request.instead is not None:
@@ -146,7 +146,7 @@ def _learn_or_vote(
     if other is None:
         return request, learned
     assert learned.train_accuracy is not None
-    vote = choose_vote(loaded, train, classes=request.classes.count)
+    vote = choose_vote(loaded, train, classes=request.classes)
     if not vote.beats(learned.train_accuracy, len(train)):
         return other, learned
     return request, _learn(loaded, replace(request, instead=None), train, measured, on_step)
@@ -204,7 +204,7 @@ def _learn_weights(
     """
     backbone = loaded.backbone.answering(request.classes.count)
     if request.parts.vote:
-        vote = choose_vote(loaded, train, classes=request.classes.count, labelled=not request.fit.unlabelled)
+        vote = choose_vote(loaded, train, classes=request.classes, labelled=not request.fit.unlabelled)
         voting = loaded.vote(restore_vote(vote.stored))
         return {VOTE.name: vote.stored}, lambda images: accuracy(backbone, voting, images), vote.words
     beginning = replace(_beginning(loaded.bank, request, request.start), few=few_images(loaded, request, train))

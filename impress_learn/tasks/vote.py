@@ -19,6 +19,7 @@ from impress_format.parts.vote import restore_vote, store_vote
 from impress_learn.network.backbone import VOTE_TEMPERATURE
 from impress_learn.parts.part import Array
 from impress_learn.running.loaded import RunningBank
+from impress_learn.streams.classes import TaskClasses, masks_that_may_answer
 from impress_learn.streams.images import Images, evenly_spread
 from impress_learn.tasks.few import evidence_of_masks
 
@@ -34,6 +35,8 @@ _LEAST = 1 / 16
 _OPTIMISM = 0.6
 """Over the root of the number of images: by how much coefficients are more accurate on images that they were learned
 from than on others. Measured; such as a ridge holds near a mask that fits are less so (docs/results.md, Votes)."""
+_NEVER = -1e9
+"""Log-likelihood under a mask that may not answer: of infinities differences would be none."""
 _MOST_IMAGES, _AT_ONCE = 1_000, 500
 
 
@@ -71,11 +74,11 @@ class Chosen:
         return self.accuracy is None or self.accuracy >= learned - _OPTIMISM / math.sqrt(images)
 
 
-def choose_vote(loaded: RunningBank, train: Images, *, classes: int, labelled: bool = True) -> Chosen:
+def choose_vote(loaded: RunningBank, train: Images, *, classes: TaskClasses, labelled: bool = True) -> Chosen:
     """The masks that vote for a task of these images, up to 1,000 of them.
 
     Args:
-        classes: that the task tells apart.
+        classes: that the task tells apart; a mask of others, or in another order, has no share.
         labelled: whether labels of the images are known; else they are not looked at.
 
     Raises:
@@ -83,7 +86,10 @@ def choose_vote(loaded: RunningBank, train: Images, *, classes: int, labelled: b
         FormatError: a file of the bank is damaged.
     """
     images = train.subset(evenly_spread(len(train), _MOST_IMAGES).to(train.device))
-    by_tasks, likely = _by_tasks(loaded, images), _likely(loaded, images, classes)
+    by_tasks, likely = _by_tasks(loaded, images), _likely(loaded, images, classes.count)
+    silent = ~torch.tensor(masks_that_may_answer(loaded.bank, classes))
+    if by_tasks is not None:
+        by_tasks[silent] = -torch.inf
     if not labelled:
         if by_tasks is None:
             raise BankMismatch(f"{loaded.bank.path} has no mask whose task its task classifier knows")
@@ -92,10 +98,11 @@ def choose_vote(loaded: RunningBank, train: Images, *, classes: int, labelled: b
             answers = _answers(shares, likely)
             shares = _shares(_both((answers * likely).sum(2).mean(1), by_tasks))
         return _chosen(loaded.bank, shares, likely, None)
-    if by_tasks is not None and not bool(by_tasks.isfinite().all()):
+    if by_tasks is not None and not bool(by_tasks[~silent].isfinite().all()):
         by_tasks = None  # else no label could speak for a mask whose task nobody knows
     labels, count = images.labels.cpu(), len(images)
     at_label = likely.gather(2, labels[None, :, None].expand(len(likely), -1, 1))[..., 0]
+    at_label[silent] = _NEVER
     by_others = (at_label.sum(1, keepdim=True) - at_label) / max(count - 1, 1)  # for each image, of all the others
     each = _shares(_both(by_others, None if by_tasks is None else by_tasks[:, None]))
     right = _answers(each, likely).argmax(1) == labels

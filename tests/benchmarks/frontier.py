@@ -38,6 +38,7 @@ from impress_learn.parts.alpha import trainable_alpha
 from impress_learn.parts.residual import first_values, make_residual, trainable_residual
 from impress_learn.parts.table import nothing
 from impress_learn.running.accuracy import accuracy
+from impress_learn.streams.classes import TaskClasses
 from impress_learn.streams.images import Images, evenly_spread
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_reference
@@ -262,7 +263,7 @@ def _best_mask(place: Place) -> tuple[int, float]:
 
 
 def _votes(place: Place, *, labelled: bool = True) -> tuple[int, float]:
-    chosen = choose_vote(place.loaded, place.train, classes=10, labelled=labelled)
+    chosen = choose_vote(place.loaded, place.train, classes=TaskClasses(10, None), labelled=labelled)
     voting = place.loaded.vote(restore_vote(chosen.stored))
     return OVERHEAD + len(chosen.stored), accuracy(place.loaded.backbone, voting, place.test)
 

@@ -9,18 +9,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from impress_cli.rebuilding import rebuilding_commands
 from impress_format import open_bank, verify_bank
 from impress_format.errors import BankMismatch, DataError, InvalidReference, TaskExists, UsageError
 from impress_format.operations.exchange import export_task, import_tasks
 from impress_format.operations.pack import pack_tasks
 from impress_format.parts.vote import VOTE
 from impress_learn import (
+    Discovery,
     Masks,
     MaskTraining,
     Parts,
     TaskTraining,
+    add_dataset,
     add_tasks,
     create_bank,
+    discover_tasks,
     evaluate,
     load_bank,
     update_task,
@@ -132,9 +136,17 @@ def test_given_again_it_is_there_and_with_labels_it_is_another(bank: Path) -> No
 
 def test_what_has_no_labels_is_not_measured(bank: Path, photos: Path) -> None:
     add_tasks(bank, [f"folder:{photos}"], fit=UNLABELLED, name="mine")
-    for measure in (lambda: evaluate(bank), lambda: evaluate_gn(bank, samples=4)):
+    for named in (lambda: evaluate(bank, ["mine"]), lambda: evaluate_gn(bank, ["mine"], samples=4)):
         with pytest.raises(DataError, match="mine was made of images without labels"):
-            measure()
+            named()
+    with pytest.raises(DataError, match="no task whose images have labels"):
+        evaluate(bank)
+    add_tasks(bank, ["rotated-digits/105"], fit=TaskTraining(epochs=1), name="other")
+    said: list[str] = []
+    assert [one.name for one in evaluate(bank, progress=Progress(remark=said.append))] == ["other"]
+    found = evaluate_gn(bank, samples=4, groups=2, progress=Progress(remark=said.append))
+    assert "mine" not in {one.name for one in found}
+    assert said.count("mine: made of images without labels: not measured") == 2
 
 
 def test_masks_and_coefficients_are_not_made_of_it(bank: Path, photos: Path, tmp_path: Path) -> None:
@@ -145,6 +157,35 @@ def test_masks_and_coefficients_are_not_made_of_it(bank: Path, photos: Path, tmp
     add_tasks(bank, [TURNED], fit=TaskTraining(epochs=1), name="learned")
     with pytest.raises(UsageError, match="learned was learned from labels"):
         update_task(bank, "learned", "rotated-digits/50", fit=UNLABELLED)
+
+
+def test_tasks_are_not_discovered_in_images_without_labels(bank: Path, photos: Path) -> None:
+    with pytest.raises(UsageError, match="has no labels, which tasks that are new are learned by"):
+        discover_tasks(bank, [f"folder:{photos}::unlabelled"], discovery=Discovery(chunk=8))
+
+
+def test_a_dataset_gives_labels(bank: Path) -> None:
+    with pytest.raises(UsageError, match="a Dataset gives a label with every image"):
+        add_dataset(bank, "own", [], fit=UNLABELLED)
+
+
+def test_a_folder_is_read_again_when_a_vote_is_updated(bank: Path, photos: Path) -> None:
+    add_tasks(bank, ["rotated-digits/105"], fit=UNLABELLED, name="mine")
+    updated = update_task(bank, "mine", f"folder:{photos}", fit=UNLABELLED)
+    assert updated.task == f"folder:{photos}::unlabelled"
+    assert np.isnan(updated.accuracy)
+    shares = VOTE.of(open_bank(bank).read_stored("mine"))
+    assert shares is not None
+    assert set(np.argsort(shares)[-2:].tolist()) == {1, 2}
+
+
+def test_what_makes_it_again_says_that_labels_are_not_looked_at(bank: Path, photos: Path) -> None:
+    add_tasks(bank, [TURNED], parts=Parts(vote=True))
+    add_tasks(bank, [f"folder:{photos}"], fit=UNLABELLED, name="mine")
+    opened = open_bank(bank)
+    records = [opened.read_task_record(name) for name in opened.task_names()]
+    lines = [line for line in rebuilding_commands(opened, records, "a") if "task add" in line]
+    assert [("--vote" in line, "--unlabelled" in line) for line in sorted(lines)] == [(True, True), (True, False)]
 
 
 def test_a_vote_can_be_updated_without_labels(bank: Path) -> None:

@@ -10,6 +10,7 @@ import onnx
 import pytest
 import torch
 from onnx.reference import ReferenceEvaluator
+from PIL import Image
 from scipy.special import log_softmax, logsumexp
 from torch import Tensor
 
@@ -30,11 +31,13 @@ from impress_learn import (
     update_task,
 )
 from impress_learn.identify.candidates import Candidates, find_candidates
+from impress_learn.identify.entropy import one_by_one
 from impress_learn.jobs import evaluate_gn
 from impress_learn.network.backbone import Vote, count_votes
 from impress_learn.parts.table import parts_of
 from impress_learn.progress import Progress
 from impress_learn.running.mixed import mixed
+from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_reference
 
 GOLDEN_V1 = Path(__file__).parents[1] / "golden" / "v1" / "digits.impress"
@@ -146,7 +149,7 @@ def test_it_becomes_a_module_and_a_graph_but_no_weights(made: Path, images: Tens
     assert written.apart < 1e-4
     (logits,) = ReferenceEvaluator(onnx.load(tmp_path / "a.onnx")).run(["logits"], {"images": images.numpy()})
     assert logits == pytest.approx(expected.numpy(), rel=1e-3, abs=1e-3)
-    with pytest.raises(UsageError, match="several masks that vote"):
+    with pytest.raises(UsageError, match="masks vote, whose answers"):
         export_weights(made, NAME, tmp_path / "a.safetensors")
     assert not (tmp_path / "a.safetensors").exists()
 
@@ -244,3 +247,38 @@ def test_neither_a_vote_nor_a_residual_begins_from_a_vote(bank: Path) -> None:
     for parts in (Parts(vote=True), Parts(alpha=False, residual=800)):
         with pytest.raises(UsageError, match="no part that this task could begin from"):
             add_tasks(bank, ["rotated-digits/105"], warm_start=NAME, parts=parts)
+
+
+@pytest.fixture(scope="module")
+def three(made: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The bank, and a folder of thirty digits of three classes, turned by 45 degrees."""
+    folder = tmp_path_factory.mktemp("three")
+    data = load_task(parse_reference(TASK), data_dir=None).train
+    for label in range(3):
+        (folder / str(label)).mkdir()
+        rows = (data.labels == label).nonzero()[:12, 0]
+        for number, pixels in enumerate(data.pixels_of(rows)):
+            Image.fromarray(pixels[0].numpy()).save(folder / str(label) / f"{number}.png")
+    return Path(shutil.copytree(made, tmp_path_factory.mktemp("of_three") / "a.impress")), folder
+
+
+def test_a_task_of_fewer_classes_answers_by_these_alone_everywhere(three: tuple[Path, Path], images: Tensor) -> None:
+    bank, folder = three
+    add_tasks(bank, [f"folder:{folder}"], parts=Parts(vote=True), name="three")
+    loaded = load_bank(bank)
+    expected = loaded.logits(loaded.task_weights("three"), images, 3)
+    torch.testing.assert_close(mixed(loaded, images, ["three"] * len(images))[:, :3], expected)
+    (scores,) = one_by_one(loaded, [loaded.task_weights("three")], [3], images[None])
+    likely = expected.log_softmax(1)
+    assert float(scores[0]) == pytest.approx(float((likely.exp() * likely).sum(1).mean()), rel=1e-4)
+
+
+def test_masks_answer_by_names_of_classes_and_never_by_position(three: tuple[Path, Path], tmp_path: Path) -> None:
+    bank, folder = three
+    other = tmp_path / "other"
+    for old, new in (("1", "0"), ("0", "one"), ("2", "two")):
+        shutil.copytree(folder / old, other / new)
+    with pytest.raises(BankMismatch, match="has no mask of the classes of"):
+        add_tasks(bank, [f"folder:{other}"], parts=Parts(vote=True), name="other")
+    (added,) = add_tasks(bank, [f"folder:{other}"], fit=TaskTraining(epochs=2), name="other")
+    assert added.facts["coefficients"] == 36
