@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -11,12 +10,8 @@ from impress_format.errors import UsageError
 from impress_format.limits import MAX_INTEGER
 
 if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
     from impress_format.records.training import MaskTrainingRecord, TaskTrainingRecord
 
-_MOMENTUM = 0.9
 _MASK_RATES = {"sgd": 4.0, "adam": 0.001, "rmsprop": 0.001}
 _USUAL: Literal["sgd"] = "sgd"
 _TRAINED_BY_SGD = ("lenet-300-100",)
@@ -60,9 +55,6 @@ class MaskTraining:
     def for_network(self, arch: str) -> MaskTraining:
         """The same, with the optimiser settled: SGD for the built-in LeNet, Adam for all others (docs/results.md)."""
         return replace(self, optimizer=self.optimizer or (_USUAL if arch in _TRAINED_BY_SGD else "adam"))
-
-    def make_optimizer(self, scores: Sequence[Tensor]) -> torch.optim.Optimizer:
-        return _make_optimizer(self, scores)
 
     def record(self, images: int) -> MaskTrainingRecord:
         """What the bank keeps of it, for a task with so many training images.
@@ -118,9 +110,6 @@ class TaskTraining:
     def rate(self) -> float:
         """The learning rate at the start."""
         return self.lr
-
-    def make_optimizer(self, parameters: Sequence[Tensor]) -> torch.optim.Optimizer:
-        return _make_optimizer(self, parameters)
 
     def record(self, images: int, *, residual: int = 0) -> TaskTrainingRecord:
         """What the file of a task learned from so many images, with so many values of a residual, keeps of it.
@@ -216,17 +205,6 @@ def require(condition: bool, message: str) -> None:
 
 def _check_warmup(warmup: int, epochs: int) -> None:
     require(warmup < epochs, f"`warmup` {warmup}: expected fewer than the {epochs} epochs in all")
-
-
-def _make_optimizer(fit: MaskTraining | TaskTraining, parameters: Sequence[Tensor]) -> torch.optim.Optimizer:
-    import torch
-
-    lr, weight_decay = fit.rate, fit.weight_decay
-    if fit.optimizer in (None, "sgd"):
-        return torch.optim.SGD(parameters, lr=lr, momentum=_MOMENTUM, weight_decay=weight_decay)
-    if fit.optimizer == "adam":
-        return torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay)
-    return torch.optim.RMSprop(parameters, lr=lr, weight_decay=weight_decay)
 
 
 def _enough(epochs: int, steps: int, images: int, batch_size: int) -> int:

@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from impress_format.errors import TrainingDiverged
 from impress_learn.training.config import MaskTraining, TaskTraining, steps_per_epoch
+from impress_learn.training.optimizer import make_step, rates
 
 _CHECK_EVERY = 25
 """Steps between looks at the loss: each look makes a GPU wait."""
@@ -72,11 +73,11 @@ def minimise(
         TrainingDiverged: with the step and what to do.
     """
     assert fit.epochs is not None
-    optimizer = fit.make_optimizer(parameters)
+    move = make_step(fit, parameters)
     generator = torch.Generator().manual_seed(fit.seed)
     steps = steps_per_epoch(len(train), fit.batch_size)
     total = fit.epochs * steps
-    schedule = _schedule(optimizer, warmup=fit.warmup * steps, total=total)
+    rate_of_step, done = rates(fit.rate, warmup=fit.warmup * steps, total=total), 0
     losses: list[Tensor] = []
     for _ in range(fit.epochs):
         order = torch.randperm(len(train), generator=generator).to(train.device)
@@ -85,33 +86,22 @@ def minimise(
             loss = cross_entropy(logits_of(images), labels)
             if penalty is not None:
                 loss = loss + penalty()
-            optimizer.zero_grad()
             loss.backward()
-            optimizer.step()
-            schedule.step()
+            move(next(rate_of_step))
+            done += 1
             losses.append(loss.detach())
             if len(losses) == _CHECK_EVERY:
-                _check(losses, parameters, schedule.last_epoch, optimizer)
+                _check(losses, parameters, done, fit.rate)
                 losses.clear()
             on_step()
-    _check(losses, parameters, total, optimizer)
+    _check(losses, parameters, total, fit.rate)
 
 
-def _schedule(optimizer: torch.optim.Optimizer, *, warmup: int, total: int) -> torch.optim.lr_scheduler.LRScheduler:
-    """In steps: the rate rises in a line for `warmup` of them, and falls to 0 as a cosine in the rest of `total`."""
-    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=total - warmup)
-    if not warmup:
-        return cosine
-    rise = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1 / (warmup + 1), total_iters=warmup)
-    return torch.optim.lr_scheduler.SequentialLR(optimizer, [rise, cosine], milestones=[warmup])
-
-
-def _check(losses: list[Tensor], parameters: Sequence[Tensor], step: int, optimizer: torch.optim.Optimizer) -> None:
+def _check(losses: list[Tensor], parameters: Sequence[Tensor], step: int, lr: float) -> None:
     finite = [bool(ok) for ok in torch.isfinite(torch.stack(losses))] if losses else []
     if all(finite) and all(bool(torch.isfinite(parameter).all()) for parameter in parameters):
         return
     first = step - len(losses) + finite.index(False) + 1 if False in finite else step
-    lr = optimizer.defaults["lr"]
     raise TrainingDiverged(
         f"training diverged at step {first}: the loss or the trained values are NaN or infinite (lr {lr:g}).\n"
         f"Lower the learning rate, for example `lr` {lr / 10:g}. Nothing of this run was stored for this item."

@@ -145,7 +145,6 @@ def serve() -> None:
     with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
         sys.argv = ["impress", "streams"]
         importlib.import_module("impress_cli.app").main()  # what a first command imports
-    torch.optim.SGD([torch.zeros(1, requires_grad=True)])  # the first optimizer imports much of torch: two seconds
     for line in sys.stdin:
         requests = json.loads(line)
         processes = [start(request) for request in requests]
