@@ -77,9 +77,9 @@ class HashedResidual:
         self, combined: Mapping[str, Tensor], weights: Mapping[str, Tensor], values: Tensor
     ) -> dict[str, Tensor]:
         """Effective weights with a residual: those without it, plus v[h] * W in the layers that it is of."""
-        from impress_learn.masks.gather import gather
+        from impress_learn.masks.gather import gather_times
 
-        added = {name: gather(values, places) * weights[name] for name, places in self.places.items()}
+        added = {name: gather_times(values, places, weights[name]) for name, places in self.places.items()}
         return {name: effective + added[name] if name in added else effective for name, effective in combined.items()}
 
 
