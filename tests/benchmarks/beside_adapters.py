@@ -1,7 +1,7 @@
 """What a user of a pretrained network would store for a task instead: bytes on disk, accuracy, seconds, in one run.
 
     pip install peft
-    python tests/benchmarks/beside_adapters.py BANK TASK... --data-dir DIR [--shots N]    # BANK: docs/images.md
+    python tests/benchmarks/beside_adapters.py BANK TASK... --data-dir DIR [--shots N] [--seed S]  # BANK: docs/images.md
 
 A float head on the network's features and class means of these; LoRA of rank 4 in every 1 x 1 convolution with a head,
 and VeRA, from peft; all weights fine-tuned; and this project's tasks of two sizes. All learn from the same images,
@@ -40,7 +40,7 @@ from impress_learn.streams.load import training_images
 from impress_learn.streams.reference import Reference, parse_references
 from impress_learn.training.config import TaskTraining
 
-EPOCHS, LEAST_STEPS, BATCH, SEED = 10, 200, 32, 0
+EPOCHS, LEAST_STEPS, BATCH = 10, 200, 32
 ROW = 24
 """Bytes of a task in a large pack beside its parts and its text: its digest, and where its text is."""
 
@@ -85,15 +85,15 @@ def class_means(rows: Tensor, labels: Tensor) -> Mapping[str, Tensor]:
     return {"weight": means, "bias": -0.5 * means.square().sum(1)}
 
 
-def plain_network(backbone: Backbone, classes: int) -> nn.Module:
+def plain_network(backbone: Backbone, classes: int, seed: int) -> nn.Module:
     """The network with a classifier of its own, as timm would give it."""
     module = copy.deepcopy(backbone.module)
-    torch.manual_seed(SEED)
+    torch.manual_seed(seed)
     module.reset_classifier(classes)  # type: ignore[operator]
     return module.eval()  # BatchNorm keeps its statistics: 250 images give no better ones
 
 
-def train(network: nn.Module, images: Images, rate: float) -> float:
+def train(network: nn.Module, images: Images, rate: float, seed: int) -> float:
     """Adam on all parameters that ask for gradients; seconds."""
     started = time.perf_counter()
     parameters = [one for one in network.parameters() if one.requires_grad]
@@ -102,7 +102,7 @@ def train(network: nn.Module, images: Images, rate: float) -> float:
     epochs = max(EPOCHS, -(-LEAST_STEPS // batches))
     steps = epochs * batches
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.1)
-    generator = torch.Generator().manual_seed(SEED)
+    generator = torch.Generator().manual_seed(seed)
     for _ in range(epochs):
         for indices in torch.randperm(len(images), generator=generator).split(BATCH):
             batch, labels = images.batch(indices, generator)
@@ -121,19 +121,19 @@ def measured(network: nn.Module, test: Images) -> float:
 
 
 def adapted(
-    backbone: Backbone, classes: int, images: Images, test: Images, config: LoraConfig | VeraConfig, rate: float
+    backbone: Backbone, images: Images, test: Images, config: LoraConfig | VeraConfig, *, rate: float, seed: int
 ) -> Result:
-    network = get_peft_model(plain_network(backbone, classes), config)
-    seconds = train(network, images, rate)
+    network = get_peft_model(plain_network(backbone, int(images.labels.max()) + 1, seed), config)
+    seconds = train(network, images, rate, seed)
     with tempfile.TemporaryDirectory() as folder:
         network.save_pretrained(folder)
         size = (Path(folder) / "adapter_model.safetensors").stat().st_size
     return Result(size, measured(network, test), seconds)
 
 
-def fine_tuned(backbone: Backbone, classes: int, images: Images, test: Images) -> Result:
-    network = plain_network(backbone, classes).requires_grad_()
-    seconds = train(network, images, 3e-4)
+def fine_tuned(backbone: Backbone, images: Images, test: Images, seed: int) -> Result:
+    network = plain_network(backbone, int(images.labels.max()) + 1, seed).requires_grad_()
+    seconds = train(network, images, 3e-4, seed)
     return Result(len(save(network.state_dict())), measured(network, test), seconds)
 
 
@@ -158,16 +158,16 @@ def ways_of(
         for name, one in backbone.module.named_modules()
         if isinstance(one, nn.Conv2d) and one.kernel_size == (1, 1)
     ]
-    data, classes = loaded.task_data(reference, data_dir=data_dir), reference.data_set.classes
+    data = loaded.task_data(reference, data_dir=data_dir)
     images, test = training_images(data, fit.shots, fit.seed), data.test
     lora = LoraConfig(r=4, lora_alpha=8, target_modules=convolutions, modules_to_save=[head])
     vera = VeraConfig(r=256, target_modules=[head], save_projection=False)  # drawn from its seed
     return {
         "float head": lambda: of_features(loaded, images, test, float_head),
         "class means, float": lambda: of_features(loaded, images, test, class_means),
-        "LoRA, rank 4, and head": lambda: adapted(backbone, classes, images, test, lora, 1e-3),
-        "VeRA of the classifier": lambda: adapted(backbone, classes, images, test, vera, 1e-2),
-        "fine-tuned": lambda: fine_tuned(backbone, classes, images, test),
+        "LoRA, rank 4, and head": lambda: adapted(backbone, images, test, lora, rate=1e-3, seed=fit.seed),
+        "VeRA of the classifier": lambda: adapted(backbone, images, test, vera, rate=1e-2, seed=fit.seed),
+        "fine-tuned": lambda: fine_tuned(backbone, images, test, fit.seed),
         "impress: head": lambda: of_impress(path, str(reference), fit, data_dir, head=108),
         "impress: head and residual": lambda: of_impress(path, str(reference), fit, data_dir, head=128, residual=3600),
     }
@@ -179,6 +179,7 @@ def main() -> None:
     parser.add_argument("tasks", nargs="+")
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--shots", type=int)
+    parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
     results: dict[str, list[Result]] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -186,7 +187,7 @@ def main() -> None:
         shutil.copytree(chosen.bank, path)
         loaded = load_bank(open_bank(path), torch.device("cpu"))
         for reference in parse_references(chosen.tasks):
-            ways = ways_of(loaded, path, reference, TaskTraining(shots=chosen.shots), chosen.data_dir)
+            ways = ways_of(loaded, path, reference, TaskTraining(shots=chosen.shots, seed=chosen.seed), chosen.data_dir)
             for what, way in ways.items():
                 results.setdefault(what, []).append(one := way())
                 print(
