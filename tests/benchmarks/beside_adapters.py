@@ -1,7 +1,7 @@
 """What a user of a pretrained network would store for a task instead: bytes on disk, accuracy, seconds, in one run.
 
     pip install peft
-    python tests/benchmarks/beside_adapters.py BANK TASK... --data-dir DIR [--shots N] [--seed S]  # BANK: docs/images.md
+    python tests/benchmarks/beside_adapters.py BANK TASK... --data-dir DIR [--shots N] [--seed S]   # docs/images.md
 
 A float head on the network's features and class means of these; LoRA of rank 4 in every 1 x 1 convolution with a head,
 and VeRA, from peft; all weights fine-tuned; and this project's tasks of two sizes. All learn from the same images,
