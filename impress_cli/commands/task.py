@@ -61,14 +61,6 @@ def show(path: options.BankPath, task: options.Task, output: Output) -> None:
         render.print_json({**summary.flat(), "fit": fit, "alpha_dtype": kind, "alpha": alpha.tolist(), "votes": votes})
         return
     _print_tasks(f"{path}: {name}", [summary])
-    columns = range(alpha.shape[1]) if alpha.shape[1] <= _MOST_COLUMNS else range(_MOST_COLUMNS)
-    layers = [layer.name.removesuffix(".weight") for layer in bank.backbone.masked_layers]
-    layers = layers[:-1] if OWN_MASK.of(stored) is not None else layers  # a hybrid task has none for the last
-    heads = layers if len(layers) == alpha.shape[1] else [f"column {column}" for column in columns]
-    rows = [
-        (f"{index} ({bank.manifest.masks[index].label})", *(f"{weights[column]:+.3f}" for column in columns))
-        for index, weights in enumerate(alpha)
-    ]
     if shares is not None:
         voting = [
             (f"{index} ({bank.manifest.masks[index].label})", render.percent(float(share)))
@@ -77,6 +69,14 @@ def show(path: options.BankPath, task: options.Task, output: Output) -> None:
         ]
         render.print_table("votes", ("mask", "share"), voting)
         return
+    columns = range(alpha.shape[1]) if alpha.shape[1] <= _MOST_COLUMNS else range(_MOST_COLUMNS)
+    layers = [layer.name.removesuffix(".weight") for layer in bank.backbone.masked_layers]
+    layers = layers[:-1] if OWN_MASK.of(stored) is not None else layers  # a hybrid task has none for the last
+    heads = layers if len(layers) == alpha.shape[1] else [f"column {column}" for column in columns]
+    rows = [
+        (f"{index} ({bank.manifest.masks[index].label})", *(f"{weights[column]:+.3f}" for column in columns))
+        for index, weights in enumerate(alpha)
+    ]
     left_out = alpha.shape[1] - len(columns)
     footer = f"{left_out} more columns: --json gives them all" if left_out else ""
     render.print_table("alpha", ("mask", *heads[: len(columns)]), rows, footer=footer)

@@ -15,7 +15,7 @@ from impress_format.errors import BankMismatch, FormatError, TrainingDiverged
 from impress_format.parts.head import HEAD, StoredHead
 from impress_format.parts.signature import SIGNATURE, store_signature
 from impress_format.parts.table import facts_of, restore_parts, tensor_of
-from impress_format.parts.vote import VOTE, restore_vote
+from impress_format.parts.vote import VOTE
 from impress_format.tasks.file import StoredTask
 from impress_format.weights import substream_seed
 from impress_learn.parts.part import Array, Beginning, Ground
@@ -31,7 +31,7 @@ from impress_learn.tasks.added import AddedTask, or_nan
 from impress_learn.tasks.few import few_images
 from impress_learn.tasks.head.learn import learn_head
 from impress_learn.tasks.trial import best_in_trial
-from impress_learn.tasks.vote import choose_vote
+from impress_learn.tasks.vote import Chosen, choose_vote
 from impress_learn.tasks.weights import begin_parts, train_parts
 from impress_learn.training.config import task_training
 
@@ -56,6 +56,7 @@ def add_task(loaded: RunningBank, request: TaskRequest, *, data_dir: Path | None
         data.measured(holdout=fit.holdout),
     )
     _remark_uneven(request, train, measured, progress)
+    vote: Chosen | None = None
     if fit.unlabelled:
         vote = choose_vote(loaded, train, classes=request.classes, labelled=False)
         if (doubt := vote.doubt(request.name)) is not None:
@@ -66,7 +67,7 @@ def add_task(loaded: RunningBank, request: TaskRequest, *, data_dir: Path | None
             return _learn_weights(loaded, one, rest, progress.step)[1](apart)
 
         request = best_in_trial(request, train, share)
-    return learn_task(loaded, request, train, measured, on_step=progress.step)
+    return learn_task(loaded, request, train, measured, on_step=progress.step, vote=vote)
 
 
 def _remark_uneven(request: TaskRequest, train: Images, measured: Images, progress: Progress) -> None:
@@ -82,12 +83,19 @@ def _remark_uneven(request: TaskRequest, train: Images, measured: Images, progre
 
 
 def learn_task(
-    loaded: RunningBank, request: TaskRequest, train: Images, measured: Images, *, on_step: Callable[[], None]
+    loaded: RunningBank,
+    request: TaskRequest,
+    train: Images,
+    measured: Images,
+    *,
+    on_step: Callable[[], None],
+    vote: Chosen | None = None,
 ) -> AddedTask:
     """Learn alpha from these images and store it; accuracy is that of alpha as it is stored, on `measured`.
 
     Args:
         train, measured: their labels are numbers of `request.classes`.
+        vote: of these images, where it was chosen already; None to choose it where masks vote.
 
     Raises:
         TrainingDiverged, StorageError, TaskExists: nothing is stored for this task.
@@ -98,7 +106,7 @@ def learn_task(
     signature_maker = (
         loaded.signature_maker if request.parts.signature else None
     )  # after training is too late to find it damaged
-    request, learned = _learn_or_vote(loaded, request, train, measured, on_step)
+    request, learned = _learn_or_vote(loaded, request, train, measured, on_step, vote)
     tensors = learned.tensors
     record = task_record(loaded.bank, request, learned.accuracy, learned.train_accuracy)
     if request.replaces and loaded.bank.read_task_record(request.name).digest != fit.start:
@@ -134,7 +142,12 @@ class _Learned:
 
 
 def _learn_or_vote(
-    loaded: RunningBank, request: TaskRequest, train: Images, measured: Images, on_step: Callable[[], None]
+    loaded: RunningBank,
+    request: TaskRequest,
+    train: Images,
+    measured: Images,
+    on_step: Callable[[], None],
+    vote: Chosen | None,
 ) -> tuple[TaskRequest, _Learned]:
     """What is learned; where masks may vote instead, whichever promises more, on no other images than these.
 
@@ -142,18 +155,23 @@ def _learn_or_vote(
         TrainingDiverged: naming the task.
     """
     other = request.instead
-    learned = _learn(loaded, request if other is None else other, train, measured, on_step)
     if other is None:
-        return request, learned
+        return request, _learn(loaded, request, train, measured, on_step, vote)
+    learned = _learn(loaded, other, train, measured, on_step)
     assert learned.train_accuracy is not None
     vote = choose_vote(loaded, train, classes=request.classes)
     if not vote.beats(learned.train_accuracy, len(train)):
         return other, learned
-    return request, _learn(loaded, replace(request, instead=None), train, measured, on_step)
+    return request, _learn(loaded, replace(request, instead=None), train, measured, on_step, vote)
 
 
 def _learn(
-    loaded: RunningBank, request: TaskRequest, train: Images, measured: Images, on_step: Callable[[], None]
+    loaded: RunningBank,
+    request: TaskRequest,
+    train: Images,
+    measured: Images,
+    on_step: Callable[[], None],
+    vote: Chosen | None = None,
 ) -> _Learned:
     """Learn the parts of a task and measure them; nothing is stored.
 
@@ -162,7 +180,7 @@ def _learn(
     """
     if request.parts.reads_out:
         return _Learned(*_learn_head(loaded, request, train, measured, on_step))
-    tensors, share, begun_from = _learn_weights(loaded, request, train, on_step)
+    tensors, share, begun_from = _learn_weights(loaded, request, train, on_step, vote)
     known = request.reference.data_set.labelled
     return _Learned(tensors, share(measured) if known else None, share(train) if known else None, begun_from)
 
@@ -195,7 +213,11 @@ def _learn_head(
 
 
 def _learn_weights(
-    loaded: RunningBank, request: TaskRequest, train: Images, on_step: Callable[[], None]
+    loaded: RunningBank,
+    request: TaskRequest,
+    train: Images,
+    on_step: Callable[[], None],
+    vote: Chosen | None = None,
 ) -> tuple[dict[str, Array], Callable[[Images], float], str | None]:
     """The parts of a task as they are stored, by name, what measures its accuracy as stored, and what it began from.
 
@@ -204,17 +226,19 @@ def _learn_weights(
     """
     backbone = loaded.backbone.answering(request.classes.count)
     if request.parts.vote:
-        vote = choose_vote(loaded, train, classes=request.classes, labelled=not request.fit.unlabelled)
-        voting = loaded.vote(restore_vote(vote.stored))
-        return {VOTE.name: vote.stored}, lambda images: accuracy(backbone, voting, images), vote.words
-    beginning = replace(_beginning(loaded.bank, request, request.start), few=few_images(loaded, request, train))
-    trainables = begin_parts(_ground(loaded, request), beginning)
-    learning = [*trainables.values()]
+        chosen = vote or choose_vote(loaded, train, classes=request.classes, labelled=not request.fit.unlabelled)
+        tensors: dict[str, Array] = {VOTE.name: chosen.stored}
+        begun_from: str | None = chosen.words
+    else:
+        beginning = replace(_beginning(loaded.bank, request, request.start), few=few_images(loaded, request, train))
+        trainables = begin_parts(_ground(loaded, request), beginning)
+        learning = [*trainables.values()]
+        with _naming(request):
+            train_parts(backbone, learning, train, beginning.fit, on_step=on_step, calibration=loaded.calibration)
+            tensors = {name: trainable.store() for name, trainable in trainables.items()}
+        begun_from = next((one.begun_from for one in learning if one.begun_from is not None), None)
     with _naming(request):
-        train_parts(backbone, learning, train, beginning.fit, on_step=on_step, calibration=loaded.calibration)
-        tensors = {name: trainable.store() for name, trainable in trainables.items()}
         effective = loaded.lay(_restore(loaded.bank, request, tensors), settings_of(loaded.bank, request))
-    begun_from = next((one.begun_from for one in learning if one.begun_from is not None), None)
     return tensors, lambda images: accuracy(backbone, effective, images), begun_from
 
 
