@@ -14,6 +14,7 @@ from impress_format.records.fields import (
     Optimizer,
     Record,
     Seed,
+    Steps,
     Warmup,
     WeightDecay,
 )
@@ -36,7 +37,8 @@ class TaskTrainingRecord(Record, frozen=True, omit_defaults=True):
     """How an alpha was learned. Defaults are left out of the file, where every byte counts.
 
     `start` is the digest of the task file whose alpha this one went on from (`task update`), null if from 1/K.
-    `unlabelled` says that no label of the images was looked at.
+    `unlabelled` says that no label of the images was looked at. `steps` is not 0 for a task that was learned with many
+    others and began where the one before it ended: so many steps in place of its epochs.
     """
 
     epochs: Count
@@ -51,8 +53,10 @@ class TaskTrainingRecord(Record, frozen=True, omit_defaults=True):
     weight_decay: WeightDecay = 0.0
     warmup: Warmup = 0
     unlabelled: bool = False
+    steps: Steps = 0
 
     @property
     def is_of_version_1(self) -> bool:
-        """Whether format version 1 can say it: learned by plain Adam, from labels."""
-        return (self.optimizer, self.weight_decay, self.warmup, self.unlabelled) == ("adam", 0.0, 0, False)
+        """Whether format version 1 can say it: learned by plain Adam, from labels, alone."""
+        said = (self.optimizer, self.weight_decay, self.warmup, self.unlabelled, self.steps)
+        return said == ("adam", 0.0, 0, False, 0)

@@ -113,7 +113,8 @@ def add_tasks(
     missing = still_to_add(bank, requests)
     if len(missing) < len(requests):
         progress.remark(f"{len(requests) - len(missing)} of {len(requests)} tasks are there already")
-    learned = learn_requests(bank, missing, choose_device(device) if missing else None, data_dir, progress)
+    where = choose_device(device) if missing else None
+    learned = learn_requests(bank, missing, where, data_dir, progress, among=requests)
 
     from impress_learn.tasks.added import stored_task
 

@@ -1,15 +1,18 @@
-"""Learning the tasks that were requested, one after the other."""
+"""Learning the tasks that were requested: many alike together, the others one after the other."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from impress_format.bank import Bank
 from impress_format.disk.files import check_writable, make_folder
+from impress_format.errors import listed
 from impress_format.tasks.store import TASKS
 from impress_learn.parts.table import blank_parts
+from impress_learn.plan.groups import group_tasks
 from impress_learn.plan.tasks import TaskRequest, task_steps
 from impress_learn.progress import Progress
 from impress_learn.streams.reference import Reference
@@ -28,11 +31,15 @@ def learn_requests(
     device: torch.device | None,
     data_dir: Path | None,
     progress: Progress,
+    *,
+    among: Sequence[TaskRequest] = (),
 ) -> dict[str, AddedTask]:
     """Learn and store each of these tasks; what was learned, by name.
 
     Args:
         device: None where there is nothing to learn.
+        among: all that the command asks for, these among them: they say which tasks are learned together
+            (plan/groups.py).
 
     Raises:
         DataError, StorageError: nothing was started.
@@ -42,9 +49,9 @@ def learn_requests(
         return {}
     from impress_learn.features.features import classifiers
     from impress_learn.running.loaded import load_running
-    from impress_learn.running.memory import explain_memory
     from impress_learn.streams.load import check_data
     from impress_learn.tasks.learn import add_task
+    from impress_learn.tasks.together import add_together
 
     make_folder(bank.path / TASKS)
     check_writable(bank.path / TASKS, max(_part_bytes(bank, request) for request in requests) + _TASK_HEADER_BYTES)
@@ -58,17 +65,31 @@ def learn_requests(
             f"layers a mask, {last}, and coefficients weigh the bank's masks in the others"
         )
     progress.begin(sum(map(task_steps, requests)))
-    learned = {}
-    for number, request in enumerate(requests, start=1):
-        progress.describe(f"task {number} of {len(requests)}: {request.reference}")
-        batch = request.fit.batch_size
-        with explain_memory(
-            f"learning {request.name} with batches of {batch:,} images",
-            device,
-            lambda _, batch=batch: f"try `batch_size` {max(1, batch // 4)}",  # type: ignore[misc]
-        ):
+    groups, alone = group_tasks(bank, among)
+    missing = {request.name for request in requests}
+    learned: dict[str, AddedTask] = {}
+    for wave in (wave for group in groups for wave in group.waves()):
+        names = [link.request.name for link in wave]
+        if missing.isdisjoint(names):
+            continue
+        progress.describe(f"{len(learned):,} of {len(requests):,} learned; together: {listed(names, 2)}")
+        with _explained(f"learning {len(wave)} tasks", wave[0].request.fit.batch_size, device):
+            learned |= add_together(loaded, wave, missing, data_dir=data_dir, progress=progress)
+    by_itself = requests if not groups else [one for one in alone if one.name in missing]
+    for request in by_itself:
+        progress.describe(f"task {len(learned) + 1} of {len(requests)}: {request.reference}")
+        with _explained(f"learning {request.name}", request.fit.batch_size, device):
             learned[request.name] = add_task(loaded, request, data_dir=data_dir, progress=progress)
     return learned
+
+
+def _explained(doing: str, batch: int, device: torch.device) -> AbstractContextManager[None]:
+    """Within it, OutOfMemory says what was done, and what to do."""
+    from impress_learn.running.memory import explain_memory
+
+    return explain_memory(
+        f"{doing} with batches of {batch:,} images", device, lambda _: f"try `batch_size` {max(1, batch // 4)}"
+    )
 
 
 def _part_bytes(bank: Bank, request: TaskRequest) -> int:

@@ -71,13 +71,40 @@ def effective_weights(basis: Basis, alpha: Tensor, granularity: int = 1) -> dict
         alpha: (K, columns): one column a layer at granularity 1; with G groups of output channels, min(G, out)
             columns a layer, in layer order. Channel c of a layer belongs to group floor(c * groups / out).
     """
-    effective = {}
-    start = 0
-    for name, masks in basis.layers.items():
-        groups = min(granularity, basis.shapes[name][0])
-        effective[name] = masks.combine(alpha[:, start : start + groups]).reshape(basis.shapes[name])
-        start += groups
-    return effective
+    return {
+        name: masks.combine(columns).reshape(basis.shapes[name])
+        for (name, masks), columns in zip(basis.layers.items(), _by_layer(basis, alpha, granularity), strict=True)
+    }
+
+
+def effective_of_tasks(basis: Basis, alpha: Tensor, granularity: int = 1) -> dict[str, Tensor]:
+    """As effective_weights, of T tasks at once: every mask is read once. Nothing is kept for a way back.
+
+    Args:
+        alpha: (T, K, columns).
+
+    Returns:
+        For every layer the weights of each task, (T, *shape).
+    """
+    return {
+        name: masks.sums(columns).reshape(-1, *basis.shapes[name])
+        for (name, masks), columns in zip(basis.layers.items(), _by_layer(basis, alpha, granularity), strict=True)
+    }
+
+
+def slopes_of_tasks(basis: Basis, gradients: Mapping[str, Tensor], granularity: int = 1) -> Tensor:
+    """Gradients by alpha (T, K, columns), of those by `effective_of_tasks`."""
+    slopes = [
+        masks.slopes(gradients[name].flatten(2), groups)
+        for (name, masks), groups in zip(basis.layers.items(), layer_columns(basis, granularity), strict=True)
+    ]
+    return torch.cat(slopes, dim=2)
+
+
+def _by_layer(basis: Basis, alpha: Tensor, granularity: int) -> Sequence[Tensor]:
+    """The columns of each layer, of the last axis."""
+    columns: Sequence[Tensor] = alpha.split(layer_columns(basis, granularity), dim=-1)
+    return columns
 
 
 def refine(alpha: Tensor, channels: Sequence[int], granularity: int, finer: int) -> Tensor:

@@ -45,6 +45,20 @@ class StackedMasks:
         channels = coefficients[:, group_of_channel(out, groups, coefficients.device)]
         return torch.einsum("ko,koi->oi", channels, self.stack)
 
+    def sums(self, coefficients: Tensor) -> Tensor:
+        """Of T tasks (T, K, groups of channels): (sum_k c_k M_k) * W of each (T, out_channels, fan_in)."""
+        groups, out = coefficients.shape[2], self.stack.shape[1]
+        if groups == 1:
+            return (coefficients[:, :, 0] @ self.stack.flatten(1)).reshape(len(coefficients), out, -1)
+        channels = coefficients[:, :, group_of_channel(out, groups, coefficients.device)]
+        return torch.einsum("tko,koi->toi", channels, self.stack).contiguous()
+
+    def slopes(self, gradients: Tensor, groups: int) -> Tensor:
+        """Gradients by the coefficients (T, K, groups), of those by `sums` (T, out_channels, fan_in)."""
+        if groups == 1:
+            return (gradients.flatten(1) @ self.stack.flatten(1).T)[:, :, None]
+        return _by_group(torch.einsum("toi,koi->tko", gradients, self.stack), groups)
+
 
 @dataclass(frozen=True, eq=False)
 class PackedMasks:
@@ -83,26 +97,24 @@ class PackedMasks:
         return combined
 
     def sums(self, coefficients: Tensor) -> Tensor:
-        """(sum_k c_k M_k) * W; coefficients (K, groups of channels)."""
-        total = torch.zeros_like(self.weight, dtype=coefficients.dtype)
-        group = group_of_channel(len(self.weight), coefficients.shape[1], self.device)
+        """Of T tasks (T, K, groups of channels): (sum_k c_k M_k) * W of each (T, out_channels, fan_in)."""
+        tasks, _, groups = coefficients.shape
+        total = coefficients.new_zeros(tasks, *self.weight.shape)
+        group = group_of_channel(len(self.weight), groups, self.device)
         for masks, rows, values in self._blocks():
-            if coefficients.shape[1] == 1:
-                total[rows] += (coefficients[masks].T @ values.flatten(1)).reshape(values.shape[1:])
+            if groups == 1:
+                total[:, rows] += (coefficients[:, masks, 0] @ values.flatten(1)).reshape(tasks, *values.shape[1:])
             else:
-                total[rows] += torch.einsum("ko,koi->oi", coefficients[masks][:, group[rows]], values)
+                total[:, rows] += torch.einsum("tko,koi->toi", coefficients[:, masks][:, :, group[rows]], values)
         return total * self.weight
 
-    def slopes(self, gradient: Tensor, groups: int) -> Tensor:
-        """Gradient by the coefficients (K, groups), of that by the combination (out_channels, fan_in)."""
-        weighted = gradient * self.weight
-        channels = weighted.new_zeros(self.count, len(self.weight))
+    def slopes(self, gradients: Tensor, groups: int) -> Tensor:
+        """Gradients by the coefficients (T, K, groups), of those by `sums` (T, out_channels, fan_in)."""
+        weighted = gradients * self.weight
+        channels = weighted.new_zeros(len(gradients), self.count, len(self.weight))
         for masks, rows, values in self._blocks():
-            channels[masks, rows] = torch.einsum("koi,oi->ko", values, weighted[rows])
-        if groups == 1:
-            return channels.sum(1, keepdim=True)
-        group = group_of_channel(len(self.weight), groups, self.device)
-        return channels.new_zeros(self.count, groups).index_add_(1, group, channels)
+            channels[:, masks, rows] = torch.einsum("toi,koi->tko", weighted[:, rows], values)
+        return _by_group(channels, groups)
 
     def _blocks(self) -> Iterator[tuple[slice, slice, Tensor]]:
         """Which masks, which channels, and these masks there as float32 (masks, channels, fan_in)."""
@@ -149,6 +161,14 @@ def group_of_channel(out: int, groups: int, device: torch.device | None = None) 
     return torch.arange(out, device=device) * groups // out
 
 
+def _by_group(channels: Tensor, groups: int) -> Tensor:
+    """Sums (T, K, groups) of (T, K, channels)."""
+    if groups == 1:
+        return channels.sum(2, keepdim=True)
+    group = group_of_channel(channels.shape[2], groups, channels.device)
+    return channels.new_zeros(*channels.shape[:2], groups).index_add_(2, group, channels)
+
+
 def _packed(masks: Sequence[Tensor]) -> Tensor:
     packed = torch.zeros(-(-len(masks) // 8), *masks[0].shape, dtype=torch.uint8)
     for number, mask in enumerate(masks):
@@ -162,8 +182,8 @@ class _CombinePacked(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, coefficients: Tensor, masks: PackedMasks) -> Tensor:
         ctx.masks, ctx.groups = masks, coefficients.shape[1]
-        return masks.sums(coefficients)
+        return masks.sums(coefficients[None])[0]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return ctx.masks.slopes(gradients[0], ctx.groups), None
+        return ctx.masks.slopes(gradients[0][None], ctx.groups)[0], None

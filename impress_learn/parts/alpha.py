@@ -63,20 +63,26 @@ def trainable_alpha(
     def learned() -> Tensor:
         return alpha.detach().cpu()
 
-    def stored() -> Array:
-        try:
-            return store(learned().numpy(), kind)
-        except OverflowError as error:
-            raise TrainingDiverged(f"coefficients are {error}: store them as float32") from error
-
     return Trainable(
         tensors=list(basis.shapes),
         parameters=[alpha],
         add=lambda effective: {**effective, **effective_weights(basis, alpha, granularity)},
         learned=learned,
-        store=stored,
+        store=lambda: store_coefficients(learned(), kind),
         penalty=penalty if fit.l1 > 0 or held else None,
     )
+
+
+def store_coefficients(alpha: Tensor, kind: NumberType) -> Array:
+    """Alpha (K, columns), on the CPU, as it is stored.
+
+    Raises:
+        TrainingDiverged: a coefficient is too large for this type.
+    """
+    try:
+        return store(alpha.numpy(), kind)
+    except OverflowError as error:
+        raise TrainingDiverged(f"coefficients are {error}: store them as float32") from error
 
 
 def _begin(ground: Ground, beginning: Beginning) -> Trainable:

@@ -242,7 +242,8 @@ def still_to_add(bank: Bank, requests: Sequence[TaskRequest]) -> list[TaskReques
 def _is_stored(bank: Bank, request: TaskRequest) -> bool:
     stored = bank.read_stored(request.name)
     asked = (str(request.reference), request.fit, request.parts)
-    if (stored.record.task, stored.record.fit, parts_of(stored)) == asked:
+    fit = msgspec.structs.replace(stored.record.fit, steps=0)  # whether it was learned alone nobody asks
+    if (stored.record.task, fit, parts_of(stored)) == asked:
         classes = stored_classes(bank, stored.record.task, stored.record)
         if classes.names is not None and request.classes.names not in (None, classes.names):
             raise TaskExists(

@@ -220,13 +220,19 @@ MOST_IN_MEMORY = 2 << 30
 _CHUNK = 10_000
 
 
-def transformed(images: Images, transform: Callable[[Tensor], Tensor], augment: Augment | None = None) -> Images:
-    """The images of a task: made once and kept in memory where they fit, else made batch by batch."""
+def transformed(
+    images: Images, transform: Callable[[Tensor], Tensor], augment: Augment | None = None, *, keep: bool = True
+) -> Images:
+    """The images of a task: made once and kept in memory where they fit, else made batch by batch.
+
+    Args:
+        keep: False to make them batch by batch wherever that can be.
+    """
     if len(images) == 0:
         return images
     if isinstance(images, NormalisedImages):  # they are as the network takes them
         return images.varied(augment)
-    if isinstance(images, MappedImages) and len(images) * images.file[0].size > MOST_IN_MEMORY:
+    if isinstance(images, MappedImages) and (not keep or len(images) * images.file[0].size > MOST_IN_MEMORY):
         return replace(images, transform=transform, augment=augment)
     chunks = [transform(images.pixels_of(slice(start, start + _CHUNK))) for start in range(0, len(images), _CHUNK)]
     return ImagesInMemory(torch.cat(chunks), images.labels, images.mean, images.std, augment, images.sets)

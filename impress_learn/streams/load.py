@@ -47,6 +47,11 @@ class TaskData:
     def train(self) -> Images:
         return self._made(self.source_train, training=True)
 
+    @property
+    def train_on_demand(self) -> Images:
+        """`train`, of which each image is made whenever it is asked for where all of them are in a file."""
+        return self._made(self.source_train, training=True, keep=False)
+
     @cached_property
     def validation(self) -> Images:
         return self._made(self.source_validation)
@@ -59,7 +64,7 @@ class TaskData:
         """The images accuracy is measured on: the held-out ones where there are any, else the test images."""
         return self.validation if holdout > 0 else self.test
 
-    def _made(self, images: Images, *, training: bool = False) -> Images:
+    def _made(self, images: Images, *, training: bool = False, keep: bool = True) -> Images:
         stream, key, view = self.reference.stream, self.reference.key, self.view
         if self.numbers is not None:
             images = images.renumbered(self.numbers)
@@ -67,6 +72,7 @@ class TaskData:
             images.normalised(view.mean, view.std),
             lambda pixels: stream.transform(fitted(pixels, view), key),
             stream.augment if training else None,
+            keep=keep,
         )
         return made.to(self.device)
 
@@ -192,15 +198,21 @@ def split_order(order: Tensor, count: int, sets: Tensor | None) -> tuple[Tensor,
     return order[by_set[:count]], order[by_set[count:]]
 
 
-def training_images(data: TaskData, shots: int | None, seed: int, label_of: Callable[[int], str] = str) -> Images:
+def training_images(
+    data: TaskData, shots: int | None, seed: int, label_of: Callable[[int], str] = str, *, keep: bool = True
+) -> Images:
     """What a task is learned from: all training images, or few of each class, varied as the stream allows (`jitter`).
+
+    Args:
+        keep: whether all of them are made now, or each when it is asked for, where that can be.
 
     Raises:
         UsageError: a class has fewer images.
     """
+    train = data.train if keep else data.train_on_demand
     if shots is None:
-        return data.train
-    few, jitter = take_shots(data.train, shots, seed, label_of), data.reference.stream.jitter
+        return train
+    few, jitter = take_shots(train, shots, seed, label_of), data.reference.stream.jitter
     return few.varied(jitter) if jitter else few
 
 

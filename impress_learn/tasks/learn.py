@@ -1,35 +1,31 @@
-"""Learning a task and storing it: reference -> data -> its parts -> one small file."""
+"""Learning one task: reference -> data -> its parts."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from impress_format.bank import Bank
-from impress_format.errors import BankMismatch, FormatError, TrainingDiverged
 from impress_format.parts.head import HEAD, StoredHead
-from impress_format.parts.signature import SIGNATURE, store_signature
-from impress_format.parts.table import facts_of, restore_parts, tensor_of
 from impress_format.parts.vote import VOTE
 from impress_format.tasks.file import StoredTask
-from impress_format.weights import substream_seed
 from impress_learn.parts.part import Array, Beginning, Ground
 from impress_learn.parts.table import names_of
-from impress_learn.plan.tasks import TaskRequest, count_masks, settings_of, task_record
+from impress_learn.plan.tasks import TaskRequest, count_masks, settings_of
 from impress_learn.progress import Progress
 from impress_learn.running.accuracy import accuracy, measured_on
 from impress_learn.running.loaded import RunningBank
 from impress_learn.streams.classes import TaskClasses, renumbered, stored_classes, uneven_remark
 from impress_learn.streams.images import Images
 from impress_learn.streams.load import training_images
-from impress_learn.tasks.added import AddedTask, or_nan
+from impress_learn.tasks.added import AddedTask
 from impress_learn.tasks.few import few_images
 from impress_learn.tasks.head.learn import learn_head
+from impress_learn.tasks.storing import Learned, naming, restore, store_task, task_seed
 from impress_learn.tasks.trial import best_in_trial
 from impress_learn.tasks.vote import Chosen, choose_vote
 from impress_learn.tasks.weights import begin_parts, train_parts
@@ -55,7 +51,7 @@ def add_task(loaded: RunningBank, request: TaskRequest, *, data_dir: Path | None
         training_images(data, fit.shots, fit.seed, request.classes.label),
         data.measured(holdout=fit.holdout),
     )
-    _remark_uneven(request, train, measured, progress)
+    remark_uneven(request, train, measured, progress)
     vote: Chosen | None = None
     if fit.unlabelled:
         vote = choose_vote(loaded, train, classes=request.classes, labelled=False)
@@ -70,7 +66,7 @@ def add_task(loaded: RunningBank, request: TaskRequest, *, data_dir: Path | None
     return learn_task(loaded, request, train, measured, on_step=progress.step, vote=vote)
 
 
-def _remark_uneven(request: TaskRequest, train: Images, measured: Images, progress: Progress) -> None:
+def remark_uneven(request: TaskRequest, train: Images, measured: Images, progress: Progress) -> None:
     """Say where one class has most of the images, or a class so few that nobody can tell."""
     if not request.reference.data_set.labelled:
         return
@@ -102,43 +98,11 @@ def learn_task(
         BankMismatch: the task that this one resumes from was changed meanwhile; it stays.
     """
     started = time.perf_counter()
-    fit = request.fit
     signature_maker = (
         loaded.signature_maker if request.parts.signature else None
     )  # after training is too late to find it damaged
     request, learned = _learn_or_vote(loaded, request, train, measured, on_step, vote)
-    tensors = learned.tensors
-    record = task_record(loaded.bank, request, learned.accuracy, learned.train_accuracy)
-    if request.replaces and loaded.bank.read_task_record(request.name).digest != fit.start:
-        raise BankMismatch(f"task {request.name} was changed by another process meanwhile: give the command again")
-    if signature_maker is not None:
-        read_out = {name: tensor for name, tensor in tensors.items() if name == HEAD.name}
-        head = HEAD.of(StoredTask(record=record, values=_restore(loaded.bank, request, read_out)))
-        signature = signature_maker.make_signature(signature_maker.chosen(train), head, fit.seed)
-        tensors = {**tensors, SIGNATURE.name: store_signature(signature)}
-    size = loaded.bank.write_task(record, tensors, replace=request.replaces)
-    shapes = {name: tensor_of(tensor) for name, tensor in tensors.items()}
-    return AddedTask(
-        task=record.task,
-        name=record.name,
-        facts=facts_of(Path(record.name), shapes, record.settings, loaded.bank.manifest),
-        bytes=size,
-        accuracy=or_nan(record.accuracy),
-        train_accuracy=or_nan(record.train_accuracy),
-        seconds=time.perf_counter() - started,
-        images=measured_on(fit.holdout),
-        begun_from=learned.begun_from,
-    )
-
-
-@dataclass(frozen=True, eq=False)
-class _Learned:
-    """The parts of a task as they are stored, by name, and its accuracy, as stored, when measured and in training."""
-
-    tensors: Mapping[str, Array]
-    accuracy: float | None
-    train_accuracy: float | None
-    begun_from: str | None = None
+    return store_task(loaded, request, learned, train, signature_maker, started=started)
 
 
 def _learn_or_vote(
@@ -148,7 +112,7 @@ def _learn_or_vote(
     measured: Images,
     on_step: Callable[[], None],
     vote: Chosen | None,
-) -> tuple[TaskRequest, _Learned]:
+) -> tuple[TaskRequest, Learned]:
     """What is learned; where masks may vote instead, whichever promises more, on no other images than these.
 
     Raises:
@@ -172,26 +136,17 @@ def _learn(
     measured: Images,
     on_step: Callable[[], None],
     vote: Chosen | None = None,
-) -> _Learned:
+) -> Learned:
     """Learn the parts of a task and measure them; nothing is stored.
 
     Raises:
         TrainingDiverged: naming the task.
     """
     if request.parts.reads_out:
-        return _Learned(*_learn_head(loaded, request, train, measured, on_step))
+        return Learned(*_learn_head(loaded, request, train, measured, on_step))
     tensors, share, begun_from = _learn_weights(loaded, request, train, on_step, vote)
     known = request.reference.data_set.labelled
-    return _Learned(tensors, share(measured) if known else None, share(train) if known else None, begun_from)
-
-
-@contextmanager
-def _naming(request: TaskRequest) -> Iterator[None]:
-    """Within it, TrainingDiverged names the task."""
-    try:
-        yield
-    except TrainingDiverged as error:
-        raise TrainingDiverged(f"task {request.name}: {error}") from error
+    return Learned(tensors, share(measured) if known else None, share(train) if known else None, begun_from)
 
 
 def _learn_head(
@@ -200,14 +155,14 @@ def _learn_head(
     ground, start = _ground(loaded, request), request.start
     if start is not None:
         start = _in_order(loaded.bank, start, request.classes)
-    with _naming(request):
+    with naming(request):
         return learn_head(
             ground,
             _beginning(loaded.bank, request, start),
             train,
             measured,
             classes=request.classes.count,
-            restore=lambda tensors: _restore(loaded.bank, request, tensors),
+            restore=lambda tensors: restore(loaded.bank, request, tensors),
             on_step=on_step,
         )
 
@@ -233,12 +188,12 @@ def _learn_weights(
         beginning = replace(_beginning(loaded.bank, request, request.start), few=few_images(loaded, request, train))
         trainables = begin_parts(_ground(loaded, request), beginning)
         learning = [*trainables.values()]
-        with _naming(request):
+        with naming(request):
             train_parts(backbone, learning, train, beginning.fit, on_step=on_step, calibration=loaded.calibration)
             tensors = {name: trainable.store() for name, trainable in trainables.items()}
         begun_from = next((one.begun_from for one in learning if one.begun_from is not None), None)
-    with _naming(request):
-        effective = loaded.lay(_restore(loaded.bank, request, tensors), settings_of(loaded.bank, request))
+    with naming(request):
+        effective = loaded.lay(restore(loaded.bank, request, tensors), settings_of(loaded.bank, request))
     return tensors, lambda images: accuracy(backbone, effective, images), begun_from
 
 
@@ -247,21 +202,8 @@ def _ground(loaded: RunningBank, request: TaskRequest) -> Ground:
 
 
 def _beginning(bank: Bank, request: TaskRequest, start: StoredTask | None) -> Beginning:
-    seed = substream_seed(request.fit.seed, f"alpha/{request.reference}")
-    return Beginning(request.parts, replace(task_training(request.fit), seed=seed), count_masks(bank, request), start)
-
-
-def _restore(bank: Bank, request: TaskRequest, tensors: Mapping[str, Array]) -> dict[str, object]:
-    """What the parts of a task stand for, as they will be read again.
-
-    Raises:
-        TrainingDiverged: a value is too large to be stored.
-    """
-    path, settings = Path(request.name), settings_of(bank, request)
-    try:
-        return restore_parts(path, tensors, settings, bank.manifest, bank.identity)
-    except FormatError as error:
-        raise TrainingDiverged(f"the {error.problem}: lower the learning rate") from error
+    fit = replace(task_training(request.fit), seed=task_seed(request.fit, request.reference))
+    return Beginning(request.parts, fit, count_masks(bank, request), start)
 
 
 def _in_order(bank: Bank, start: StoredTask, classes: TaskClasses) -> StoredTask:

@@ -135,7 +135,8 @@ def mask_training(record: MaskTrainingRecord) -> MaskTraining:
 
 def task_training(record: TaskTrainingRecord) -> TaskTraining:
     """The training config that a stored record was made from, its epochs settled."""
-    return TaskTraining(**{name: getattr(record, name) for name in record.__struct_fields__ if name != "start"})
+    apart = ("start", "steps")
+    return TaskTraining(**{name: getattr(record, name) for name in record.__struct_fields__ if name not in apart})
 
 
 def check_training(fit: MaskTraining | TaskTraining) -> None:

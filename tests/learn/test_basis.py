@@ -14,7 +14,14 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from impress_format.records.network import BackboneSpec, LayerSpec
-from impress_learn.masks.basis import Basis, effective_weights, layer_columns, make_basis
+from impress_learn.masks.basis import (
+    Basis,
+    effective_of_tasks,
+    effective_weights,
+    layer_columns,
+    make_basis,
+    slopes_of_tasks,
+)
 from impress_learn.masks.layer_masks import PackedMasks, StackedMasks, group_of_channel, pack_masks
 from impress_learn.network.backbone import Backbone
 
@@ -216,3 +223,21 @@ def test_signed_masks_and_their_gradient(granularity: int) -> None:
             )
     assert leaf.grad is not None
     np.testing.assert_allclose(leaf.grad.numpy(), expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+@pytest.mark.parametrize("masks", [1, 3, 17])
+def test_many_tasks_at_once_are_each_as_alone_and_so_are_their_gradients(masks: int, granularity: int) -> None:
+    backbone, supermasks, first = draw(masks, granularity)
+    basis, alphas = make_basis(backbone, supermasks), torch.stack([first, -2 * first, first.flip(0)])
+    together = effective_of_tasks(basis, alphas, granularity)
+    towards = {
+        name: torch.randn(3, *shape, generator=torch.Generator().manual_seed(1)) for name, shape in SHAPES.items()
+    }
+    slopes = slopes_of_tasks(basis, towards, granularity)
+    for task, alpha in enumerate(alphas):
+        alone = effective_weights(basis, leaf := alpha.clone().requires_grad_(), granularity)
+        sum(((alone[name] * towards[name][task]).sum() for name in SHAPES), torch.zeros(())).backward()
+        for name in SHAPES:
+            torch.testing.assert_close(together[name][task], alone[name].detach())
+        torch.testing.assert_close(slopes[task], leaf.grad, rtol=1e-4, atol=1e-4)
