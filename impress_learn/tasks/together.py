@@ -34,9 +34,9 @@ from impress_learn.training.config import task_training
 _SAMPLE = 5_000
 """Training images that accuracy in training is measured on, and by which a start is judged."""
 _SHARES = ((0.02, 0.2), (0.04, 0.4))
-"""How far accuracy may fall from one task to the next at the most, of what the first has above guessing, and which share
-of the steps of a task that is learned alone are then enough: chosen on held-out images (docs/results.md, Many tasks).
-What is further away is learned from 1/K: from a start so far off it would end lower."""
+"""How far accuracy may fall from one task to the next at the most, of what the first has above guessing, and which
+share of the steps of a task that is learned alone are then enough: chosen on held-out images (docs/results.md, Many
+tasks). What is further away is learned from 1/K: from a start so far off it would end lower."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -60,23 +60,19 @@ def main() -> None:
             names = sorted(int(one.reference.key) for chain in group.chains for one in chain)
             stream = references[0].stream.name
             learn("together", together, [f"{stream}/{key}" for key in names])
-            for key in names:
-                if key % chosen.every == 0:
-                    learn("alone", alone, [f"{stream}/{key}"])
+            learn("alone", alone, [f"{stream}/{key}" for key in names if key % chosen.every == 0])
             print(f"{len(found['together'])} of {len(requests)}", flush=True)
         steps = [open_bank(together).read_task_record(one.name).fit.steps for one in found["together"]]
     by_task = {one.task: one.accuracy for one in found["together"]}
     same = [by_task[one.task] for one in found["alone"]]
     each = {way: spent[way] / len(found[way]) for way in spent}
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    mean = 100 * sum(by_task.values()) / len(steps)
     print(
-        f"{torch.get_num_threads()} thread, {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MB at the most"
+        f"one thread, {most:,.0f} MB at the most; begun from 1/K: {steps.count(0)} of {len(steps)}; mean {mean:.2f}\n"
     )
-    print(
-        f"begun from 1/K: {steps.count(0)} of {len(steps)}; the mean of all: {100 * sum(by_task.values()) / len(steps):.2f}\n"
-    )
-    print(
-        "| | tasks | CPU seconds each | beside alone | accuracy of those learned both ways | least |\n|---|---|---|---|---|---|"
-    )
+    print("| | tasks | CPU seconds each | beside alone | accuracy of those learned both ways | least |")
+    print("|---|---|---|---|---|---|")
     for way, shares in {"together": same, "alone": [one.accuracy for one in found["alone"]]}.items():
         print(
             f"| {way} | {len(found[way])} | {each[way]:.2f} | {each[way] / each['alone']:.2f} x | "

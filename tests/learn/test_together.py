@@ -40,9 +40,13 @@ def planned(tmp_path_factory: pytest.TempPathFactory, lenet: Backbone) -> Bank:
     return planned_bank(tmp_path_factory.mktemp("planned") / "a.impress", lenet, tuple(plans))
 
 
-def requests(bank: Bank, references: Sequence[str], fit: TaskTraining = QUICK, **parts: object) -> list[TaskRequest]:
-    settled = settle(bank, Parts(**parts))  # type: ignore[arg-type]
-    return request_tasks(parse_references(references), fit, name=None, parts=settled, data_dir=None)
+def requests(
+    bank: Bank,
+    references: Sequence[str],
+    fit: TaskTraining = QUICK,
+    parts: Parts = Parts(),  # noqa: B008  frozen
+) -> list[TaskRequest]:
+    return request_tasks(parse_references(references), fit, name=None, parts=settle(bank, parts), data_dir=None)
 
 
 def keys(groups: Sequence[Group]) -> list[list[list[int]]]:
@@ -86,9 +90,9 @@ def test_few_tasks_are_learned_alone_and_so_are_those_of_another_stream(planned:
     assert sum(len(chain) for group in keys(groups) for chain in group) == LEAST
 
 
-@pytest.mark.parametrize("parts", [{"residual": 512}, {"hybrid": True}, {"alpha": False, "residual": 512}])
-def test_tasks_of_more_than_coefficients_are_learned_alone(planned: Bank, parts: dict[str, object]) -> None:
-    asked = requests(planned, [MANY], **parts)
+@pytest.mark.parametrize("parts", [Parts(residual=512), Parts(hybrid=True), Parts(alpha=False, residual=512)])
+def test_tasks_of_more_than_coefficients_are_learned_alone(planned: Bank, parts: Parts) -> None:
+    asked = requests(planned, [MANY], parts=parts)
     assert group_tasks(planned, asked) == ([], asked)
 
 
