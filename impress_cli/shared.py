@@ -15,6 +15,7 @@ import typer
 
 from impress_cli.options import TRAINING_OPTIONS, Groups, user_path
 from impress_format.errors import UsageError
+from impress_learn.running.device import choose_device
 from impress_learn.training.config import check_seed
 
 if TYPE_CHECKING:
@@ -86,6 +87,11 @@ class Compute:
     def __post_init__(self) -> None:
         check_seed(self.seed)
 
+    def name_or_choose(self) -> str | Callable[[], torch.device]:
+        """The device, for a job that may do without torch where that is all the same."""
+        plain = self.device in (Device.auto, Device.cpu) and not self.deterministic
+        return self.device.value if plain else self.choose_device
+
     def choose_device(self) -> torch.device:
         """The device to compute on. Imports torch.
 
@@ -97,9 +103,9 @@ class Compute:
         if self.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before cuBLAS is first used
             torch.use_deterministic_algorithms(True)
-        available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
         if self.device is Device.auto:
-            return torch.device(next(name for name, present in available.items() if present))
+            return choose_device("auto")
+        available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
         if not available[self.device.value]:
             raise UsageError(f"`device` {self.device.value}: torch sees none here; use `device` cpu (or auto)")
         return torch.device(self.device.value)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from impress_format import Bank, ImpressError, open_bank
     from impress_learn.face.loaded import LoadedBank, load_bank
-    from impress_learn.face.predict import Prediction
+    from impress_learn.face.prediction import Prediction
     from impress_learn.identify.discovery import Discovery
     from impress_learn.jobs import (
         add_dataset,

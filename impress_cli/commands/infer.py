@@ -58,7 +58,7 @@ def infer(
             one_task=one_task,
             method=method.value,
             stdin=sys.stdin.buffer.read,
-            device=compute.choose_device,
+            device=compute.name_or_choose(),
             progress=progress,
         )
         answers = _shown(begun, unreadable, remarks, progress)

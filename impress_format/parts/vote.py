@@ -14,6 +14,9 @@ import numpy.typing as npt
 from impress_format.parts.numbers import FloatArray, NumbersError
 from impress_format.parts.part import Array, BankIdentity, Beside, Part, Tensor
 
+VOTE_TEMPERATURE = 3.0
+"""What logits are divided by before answers are averaged (docs/format.md, Vote): a mask that is sure of a wrong class
+counts for less; chosen on held-out images (docs/results.md, Votes)."""
 _MOST = 255
 
 

@@ -11,6 +11,9 @@ from msgspec import Meta
 from impress_format.limits import MAX_AXES, MAX_CLASSES, MAX_LAYERS
 from impress_format.records.fields import FullDigest, Init, LayerName, Record, Seed, Side, Text
 
+LENET = "lenet-300-100"
+"""What `arch` says of the built-in network."""
+
 
 class LayerSpec(Record, frozen=True, omit_defaults=True):
     """One tensor of the backbone that is drawn from the seed.

@@ -16,7 +16,7 @@ from impress_learn.running.loaded import RunningBank, load_running
 if TYPE_CHECKING:
     from impress_learn.face.dataset import OwnDataset
     from impress_learn.face.own_images import OwnImage
-    from impress_learn.face.predict import Prediction
+    from impress_learn.face.prediction import Prediction
 
 
 class LoadedBank(RunningBank):

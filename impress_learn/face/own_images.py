@@ -47,11 +47,11 @@ def read_image(image: OwnImage, preprocess: Preprocess, notice: Callable[[Notice
             return _normalised_already(image, preprocess)
         image = _array_of(image)
     if isinstance(image, np.ndarray):
-        return read_opened(_image_of(image), preprocess, notice)
+        return torch.from_numpy(read_opened(_image_of(image), preprocess, notice))
     if isinstance(image, Image.Image):
-        return read_opened(image, preprocess, notice)
+        return torch.from_numpy(read_opened(image, preprocess, notice))
     if isinstance(image, (str, os.PathLike)):
-        return decode_image(Path(image), preprocess, notice)
+        return torch.from_numpy(decode_image(Path(image), preprocess, notice))
     raise DataError(f"an image is {_kind(image)}: {_FORMS}")
 
 

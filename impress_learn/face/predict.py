@@ -8,16 +8,18 @@ from itertools import chain
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
+import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from impress_learn.face.own_images import OwnImage, OwnReader
+from impress_learn.face.prediction import FoundTask, Prediction, one_task_remark
 from impress_learn.streams.classes import TaskClasses, stored_classes
 from impress_learn.streams.images import normalise
 from impress_learn.streams.read_parts import images_at_once
 from impress_learn.streams.view import view_of
 
 if TYPE_CHECKING:
-    from impress_format.bank import Bank
     from impress_learn.identify.candidates import Candidates
     from impress_learn.identify.methods import MethodName
     from impress_learn.network.backbone import Effective
@@ -28,53 +30,11 @@ _AT_ONCE = 256
 """Images that are answered together."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Prediction:
-    """What one image shows.
-
-    Attributes:
-        task: the reference of the task, given or found; None if the image is of none of the bank's tasks.
-        nearest: the task of the bank that it is likeliest to be of, whose class this is.
-        task_probability: how likely that is the right one, if it is one of the bank's; None where the task was given,
-            or found by a method that does not say.
-        label: the class: its name, or its number where it has none.
-        index: its number: the place of its logit.
-        probability: softmax of the class's logit under the task, 0 to 1.
-
-    Example:
-        >>> import impress_learn
-        >>> loaded = impress_learn.load_bank("build/demo.impress")
-        >>> loaded.predict("seven.png", "rotated-digits-15")
-        Prediction(task='rotated-digits/15', ..., label='7', index=7, probability=0...)
-    """
-
-    task: str | None
-    nearest: str
-    task_probability: float | None
-    label: str
-    index: int
-    probability: float
-
-
-@dataclass(frozen=True)
-class FoundTask:
-    """The candidate that an image is likeliest to be of, whether it is of none, and how likely that candidate is."""
-
-    index: int
-    unknown: bool
-    probability: float | None
-
-
 def are_many(images: OwnImage | Iterable[OwnImage]) -> bool:
     """Whether these are several images: a list or the like, or an array or tensor of four dimensions."""
     if isinstance(images, (Tensor, np.ndarray)):
         return images.ndim == 4
     return isinstance(images, Iterable) and not isinstance(images, (str, bytes, Mapping))
-
-
-def one_task_remark(bank: Bank, name: str) -> str:
-    """What is to be said where the task is not given, and the bank has one alone."""
-    return f"{bank.path} has one task, {name}: every image is answered as one of it, whatever it shows"
 
 
 def predict(
@@ -84,7 +44,8 @@ def predict(
 
     Images are read and answered part by part, so that no more than a part is held.
     """
-    from impress_learn.identify.candidates import Candidates, find_candidates, only_task
+    from impress_learn.identify.candidates import Candidates
+    from impress_learn.identify.found import find_candidates, only_task
 
     many = are_many(images)
     several = cast("list[OwnImage]", list(cast("Iterable[OwnImage]", images)) if many else [images])
@@ -203,3 +164,27 @@ def _normalised(loaded: RunningBank, images: Tensor) -> Tensor:
     return (
         weight_delta if weight_delta.is_floating_point() else normalise(weight_delta, preprocess.mean, preprocess.std)
     )
+
+
+@dataclass(frozen=True)
+class WithTorch:
+    """Answers by torch, for any bank (answering.Answering)."""
+
+    loaded: RunningBank
+    candidates: Candidates | None
+    method: MethodName
+
+    def classify_as(self, images: npt.NDArray[np.uint8], name: str) -> Sequence[Prediction]:
+        return classify_as(self.loaded, torch.from_numpy(images), name)
+
+    def find_tasks(self, images: npt.NDArray[np.uint8]) -> Sequence[FoundTask]:
+        assert self.candidates is not None
+        return find_tasks(self.candidates, torch.from_numpy(images), self.method)
+
+    def find_common_task(self, parts: Iterable[npt.NDArray[np.uint8]]) -> FoundTask | None:
+        assert self.candidates is not None
+        return find_common_task(self.candidates, map(torch.from_numpy, parts), self.method)
+
+    def classify_among(self, images: npt.NDArray[np.uint8], found: Sequence[FoundTask]) -> Sequence[Prediction]:
+        assert self.candidates is not None
+        return classify_among(self.candidates, torch.from_numpy(images), found)

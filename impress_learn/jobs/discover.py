@@ -97,8 +97,9 @@ def discover_tasks(
         require(share >= chunk, f"`chunk` {chunk}: {reference} has only {share:,} images for each time it is named")
     bank.complete_masks()
 
-    from impress_learn.identify.candidates import Candidates, find_candidates
+    from impress_learn.identify.candidates import Candidates
     from impress_learn.identify.discover import chunks_of, count_chunks, discover
+    from impress_learn.identify.found import find_candidates
     from impress_learn.running.accuracy import accuracy
     from impress_learn.running.loaded import load_running
     from impress_learn.streams.classes import classes_of_data, share_classes

@@ -25,7 +25,7 @@ from impress_learn.training.config import (
 if TYPE_CHECKING:
     from impress_format.bank import Bank
     from impress_learn.identify.basis_gn import BasisGN
-    from impress_learn.identify.candidates import Candidate
+    from impress_learn.identify.found import Candidate
     from impress_learn.identify.measure import Inferred
     from impress_learn.identify.methods import MethodName
 
@@ -64,7 +64,8 @@ def evaluate_gn(
     bank = open_bank(path)
     bank.complete_masks()
 
-    from impress_learn.identify.candidates import Candidates, find_candidates
+    from impress_learn.identify.candidates import Candidates
+    from impress_learn.identify.found import find_candidates
     from impress_learn.identify.measure import infer_tasks
     from impress_learn.running.accuracy import measurable
     from impress_learn.running.loaded import load_running
@@ -120,7 +121,8 @@ def evaluate_basis_gn(
     bank.complete_masks()
 
     from impress_learn.identify.basis_gn import fit_basis_tasks
-    from impress_learn.identify.candidates import Candidates, find_candidates
+    from impress_learn.identify.candidates import Candidates
+    from impress_learn.identify.found import find_candidates
     from impress_learn.running.accuracy import mask_items
     from impress_learn.running.loaded import load_running
 

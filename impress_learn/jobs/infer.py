@@ -19,9 +19,11 @@ from impress_learn.running.device import Device, choose_device
 from impress_learn.streams.view import view_of
 
 if TYPE_CHECKING:
-    from impress_learn.face.predict import FoundTask
-    from impress_learn.identify.candidates import Candidates
+    from impress_format.bank import Bank
+    from impress_learn.face.answering import Answering
+    from impress_learn.identify.found import Found
     from impress_learn.identify.methods import MethodName
+    from impress_learn.streams.read_image import Pixels
     from impress_learn.streams.read_parts import PartReader
 
 
@@ -155,9 +157,8 @@ def begin_inference(
     name = None if task is None else bank.find_task(task)
     bank.complete_masks()
 
-    from impress_learn.face.predict import classify_among, classify_as, find_tasks, one_task_remark
-    from impress_learn.identify.candidates import Candidates, find_candidates, only_task
-    from impress_learn.running.loaded import load_running
+    from impress_learn.face.prediction import one_task_remark
+    from impress_learn.identify.found import find_candidates, only_task
     from impress_learn.streams.find_images import find_images, tell_notices
     from impress_learn.streams.read_parts import STANDARD_INPUT, PartReader
 
@@ -167,22 +168,19 @@ def begin_inference(
     remarks = []
     if name is None and (name := only_task(bank)) is not None:
         remarks.append(one_task_remark(bank, name))
-    among = find_candidates(bank) if name is None else None
-    loaded = load_running(bank, choose_device(device))
-    candidates = None if among is None else Candidates(loaded, among)
+    answering = _answering(bank, find_candidates(bank) if name is None else None, method, device)
     reader = PartReader(preprocess, sources, again=one_task, stdin=stdin, on_image=progress.step)
 
     def parts() -> Iterator[Answers]:
-        common = _common_task(candidates, method, reader) if candidates and one_task else None
+        common = answering.find_common_task(_pixels(reader)) if name is None and one_task else None
         for pixels, read, unreadable in reader.parts():
             answers: tuple[Answer, ...] = ()
             if pixels is not None:
-                if candidates is None:
-                    assert name is not None
-                    found = classify_as(loaded, pixels, name)
+                if name is not None:
+                    found = answering.classify_as(pixels, name)
                 else:
-                    tasks = find_tasks(candidates, pixels, method) if common is None else [common] * len(read)
-                    found = classify_among(candidates, pixels, tasks)
+                    tasks = answering.find_tasks(pixels) if common is None else [common] * len(read)
+                    found = answering.classify_among(pixels, tasks)
                 answers = tuple(
                     Answer(
                         path=path,
@@ -205,8 +203,20 @@ def begin_inference(
     return Inference(images=len(sources), parts=parts())
 
 
-def _common_task(candidates: Candidates, method: MethodName, reader: PartReader) -> FoundTask | None:
-    """What all of the images are likely to be of; None if none can be read."""
-    from impress_learn.face.predict import find_common_task
+def _answering(bank: Bank, found: Found | None, method: MethodName, device: Device) -> Answering:
+    """What answers: NumPy where it can and no other device is asked for, as torch takes longer to start than that."""
+    if device in (None, "cpu", "auto"):
+        from impress_learn.face.in_numpy import answering_in_numpy
 
-    return find_common_task(candidates, (pixels for pixels, _, _ in reader.parts() if pixels is not None), method)
+        if (in_numpy := answering_in_numpy(bank, found, method)) is not None:
+            return in_numpy
+    from impress_learn.face.predict import WithTorch
+    from impress_learn.identify.candidates import Candidates
+    from impress_learn.running.loaded import load_running
+
+    loaded = load_running(bank, choose_device(device))
+    return WithTorch(loaded, None if found is None else Candidates(loaded, found), method)
+
+
+def _pixels(reader: PartReader) -> Iterator[Pixels]:
+    return (pixels for pixels, _, _ in reader.parts() if pixels is not None)

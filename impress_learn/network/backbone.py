@@ -12,15 +12,11 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
+from impress_format.parts.vote import VOTE_TEMPERATURE
 from impress_format.records.network import BackboneSpec
 from impress_learn.network.functional import Places, functional_call, places_of
 
 _BATCH_NORMS = (nn.modules.batchnorm._BatchNorm,)
-
-
-VOTE_TEMPERATURE = 3.0
-"""What logits are divided by before answers are averaged (docs/format.md, Vote): a mask that is sure of a wrong class
-counts for less; chosen on held-out images (docs/results.md, Votes)."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,11 +14,11 @@ from impress_format.errors import BackboneMismatch, UsageError
 from impress_format.limits import MAX_WEIGHTS
 from impress_format.records.fields import Init
 from impress_format.records.manifest import BankManifest, MadeWith
-from impress_format.records.network import BackboneSpec, LayerSpec
+from impress_format.records.network import LENET, BackboneSpec, LayerSpec
 from impress_format.weights import layer_weights, weights_digest
 from impress_learn.network.backbone import Backbone, bind
 from impress_learn.network.kept_weights import find_weights
-from impress_learn.network.lenet import LENET, LeNet300100, lenet_weights
+from impress_learn.network.lenet import LeNet300100, lenet_weights
 from impress_learn.network.norm_statistics import statistics_apart
 from impress_learn.network.parameters import (
     constant_parameters,

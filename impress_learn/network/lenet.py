@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-LENET = "lenet-300-100"
-
 
 def lenet_weights(inputs: int, classes: int) -> int:
     """How many weights the network has, without building it."""

@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from impress_format.errors import ExportFailed
+from impress_format.records.network import LENET
 from impress_learn.network.backbone import Backbone, Effective, bind, count_votes, each_tensor
-from impress_learn.network.lenet import LENET
 from impress_learn.network.small_resnet import filters_of, small_resnet, small_resnet_lines
 from impress_learn.network.timm_models import timm_settings
 

@@ -20,26 +20,20 @@ import torch
 from torch import Tensor
 
 from impress_format.parts.pixel_signature import MOST_LEVEL, restore_pixel_signatures, store_pixel_signature
+from impress_learn.recognition.distances import (
+    DEVIATIONS,
+    DRIFT,
+    MOST_WHOLE,
+    RANGE,
+    SIGN_MEAN,
+    SIGN_SPREAD,
+    SLACK,
+)
 from impress_learn.recognition.task_classifier import TaskClassifier
 from impress_learn.streams.images import Images, evenly_spread
 
-_RANGE = 4.0
-"""Deviations between tasks that the byte of a position spans to either side."""
-_SIGN_MEAN = math.sqrt(2 / math.pi)
-"""Mean size of a standard normal variable: what its sign is worth."""
-_SIGN_SPREAD = 1 - 2 / math.pi
-"""Its variance when the sign is known."""
-DRIFT = 0.02
-"""Of the variance of single images, how far the mean of any number of images may lie from the signature: other writers,
-other light. Chosen on held-out MNIST, as the next two (docs/results.md, Which task)."""
-SLACK = 0.15
-"""How much further than a task's training images its other images may lie, of their mean squared distance."""
-DEVIATIONS = 3.5
-"""Of squared distances, beyond which images are of none of these tasks."""
 _MOST_IMAGES = 4096
 _AT_ONCE = 1024
-_MOST_WHOLE = 4096
-"""Tasks that are all compared; of more a shortlist is made for each group."""
 _SHORTLIST = 256
 _MOST_SCORES = 1 << 24
 """Signs in memory at once, as floats: 64 MiB."""
@@ -176,7 +170,7 @@ def compare(task_classifier: TaskClassifier, tasks: Signatures, embedded: Tensor
     count, images = embedded.shape[:2]
     positions, projections = embedded.split([len(task_classifier.between), task_classifier.directions.shape[1]], dim=2)
     points = positions.mean(1), projections.mean(1)
-    if len(tasks) <= _MOST_WHOLE:
+    if len(tasks) <= MOST_WHOLE:
         scores = _log_likelihoods(task_classifier, tasks, *points, images)
     else:
         near = _shortlist(task_classifier, tasks, *points, images)
@@ -230,7 +224,7 @@ def _from_products(
     noise = tasks.spread * share
     likelihood = -0.5 * (_squared_distances(positions, tasks.positions) / noise + m * noise.log())
     # A sign stands for a normal variable of the task's gain: its mean size, and its variance.
-    size, noise = _SIGN_MEAN * tasks.gain, tasks.sign_spread * share + _SIGN_SPREAD * tasks.gain.square()
+    size, noise = SIGN_MEAN * tasks.gain, tasks.sign_spread * share + SIGN_SPREAD * tasks.gain.square()
     distance = projections.square().sum(1, keepdim=True) - 2 * size * products + signs * size.square()
     return likelihood - 0.5 * task_classifier.sign_weight * (distance / noise + signs * noise.log())
 
@@ -253,8 +247,8 @@ def _distances(tasks: Signatures, task: int, positions: Tensor, projections: Ten
         share: of the variance of single images, what the points' is.
     """
     signs = projections.shape[1]
-    size = _SIGN_MEAN * tasks.gain[task]
-    noise = tasks.sign_spread[task] * share + _SIGN_SPREAD * tasks.gain[task].square()
+    size = SIGN_MEAN * tasks.gain[task]
+    noise = tasks.sign_spread[task] * share + SIGN_SPREAD * tasks.gain[task].square()
     row = _unpacked(tasks.signs[task : task + 1], signs)[0].to(projections.device)
     near = (positions - tasks.positions[task]).square().sum(1) / (tasks.spread[task] * share)
     far = (projections - row * size).square().sum(1) / noise
@@ -280,4 +274,4 @@ def _unpacked(signs: npt.NDArray[np.uint8], count: int) -> Tensor:
 
 
 def _position_step(task_classifier: TaskClassifier) -> Tensor:
-    return task_classifier.between.sqrt() * (_RANGE / MOST_LEVEL)
+    return task_classifier.between.sqrt() * (RANGE / MOST_LEVEL)

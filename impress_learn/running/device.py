@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     import torch
 
 Device: TypeAlias = "Callable[[], torch.device] | torch.device | str | None"
-"""A torch device, what torch calls it, or a function that gives it, called when it is needed; None for the CPU."""
+"""A torch device, what torch calls it, `auto` for the fastest that torch sees, or a function that gives it, called when
+it is needed; None for the CPU."""
 
 
 def choose_device(device: Device) -> torch.device:
@@ -24,12 +25,16 @@ def choose_device(device: Device) -> torch.device:
 
     if device is None:
         return torch.device("cpu")
+    if device == "auto":
+        return torch.device(
+            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        )
     if callable(device):
         return device()
     try:
         found = torch.device(device)
     except RuntimeError as error:
-        raise UsageError(f"`device` {device}: expected cpu, cuda, cuda:NUMBER or mps") from error
+        raise UsageError(f"`device` {device}: expected auto, cpu, cuda, cuda:NUMBER or mps") from error
     if (found.type == "cuda" and not torch.cuda.is_available()) or (
         found.type == "mps" and not torch.backends.mps.is_available()
     ):

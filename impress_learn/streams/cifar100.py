@@ -116,6 +116,7 @@ def _from_archive(archive: Path, names: tuple[str, ...]) -> tuple[ImagesInMemory
 
 
 def _decoded(found: list[tuple[str, int, bytes]], archive: Path) -> ImagesInMemory:
+    import numpy as np
     import torch
 
     from impress_learn.streams.images import ImagesInMemory
@@ -125,7 +126,7 @@ def _decoded(found: list[tuple[str, int, bytes]], archive: Path) -> ImagesInMemo
     view = natural_view(_SHAPE, MEAN, STD)
     found.sort(key=lambda one: (one[1], one[0]))
     try:
-        pixels = torch.stack([decode_image(content, view) for _, _, content in found])
+        pixels = torch.from_numpy(np.stack([decode_image(content, view) for _, _, content in found]))
     except DataError as error:
         raise DataError(f"{archive} holds an image that cannot be read: {error}") from error
     return ImagesInMemory(pixels, torch.tensor([label for _, label, _ in found]), MEAN, STD)

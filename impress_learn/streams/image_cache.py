@@ -133,7 +133,7 @@ def _decode(files: Sequence[ImageFile], view: Preprocess, target: Path, progress
 
     def read(file: ImageFile) -> bytes | DataError:
         try:
-            return decode_image(file.path, view).numpy().tobytes()
+            return decode_image(file.path, view).tobytes()
         except DataError as error:
             return error
 

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
+import numpy.typing as npt
 from PIL import Image, ImageOps
-from torch import Tensor
 
 from impress_format.errors import DataError
 from impress_format.records.manifest import Preprocess
@@ -30,6 +29,9 @@ _RESAMPLING = {
 }
 
 
+Pixels = npt.NDArray[np.uint8]
+"""An image (C, H, W)."""
+
 Notice = Literal["squeezed", "unscaled", "off"]
 """Of an image: it loses its proportions; it has more than 8 bits, and the bank does not say which value is white,
 or says what does not go with its values."""
@@ -37,7 +39,7 @@ or says what does not go with its values."""
 
 def decode_image(
     source: Path | bytes, preprocess: Preprocess, notice: Callable[[Notice], None] = lambda _: None
-) -> Tensor:
+) -> Pixels:
     """uint8 (C, H, W) of an image file, or of what is in one: turned upright, in the mode and size that are wanted.
 
     Transparent parts become black; more than 8 bits a channel become 8, as `preprocess` says.
@@ -59,7 +61,7 @@ def decode_image(
 
 def read_opened(
     image: Image.Image, preprocess: Preprocess, notice: Callable[[Notice], None] = lambda _: None
-) -> Tensor:
+) -> Pixels:
     """As decode_image, of an image that a person has opened or made; it stays as it is.
 
     Raises:
@@ -79,7 +81,7 @@ def read_opened(
 
 def _pixels(
     opened: Image.Image, again: Callable[[], Image.Image], preprocess: Preprocess, notice: Callable[[Notice], None]
-) -> Tensor:
+) -> Pixels:
     """uint8 (C, H, W): upright, in the mode and size that are wanted."""
     image = _eight_bits(opened, again, preprocess.span, notice).convert(preprocess.mode)
     height, width = preprocess.size
@@ -90,8 +92,8 @@ def _pixels(
         image = image.resize((wide, tall), _RESAMPLING[preprocess.interpolation])
         top, left = central(preprocess, tall, wide)
         image = image.crop((left, top, left + width, top + height))
-    pixels = torch.from_numpy(np.array(image, dtype=np.uint8))
-    return pixels[None] if preprocess.mode == "L" else pixels.permute(2, 0, 1).contiguous()
+    pixels = np.array(image, dtype=np.uint8)
+    return pixels[None] if preprocess.mode == "L" else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
 def look_at_image(source: Path) -> tuple[tuple[int, int], DeepImage | None]:

@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from math import prod
 from pathlib import Path
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from impress_format.errors import DataError
 from impress_format.records.manifest import Preprocess
-from impress_learn.streams.read_image import Notice, decode_image
+from impress_learn.streams.read_image import Notice, Pixels, decode_image
 from impress_learn.streams.view import view_shape
 
 STANDARD_INPUT = "-"
@@ -20,7 +19,7 @@ LEAST_PART = 256
 _PART_BYTES = 64 << 20
 """Pixels of a part, if that is more than LEAST_PART images: the larger, the fewer times a task's weights are built."""
 
-Part = tuple["Tensor | None", list[str], list[str]]
+Part = tuple["Pixels | None", list[str], list[str]]
 """uint8 images (n, C, H, W), where they are from, and what is wrong with those that cannot be read; None for n = 0."""
 
 
@@ -88,7 +87,7 @@ class PartReader:
             except DataError as error:
                 unreadable.append(str(error))
             self._on_image()
-        return torch.stack(pixels) if pixels else None, read, unreadable
+        return np.stack(pixels) if pixels else None, read, unreadable
 
     def _notice(self, notice: Notice) -> None:
         self.noticed[notice] += 1

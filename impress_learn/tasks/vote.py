@@ -15,8 +15,7 @@ from torch import Tensor
 
 from impress_format.bank import Bank
 from impress_format.errors import BankMismatch
-from impress_format.parts.vote import restore_vote, store_vote
-from impress_learn.network.backbone import VOTE_TEMPERATURE
+from impress_format.parts.vote import VOTE_TEMPERATURE, restore_vote, store_vote
 from impress_learn.parts.part import Array
 from impress_learn.running.loaded import RunningBank
 from impress_learn.streams.classes import TaskClasses, masks_that_may_answer

@@ -14,10 +14,10 @@ from safetensors.torch import save_file
 
 from impress_format import open_bank
 from impress_format.bank import Bank
+from impress_format.records.network import LENET
 from impress_learn.jobs import create_bank
 from impress_learn.network.backbone import Backbone
 from impress_learn.network.build import build_backbone
-from impress_learn.network.lenet import LENET
 from impress_learn.plan.asked import Masks, Network
 from impress_learn.streams.images import Images
 from impress_learn.streams.load import load_task

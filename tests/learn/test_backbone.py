@@ -17,11 +17,11 @@ from torch.nn import functional as F  # noqa: N812
 
 from impress_format.errors import BackboneMismatch, UsageError
 from impress_format.records.manifest import MadeWith
+from impress_format.records.network import LENET
 from impress_learn.masks.edge_popup import random_supermask, train_supermask
 from impress_learn.network import build as build_module
 from impress_learn.network.backbone import Backbone, bind
 from impress_learn.network.build import build_backbone, rebuild_backbone
-from impress_learn.network.lenet import LENET
 from impress_learn.network.norm_statistics import logits_beside, statistics_apart, with_statistics
 from impress_learn.streams.images import Images
 from impress_learn.training.config import MaskTraining

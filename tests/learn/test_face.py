@@ -25,7 +25,7 @@ from impress_format import Bank, open_bank
 from impress_format.errors import BankMismatch, DataError, ExportFailed, TaskNotFound, UsageError
 from impress_learn import LoadedBank, MaskTraining, TaskTraining, add_tasks, create_bank, infer, load_bank
 from impress_learn.face.own_images import OwnReader
-from impress_learn.face.predict import Prediction
+from impress_learn.face.prediction import Prediction
 from impress_learn.network.probe import probe_images
 from impress_learn.plan.asked import Masks, Network
 from impress_learn.streams.load import load_task
@@ -168,7 +168,7 @@ def test_a_device_may_be_named(loaded: LoadedBank, device: Any) -> None:
 @pytest.mark.parametrize(
     ("device", "words"),
     [
-        ("gpu", "`device` gpu: expected cpu, cuda, cuda:NUMBER or mps"),
+        ("gpu", "`device` gpu: expected auto, cpu, cuda, cuda:NUMBER or mps"),
         ("cuda", "`device` cuda: torch sees none on this machine"),
         (torch.device("mps"), "`device` mps: torch sees none on this machine"),
     ],
@@ -307,9 +307,10 @@ def test_predictions_are_the_answers_of_the_command(
     assert not ended.value.code
     told = json.loads(capsys.readouterr().out)["images"]
     predictions = loaded.predict(files, task)
-    assert as_answered(predictions) == [
-        (one["task"], one["nearest"], one["label"], one["task_probability"], one["probability"]) for one in told
-    ]
+    for (*words, sure, likely), one in zip(as_answered(predictions), told, strict=True):
+        assert words == [one["task"], one["nearest"], one["label"]]
+        assert sure == pytest.approx(one["task_probability"], abs=1e-3)  # the command answers in NumPy
+        assert likely == pytest.approx(one["probability"], abs=1e-5)
     assert (len({one.task for one in predictions}) > 1) is (task is None)
     assert [str(one.index) for one in predictions] == [one.label for one in predictions]
     right = [one.index for one in predictions[:30]] if task else []

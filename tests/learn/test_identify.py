@@ -19,8 +19,9 @@ from impress_format.parts.table import stored_parts
 from impress_format.records.training import TaskTrainingRecord
 from impress_format.tasks.record import TaskRecord
 from impress_learn import load_bank
-from impress_learn.identify.candidates import Candidates, find_candidates
+from impress_learn.identify.candidates import Candidates
 from impress_learn.identify.entropy import METHODS, entropy_slopes, exhaustive, task_logits
+from impress_learn.identify.found import find_candidates
 from impress_learn.jobs import create_bank
 from impress_learn.jobs.identify import evaluate_basis_gn, evaluate_gn
 from impress_learn.masks.basis import common_granularity, effective_weights, refine

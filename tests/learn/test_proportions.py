@@ -68,7 +68,7 @@ def test_of_a_long_image_the_centre_is_what_a_new_bank_sees(tmp_path: Path, firs
     pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     with_margin(pixels, wide=wide).save(tmp_path / "long.png")
     Image.fromarray(pixels).save(tmp_path / "square.png")
-    assert decode_image(tmp_path / "long.png", view).equal(decode_image(tmp_path / "square.png", view))
+    assert np.array_equal(decode_image(tmp_path / "long.png", view), decode_image(tmp_path / "square.png", view))
 
 
 @pytest.mark.parametrize("backbone", ["lenet-300-100", "timm:test_resnet"])
@@ -111,7 +111,7 @@ def test_an_older_bank_squeezes_as_before_and_says_so(older: Bank, tmp_path: Pat
     long.save(tmp_path / "long.png")
     assert older.manifest.preprocess is not None
     squeezed = np.asarray(long.resize((28, 28), Image.Resampling.BILINEAR))
-    assert np.array_equal(decode_image(tmp_path / "long.png", older.manifest.preprocess)[0].numpy(), squeezed)
+    assert np.array_equal(decode_image(tmp_path / "long.png", older.manifest.preprocess)[0], squeezed)
     told: list[str] = []
     images = [tmp_path / "long.png", tmp_path / "square.png"]
     found = infer(older.path, images, task="rotated-digits-30", progress=Progress(remark=told.append))
@@ -134,8 +134,9 @@ def test_an_upgrade_makes_an_older_bank_crop_and_leaves_its_answers(older: Bank,
     images = [tmp_path / "square.png", tmp_path / "long.png"]
     found = infer(older.path, images, task="rotated-digits-30")
     assert found.remarks == ()
-    assert found.answers[0] == square
-    assert (found.answers[1].label, found.answers[1].probability) == (square.label, square.probability)
+    for answer in found.answers:
+        assert (answer.task, answer.label) == (square.task, square.label)
+        assert answer.probability == pytest.approx(square.probability, abs=1e-6)
     assert upgrade_bank(older.path) == 0
 
 

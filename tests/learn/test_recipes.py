@@ -13,10 +13,10 @@ from impress_cli.rebuilding import rebuilding_commands
 from impress_format import open_bank, verify_bank
 from impress_format.errors import BankMismatch, UsageError
 from impress_format.records.masks import supermask_sizes
+from impress_format.records.network import LENET
 from impress_format.records.training import MaskTrainingRecord, TaskTrainingRecord
 from impress_format.zoo.card import model_card
 from impress_learn.jobs import add_tasks, create_bank, extend_bank
-from impress_learn.network.lenet import LENET
 from impress_learn.plan.asked import Masks
 from impress_learn.streams.images import ImagesInMemory
 from impress_learn.training.config import MaskTraining, TaskTraining, check_training

@@ -30,8 +30,9 @@ from impress_learn import (
     load_bank,
     update_task,
 )
-from impress_learn.identify.candidates import Candidates, find_candidates
+from impress_learn.identify.candidates import Candidates
 from impress_learn.identify.entropy import one_by_one
+from impress_learn.identify.found import find_candidates
 from impress_learn.jobs import evaluate_gn
 from impress_learn.network.backbone import Vote, count_votes
 from impress_learn.parts.table import parts_of

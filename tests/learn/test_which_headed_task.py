@@ -18,8 +18,9 @@ from impress_format.parts.feature_signature import restore_feature_signatures
 from impress_format.parts.head import HEAD as HEAD_PART
 from impress_learn import load_bank
 from impress_learn.features.features import features
-from impress_learn.identify.candidates import Candidates, find_candidates
+from impress_learn.identify.candidates import Candidates
 from impress_learn.identify.discovery import Discovery
+from impress_learn.identify.found import find_candidates
 from impress_learn.identify.methods import infer_groups
 from impress_learn.jobs import add_tasks, create_bank
 from impress_learn.jobs.discover import discover_tasks, share_right
