@@ -26,7 +26,7 @@ from impress_learn.jobs.infer import begin_inference, infer
 from impress_learn.plan.asked import Masks
 from impress_learn.streams import read_parts as picture_parts
 from impress_learn.streams.load import load_task
-from impress_learn.streams.read_image import Notice, decode_image
+from impress_learn.streams.read_image import Notice, Pixels, decode_image
 from impress_learn.streams.reference import parse_reference
 from impress_learn.training.config import MaskTraining, TaskTraining
 
@@ -104,7 +104,7 @@ def few_at_once(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Parts of ten images; the images that were decoded so far."""
     decoded: list[Path] = []
 
-    def counted(source: Path, preprocess: Preprocess, notice: Callable[[Notice], None]) -> torch.Tensor:
+    def counted(source: Path, preprocess: Preprocess, notice: Callable[[Notice], None]) -> Pixels:
         decoded.append(source)
         return decode_image(source, preprocess, notice)
 
