@@ -239,7 +239,7 @@ def test_among_very_many_tasks_a_shortlist_finds_the_same(
         groups = groups_of(task, 8)[:5]
         short = recognise(task_classifier, many, groups)
         with monkeypatch.context() as patch:
-            patch.setattr("impress_learn.recognition.pixel_signature._MOST_WHOLE", 10_000)
+            patch.setattr("impress_learn.recognition.pixel_signature.MOST_WHOLE", 10_000)
             whole = recognise(task_classifier, many, groups)
         assert torch.equal(short.scores.argmax(1), whole.scores.argmax(1))
         assert torch.equal(short.unknown, whole.unknown)
