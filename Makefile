@@ -15,6 +15,8 @@ install: .venv/installed
 .venv/installed: pyproject.toml impress_format/__init__.py
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[dev]'
+	@# On all cores, where pip compiles on one; else the first command would take ten seconds. Some files are templates.
+	-$(BIN)/python -m compileall -q -j 0 $(BIN)/../lib/python*/site-packages > /dev/null 2>&1
 	touch $@
 
 demo: .venv/installed

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from impress_learn.masks.layer_masks import LayerMasks, group_of_channel, pack_masks, stack_masks
+from impress_learn.masks.coded_masks import CodedMasks, code_masks, count_tables
+from impress_learn.masks.layer_masks import PackedMasks, StackedMasks, group_of_channel, pack_masks, stack_masks
 from impress_learn.network.backbone import Backbone
 
-STACKED_AT_MOST = 1 << 30
-"""Bytes up to which masks are kept as float32, ready to be multiplied; more are kept packed, which takes a 32nd."""
+AT_MOST = 1 << 30
+"""Bytes up to which masks are kept ready to be multiplied, or looked up; more are kept packed."""
+CODED_FROM = 17
+"""Masks from which on a CPU looks them up. Of fewer it is hardly faster, and sums would be rounded otherwise."""
+
+
+LayerMasks = StackedMasks | CodedMasks | PackedMasks
 
 
 @dataclass(frozen=True)
@@ -52,16 +59,42 @@ def make_basis(backbone: Backbone, supermasks: Sequence[Mapping[str, Tensor]]) -
     """Supermasks (tensors by layer, as train_supermask returns them) on the backbone's device."""
     weights = backbone.weights
     real = any(layer.is_floating_point() for mask in supermasks for layer in mask.values())
-    lay = pack_masks if basis_is_packed(len(supermasks), backbone.spec.weights, real=real) else stack_masks
+    device = next(iter(weights.values())).device
+    signed = any(layer.dtype != torch.bool for mask in supermasks for layer in mask.values())
+    kept = keep_masks(len(supermasks), backbone.spec.weights, real=real, signed=signed, device=device)
+    lay: Callable[[Sequence[Tensor], Tensor], LayerMasks] = _LAY[kept.how]
     layers: dict[str, LayerMasks] = {
         name: lay([mask[name] for mask in supermasks], weight) for name, weight in weights.items()
     }
     return Basis(layers, {name: weight.shape for name, weight in weights.items()})
 
 
-def basis_is_packed(masks: int, weights: int, *, real: bool) -> bool:
-    """Whether so many masks of so many weights are kept packed. Masks whose ones weigh a number cannot be."""
-    return 4 * masks * weights > STACKED_AT_MOST and not real
+@dataclass(frozen=True)
+class Kept:
+    """How masks are kept in memory, and the bytes that all of them take."""
+
+    how: Literal["stacked", "coded", "packed"]
+    bytes: int
+
+
+_LAY: dict[str, Callable[[Sequence[Tensor], Tensor], LayerMasks]] = {
+    "stacked": stack_masks,
+    "coded": code_masks,
+    "packed": pack_masks,
+}
+
+
+def keep_masks(masks: int, weights: int, *, real: bool, signed: bool, device: torch.device) -> Kept:
+    """How so many masks of so many weights are kept: as float32 (4 bytes each), on a CPU where there are many looked up
+    (4 bytes for 12 of them, or 7 that are signed), and where that is too much, packed to a bit or two. Masks whose ones
+    weigh a number are always float32.
+    """
+    stacked = Kept("stacked", 4 * masks * weights)
+    if real:
+        return stacked
+    coded = Kept("coded", 4 * count_tables(masks, 3 if signed else 2) * weights)
+    ready = coded if device.type == "cpu" and masks >= CODED_FROM else stacked
+    return ready if ready.bytes <= AT_MOST else Kept("packed", masks * weights // (4 if signed else 8))
 
 
 def effective_weights(basis: Basis, alpha: Tensor, granularity: int = 1) -> dict[str, Tensor]:

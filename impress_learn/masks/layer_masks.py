@@ -134,9 +134,6 @@ class PackedMasks:
         return ones - 2 * (self.negative[byte, rows] >> shifts & 1)
 
 
-LayerMasks = StackedMasks | PackedMasks
-
-
 def stack_masks(masks: Sequence[Tensor], weight: Tensor) -> StackedMasks:
     """Masks of any types over `weight`, on its device."""
     if len({mask.dtype for mask in masks}) > 1:  # each is a factor of the weights

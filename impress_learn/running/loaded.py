@@ -19,7 +19,7 @@ from impress_format.parts.vote import VOTE
 from impress_format.tasks.file import StoredTask
 from impress_learn.features.adaptation import adapted
 from impress_learn.features.projection import Projection, load_projection
-from impress_learn.masks.basis import Basis, basis_is_packed, make_basis
+from impress_learn.masks.basis import Basis, keep_masks, make_basis
 from impress_learn.network.backbone import Backbone, Effective, Vote
 from impress_learn.network.build import rebuild_backbone
 from impress_learn.network.norm_statistics import with_statistics
@@ -231,12 +231,13 @@ def load_running(bank: Bank, device: torch.device) -> RunningBank:
     backbone = rebuild_backbone(bank.backbone, bank.manifest.made_with).to(device)
     masks = [bank.read_mask(index)[1] for index in range(bank.complete_masks())]
     supermasks = [{name: torch.from_numpy(mask) for name, mask in layers.items()} for layers in masks]
-    one = 4.0 * bank.backbone.weights
     types = {plan.type for plan in bank.manifest.masks}
-    if basis_is_packed(len(masks), bank.backbone.weights, real="real" in types):
-        one /= 32 if types == {"binary"} else 16
+    kept = keep_masks(
+        len(masks), bank.backbone.weights, real="real" in types, signed=types != {"binary"}, device=device
+    )
+    one = kept.bytes / max(len(masks), 1)
     with explain_memory(
-        f"loading {len(masks):,} masks of {bank.backbone.weights:,} weights, {len(masks) * one / 1e9:,.1f} GB in all",
+        f"loading {len(masks):,} masks of {bank.backbone.weights:,} weights, {kept.bytes / 1e9:,.1f} GB in all",
         device,
         lambda free: f"about {free // one:,.0f} masks of this backbone fit",
     ):

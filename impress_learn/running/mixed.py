@@ -30,8 +30,8 @@ from impress_format.parts.numbers import FloatArray
 from impress_format.parts.table import count_classes
 from impress_format.tasks.file import StoredTask
 from impress_learn.features.features import features
-from impress_learn.masks.basis import common_granularity, refine
-from impress_learn.masks.layer_masks import LayerMasks, group_of_channel
+from impress_learn.masks.basis import LayerMasks, common_granularity, refine
+from impress_learn.masks.layer_masks import group_of_channel
 from impress_learn.network.functional import functional_call
 from impress_learn.network.parameters import is_recurrent
 from impress_learn.running.loaded import RunningBank

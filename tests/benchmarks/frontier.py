@@ -32,8 +32,8 @@ from impress_format.parts.residual import residual_bytes, restore_residual
 from impress_format.parts.vote import restore_vote
 from impress_format.weights import random_words, substream_seed
 from impress_learn import LoadedBank, load_bank
-from impress_learn.masks.basis import Basis, effective_weights, layer_columns
-from impress_learn.masks.layer_masks import LayerMasks, StackedMasks, stack_masks
+from impress_learn.masks.basis import Basis, LayerMasks, effective_weights, layer_columns
+from impress_learn.masks.layer_masks import StackedMasks, stack_masks
 from impress_learn.parts.alpha import trainable_alpha
 from impress_learn.parts.residual import first_values, make_residual, trainable_residual
 from impress_learn.parts.table import nothing

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from impress_learn.masks.basis import Basis, effective_weights, make_basis
+from impress_learn.masks.coded_masks import CodedMasks
 from impress_learn.masks.edge_popup import edge_popup, initial_scores, random_supermask
 from impress_learn.masks.layer_masks import PackedMasks, StackedMasks
 from impress_learn.network.backbone import Backbone
@@ -113,6 +114,8 @@ def _bytes_of(basis: Basis) -> int:
         match masks:
             case StackedMasks(stack):
                 kept.append(stack)
+            case CodedMasks(codes):
+                kept.append(codes)
             case PackedMasks(ones, negative):
                 kept.extend(one for one in (ones, negative) if one is not None)
     return sum(one.numel() * one.element_size() for one in kept)

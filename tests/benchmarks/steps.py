@@ -1,4 +1,5 @@
-"""Time of one training step, side by side: plain, edge-popup, and alpha. `make bench` prints the table.
+"""Time of one training step, side by side: plain, edge-popup, alpha, a residual, and alpha of many tasks together.
+`make bench` prints the table.
 
 The limit is a plain step of the same network with the same data handling and optimiser. The straightforward
 method is the published one as it is usually written: scores sorted at every step; a Python loop over float masks.
@@ -22,9 +23,15 @@ from impress_learn.masks.basis import effective_weights, make_basis
 from impress_learn.masks.edge_popup import _EdgePopup, initial_scores, random_supermask
 from impress_learn.network.backbone import Backbone
 from impress_learn.network.build import build_backbone
+from impress_learn.parts.residual import first_values, make_residual, trainable_residual
+from impress_learn.parts.table import nothing
+from impress_learn.streams.images import NormalisedImages
+from impress_learn.tasks.alphas import Learning, fit_alphas
+from impress_learn.training.config import TaskTraining
 
 _DENSITY = 0.1
 _BATCH = 128
+_BITS = 4096
 _ROUNDS, _STEPS = 9, 40
 
 
@@ -47,8 +54,11 @@ def main() -> None:
     dense = {name: weight.clone().requires_grad_() for name, weight in backbone.weights.items()}
     steps = {"plain": step(lambda: dense, list(dense.values()))}
     steps |= _mask_steps(backbone, step, generator)
-    for masks in (10, 50):
+    for masks in (10, 50, 100, 250):
         steps |= _alpha_steps(backbone, step, masks)
+    steps |= _residual_step(backbone, step)
+    for masks, tasks in ((10, 8), (100, 8)):
+        steps |= _together(backbone, images, masks, tasks)
     _print(_measure(steps))
 
 
@@ -97,15 +107,41 @@ def _alpha_steps(
     }
 
 
+def _residual_step(
+    backbone: Backbone, step: Callable[[Callable[[], Mapping[str, Tensor]], list[Tensor]], Callable[[], None]]
+) -> dict[str, Callable[[], None]]:
+    residual = make_residual(backbone.spec, _BITS, 1, torch.device("cpu"))
+    part = trainable_residual(residual, backbone.weights, first_values(residual, 0, 0.5))
+    return {f"residual of {_BITS:,} bits": step(lambda: part.add(nothing(backbone.weights)), [*part.parameters])}
+
+
+def _together(backbone: Backbone, images: Tensor, masks: int, tasks: int) -> dict[str, Callable[[], None]]:
+    """Of one of the tasks that are learned together."""
+    basis = make_basis(
+        backbone, [random_supermask(backbone.spec, density=_DENSITY, seed=seed) for seed in range(masks)]
+    )
+    labels = torch.arange(_BATCH) % 10
+    train = NormalisedImages(images, labels, (0.0,), (1.0,))
+    start = torch.full((masks, 3), 1.0 / masks)
+    learning = [Learning(str(seed), train, start, seed) for seed in range(tasks)]
+
+    def run() -> None:
+        fit_alphas(
+            backbone, basis, learning, TaskTraining(), steps=_STEPS // tasks, granularity=1, on_step=lambda: None
+        )
+
+    return {f"alpha, K = {masks}, of {tasks} tasks together": run}
+
+
 def _measure(steps: Mapping[str, Callable[[], None]]) -> dict[str, float]:
-    """Median seconds a step, the methods taking turns so that a busy machine slows all alike."""
+    """Median CPU seconds a step, the methods taking turns so that a busy machine slows all alike."""
     rounds: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(_ROUNDS):
         for name, run in steps.items():
-            started = time.perf_counter()
-            for _ in range(_STEPS):
+            started = time.process_time()
+            for _ in range(1 if name.endswith("together") else _STEPS):  # of which one is as many steps
                 run()
-            rounds[name].append((time.perf_counter() - started) / _STEPS)
+            rounds[name].append((time.process_time() - started) / _STEPS)
     return {name: statistics.median(times) for name, times in rounds.items()}
 
 

@@ -16,12 +16,15 @@ from torch import Tensor, nn
 from impress_format.records.network import BackboneSpec, LayerSpec
 from impress_learn.masks.basis import (
     Basis,
+    Kept,
     effective_of_tasks,
     effective_weights,
+    keep_masks,
     layer_columns,
     make_basis,
     slopes_of_tasks,
 )
+from impress_learn.masks.coded_masks import CodedMasks, code_masks
 from impress_learn.masks.layer_masks import PackedMasks, StackedMasks, group_of_channel, pack_masks
 from impress_learn.network.backbone import Backbone
 
@@ -30,13 +33,14 @@ GRANULARITIES = [1, 2, 3, 7, 10**6]
 FloatArray = npt.NDArray[np.float64]
 
 
-@pytest.fixture(scope="module", params=["stacked", "packed"], autouse=True)
+@pytest.fixture(scope="module", params=["stacked", "packed", "coded"], autouse=True)
 def in_memory(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Everything here holds of masks unpacked and of masks packed, a few channels at a time."""
+    """Everything here holds of masks unpacked, of masks packed, a few channels at a time, and of masks looked up."""
     with pytest.MonkeyPatch.context() as patched:
         if request.param == "packed":
-            patched.setattr("impress_learn.masks.basis.STACKED_AT_MOST", -1)
+            patched.setattr("impress_learn.masks.basis.AT_MOST", -1)
             patched.setattr("impress_learn.masks.layer_masks._AT_ONCE", 8 * 21)
+        patched.setattr("impress_learn.masks.basis.CODED_FROM", 1 if request.param == "coded" else 10**9)
         yield request.param
 
 
@@ -187,7 +191,7 @@ def test_a_basis_knows_its_length_and_its_first_masks() -> None:
 
 def test_masks_are_kept_as_asked(in_memory: str) -> None:
     backbone, supermasks, _ = draw(masks=3, granularity=1)
-    kind = PackedMasks if in_memory == "packed" else StackedMasks
+    kind = {"packed": PackedMasks, "coded": CodedMasks, "stacked": StackedMasks}[in_memory]
     assert all(isinstance(masks, kind) for masks in make_basis(backbone, supermasks).layers.values())
 
 
@@ -241,3 +245,33 @@ def test_many_tasks_at_once_are_each_as_alone_and_so_are_their_gradients(masks: 
         for name in SHAPES:
             torch.testing.assert_close(together[name][task], alone[name].detach())
         torch.testing.assert_close(slopes[task], leaf.grad, rtol=1e-4, atol=1e-4)
+
+
+def test_how_masks_are_kept_depends_on_how_many_they_are() -> None:
+    def kept(masks: int, weights: int, device: str = "cpu", *, real: bool = False, signed: bool = False) -> Kept:
+        return keep_masks(masks, weights, real=real, signed=signed, device=torch.device(device))
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.undo()
+        patched.setattr("impress_learn.masks.basis.AT_MOST", 1 << 30)
+        patched.setattr("impress_learn.masks.basis.CODED_FROM", 17)
+        assert kept(16, 266_200) == Kept("stacked", 4 * 16 * 266_200)
+        assert kept(100, 266_200) == Kept("coded", 4 * 9 * 266_200)  # 12 masks in a number of 4 bytes
+        assert kept(100, 266_200, signed=True) == Kept("coded", 4 * 15 * 266_200)  # 7
+        assert kept(100, 266_200, "cuda") == Kept("stacked", 4 * 100 * 266_200)
+        assert kept(100, 266_200, real=True).how == "stacked"
+        assert kept(100, 11_000_000) == Kept("coded", 4 * 9 * 11_000_000)
+        assert kept(100, 11_000_000, "cuda") == Kept("packed", 100 * 11_000_000 // 8)
+        assert kept(1_000, 11_000_000, signed=True) == Kept("packed", 1_000 * 11_000_000 // 4)
+
+
+def test_masks_that_are_looked_up_are_so_many_to_a_number() -> None:
+    generator = torch.Generator().manual_seed(0)
+    masks = [torch.rand(40, 30, generator=generator) < 0.1 for _ in range(25)]
+    coded = code_masks(masks, torch.ones(40, 30))
+    assert coded.codes.shape == (3, 40, 30)
+    assert coded.each == 9
+    for index, mask in enumerate(masks):
+        assert torch.equal(coded.one(index), mask.float())
+    empty = coded.codes[0][~torch.stack(masks[:9]).any(0)]
+    assert int(empty.bincount().max()) < len(empty) / 20  # no place has many weights that wait for each other

@@ -83,7 +83,7 @@ def test_learning_a_task_does_not_wait_for_the_device(
     network: Backbone, digits: Images, monkeypatch: pytest.MonkeyPatch, packed: bool
 ) -> None:
     if packed:
-        monkeypatch.setattr("impress_learn.masks.basis.STACKED_AT_MOST", -1)
+        monkeypatch.setattr("impress_learn.masks.basis.AT_MOST", -1)
     backbone, images = network.to(CUDA), digits.to(CUDA)
     basis = make_basis(backbone, [random_supermask(network.spec, density=0.3, seed=seed) for seed in range(9)])
     fit, residual = TaskTraining(epochs=3, batch_size=64, l1=0.01), make_residual(network.spec, 512, 1, CUDA)

@@ -123,7 +123,7 @@ def test_no_weights_of_a_task_that_weighs_masks_are_built(lenet: Bank, monkeypat
 
 
 def test_masks_that_are_packed_are_multiplied_by_too(lenet: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("impress_learn.masks.basis.STACKED_AT_MOST", 1)
+    monkeypatch.setattr("impress_learn.masks.basis.AT_MOST", 1)
     loaded = load_bank(lenet, CPU)
     images, names = torch.randn(4, *lenet.backbone.input_shape), ["t0", "t3", "few", "t1"]
     torch.testing.assert_close(mixed(loaded, images, names), one_by_one(loaded, images, names), rtol=1e-4, atol=1e-4)
