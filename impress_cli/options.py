@@ -40,6 +40,16 @@ Groups = Annotated[
     ),
 ]
 
+Workers = Annotated[
+    int,
+    typer.Option(
+        "--workers",
+        metavar="N",
+        help="Processes that train side by side, each in one thread: of many masks or tasks twice as many get done on "
+        "two cores.",
+    ),
+]
+
 TRAINING_OPTIONS = {
     "epochs": typer.Option(
         "--epochs", help="Passes over the data. Default: 3 (tasks with a large residual: 6), more where images are few."

@@ -15,14 +15,16 @@ import typer
 
 from impress_cli.options import TRAINING_OPTIONS, Groups, user_path
 from impress_format.errors import UsageError
-from impress_learn.running.device import choose_device
+from impress_learn.running.device import Workers, choose_device
 from impress_learn.training.config import check_seed
 
 if TYPE_CHECKING:
     import torch
 
+    from impress_learn.running.device import Device
 
-class Device(str, Enum):
+
+class DeviceChoice(str, Enum):
     auto = "auto"
     cpu = "cpu"
     cuda = "cuda"
@@ -72,8 +74,8 @@ class Compute:
     seed: Annotated[
         int, typer.Option("--seed", help="What all randomness is drawn from.", rich_help_panel=_EVERYWHERE)
     ] = 0
-    device: Annotated[Device, typer.Option("--device", help="Where to compute.", rich_help_panel=_EVERYWHERE)] = (
-        Device.auto
+    device: Annotated[DeviceChoice, typer.Option("--device", help="Where to compute.", rich_help_panel=_EVERYWHERE)] = (
+        DeviceChoice.auto
     )
     deterministic: Annotated[
         bool,
@@ -89,8 +91,12 @@ class Compute:
 
     def name_or_choose(self) -> str | Callable[[], torch.device]:
         """The device, for a job that may do without torch where that is all the same."""
-        plain = self.device in (Device.auto, Device.cpu) and not self.deterministic
+        plain = self.device in (DeviceChoice.auto, DeviceChoice.cpu) and not self.deterministic
         return self.device.value if plain else self.choose_device
+
+    def on(self, workers: int) -> Device:
+        """The device of each of so many processes."""
+        return self.choose_device if workers == 1 else Workers(workers, self.choose_device)
 
     def choose_device(self) -> torch.device:
         """The device to compute on. Imports torch.
@@ -103,7 +109,7 @@ class Compute:
         if self.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before cuBLAS is first used
             torch.use_deterministic_algorithms(True)
-        if self.device is Device.auto:
+        if self.device is DeviceChoice.auto:
             return choose_device("auto")
         available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
         if not available[self.device.value]:

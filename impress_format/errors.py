@@ -111,6 +111,10 @@ class OutOfMemory(ImpressError):
     """What was asked for takes more memory than there is."""
 
 
+class WorkerLost(ImpressError):
+    """A process that trained beside others ended by itself."""
+
+
 def listed(names: Sequence[str], most: int) -> str:
     """The first names, `most` of them, and how many more there are."""
     shown = ", ".join(names[:most])

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from impress_learn.parts.table import Parts
     from impress_learn.plan.asked import Masks, Network
     from impress_learn.progress import Progress
+    from impress_learn.running.device import Workers
     from impress_learn.streams.reference import Reference, group_references, parse_reference
     from impress_learn.training.config import MaskTraining, TaskTraining
 
@@ -49,6 +50,7 @@ __all__ = [
     "Progress",
     "Reference",
     "TaskTraining",
+    "Workers",
     "add_dataset",
     "add_tasks",
     "create_bank",
@@ -83,9 +85,10 @@ _HOMES = {
     "impress_learn.plan.asked": ("Masks", "Network"),
     "impress_learn.face.loaded": ("LoadedBank", "load_bank"),
     "impress_learn.parts.table": ("Parts",),
-    "impress_learn.face.predict": ("Prediction",),
+    "impress_learn.face.prediction": ("Prediction",),
     "impress_learn.streams.reference": ("Reference", "group_references", "parse_reference"),
     "impress_learn.progress": ("Progress",),
+    "impress_learn.running.device": ("Workers",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -25,6 +25,7 @@ def create(
     network: Network,
     tasks: Tasks,
     fit: MaskTraining,
+    workers: options.Workers = 1,
     compute: Compute,
     data: Data,
     output: Output,
@@ -45,7 +46,7 @@ def create(
             network=network,
             masks=masks,
             fit=replace(fit, seed=compute.seed),
-            device=compute.choose_device,
+            device=compute.on(workers),
             data_dir=data.data_dir,
             progress=progress,
         )
@@ -60,6 +61,7 @@ def extend(
     masks: Masks,
     tasks: Tasks,
     fit: MaskTraining,
+    workers: options.Workers = 1,
     compute: Compute,
     data: Data,
     output: Output,
@@ -78,7 +80,7 @@ def extend(
             tasks.grouped(),
             masks=masks,
             fit=replace(fit, seed=compute.seed),
-            device=compute.choose_device,
+            device=compute.on(workers),
             data_dir=data.data_dir,
             progress=progress,
         )

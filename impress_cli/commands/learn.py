@@ -37,6 +37,7 @@ def add(
         ),
     ] = None,
     tasks: Tasks,
+    workers: options.Workers = 1,
     compute: Compute,
     data: Data,
     output: Output,
@@ -57,7 +58,7 @@ def add(
             name=name,
             parts=parts,
             warm_start=warm_start,
-            device=compute.choose_device,
+            device=compute.on(workers),
             data_dir=data.data_dir,
             progress=progress,
         )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from impress_format.bank import open_bank
-from impress_learn.jobs.requests import learn_requests
+from impress_format.bank import Bank, open_bank
+from impress_format.errors import listed
+from impress_learn.engines.processes import TorchSettings, scatter
+from impress_learn.jobs.requests import learn_requests, learn_with
 from impress_learn.parts.table import Parts, check_start, in_words, settle
 from impress_learn.plan.few import check_voters, or_vote
 from impress_learn.plan.tasks import (
@@ -21,7 +23,7 @@ from impress_learn.plan.tasks import (
 )
 from impress_learn.plan.unlabelled import WITHOUT_LABELS, check_labelled, parts_without_labels
 from impress_learn.progress import SILENT, Progress
-from impress_learn.running.device import Device, choose_device
+from impress_learn.running.device import Device, choose_device, count_workers
 from impress_learn.streams.classes import check_sayable, classes_of_masks
 from impress_learn.streams.held_out import check_basis_held_out, check_same_split, check_start_held_out
 from impress_learn.streams.reference import Reference, parse_references, without_labels
@@ -55,7 +57,7 @@ def add_tasks(
         warm_start: the stored task that they begin from (method.md, drift), by name or reference; with `shots` a ridge
             holds them near it.
         device: what to compute on: a torch device, its name (`cpu`, `cuda`, `mps`), or a function that gives one and is
-            called once the settings are found in order; None for the CPU.
+            called once the settings are found in order; None for the CPU. `Workers` for several processes.
         data_dir: the folder that data sets are in; None for $IMPRESS_DATA, or one in the user's cache.
         progress: is told how it goes.
 
@@ -73,6 +75,99 @@ def add_tasks(
         ('rotated-digits-45', 9)
     """
     bank = open_bank(path)
+    workers = count_workers(device)
+    requests = plan_requests(
+        bank, references, fit=fit, name=name, parts=parts, warm_start=warm_start, data_dir=data_dir, progress=progress
+    )
+    missing = still_to_add(bank, requests)
+    if len(missing) < len(requests):
+        progress.remark(f"{len(requests) - len(missing)} of {len(requests)} tasks are there already")
+    where = choose_device(device) if missing else None
+
+    def scattered(items: Sequence[tuple[str, ...]]) -> Iterator[Mapping[str, AddedTask]]:
+        assert where is not None
+        work = TaskWork(
+            bank.path.absolute(),
+            tuple(map(str, references)),
+            fit,
+            name,
+            parts,
+            warm_start,
+            None if data_dir is None else data_dir.absolute(),
+            TorchSettings.of(where),
+        )
+        return (learned for _, learned in scatter(work, items, workers=workers, progress=progress))
+
+    learned = learn_requests(
+        bank, missing, where, data_dir, progress, among=requests, scattered=scattered if workers > 1 else None
+    )
+
+    from impress_learn.tasks.added import stored_task
+
+    return [learned.get(request.name) or stored_task(bank, request.name) for request in requests]
+
+
+@dataclass(frozen=True)
+class TaskWork:
+    """What a worker does: learn and store some of the tasks that a command asks for (engines/processes.py). An item is
+    the names of these; all else is as add_tasks has it.
+    """
+
+    path: Path
+    references: tuple[str, ...]
+    fit: TaskTraining
+    called: str | None
+    parts: Parts
+    warm_start: str | None
+    data_dir: Path | None
+    settings: TorchSettings
+
+    def begin(self, progress: Progress) -> Callable[[tuple[str, ...]], Mapping[str, AddedTask]]:
+        from impress_learn.running.loaded import load_running
+
+        bank, device = open_bank(self.path), self.settings.apply()
+        requests = plan_requests(
+            bank,
+            self.references,
+            fit=self.fit,
+            name=self.called,
+            parts=self.parts,
+            warm_start=self.warm_start,
+            data_dir=self.data_dir,
+            progress=SILENT,
+        )
+        loaded = load_running(bank, device)
+        by_name = {request.name: request for request in requests}
+
+        def learn(names: tuple[str, ...]) -> Mapping[str, AddedTask]:
+            wanted = [by_name[name] for name in names]
+            return learn_with(loaded, wanted, self.data_dir, progress, among=requests)
+
+        return learn
+
+    def name(self, item: tuple[str, ...]) -> str:
+        return listed(item, 2)
+
+
+def plan_requests(
+    bank: Bank,
+    references: Sequence[str | Reference],
+    *,
+    fit: TaskTraining,
+    name: str | None,
+    parts: Parts,
+    warm_start: str | None,
+    data_dir: Path | None,
+    progress: Progress,
+) -> list[TaskRequest]:
+    """What is asked for, checked against the bank, one request a task: those that are stored already among them.
+
+    Args:
+        As add_tasks.
+
+    Raises:
+        UsageError, DataError.
+    """
     if fit.unlabelled:
         references, parts = without_labels(references), parts_without_labels(bank, parts)
     tasks = parse_references(references)
@@ -110,15 +205,7 @@ def add_tasks(
             check_start(start, request.parts, request.classes.count)
     for request in requests:
         check_voters(bank, request)
-    missing = still_to_add(bank, requests)
-    if len(missing) < len(requests):
-        progress.remark(f"{len(requests) - len(missing)} of {len(requests)} tasks are there already")
-    where = choose_device(device) if missing else None
-    learned = learn_requests(bank, missing, where, data_dir, progress, among=requests)
-
-    from impress_learn.tasks.added import stored_task
-
-    return [learned.get(request.name) or stored_task(bank, request.name) for request in requests]
+    return requests
 
 
 def _choose(request: TaskRequest, fit: TaskTraining, choices: Sequence[Parts], start: StoredTask | None) -> TaskRequest:

@@ -23,7 +23,7 @@ from impress_learn.plan.bank import (
     shared_class_names,
 )
 from impress_learn.progress import SILENT, Progress
-from impress_learn.running.device import Device, choose_device
+from impress_learn.running.device import Device, choose_device, count_workers
 from impress_learn.streams.classes import mask_classes
 from impress_learn.streams.reference import Reference, parse_references
 from impress_learn.training.config import MaskTraining, check_number, require
@@ -52,7 +52,7 @@ def create_bank(
         masks: how many masks there are of each task, and what they are like.
         fit: how masks are trained.
         device: what to compute on: a torch device, its name (`cpu`, `cuda`, `mps`), or a function that gives one and is
-            called once the settings are found in order; None for the CPU.
+            called once the settings are found in order; None for the CPU. `Workers` for several processes.
         data_dir: the folder that data sets are in; None for $IMPRESS_DATA, or one in the user's cache.
         progress: is told how it goes.
 
@@ -89,7 +89,7 @@ def create_bank(
     from impress_learn.network.pretrained import load_weights
     from impress_learn.streams.view import view_shape
 
-    where = choose_device(device)
+    workers, where = count_workers(device), choose_device(device)
     existing = open_bank(path) if is_there(path / MANIFEST) else None
     arch, weights = network.backbone, network.weights
     side = usual_side(arch)
@@ -141,7 +141,7 @@ def create_bank(
         ensure_projection(
             bank, tasks, epochs=network.adapt, data_dir=data_dir, holdout=fit.holdout, device=where, progress=progress
         )
-        train_planned(bank, data_dir, where, progress)
+        train_planned(bank, data_dir, where, progress, workers=workers)
     return bank
 
 

@@ -14,7 +14,7 @@ from impress_learn.plan.asked import Masks
 from impress_learn.plan.bank import plan_masks, require_room
 from impress_learn.plan.tasks import check_fits_bank
 from impress_learn.progress import SILENT, Progress
-from impress_learn.running.device import Device, choose_device
+from impress_learn.running.device import Device, choose_device, count_workers
 from impress_learn.streams.classes import mask_classes
 from impress_learn.streams.held_out import check_same_split
 from impress_learn.streams.reference import parse_references
@@ -39,7 +39,7 @@ def extend_bank(
         masks: how many more there are of each task, and what they are like: as the bank's first unless asked otherwise.
         fit: how masks are trained.
         device: what to compute on: a torch device, its name (`cpu`, `cuda`, `mps`), or a function that gives one and is
-            called once the settings are found in order; None for the CPU.
+            called once the settings are found in order; None for the CPU. `Workers` for several processes.
         data_dir: the folder that data sets are in; None for $IMPRESS_DATA, or one in the user's cache.
         progress: is told how it goes.
 
@@ -76,10 +76,10 @@ def extend_bank(
     from impress_learn.bank_files.make import mask_bytes, sole_trainer
     from impress_learn.streams.load import check_data
 
-    where = choose_device(device)
+    workers, where = count_workers(device), choose_device(device)
     check_data(tasks, data_dir=data_dir, view=bank.manifest.preprocess, progress=progress)
     with sole_trainer(bank.path):
         check_writable(bank.path, max(mask_bytes(bank.backbone, plan.type) for plan in plans) if plans else 0)
         bank = extend_plan(open_bank(path), plans, mask_classes(tasks, data_dir))
-        train_planned(bank, data_dir, where, progress)
+        train_planned(bank, data_dir, where, progress, workers=workers)
     return bank

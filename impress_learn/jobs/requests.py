@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,9 +20,15 @@ from impress_learn.streams.reference import Reference
 if TYPE_CHECKING:
     import torch
 
+    from impress_learn.running.loaded import RunningBank
     from impress_learn.tasks.added import AddedTask
 
 _TASK_HEADER_BYTES = 4096
+_AT_ONCE = 4
+"""Tasks that a worker is given at a time, where they are not learned together."""
+
+Scattered = Callable[[Sequence[tuple[str, ...]]], Iterable[Mapping[str, "AddedTask"]]]
+"""Batches of tasks by name -> what was learned of each, by name."""
 
 
 def learn_requests(
@@ -33,6 +39,7 @@ def learn_requests(
     progress: Progress,
     *,
     among: Sequence[TaskRequest] = (),
+    scattered: Scattered | None = None,
 ) -> dict[str, AddedTask]:
     """Learn and store each of these tasks; what was learned, by name.
 
@@ -40,23 +47,26 @@ def learn_requests(
         device: None where there is nothing to learn.
         among: all that the command asks for, these among them: they say which tasks are learned together
             (plan/groups.py).
+        scattered: learns batches of tasks, by name, elsewhere than in this process; None to learn them here.
 
     Raises:
         DataError, StorageError: nothing was started.
-        TrainingDiverged, OutOfMemory: tasks finished before stay stored.
+        TrainingDiverged, OutOfMemory, WorkerLost: tasks finished before stay stored.
     """
     if not requests or device is None:
         return {}
-    from impress_learn.features.features import classifiers
-    from impress_learn.running.loaded import load_running
     from impress_learn.streams.load import check_data
-    from impress_learn.tasks.learn import add_task
-    from impress_learn.tasks.together import add_together
 
     make_folder(bank.path / TASKS)
     check_writable(bank.path / TASKS, max(_part_bytes(bank, request) for request in requests) + _TASK_HEADER_BYTES)
     references: list[Reference] = [request.reference for request in requests]
     check_data(references, data_dir=data_dir, view=bank.manifest.preprocess, progress=progress)
+    progress.begin(sum(map(task_steps, requests)))
+    if scattered is not None and len(requests) > 1:
+        return {name: one for learned in scattered(batches(bank, requests, among)) for name, one in learned.items()}
+    from impress_learn.features.features import classifiers
+    from impress_learn.running.loaded import load_running
+
     loaded = load_running(bank, device)
     if len(found := classifiers(loaded.backbone)) > 1 and any(request.parts.hybrid for request in requests):
         last = bank.backbone.masked_layers[-1].name
@@ -64,9 +74,23 @@ def learn_requests(
             f"{bank.backbone.arch} has {len(found)} classifiers ({', '.join(found)}): `hybrid` gives the last of its "
             f"layers a mask, {last}, and coefficients weigh the bank's masks in the others"
         )
-    progress.begin(sum(map(task_steps, requests)))
-    groups, alone = group_tasks(bank, among)
-    missing = {request.name for request in requests}
+    return learn_with(loaded, requests, data_dir, progress, among=among)
+
+
+def learn_with(
+    loaded: RunningBank,
+    requests: Sequence[TaskRequest],
+    data_dir: Path | None,
+    progress: Progress,
+    *,
+    among: Sequence[TaskRequest] = (),
+) -> dict[str, AddedTask]:
+    """As learn_requests, with a bank in memory."""
+    from impress_learn.tasks.learn import add_task
+    from impress_learn.tasks.together import add_together
+
+    groups, alone = group_tasks(loaded.bank, among)
+    missing, device = {request.name for request in requests}, loaded.basis.device
     learned: dict[str, AddedTask] = {}
     for wave in (wave for group in groups for wave in group.waves()):
         names = [link.request.name for link in wave]
@@ -81,6 +105,20 @@ def learn_requests(
         with _explained(f"learning {request.name}", request.fit.batch_size, device):
             learned[request.name] = add_task(loaded, request, data_dir=data_dir, progress=progress)
     return learned
+
+
+def batches(bank: Bank, requests: Sequence[TaskRequest], among: Sequence[TaskRequest]) -> list[tuple[str, ...]]:
+    """Names of tasks that are learned one batch after the other, or beside each other: a group, or a few by themselves.
+
+    Args:
+        requests, among: as of learn_requests.
+    """
+    groups, _ = group_tasks(bank, among)
+    grouped = [tuple(request.name for chain in group.chains for request in chain) for group in groups]
+    missing, together = {request.name for request in requests}, {name for group in grouped for name in group}
+    alone = [request.name for request in requests if request.name not in together]
+    some = [tuple(alone[start : start + _AT_ONCE]) for start in range(0, len(alone), _AT_ONCE)]
+    return [tuple(name for name in group if name in missing) for group in grouped if missing.intersection(group)] + some
 
 
 def _explained(doing: str, batch: int, device: torch.device) -> AbstractContextManager[None]:

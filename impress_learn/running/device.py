@@ -3,16 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from impress_format.errors import UsageError
+from impress_learn.training.config import check_number
 
 if TYPE_CHECKING:
     import torch
 
-Device: TypeAlias = "Callable[[], torch.device] | torch.device | str | None"
+OneDevice: TypeAlias = "Callable[[], torch.device] | torch.device | str | None"
 """A torch device, what torch calls it, `auto` for the fastest that torch sees, or a function that gives it, called when
 it is needed; None for the CPU."""
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Several processes that train side by side, each a mask or a few tasks at a time, in one thread.
+
+    Files come out as those of one process do that has one thread (`OMP_NUM_THREADS=1`): on some machines more threads
+    give other last bits.
+
+    Attributes:
+        count: how many.
+        device: that each computes on, as OneDevice has it.
+
+    Example:
+        >>> from impress_learn import Workers, create_bank
+        >>> bank = create_bank("two.impress", ["rotated-digits/0", "rotated-digits/90"], device=Workers(2))
+        >>> len(bank.manifest.masks)
+        2
+    """
+
+    count: int
+    device: OneDevice = None
+
+
+Device: TypeAlias = "Callable[[], torch.device] | torch.device | str | Workers | None"
+"""As OneDevice; or Workers, where masks or tasks are trained."""
 
 
 def choose_device(device: Device) -> torch.device:
@@ -23,6 +51,8 @@ def choose_device(device: Device) -> torch.device:
     """
     import torch
 
+    if isinstance(device, Workers):
+        return choose_device(device.device)
     if device is None:
         return torch.device("cpu")
     if device == "auto":
@@ -40,3 +70,15 @@ def choose_device(device: Device) -> torch.device:
     ):
         raise UsageError(f"`device` {device}: torch sees none on this machine")
     return found
+
+
+def count_workers(device: Device) -> int:
+    """How many processes train.
+
+    Raises:
+        UsageError: fewer than one.
+    """
+    if not isinstance(device, Workers):
+        return 1
+    check_number("workers", device.count, least=1)
+    return device.count

@@ -67,6 +67,53 @@ def test_an_interrupted_create_goes_on_to_the_same_bytes(
     assert run("bank", "verify", "b.impress", cwd=tmp_path).code == 0
 
 
+def children_of(pid: int) -> set[int]:
+    """Of a process, and theirs."""
+    try:
+        direct = {int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+    except OSError:
+        return set()
+    return direct.union(*map(children_of, direct))
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
+def test_no_worker_outlives_the_command_and_what_is_missing_is_trained_by_the_next(
+    trained: Path, tmp_path: Path, sent: signal.Signals, code: int
+) -> None:
+    given = [*CREATE, "--workers", "2"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "impress_cli", "bank", "create", "b.impress", *given],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  no threads here
+    )
+    while not list((tmp_path / "b.impress").glob("masks/*.safetensors")):
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.01)
+    workers = children_of(process.pid)
+    assert len(workers) >= 2
+    os.killpg(process.pid, sent) if sent is signal.SIGINT else os.kill(process.pid, sent)
+    _, said = process.communicate()
+    assert process.returncode == code
+    assert "Traceback" not in said
+    for worker in workers:
+        while is_running(worker):  # those of a command that was killed notice it by themselves
+            time.sleep(0.01)
+    resumed = run("bank", "create", "b.impress", *given, cwd=tmp_path)
+    assert resumed.code == 0, resumed.err
+    undisturbed = {name: bytes_ for name, bytes_ in contents(trained).items() if not name.startswith("tasks/")}
+    assert contents(tmp_path / "b.impress") == undisturbed
+
+
 def test_a_task_slice_cut_short_goes_on_with_what_is_missing(bank: Path) -> None:
     whole = contents(bank)
     (bank / "tasks" / "rotated-digits-180.safetensors").unlink()

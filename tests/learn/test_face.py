@@ -72,6 +72,7 @@ def test_the_public_names_are_these() -> None:
         "Progress",
         "Reference",
         "TaskTraining",
+        "Workers",
         "add_dataset",
         "add_tasks",
         "create_bank",
