@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import isnan, nan
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,15 +18,13 @@ if TYPE_CHECKING:
     from impress_learn.tasks.added import AddedTask
 
 
-@command
-def add(
-    path: options.BankPath,
-    *,
+@dataclass(frozen=True, kw_only=True)
+class NewTask:
+    """What a task is called, and where it begins."""
+
     name: Annotated[
         str | None, typer.Option("--name", help="Name of a single task. Default: the reference with '-' for '/'.")
-    ] = None,
-    fit: TaskTraining,
-    parts: Parts,
+    ] = None
     warm_start: Annotated[
         str | None,
         typer.Option(
@@ -35,7 +33,16 @@ def add(
             help="Begin from what this stored task has, not from the mean of the masks; with --shots stay near it.",
             show_default=False,
         ),
-    ] = None,
+    ] = None
+
+
+@command
+def add(
+    path: options.BankPath,
+    *,
+    new: NewTask,
+    fit: TaskTraining,
+    parts: Parts,
     tasks: Tasks,
     workers: options.Workers = 1,
     compute: Compute,
@@ -55,9 +62,9 @@ def add(
             path,
             tasks.grouped(),
             fit=replace(fit, seed=compute.seed),
-            name=name,
+            name=new.name,
             parts=parts,
-            warm_start=warm_start,
+            warm_start=new.warm_start,
             device=compute.on(workers),
             data_dir=data.data_dir,
             progress=progress,

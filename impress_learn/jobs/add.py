@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from impress_format.bank import Bank, open_bank
 from impress_format.errors import listed
-from impress_learn.engines.processes import TorchSettings, scatter
 from impress_learn.jobs.requests import learn_requests, learn_with
 from impress_learn.parts.table import Parts, check_start, in_words, settle
 from impress_learn.plan.few import check_voters, or_vote
@@ -24,6 +23,7 @@ from impress_learn.plan.tasks import (
 from impress_learn.plan.unlabelled import WITHOUT_LABELS, check_labelled, parts_without_labels
 from impress_learn.progress import SILENT, Progress
 from impress_learn.running.device import Device, choose_device, count_workers
+from impress_learn.running.processes import TorchSettings, scatter
 from impress_learn.streams.classes import check_sayable, classes_of_masks
 from impress_learn.streams.held_out import check_basis_held_out, check_same_split, check_start_held_out
 from impress_learn.streams.reference import Reference, parse_references, without_labels
@@ -109,7 +109,7 @@ def add_tasks(
 
 @dataclass(frozen=True)
 class TaskWork:
-    """What a worker does: learn and store some of the tasks that a command asks for (engines/processes.py). An item is
+    """What a worker does: learn and store some of the tasks that a command asks for (running/processes.py). An item is
     the names of these; all else is as add_tasks has it.
     """
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from impress_format.bank import Bank, open_bank
-from impress_learn.engines.processes import TorchSettings, scatter
 from impress_learn.plan.bank import mask_steps
 from impress_learn.progress import Progress
+from impress_learn.running.processes import TorchSettings, scatter
 from impress_learn.streams.reference import parse_reference
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MaskWork:
-    """What a worker does: train one of the masks that a bank plans (engines/processes.py)."""
+    """What a worker does: train one of the masks that a bank plans (running/processes.py)."""
 
     path: Path
     data_dir: Path | None

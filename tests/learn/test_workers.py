@@ -17,8 +17,8 @@ import torch
 from impress_format.bank import open_bank
 from impress_format.errors import FormatError, TrainingDiverged, UsageError, WorkerLost
 from impress_learn import MaskTraining, Parts, TaskTraining, Workers, add_tasks, create_bank, extend_bank
-from impress_learn.engines.processes import TorchSettings, scatter
 from impress_learn.progress import Progress
+from impress_learn.running.processes import TorchSettings, scatter
 
 MASKS = MaskTraining(epochs=2)
 QUICK = TaskTraining(epochs=2)

@@ -1,1 +1,0 @@
-"""Where independent trainings run: in this process, or in several beside each other."""
