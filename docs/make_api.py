@@ -39,7 +39,7 @@ GROUPS = {
     ),
     "Making banks": ("create_bank", "extend_bank", "Network", "Masks", "MaskTraining"),
     "Measuring, answering, exporting": ("evaluate", "infer", "export_weights"),
-    "References and progress": ("group_references", "parse_reference", "Reference", "Progress"),
+    "References, progress, processes": ("group_references", "parse_reference", "Reference", "Progress", "Workers"),
 }
 OF_THE_FORMAT = ("Bank", "ImpressError", "open_bank")
 """Names of impress_format, which python.md has."""
