@@ -38,7 +38,7 @@ class TaskTrainingRecord(Record, frozen=True, omit_defaults=True):
 
     `start` is the digest of the task file whose alpha this one went on from (`task update`), null if from 1/K.
     `unlabelled` says that no label of the images was looked at. `steps` is not 0 for a task that was learned with many
-    others and began where the one before it ended: so many steps in place of its epochs.
+    others: so many steps, twice as large, in place of its epochs.
     """
 
     epochs: Count

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from impress_format.bank import Bank
 from impress_format.disk.files import check_writable, make_folder
-from impress_format.errors import listed
 from impress_format.tasks.store import TASKS
 from impress_learn.parts.table import blank_parts
 from impress_learn.plan.groups import group_tasks
@@ -87,18 +86,15 @@ def learn_with(
 ) -> dict[str, AddedTask]:
     """As learn_requests, with a bank in memory."""
     from impress_learn.tasks.learn import add_task
-    from impress_learn.tasks.together import add_together
+    from impress_learn.tasks.together import add_group
 
     groups, alone = group_tasks(loaded.bank, among)
     missing, device = {request.name for request in requests}, loaded.basis.device
     learned: dict[str, AddedTask] = {}
-    for wave in (wave for group in groups for wave in group.waves()):
-        names = [link.request.name for link in wave]
-        if missing.isdisjoint(names):
-            continue
-        progress.describe(f"{len(learned):,} of {len(requests):,} learned; together: {listed(names, 2)}")
-        with _explained(f"learning {len(wave)} tasks", wave[0].request.fit.batch_size, device):
-            learned |= add_together(loaded, wave, missing, data_dir=data_dir, progress=progress)
+    for group in groups:
+        if not missing.isdisjoint(one.name for one in group.all):
+            with _explained("learning tasks together", group.pilots[0].fit.batch_size, device):
+                learned |= add_group(loaded, group, missing, data_dir=data_dir, progress=progress)
     by_itself = requests if not groups else [one for one in alone if one.name in missing]
     for request in by_itself:
         progress.describe(f"task {len(learned) + 1} of {len(requests)}: {request.reference}")
@@ -114,7 +110,7 @@ def batches(bank: Bank, requests: Sequence[TaskRequest], among: Sequence[TaskReq
         requests, among: as of learn_requests.
     """
     groups, _ = group_tasks(bank, among)
-    grouped = [tuple(request.name for chain in group.chains for request in chain) for group in groups]
+    grouped = [tuple(request.name for request in group.all) for group in groups]
     missing, together = {request.name for request in requests}, {name for group in grouped for name in group}
     alone = [request.name for request in requests if request.name not in together]
     some = [tuple(alone[start : start + _AT_ONCE]) for start in range(0, len(alone), _AT_ONCE)]

@@ -1,8 +1,8 @@
-"""Which tasks of one command are learned together, and where each begins: the command says, never the machine.
+"""Which tasks of one command are learned together: the command says, never the machine.
 
-Tasks of one stream are put in the order of their keys and cut into chains of up to 16. In a chain each task begins
-where the one before it ended (docs/method.md, Many tasks). Up to eight chains are a group: all their first tasks are
-learned together, then all second ones. Groups have nothing to do with each other.
+Tasks of one stream are put in the order of their keys and cut into groups of up to 128, which have nothing to do with
+each other. Of a group eight are its pilots: by these is found in how many steps the others are learned
+(docs/method.md, Many tasks).
 """
 
 from __future__ import annotations
@@ -21,30 +21,26 @@ from impress_learn.plan.tasks import TaskRequest
 from impress_learn.streams.held_out import count_training
 
 LEAST = 32
-"""Tasks from which on they are learned together: fewer take a minute, and each is learned from the start."""
-_CHAIN, _TOGETHER = 16, 8
-
-
-@dataclass(frozen=True, eq=False)
-class Link:
-    """One task of a chain, and the one before it in the chain, where there is one."""
-
-    request: TaskRequest
-    before: TaskRequest | None
+"""Tasks from which on they are learned together: of fewer most would be pilots."""
+_GROUP, _TOGETHER = 128, 8
+"""Tasks of a group, and of these that are learned in one loop."""
 
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Chains of tasks."""
+    """Tasks that are alike: eight pilots, evenly spread, and the others, in order."""
 
-    chains: tuple[tuple[TaskRequest, ...], ...]
+    pilots: tuple[TaskRequest, ...]
+    others: tuple[TaskRequest, ...]
 
-    def waves(self) -> Iterator[list[Link]]:
-        """The tasks that are learned together, one of each chain, as the chains go."""
-        for place in range(max(map(len, self.chains))):
-            yield [
-                Link(chain[place], chain[place - 1] if place else None) for chain in self.chains if place < len(chain)
-            ]
+    @property
+    def all(self) -> tuple[TaskRequest, ...]:
+        return self.pilots + self.others
+
+    def waves(self) -> Iterator[tuple[TaskRequest, ...]]:
+        """The others, as many at a time as are learned in one loop."""
+        for start in range(0, len(self.others), _TOGETHER):
+            yield self.others[start : start + _TOGETHER]
 
 
 def group_tasks(bank: Bank, requests: Sequence[TaskRequest]) -> tuple[list[Group], list[TaskRequest]]:
@@ -69,9 +65,17 @@ def _may_be_grouped(bank: Bank, request: TaskRequest) -> bool:
     return images >= FEW and set(names_of(request.parts)) - {SIGNATURE.name} == {ALPHA.name}
 
 
-def _groups(tasks: Sequence[TaskRequest]) -> list[Group]:
+def _groups(tasks: Sequence[TaskRequest]) -> Iterator[Group]:
     ordered = sorted(tasks, key=lambda one: natural_order(str(one.reference.key)))
-    count = -(-len(ordered) // _CHAIN)
-    cuts = [place * len(ordered) // count for place in range(count + 1)]
-    chains = [tuple(ordered[first:last]) for first, last in pairwise(cuts)]
-    return [Group(tuple(chains[first : first + _TOGETHER])) for first in range(0, count, _TOGETHER)]
+    for first, last in pairwise(_cuts(len(ordered), -(-len(ordered) // _GROUP))):
+        some = ordered[first:last]
+        pilots = set(_cuts(len(some), _TOGETHER)[:-1])
+        yield Group(
+            tuple(one for place, one in enumerate(some) if place in pilots),
+            tuple(one for place, one in enumerate(some) if place not in pilots),
+        )
+
+
+def _cuts(length: int, parts: int) -> list[int]:
+    """Where so many even parts begin and end."""
+    return [place * length // parts for place in range(parts + 1)]

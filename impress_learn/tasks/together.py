@@ -1,7 +1,4 @@
-"""Learning the tasks of a wave together and storing them: each begins where the one before it in its chain ended.
-
-What is not related to the one before it begins from 1/K, as a task does that is learned alone.
-"""
+"""Learning the tasks of a group together and storing them, in as many steps as its pilots show to be enough."""
 
 from __future__ import annotations
 
@@ -14,13 +11,14 @@ import msgspec
 import torch
 from torch import Tensor
 
-from impress_format.parts.alpha import ALPHA, coefficients_of
+from impress_format.errors import listed
+from impress_format.parts.alpha import ALPHA
 from impress_learn.masks.basis import effective_weights, layer_columns
 from impress_learn.network.norm_statistics import with_statistics
 from impress_learn.parts.alpha import store_coefficients
-from impress_learn.plan.groups import Link
+from impress_learn.plan.groups import Group
 from impress_learn.plan.tasks import TaskRequest, settings_of, task_steps
-from impress_learn.progress import Progress
+from impress_learn.progress import SILENT, Progress
 from impress_learn.running.accuracy import accuracy
 from impress_learn.running.loaded import RunningBank
 from impress_learn.streams.images import Images, evenly_spread
@@ -32,63 +30,76 @@ from impress_learn.tasks.storing import Learned, naming, restore, store_task, ta
 from impress_learn.training.config import task_training
 
 _SAMPLE = 5_000
-"""Training images that accuracy in training is measured on, and by which a start is judged."""
-_SHARES = ((0.02, 0.2), (0.04, 0.4))
-"""How far accuracy may fall from one task to the next at the most, of what the first has above guessing, and which
-share of the steps of a task that is learned alone are then enough: chosen on held-out images (docs/results.md, Many
-tasks). What is further away is learned from 1/K: from a start so far off it would end lower."""
+"""Training images that accuracy in training is measured on."""
+_SHARE, _FASTER = 0.2, 2.0
+"""Of the steps of a task that is learned alone, how many may be enough, and how much faster coefficients then move:
+chosen on held-out images (docs/results.md, Many tasks)."""
+_ENOUGH = 0.002
+"""By how much the mean accuracy of the pilots may be less than in all steps."""
 
 
 @dataclass(frozen=True, eq=False)
-class _Begun:
-    """A task of the wave, ready to be learned: its data, where it begins, and in how many steps it is learned."""
+class _Ready:
+    """A task, ready to be learned."""
 
     request: TaskRequest
     data: TaskData
     train: Images
     sample: Images
-    start: Tensor
-    steps: int
 
 
-def add_together(
+def add_group(
     loaded: RunningBank,
-    wave: Sequence[Link],
+    group: Group,
     wanted: Collection[str],
     *,
     data_dir: Path | None,
     progress: Progress,
 ) -> dict[str, AddedTask]:
-    """Learn alpha for all tasks of a wave and store those that are wanted; what was added, by name.
+    """Learn alpha for the tasks of a group and store those that are wanted; what was added, by name.
 
-    All of them are learned also where some are stored already, by a run that was interrupted: so the others come out as
-    they would have.
+    Each task begins from 1/K. The pilots are learned in all steps, and in a fifth of them; the others in a fifth where
+    that was enough. Tasks that are stored already are learned again with those that they are learned with, so that
+    these come out as if no run had been interrupted.
 
     Raises:
-        TrainingDiverged: no task of this wave is stored.
+        TrainingDiverged: naming the task; no task that is learned with it is stored.
         DataError, StorageError, TaskExists.
     """
-    started = time.perf_counter()
-    signature_maker = loaded.signature_maker if wave[0].request.parts.signature else None
-    begun = [_begin(loaded, link, data_dir, progress) for link in wave]
-    alphas: dict[str, Tensor] = {}
-    for steps in sorted({one.steps for one in begun}):
-        some = [one for one in begun if one.steps == steps]
-        found = _fit(loaded, some, steps, progress)
-        alphas |= {one.request.name: alpha for one, alpha in zip(some, found, strict=True)}
-    learned = {one.request.name: _measured(loaded, one, alphas[one.request.name], progress) for one in begun}
-    started += (time.perf_counter() - started) * (len(begun) - 1) / len(begun)  # so that each has its share of it
-    return {
-        one.request.name: store_task(
-            loaded, one.request, learned[one.request.name], one.train, signature_maker, started=started
-        )
-        for one in begun
-        if one.request.name in wanted
-    }
+    signature_maker = loaded.signature_maker if group.pilots[0].parts.signature else None
+    added: dict[str, AddedTask] = {}
+
+    def store(ready: Sequence[_Ready], alphas: Tensor, started: float) -> None:
+        learned = [_measured(loaded, one, alpha, progress) for one, alpha in zip(ready, alphas, strict=True)]
+        started += (time.perf_counter() - started) * (len(ready) - 1) / len(ready)  # each has its share of it
+        for one, what in zip(ready, learned, strict=True):
+            if one.request.name in wanted:
+                request = one.request
+                added[request.name] = store_task(loaded, request, what, one.train, signature_maker, started=started)
+
+    progress.describe(f"pilots: {listed([one.name for one in group.pilots], 2)}")
+    started, pilots = time.perf_counter(), [_ready(loaded, one, data_dir, progress) for one in group.pilots]
+    steps = task_steps(group.pilots[0])
+    alphas, few = _fit(loaded, pilots, steps, progress), max(1, round(_SHARE * steps))
+    short = _fit(loaded, pilots, few, SILENT)
+    enough = _mean_accuracy(loaded, pilots, short) >= _mean_accuracy(loaded, pilots, alphas) - _ENOUGH
+    store(pilots, alphas, started)
+    for wave in group.waves():
+        if wanted and not {one.name for one in wave}.isdisjoint(wanted):
+            progress.describe(f"{len(added):,} learned; together: {listed([one.name for one in wave], 2)}")
+            started, ready = time.perf_counter(), [_ready(loaded, one, data_dir, progress) for one in wave]
+            if enough:
+                ready = [replace(one, request=_in_steps(one.request, few)) for one in ready]
+            store(ready, _fit(loaded, ready, few if enough else steps, progress), started)
+    return added
 
 
-def _begin(loaded: RunningBank, link: Link, data_dir: Path | None, progress: Progress) -> _Begun:
-    request, fit = link.request, link.request.fit
+def _in_steps(request: TaskRequest, steps: int) -> TaskRequest:
+    return replace(request, fit=msgspec.structs.replace(request.fit, steps=steps))
+
+
+def _ready(loaded: RunningBank, request: TaskRequest, data_dir: Path | None, progress: Progress) -> _Ready:
+    fit = request.fit
     data = loaded.stored_data(
         request.reference,
         request.name,
@@ -97,59 +108,40 @@ def _begin(loaded: RunningBank, link: Link, data_dir: Path | None, progress: Pro
         holdout=fit.holdout,
         remark=progress.remark,
     )
-    remark_uneven(
-        request, data.source_train, data.source_test if fit.holdout == 0 else data.source_validation, progress
-    )
     train = training_images(data, fit.shots, fit.seed, request.classes.label, keep=False)
-    sample = train.subset(evenly_spread(len(train), _SAMPLE).to(train.device))
-    steps, start = task_steps(request), torch.full(_shape(loaded, request), 1.0 / len(loaded.basis))
-    if link.before is not None:
-        before = loaded.bank.read_stored(link.before.name)
-        alpha = torch.zeros_like(start)
-        present = coefficients_of(before)
-        assert present is not None
-        alpha[: len(present)] = torch.from_numpy(present)  # 0 for masks that came later
-        own = before.record.train_accuracy
-        assert own is not None
-        here = _accuracy(loaded, request, alpha, sample)
-        if (share := _share_of_steps(own, here, 1 / request.classes.count)) is not None:
-            steps, start = max(1, round(share * steps)), alpha
-            request = replace(request, fit=msgspec.structs.replace(fit, steps=steps))
-    return _Begun(request, data, train, sample, start, steps)
+    return _Ready(request, data, train, train.subset(evenly_spread(len(train), _SAMPLE).to(train.device)))
 
 
-def _share_of_steps(own: float, here: float, guess: float) -> float | None:
-    """Which share of the steps a task needs from the start of another; None to begin from 1/K.
-
-    Args:
-        own, here: accuracy of the start on images of the other task, and on those of this one.
-        guess: that of guessing.
-    """
-    return next((share for most, share in _SHARES if own - here < most * (own - guess)), None)
-
-
-def _fit(loaded: RunningBank, begun: Sequence[_Begun], steps: int, progress: Progress) -> Tensor:
-    first = begun[0].request
-    learning = [
-        Learning(one.request.name, one.train, one.start, task_seed(one.request.fit, one.request.reference))
-        for one in begun
-    ]
+def _fit(loaded: RunningBank, ready: Sequence[_Ready], steps: int, progress: Progress) -> Tensor:
+    """Alpha (T, K, columns), from 1/K in so many steps: fewer than alone are larger ones."""
+    first, basis = ready[0].request, loaded.basis
+    granularity, fit = first.parts.granularity, task_training(first.fit)
+    start = torch.full((len(basis), sum(layer_columns(basis, granularity))), 1.0 / len(basis))
+    alone = task_steps(first)
     alphas = fit_alphas(
         loaded.backbone.answering(first.classes.count),
-        loaded.basis,
-        learning,
-        task_training(first.fit),
+        basis,
+        [
+            Learning(one.request.name, one.train, start, task_seed(one.request.fit, one.request.reference))
+            for one in ready
+        ],
+        fit if steps == alone else replace(fit, lr=_FASTER * fit.lr),
         steps=steps,
-        granularity=first.parts.granularity,
+        granularity=granularity,
         on_step=progress.step,
         calibration=loaded.calibration,
     )
-    for _ in range(len(begun) * (task_steps(first) - steps)):
+    for _ in range(len(ready) * (alone - steps)):
         progress.step()  # they were counted as if they were learned alone
     return alphas
 
 
-def _measured(loaded: RunningBank, one: _Begun, alpha: Tensor, progress: Progress) -> Learned:
+def _mean_accuracy(loaded: RunningBank, ready: Sequence[_Ready], alphas: Tensor) -> float:
+    """On the samples of these tasks' training images."""
+    return sum(_accuracy(loaded, one, alpha) for one, alpha in zip(ready, alphas, strict=True)) / len(ready)
+
+
+def _measured(loaded: RunningBank, one: _Ready, alpha: Tensor, progress: Progress) -> Learned:
     """The task as it is stored, and its accuracies."""
     request, kind = one.request, one.request.parts.alpha_dtype
     assert kind is not None
@@ -163,11 +155,7 @@ def _measured(loaded: RunningBank, one: _Begun, alpha: Tensor, progress: Progres
     return Learned(tensors, accuracy(backbone, effective, measured), accuracy(backbone, effective, one.sample))
 
 
-def _accuracy(loaded: RunningBank, request: TaskRequest, alpha: Tensor, images: Images) -> float:
-    weights = effective_weights(loaded.basis, alpha.to(loaded.basis.device), request.parts.granularity)
-    backbone = loaded.backbone.answering(request.classes.count)
-    return accuracy(backbone, with_statistics(loaded.backbone, weights, loaded.calibration), images)
-
-
-def _shape(loaded: RunningBank, request: TaskRequest) -> tuple[int, int]:
-    return len(loaded.basis), sum(layer_columns(loaded.basis, request.parts.granularity))
+def _accuracy(loaded: RunningBank, one: _Ready, alpha: Tensor) -> float:
+    weights = effective_weights(loaded.basis, alpha.to(loaded.basis.device), one.request.parts.granularity)
+    backbone = loaded.backbone.answering(one.request.classes.count)
+    return accuracy(backbone, with_statistics(loaded.backbone, weights, loaded.calibration), one.sample)

@@ -57,7 +57,7 @@ def main() -> None:
             spent[way] += time.process_time() - started
 
         for group in groups:
-            names = sorted(int(one.reference.key) for chain in group.chains for one in chain)
+            names = sorted(int(one.reference.key) for one in group.all)
             stream = references[0].stream.name
             learn("together", together, [f"{stream}/{key}" for key in names])
             learn("alone", alone, [f"{stream}/{key}" for key in names if key % chosen.every == 0])
