@@ -17,6 +17,9 @@ OneDevice: TypeAlias = "Callable[[], torch.device] | torch.device | str | None"
 it is needed; None for the CPU."""
 
 
+_MOST_WORKERS = 1024
+
+
 @dataclass(frozen=True)
 class Workers:
     """Several processes that train side by side, each a mask or a few tasks at a time, in one thread.
@@ -76,9 +79,9 @@ def count_workers(device: Device) -> int:
     """How many processes train.
 
     Raises:
-        UsageError: fewer than one.
+        UsageError: fewer than one, or more than 1,024.
     """
     if not isinstance(device, Workers):
         return 1
-    check_number("workers", device.count, least=1)
+    check_number("workers", device.count, least=1, most=_MOST_WORKERS)
     return device.count

@@ -21,7 +21,7 @@ FIT = {
     "--holdout": (-0.1, 1, "nan"),
 }  # fmt: skip
 MASKS = {"--masks-per-task": (-1, 100_001, 200_000, HUGE), "--random-masks": (-1, 100_000, 200_000, HUGE),
-         "--density": (0, 1.1, "nan")}  # fmt: skip
+         "--density": (0, 1.1, "nan"), "--workers": (-1, 0, 1_025, HUGE)}  # fmt: skip
 SAID_ONCE = ("--seed",)
 """Options whose limit is looked at in one place for all commands."""
 COMMANDS: Mapping[str, Mapping[str, Sequence[object]]] = {
@@ -35,7 +35,7 @@ COMMANDS: Mapping[str, Mapping[str, Sequence[object]]] = {
         "--residual-layers": (0, 1, HUGE), "--residual-bits": (0, 3), "--head": (-1,), "--head-bits": (3,),
         "--norm": (-4, 3, HUGE), "--norm-layers": (0, -1, HUGE),
         "--bytes": (0, 1), "--shots": (0, BEYOND, HUGE),
-        "--l1": (-1, "nan", "inf"),
+        "--l1": (-1, "nan", "inf"), "--workers": (-1, 0, 1_025, HUGE),
     },
     "task update BANK rotated-digits-60 rotated-digits/65": {**FIT, "--shots": (0, BEYOND, HUGE), "--l1": (-1,)},
     "task discover BANK rotated-digits/30": {
