@@ -45,8 +45,8 @@ Workers = Annotated[
     typer.Option(
         "--workers",
         metavar="N",
-        help="Processes that train side by side, each in one thread: of many masks or tasks twice as many get done on "
-        "two cores.",
+        help="Processes that train side by side, each in one thread: of many masks or tasks more get done than by one "
+        "process with several.",
     ),
 ]
 

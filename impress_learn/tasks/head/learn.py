@@ -57,7 +57,9 @@ def learn_head(
     projection, backbone, parts, fit = ground.projection, ground.backbone, beginning.parts, beginning.fit
     assert projection is not None
     rows = Rows(projected_features(backbone, projection, train), train.labels)
-    few = len(train) < FEW and beginning.start is None
+    # A part of the weights is learned with the head afterwards, by these images alone: what a head gains by others that
+    # are imagined is lost then, and more (docs/results.md, Beside what a user would store instead).
+    few = len(train) < FEW and beginning.start is None and not parts.changes_features
     head = fit_head(
         rows,
         projection,
