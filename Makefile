@@ -16,7 +16,7 @@ install: .venv/installed
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[dev]'
 	@# On all cores, where pip compiles on one; else the first command would take ten seconds. Some files are templates.
-	-$(BIN)/python -m compileall -q -j 0 $(BIN)/../lib/python*/site-packages > /dev/null 2>&1
+	@$(BIN)/python -m compileall -q -j 0 $(BIN)/../lib/python*/site-packages > /dev/null 2>&1 || true
 	touch $@
 
 demo: .venv/installed
