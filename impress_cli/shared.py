@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from enum import Enum
@@ -15,7 +14,7 @@ import typer
 
 from impress_cli.options import TRAINING_OPTIONS, Groups, user_path
 from impress_format.errors import UsageError
-from impress_learn.running.device import Workers, choose_device
+from impress_learn.running.device import Workers, choose_device, compute_deterministically
 from impress_learn.training.config import check_seed
 
 if TYPE_CHECKING:
@@ -107,8 +106,7 @@ class Compute:
         import torch
 
         if self.deterministic:
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before cuBLAS is first used
-            torch.use_deterministic_algorithms(True)
+            compute_deterministically()
         if self.device is DeviceChoice.auto:
             return choose_device("auto")
         available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}

@@ -8,7 +8,7 @@ of 2^b levels, symmetric about 0, in units of the layer's scale: with one bit it
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import isqrt, prod
 
 import numpy as np
@@ -69,6 +69,14 @@ def hash_places(seed: int, layer: LayerSpec, size: int) -> npt.NDArray[np.int64]
     """Which of a layer's `size` values each of its weights has, in C order."""
     words = random_words(seed, f"residual/{layer.name}", -(-layer.size // 2)).astype("<u8").view("<u4")
     return (words[: layer.size].astype(np.uint64) * np.uint64(size) >> np.uint64(32)).astype(np.int64)
+
+
+def lay_values(seed: int, layers: Sequence[LayerSpec], count: int) -> Iterator[tuple[LayerSpec, npt.NDArray[np.int64]]]:
+    """Which of all `count` values each weight of each of these layers has, in the shape of the layer."""
+    first = 0
+    for layer, size in zip(layers, split_values(layers, count), strict=True):
+        yield layer, (hash_places(seed, layer, size) + first).reshape(layer.shape)
+        first += size
 
 
 def store_residual(codes: npt.NDArray[np.uint8], scales: npt.NDArray[np.float16], bits: int) -> npt.NDArray[np.uint8]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,13 @@ import numpy.typing as npt
 
 from impress_format.bank import Bank
 from impress_format.bank_files.task_classifier import TASK_CLASSIFIER, feature_shape
-from impress_learn.face.prediction import FoundTask, Prediction
+from impress_learn.face.prediction import (
+    ANSWERED_AT_ONCE,
+    FoundTask,
+    Prediction,
+    predict_by_task,
+    predictions_of,
+)
 from impress_learn.identify.found import Found
 from impress_learn.recognition.distances import MOST_WHOLE
 from impress_learn.recognition.in_numpy import KnownTasks, Points, known_tasks, place
@@ -20,9 +26,6 @@ from impress_learn.streams.classes import TaskClasses, stored_classes
 
 if TYPE_CHECKING:
     from impress_learn.identify.methods import MethodName
-
-_AT_ONCE = 256
-"""Images that are answered together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,20 +48,12 @@ class InNumpy:
 
     def find_tasks(self, images: npt.NDArray[np.uint8]) -> Sequence[FoundTask]:
         assert self.known is not None
-        found = []
-        for start in range(0, len(images), _AT_ONCE):
-            points = self._points(images[start : start + _AT_ONCE])
-            for row in range(len(points.positions)):
-                found.append(FoundTask(*self.known.likely(points.one(row))))
-        return found
+        points = (self._points(part) for part in _parts(images))
+        return [FoundTask(*self.known.likely(some.one(row))) for some in points for row in range(len(some.positions))]
 
     def find_common_task(self, parts: Iterable[npt.NDArray[np.uint8]]) -> FoundTask | None:
         assert self.known is not None
-        points = [
-            self._points(images[start : start + _AT_ONCE])
-            for images in parts
-            for start in range(0, len(images), _AT_ONCE)
-        ]
+        points = [self._points(part) for images in parts for part in _parts(images)]
         if not points:
             return None
         together = Points(
@@ -68,19 +63,18 @@ class InNumpy:
 
     def classify_among(self, images: npt.NDArray[np.uint8], found: Sequence[FoundTask]) -> Sequence[Prediction]:
         assert self.found is not None
-        predictions: dict[int, Prediction] = {}
-        bank = self.numpy_bank.bank
-        for index in sorted({one.index for one in found}):
-            rows = [row for row, one in enumerate(found) if one.index == index]
-            task = self.found.tasks[index]
+        tasks, bank = self.found.tasks, self.numpy_bank.bank
+
+        def answer(index: int, rows: Sequence[int]) -> list[Prediction]:
+            task = tasks[index]
             if task.mask is None:
                 members, record = self.numpy_bank.task_weights(task.name), bank.read_task_record(task.name)
             else:
                 members, record = self.numpy_bank.mask_weights(task.mask), None
             classes = stored_classes(bank, task.task, record)
-            answers = self._answers(images[rows], members, classes, task.task, [found[row] for row in rows])
-            predictions.update(zip(rows, answers, strict=True))
-        return [predictions[row] for row in range(len(images))]
+            return self._answers(images[list(rows)], members, classes, task.task, [found[row] for row in rows])
+
+        return predict_by_task(found, answer)
 
     def _points(self, images: npt.NDArray[np.uint8]) -> Points:
         assert self.known is not None
@@ -95,19 +89,17 @@ class InNumpy:
         found: Sequence[FoundTask],
     ) -> list[Prediction]:
         """What images show under these weights, `task` being the reference that these are of."""
-        parts = (images[start : start + _AT_ONCE] for start in range(0, len(images), _AT_ONCE))
-        likely = np.concatenate([self.numpy_bank.probabilities(members, part, classes.count) for part in parts])
-        return [
-            Prediction(
-                task=None if one.unknown else task,
-                nearest=task,
-                task_probability=one.probability,
-                label=classes.label(index),
-                index=index,
-                probability=float(row[index]),
-            )
-            for one, row, index in zip(found, likely, likely.argmax(1).tolist(), strict=True)
-        ]
+        likely = np.concatenate(
+            [self.numpy_bank.probabilities(members, part, classes.count) for part in _parts(images)]
+        )
+        indices = likely.argmax(1).tolist()
+        shares = (float(row[index]) for row, index in zip(likely, indices, strict=True))
+        return predictions_of(task, classes, found, zip(indices, shares, strict=True))
+
+
+def _parts(images: npt.NDArray[np.uint8]) -> Iterator[npt.NDArray[np.uint8]]:
+    for start in range(0, len(images), ANSWERED_AT_ONCE):
+        yield images[start : start + ANSWERED_AT_ONCE]
 
 
 def answering_in_numpy(bank: Bank, found: Found | None, method: MethodName) -> InNumpy | None:

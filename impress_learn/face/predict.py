@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, cast
@@ -13,7 +13,14 @@ import torch
 from torch import Tensor
 
 from impress_learn.face.own_images import OwnImage, OwnReader
-from impress_learn.face.prediction import FoundTask, Prediction, one_task_remark
+from impress_learn.face.prediction import (
+    ANSWERED_AT_ONCE,
+    FoundTask,
+    Prediction,
+    one_task_remark,
+    predict_by_task,
+    predictions_of,
+)
 from impress_learn.streams.classes import TaskClasses, stored_classes
 from impress_learn.streams.images import normalise
 from impress_learn.streams.read_parts import images_at_once
@@ -25,9 +32,6 @@ if TYPE_CHECKING:
     from impress_learn.network.backbone import Effective
     from impress_learn.recognition.pixel_signature import Recognised
     from impress_learn.running.loaded import RunningBank
-
-_AT_ONCE = 256
-"""Images that are answered together."""
 
 
 def are_many(images: OwnImage | Iterable[OwnImage]) -> bool:
@@ -74,7 +78,7 @@ def find_tasks(candidates: Candidates, images: Tensor, method: MethodName) -> li
     from impress_learn.identify.methods import infer_groups
 
     found: list[FoundTask] = []
-    for part in images.split(_AT_ONCE):
+    for part in images.split(ANSWERED_AT_ONCE):
         found += _read_tasks(infer_groups(candidates, method, _normalised(candidates.loaded, part)[:, None]))
     return found
 
@@ -83,7 +87,7 @@ def find_common_task(candidates: Candidates, parts: Iterable[Tensor], method: Me
     """What all of these images are likely to be of, part by part as find_tasks takes them; None if there are none."""
     from impress_learn.identify.methods import infer_one_group
 
-    small = (part for images in parts for part in images.split(_AT_ONCE))
+    small = (part for images in parts for part in images.split(ANSWERED_AT_ONCE))
     first = next(small, None)
     if first is None:
         return None
@@ -100,7 +104,7 @@ def classify_as(loaded: RunningBank, images: Tensor, name: str) -> list[Predicti
     record = loaded.bank.read_task_record(name)
     classes = stored_classes(loaded.bank, record.task, record)
     found = [FoundTask(0, False, None)] * len(images)
-    return list(_answers(loaded, images, loaded.task_weights(name), classes, record.task, found))
+    return _answers(loaded, images, loaded.task_weights(name), classes, record.task, found)
 
 
 def classify_among(candidates: Candidates, images: Tensor, found: Sequence[FoundTask]) -> list[Prediction]:
@@ -110,19 +114,18 @@ def classify_among(candidates: Candidates, images: Tensor, found: Sequence[Found
         images: as classify_as.
         found: of each image, which of the candidates.
     """
-    predictions: dict[int, Prediction] = {}
-    for index in sorted({one.index for one in found}):
-        rows = [row for row, one in enumerate(found) if one.index == index]
-        answers = _answers(
+
+    def answer(index: int, rows: Sequence[int]) -> list[Prediction]:
+        return _answers(
             candidates.loaded,
-            images[rows],
+            images[list(rows)],
             candidates.weights(index),
             candidates.classes(index),
             candidates.tasks[index].task,
             [found[row] for row in rows],
         )
-        predictions.update(zip(rows, answers, strict=True))
-    return [predictions[row] for row in range(len(images))]
+
+    return predict_by_task(found, answer)
 
 
 def _answers(
@@ -132,22 +135,14 @@ def _answers(
     classes: TaskClasses,
     task: str,
     found: Sequence[FoundTask],
-) -> Iterator[Prediction]:
+) -> list[Prediction]:
     """What images show under these weights, `task` being the reference that these are of."""
     shares, indices = [], []
-    for part in images.split(_AT_ONCE):
+    for part in images.split(ANSWERED_AT_ONCE):
         share, index = loaded.logits(weights, _normalised(loaded, part), classes.count).softmax(1).max(1)
         shares += share.tolist()
         indices += index.tolist()
-    for one, share, index in zip(found, shares, indices, strict=True):
-        yield Prediction(
-            task=None if one.unknown else task,
-            nearest=task,
-            task_probability=one.probability,
-            label=classes.label(index),
-            index=index,
-            probability=share,
-        )
+    return predictions_of(task, classes, found, zip(indices, shares, strict=True))
 
 
 def _read_tasks(inferred: Recognised) -> list[FoundTask]:

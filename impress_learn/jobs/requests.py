@@ -45,7 +45,7 @@ def learn_requests(
     Args:
         device: None where there is nothing to learn.
         among: all that the command asks for, these among them: they say which tasks are learned together
-            (plan/groups.py).
+            (plan/groups.py). None where these are all.
         scattered: learns batches of tasks, by name, elsewhere than in this process; None to learn them here.
 
     Raises:
@@ -88,15 +88,14 @@ def learn_with(
     from impress_learn.tasks.learn import add_task
     from impress_learn.tasks.together import add_group
 
-    groups, alone = group_tasks(loaded.bank, among)
+    groups, alone = group_tasks(loaded.bank, among or requests)
     missing, device = {request.name for request in requests}, loaded.basis.device
     learned: dict[str, AddedTask] = {}
     for group in groups:
         if not missing.isdisjoint(one.name for one in group.all):
             with _explained("learning tasks together", group.pilots[0].fit.batch_size, device):
                 learned |= add_group(loaded, group, missing, data_dir=data_dir, progress=progress)
-    by_itself = requests if not groups else [one for one in alone if one.name in missing]
-    for request in by_itself:
+    for request in (one for one in alone if one.name in missing):
         progress.describe(f"task {len(learned) + 1} of {len(requests)}: {request.reference}")
         with _explained(f"learning {request.name}", request.fit.batch_size, device):
             learned[request.name] = add_task(loaded, request, data_dir=data_dir, progress=progress)

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
+
+from impress_learn.masks.layer_masks import combine_summed, group_of_channel
 
 _MOST_CODES = 1 << 12
 """Sums of one table: 16 kB, which stay in the nearest cache. Of 2,048 or 8,192 a step took longer."""
@@ -57,8 +58,7 @@ class CodedMasks:
 
     def combine(self, coefficients: Tensor) -> Tensor:
         """(sum_k c_k M_k) * W (out_channels, fan_in), differentiable in the coefficients (K, groups of channels)."""
-        combined: Tensor = _CombineCoded.apply(coefficients, self)
-        return combined
+        return combine_summed(coefficients, self)
 
     def sums(self, coefficients: Tensor) -> Tensor:
         """Of T tasks (T, K, groups of channels): (sum_k c_k M_k) * W of each (T, out_channels, fan_in)."""
@@ -106,16 +106,14 @@ class CodedMasks:
         """Where in a table each weight's sum is, int32 (tables, weights): groups stand one after the other."""
         if groups == 1:
             return self.codes.flatten(1)
-        out = len(self.weight)
-        group = torch.arange(out, dtype=torch.int32, device=self.device) * groups // out
+        group = group_of_channel(len(self.weight), groups, self.device).int()
         return (self.codes + (group * len(self._digits))[:, None]).flatten(1)
 
 
 def code_masks(masks: Sequence[Tensor], weight: Tensor) -> CodedMasks:
     """Binary (bool) and signed (int8) masks over `weight`, on its device."""
     base = 2 if all(mask.dtype == torch.bool for mask in masks) else 3
-    most = next(digits for digits in range(1, 14) if base ** (digits + 1) > _MOST_CODES)
-    tables = -(-len(masks) // most)
+    tables = count_tables(len(masks), base)
     each = -(-len(masks) // tables)
     codes = torch.zeros(tables, *weight.shape, dtype=torch.int32)
     for number, mask in enumerate(masks):
@@ -130,16 +128,3 @@ def count_tables(masks: int, base: int) -> int:
     """Into how many tables so many masks go, of codes with digits of this base."""
     most = next(digits for digits in range(1, 14) if base ** (digits + 1) > _MOST_CODES)
     return -(-masks // most)
-
-
-class _CombineCoded(torch.autograd.Function):
-    """Keeps for the way back nothing but the codes."""
-
-    @staticmethod
-    def forward(ctx: Any, coefficients: Tensor, masks: CodedMasks) -> Tensor:
-        ctx.masks, ctx.groups = masks, coefficients.shape[1]
-        return masks.sums(coefficients[None])[0]
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return ctx.masks.slopes(gradients[0][None], ctx.groups)[0], None

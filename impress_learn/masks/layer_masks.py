@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -93,8 +93,7 @@ class PackedMasks:
 
     def combine(self, coefficients: Tensor) -> Tensor:
         """(sum_k c_k M_k) * W (out_channels, fan_in), differentiable in the coefficients (K, groups of channels)."""
-        combined: Tensor = _CombinePacked.apply(coefficients, self)
-        return combined
+        return combine_summed(coefficients, self)
 
     def sums(self, coefficients: Tensor) -> Tensor:
         """Of T tasks (T, K, groups of channels): (sum_k c_k M_k) * W of each (T, out_channels, fan_in)."""
@@ -173,11 +172,22 @@ def _packed(masks: Sequence[Tensor]) -> Tensor:
     return packed
 
 
-class _CombinePacked(torch.autograd.Function):
-    """Keeps for the way back nothing but the packed masks."""
+class Summed(Protocol):
+    """Masks of a layer that nothing is kept of for a way back but they themselves."""
 
+    def sums(self, coefficients: Tensor) -> Tensor: ...
+    def slopes(self, gradients: Tensor, groups: int) -> Tensor: ...
+
+
+def combine_summed(coefficients: Tensor, masks: Summed) -> Tensor:
+    """The sums of one task's coefficients (K, groups), differentiable in these."""
+    combined: Tensor = _CombineSummed.apply(coefficients, masks)
+    return combined
+
+
+class _CombineSummed(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, coefficients: Tensor, masks: PackedMasks) -> Tensor:
+    def forward(ctx: Any, coefficients: Tensor, masks: Summed) -> Tensor:
         ctx.masks, ctx.groups = masks, coefficients.shape[1]
         return masks.sums(coefficients[None])[0]
 

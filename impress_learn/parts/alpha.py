@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from impress_learn.parts.part import Array, Beginning, Ground, TaskPart, Trainab
 from impress_learn.training.config import TaskTraining, check_number, require
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from impress_learn.masks.basis import Basis
@@ -53,12 +54,12 @@ def trainable_alpha(
     columns, device = layer_columns(basis, granularity), basis.device
     uniform = torch.full((len(basis), sum(columns)), 1.0 / len(basis))
     alpha = (uniform if start is None else start).clone().to(device).requires_grad_()
-    share = torch.tensor([1.0 / groups for groups in columns for _ in range(groups)], device=device)
+    share = shares_of_columns(columns, device)
     begun, hold = alpha.detach().clone(), torch.as_tensor(ridge, device=device)
     held = bool((hold > 0).any())
 
     def penalty() -> Tensor:
-        return fit.l1 * (share * (alpha.abs().sum(0) - 1.0) ** 2).sum() + (hold * share * (alpha - begun) ** 2).sum()
+        return fit.l1 * norm_penalty(alpha, share) + (hold * share * (alpha - begun) ** 2).sum()
 
     def learned() -> Tensor:
         return alpha.detach().cpu()
@@ -71,6 +72,18 @@ def trainable_alpha(
         store=lambda: store_coefficients(learned(), kind),
         penalty=penalty if fit.l1 > 0 or held else None,
     )
+
+
+def shares_of_columns(columns: Sequence[int], device: torch.device) -> Tensor:
+    """What each column counts in a penalty, those of a layer 1 together."""
+    import torch
+
+    return torch.tensor([1.0 / groups for groups in columns for _ in range(groups)], device=device)
+
+
+def norm_penalty(alpha: Tensor, share: Tensor) -> Tensor:
+    """What holds each column of alpha (..., K, columns) to norm 1 (Eq. 2)."""
+    return (share * (alpha.abs().sum(-2) - 1.0) ** 2).sum()
 
 
 def store_coefficients(alpha: Tensor, kind: NumberType) -> Array:

@@ -15,7 +15,7 @@ from impress_format.parts.numbers import FloatArray
 from impress_format.parts.residual import RESIDUAL as FORMAT
 from impress_format.parts.residual import (
     ResidualSettings,
-    hash_places,
+    lay_values,
     residual_layers,
     split_values,
     store_residual,
@@ -90,13 +90,8 @@ def make_residual(
     import torch
 
     layers = residual_layers(spec, last)
-    sizes = split_values(layers, count)
-    places, first = {}, 0
-    for layer, size in zip(layers, sizes, strict=True):
-        chosen = torch.from_numpy(hash_places(spec.seed, layer, size) + first)
-        places[layer.name] = chosen.reshape(layer.shape).to(device)
-        first += size
-    return HashedResidual(bits, sizes, places)
+    places = {layer.name: torch.from_numpy(chosen).to(device) for layer, chosen in lay_values(spec.seed, layers, count)}
+    return HashedResidual(bits, split_values(layers, count), places)
 
 
 def trainable_residual(

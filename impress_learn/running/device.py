@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
@@ -73,6 +74,14 @@ def choose_device(device: Device) -> torch.device:
     ):
         raise UsageError(f"`device` {device}: torch sees none on this machine")
     return found
+
+
+def compute_deterministically() -> None:
+    """Have a GPU give the same result every time, some steps slower."""
+    import torch
+
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before cuBLAS is first used
+    torch.use_deterministic_algorithms(True)
 
 
 def count_workers(device: Device) -> int:

@@ -21,7 +21,7 @@ from impress_format.parts.alpha import ALPHA, alpha_columns
 from impress_format.parts.class_names import CLASSES
 from impress_format.parts.numbers import FloatArray
 from impress_format.parts.own_mask import OWN_MASK
-from impress_format.parts.residual import RESIDUAL, hash_places, residual_layers, split_values
+from impress_format.parts.residual import RESIDUAL, lay_values, residual_layers
 from impress_format.parts.signature import SIGNATURE
 from impress_format.parts.vote import VOTE, VOTE_TEMPERATURE
 from impress_format.records.network import LENET
@@ -85,11 +85,8 @@ class NumpyBank:
             factors[list(factors)[-1]] += own
         if (values := RESIDUAL.of(stored)) is not None:
             spec = self.bank.backbone
-            layers, first = residual_layers(spec, 0), 0
-            for layer, size in zip(layers, split_values(layers, len(values)), strict=True):
-                places = hash_places(spec.seed, layer, size) + first
-                factors[layer.name] += values[places].reshape(layer.shape)
-                first += size
+            for layer, places in lay_values(spec.seed, residual_layers(spec, 0), len(values)):
+                factors[layer.name] += values[places]
         return Members(([factors[name] * weight for name, weight in self.weights.items()],), (1.0,))
 
     def _add_masks(self, stored: StoredTask, factors: dict[str, FloatArray]) -> None:

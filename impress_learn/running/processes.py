@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from impress_format.errors import ImpressError, WorkerLost
 from impress_learn.progress import Progress
+from impress_learn.running.device import compute_deterministically
 
 if TYPE_CHECKING:
     import torch
@@ -60,8 +61,7 @@ class TorchSettings:
 
         torch.set_num_threads(1)
         if self.deterministic:
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before cuBLAS is first used
-            torch.use_deterministic_algorithms(True)
+            compute_deterministically()
         return torch.device(self.device)
 
 

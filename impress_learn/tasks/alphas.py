@@ -1,6 +1,6 @@
 """Coefficients of several tasks, learned in one loop: every mask is read once a step for all of them.
 
-What moves one task's coefficients depends on no other task. Each has images, an order and a start of its own, and the
+What moves one task's coefficients depends on no other task. Each has images and an order of its own, and the
 network goes through with the weights of one task at a time; only what all tasks share, the masks, is laid over the
 weights for all at once, and likewise on the way back.
 """
@@ -18,11 +18,12 @@ from impress_format.errors import TrainingDiverged
 from impress_learn.masks.basis import Basis, effective_of_tasks, layer_columns, slopes_of_tasks
 from impress_learn.network.backbone import Backbone
 from impress_learn.network.norm_statistics import Forward, training_forward
+from impress_learn.parts.alpha import norm_penalty, shares_of_columns
 from impress_learn.streams.images import Images
 from impress_learn.training.config import TaskTraining, steps_per_epoch
+from impress_learn.training.loop import CHECK_EVERY, why_diverged
 from impress_learn.training.optimizer import make_step, rates
 
-_CHECK_EVERY = 25
 _BATCHES_AT_ONCE = 8
 """That images are made for: of one at a time, what is done once a call would count."""
 
@@ -34,13 +35,11 @@ class Learning:
     Attributes:
         name: for people.
         train: its images.
-        start: alpha (K, columns) that it begins from.
         seed: what the order of the images is drawn from.
     """
 
     name: str
     train: Images
-    start: Tensor
     seed: int
 
 
@@ -55,7 +54,7 @@ def fit_alphas(
     on_step: Callable[[], None],
     calibration: Tensor | None = None,
 ) -> Tensor:
-    """Learn alpha (T, K, columns) of T tasks by `fit`, in so many steps each.
+    """Learn alpha (T, K, columns) of T tasks by `fit`, from 1/K, in so many steps each.
 
     Args:
         backbone: `answering` for the classes that all of them have.
@@ -66,12 +65,10 @@ def fit_alphas(
     Raises:
         TrainingDiverged: loss or coefficients became NaN or infinite; naming the task.
     """
-    device = basis.device
-    alpha = torch.stack([one.start for one in tasks]).to(device).requires_grad_()
+    device, columns = basis.device, layer_columns(basis, granularity)
+    alpha = torch.full((len(tasks), len(basis), sum(columns)), 1.0 / len(basis), device=device).requires_grad_()
     move = make_step(fit, [alpha])
-    share = torch.tensor([1.0 / groups for groups in layer_columns(basis, granularity) for _ in range(groups)]).to(
-        device
-    )
+    share = shares_of_columns(columns, device)
     forwards = [training_forward(backbone, calibration, one.seed) for one in tasks]
     batches = [_batches(one, fit.batch_size) for one in tasks]
     losses: list[Tensor] = []
@@ -85,9 +82,9 @@ def fit_alphas(
         with torch.no_grad():
             alpha.grad = slopes_of_tasks(basis, slopes, granularity)
         if fit.l1 > 0:
-            (fit.l1 * (share * (alpha.abs().sum(1) - 1.0) ** 2).sum()).backward()
+            (fit.l1 * norm_penalty(alpha, share)).backward()
         move(rate)
-        if step % _CHECK_EVERY == 0 or step == steps:
+        if step % CHECK_EVERY == 0 or step == steps:
             _check(torch.stack(losses).view(-1, len(tasks)), alpha.detach(), tasks, step, fit.rate)
             losses.clear()
     return alpha.detach().cpu()
@@ -120,8 +117,5 @@ def _check(losses: Tensor, alpha: Tensor, tasks: Sequence[Learning], step: int, 
     finite = losses.isfinite().all(0) & alpha.isfinite().flatten(1).all(1)
     for task, fine in zip(tasks, finite.tolist(), strict=True):
         if not fine:
-            raise TrainingDiverged(
-                f"task {task.name}: training diverged by step {step}: the loss or the trained values are NaN or "
-                f"infinite (lr {lr:g}).\nLower the learning rate, for example `lr` {lr / 10:g}. Nothing of this run "
-                "was stored for this task and those that are learned with it."
-            )
+            why = why_diverged(f"by step {step}", lr, "this task and those that are learned with it")
+            raise TrainingDiverged(f"task {task.name}: {why}")

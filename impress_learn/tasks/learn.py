@@ -21,7 +21,7 @@ from impress_learn.running.accuracy import accuracy, measured_on
 from impress_learn.running.loaded import RunningBank
 from impress_learn.streams.classes import TaskClasses, renumbered, stored_classes, uneven_remark
 from impress_learn.streams.images import Images
-from impress_learn.streams.load import training_images
+from impress_learn.streams.load import TaskData, training_images
 from impress_learn.tasks.added import AddedTask
 from impress_learn.tasks.few import few_images
 from impress_learn.tasks.head.learn import learn_head
@@ -39,14 +39,7 @@ def add_task(loaded: RunningBank, request: TaskRequest, *, data_dir: Path | None
         As learn_task. DataError.
     """
     fit = request.fit
-    data = loaded.stored_data(
-        request.reference,
-        request.name,
-        request.classes,
-        data_dir=data_dir,
-        holdout=fit.holdout,
-        remark=progress.remark,
-    )
+    data = data_of(loaded, request, data_dir, progress)
     train, measured = (
         training_images(data, fit.shots, fit.seed, request.classes.label),
         data.measured(holdout=fit.holdout),
@@ -64,6 +57,22 @@ def add_task(loaded: RunningBank, request: TaskRequest, *, data_dir: Path | None
 
         request = best_in_trial(request, train, share)
     return learn_task(loaded, request, train, measured, on_step=progress.step, vote=vote)
+
+
+def data_of(loaded: RunningBank, request: TaskRequest, data_dir: Path | None, progress: Progress) -> TaskData:
+    """The data of a task that is to be learned.
+
+    Raises:
+        DataError: as RunningBank.stored_data.
+    """
+    return loaded.stored_data(
+        request.reference,
+        request.name,
+        request.classes,
+        data_dir=data_dir,
+        holdout=request.fit.holdout,
+        remark=progress.remark,
+    )
 
 
 def remark_uneven(request: TaskRequest, train: Images, measured: Images, progress: Progress) -> None:

@@ -8,12 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
-import torch
 from torch import Tensor
 
 from impress_format.errors import listed
 from impress_format.parts.alpha import ALPHA
-from impress_learn.masks.basis import effective_weights, layer_columns
+from impress_learn.masks.basis import effective_weights
 from impress_learn.network.norm_statistics import with_statistics
 from impress_learn.parts.alpha import store_coefficients
 from impress_learn.plan.groups import Group
@@ -25,7 +24,7 @@ from impress_learn.streams.images import Images, evenly_spread
 from impress_learn.streams.load import TaskData, training_images
 from impress_learn.tasks.added import AddedTask
 from impress_learn.tasks.alphas import Learning, fit_alphas
-from impress_learn.tasks.learn import remark_uneven
+from impress_learn.tasks.learn import data_of, remark_uneven
 from impress_learn.tasks.storing import Learned, naming, restore, store_task, task_seed
 from impress_learn.training.config import task_training
 
@@ -85,7 +84,7 @@ def add_group(
     enough = _mean_accuracy(loaded, pilots, short) >= _mean_accuracy(loaded, pilots, alphas) - _ENOUGH
     store(pilots, alphas, started)
     for wave in group.waves():
-        if wanted and not {one.name for one in wave}.isdisjoint(wanted):
+        if not {one.name for one in wave}.isdisjoint(wanted):
             progress.describe(f"{len(added):,} learned; together: {listed([one.name for one in wave], 2)}")
             started, ready = time.perf_counter(), [_ready(loaded, one, data_dir, progress) for one in wave]
             if enough:
@@ -99,35 +98,23 @@ def _in_steps(request: TaskRequest, steps: int) -> TaskRequest:
 
 
 def _ready(loaded: RunningBank, request: TaskRequest, data_dir: Path | None, progress: Progress) -> _Ready:
-    fit = request.fit
-    data = loaded.stored_data(
-        request.reference,
-        request.name,
-        request.classes,
-        data_dir=data_dir,
-        holdout=fit.holdout,
-        remark=progress.remark,
-    )
+    data, fit = data_of(loaded, request, data_dir, progress), request.fit
     train = training_images(data, fit.shots, fit.seed, request.classes.label, keep=False)
     return _Ready(request, data, train, train.subset(evenly_spread(len(train), _SAMPLE).to(train.device)))
 
 
 def _fit(loaded: RunningBank, ready: Sequence[_Ready], steps: int, progress: Progress) -> Tensor:
     """Alpha (T, K, columns), from 1/K in so many steps: fewer than alone are larger ones."""
-    first, basis = ready[0].request, loaded.basis
-    granularity, fit = first.parts.granularity, task_training(first.fit)
-    start = torch.full((len(basis), sum(layer_columns(basis, granularity))), 1.0 / len(basis))
+    first = ready[0].request
+    fit = task_training(first.fit)
     alone = task_steps(first)
     alphas = fit_alphas(
         loaded.backbone.answering(first.classes.count),
-        basis,
-        [
-            Learning(one.request.name, one.train, start, task_seed(one.request.fit, one.request.reference))
-            for one in ready
-        ],
+        loaded.basis,
+        [Learning(one.request.name, one.train, task_seed(one.request.fit, one.request.reference)) for one in ready],
         fit if steps == alone else replace(fit, lr=_FASTER * fit.lr),
         steps=steps,
-        granularity=granularity,
+        granularity=first.parts.granularity,
         on_step=progress.step,
         calibration=loaded.calibration,
     )

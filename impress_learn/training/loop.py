@@ -14,7 +14,7 @@ from impress_format.errors import TrainingDiverged
 from impress_learn.training.config import MaskTraining, TaskTraining, steps_per_epoch
 from impress_learn.training.optimizer import make_step, rates
 
-_CHECK_EVERY = 25
+CHECK_EVERY = 25
 """Steps between looks at the loss: each look makes a GPU wait."""
 
 
@@ -90,7 +90,7 @@ def minimise(
             move(next(rate_of_step))
             done += 1
             losses.append(loss.detach())
-            if len(losses) == _CHECK_EVERY:
+            if len(losses) == CHECK_EVERY:
                 _check(losses, parameters, done, fit.rate)
                 losses.clear()
             on_step()
@@ -102,7 +102,12 @@ def _check(losses: list[Tensor], parameters: Sequence[Tensor], step: int, lr: fl
     if all(finite) and all(bool(torch.isfinite(parameter).all()) for parameter in parameters):
         return
     first = step - len(losses) + finite.index(False) + 1 if False in finite else step
-    raise TrainingDiverged(
-        f"training diverged at step {first}: the loss or the trained values are NaN or infinite (lr {lr:g}).\n"
-        f"Lower the learning rate, for example `lr` {lr / 10:g}. Nothing of this run was stored for this item."
+    raise TrainingDiverged(why_diverged(f"at step {first}", lr, "this item"))
+
+
+def why_diverged(when: str, lr: float, lost: str) -> str:
+    """What is said of a training that diverged, and of what nothing was stored."""
+    return (
+        f"training diverged {when}: the loss or the trained values are NaN or infinite (lr {lr:g}).\n"
+        f"Lower the learning rate, for example `lr` {lr / 10:g}. Nothing of this run was stored for {lost}."
     )

@@ -122,8 +122,7 @@ def _together(backbone: Backbone, images: Tensor, masks: int, tasks: int) -> dic
     )
     labels = torch.arange(_BATCH) % 10
     train = NormalisedImages(images, labels, (0.0,), (1.0,))
-    start = torch.full((masks, 3), 1.0 / masks)
-    learning = [Learning(str(seed), train, start, seed) for seed in range(tasks)]
+    learning = [Learning(str(seed), train, seed) for seed in range(tasks)]
 
     def run() -> None:
         fit_alphas(

@@ -100,11 +100,9 @@ def test_coefficients_that_are_learned_together_are_those_that_are_learned_alone
     lenet: Backbone, granularity: int
 ) -> None:
     basis = make_basis(lenet, [random_supermask(lenet.spec, density=0.2, seed=seed) for seed in range(3)])
-    columns = sum(min(granularity, shape[0]) for shape in basis.shapes.values())
-    start = torch.full((3, columns), 1 / 3)
     fit = TaskTraining(epochs=3, l1=0.1)
     trains = [load_task(parse_reference(f"rotated-digits/{key}"), data_dir=None).train for key in (0, 40)]
-    tasks = [Learning(str(seed), train, start, seed) for seed, train in enumerate(trains)]
+    tasks = [Learning(str(seed), train, seed) for seed, train in enumerate(trains)]
     steps: list[None] = []
     found = fit_alphas(lenet, basis, tasks, fit, steps=30, granularity=granularity, on_step=lambda: steps.append(None))
     assert len(steps) == 60
