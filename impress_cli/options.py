@@ -40,16 +40,6 @@ Groups = Annotated[
     ),
 ]
 
-Workers = Annotated[
-    int,
-    typer.Option(
-        "--workers",
-        metavar="N",
-        help="Processes that train side by side, each in one thread: of many masks or tasks more get done than by one "
-        "process with several.",
-    ),
-]
-
 TRAINING_OPTIONS = {
     "epochs": typer.Option(
         "--epochs", help="Passes over the data. Default: 3 (tasks with a large residual: 6), more where images are few."
@@ -66,6 +56,12 @@ TRAINING_OPTIONS = {
     "unlabelled": typer.Option(
         "--unlabelled",
         help="Look at no label: masks vote by what the images look like. Of folder:PATH all images below.",
+    ),
+    "threads": typer.Option(
+        "--threads",
+        metavar="N",
+        help="That one training has on a CPU. More are faster for large networks; the last bits of a result depend "
+        "on N.",
     ),
     "holdout": typer.Option(
         "--holdout",

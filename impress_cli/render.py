@@ -187,7 +187,17 @@ def show_progress(unit: str, *, quiet: bool) -> Iterator[Progress]:
             for bar, task in bars:
                 bar.advance(task)
 
-        yield Progress(begin=begin, describe=describe, step=step, remark=lambda text: remark(text, quiet=quiet))
+        def again(lost: int) -> None:
+            for bar, task in bars:
+                bar.advance(task, -lost)
+
+        yield Progress(
+            begin=begin,
+            describe=describe,
+            step=step,
+            again=again,
+            remark=lambda text: remark(text, quiet=quiet),
+        )
 
 
 def _bar(unit: str, console: Console) -> RichProgress:

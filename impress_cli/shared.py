@@ -66,6 +66,54 @@ class Data:
     ] = None
 
 
+class Engine(str, Enum):
+    local = "local"
+    ray = "ray"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """Over which workers trainings are spread."""
+
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            metavar="N",
+            help="Processes that train side by side: of many masks or tasks more get done than by one process with "
+            "several threads. Default: 1; of a Ray cluster as many as it has room for.",
+            show_default=False,
+        ),
+    ] = None
+    engine: Annotated[
+        Engine,
+        typer.Option("--engine", help="Where they run: on this machine, or on a Ray cluster (docs/cluster.md)."),
+    ] = Engine.local
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            "--ray-address",
+            metavar="HOST:PORT",
+            help="Of the cluster. Default: $RAY_ADDRESS, else the one that this machine belongs to.",
+            show_default=False,
+        ),
+    ] = None
+    gpus_per_worker: Annotated[
+        float,
+        typer.Option(
+            "--gpus-per-worker", metavar="F", help="That a worker of the cluster is given, also a part of one."
+        ),
+    ] = 0.0
+    mixed: Annotated[
+        bool,
+        typer.Option(
+            "--mixed",
+            help="Have workers train that have other releases of torch, timm or numpy, or another processor, and "
+            "record these. Last bits then depend on who trained what.",
+        ),
+    ] = False
+
+
 @dataclass(frozen=True, kw_only=True)
 class Compute:
     """Where to compute, and what all randomness is drawn from."""
@@ -93,9 +141,18 @@ class Compute:
         plain = self.device in (DeviceChoice.auto, DeviceChoice.cpu) and not self.deterministic
         return self.device.value if plain else self.choose_device
 
-    def on(self, workers: int) -> Device:
-        """The device of each of so many processes."""
-        return self.choose_device if workers == 1 else Workers(workers, self.choose_device)
+    def on(self, spread: Spread) -> Device:
+        """The device of each worker."""
+        if spread == Spread():
+            return self.choose_device
+        return Workers(
+            count=spread.workers,
+            device=self.choose_device,
+            engine=spread.engine.value,
+            ray_address=spread.ray_address,
+            gpus_per_worker=spread.gpus_per_worker,
+            mixed=spread.mixed,
+        )
 
     def choose_device(self) -> torch.device:
         """The device to compute on. Imports torch.

@@ -17,15 +17,8 @@ from impress_format.bank_files.identity import identity_of, signature_kind
 from impress_format.bank_files.projection import PROJECTION, ProjectionRecord
 from impress_format.bank_files.row import KeptFiles
 from impress_format.container.sealed_file import DIGEST_DIGITS
-from impress_format.disk.files import (
-    list_folder,
-    make_folder,
-    write_atomically,
-)
-from impress_format.errors import (
-    BankMismatch,
-    TaskNotFound,
-)
+from impress_format.disk.files import list_folder
+from impress_format.errors import BankMismatch, TaskNotFound
 from impress_format.manifest import read_manifest
 from impress_format.masks import mask_file
 from impress_format.masks.mask_values import MaskArray
@@ -35,6 +28,7 @@ from impress_format.parts.part import BankIdentity
 from impress_format.records.manifest import BankManifest
 from impress_format.records.masks import MaskRecord
 from impress_format.records.network import BackboneSpec
+from impress_format.records.training import Elsewhere
 from impress_format.tasks import file as task_file
 from impress_format.tasks.file import StoredTask, TaskSummary
 from impress_format.tasks.names import find_task, task_exists
@@ -238,16 +232,18 @@ class Bank:
         return self.tasks.summaries()
 
     def write_mask(
-        self, index: int, masks: Mapping[str, MaskArray], accuracy: float | None, signature: bytes | None = None
+        self,
+        index: int,
+        masks: Mapping[str, MaskArray],
+        accuracy: float | None,
+        signature: bytes | None = None,
+        *,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         """Store a trained mask; one that is there already is kept (an equal run made it)."""
         path = self.mask_path(index)
-        content = mask_file.seal_mask(path, self.manifest, index, masks, accuracy, signature)
-        make_folder(path.parent)
-        try:
-            write_atomically(path, content, replace=False)
-        except FileExistsError:
-            self.read_mask(index)
+        content = mask_file.seal_mask(path, self.manifest, index, masks, accuracy, signature, elsewhere)
+        mask_file.place_mask(path, self.manifest, index, content)
 
     def write_task(
         self, record: TaskRecord, parts: Mapping[str, npt.NDArray[np.generic]], *, replace: bool = False

@@ -15,6 +15,8 @@
     ├── DataError               a data set is missing or unreadable                   (exit 1)
     ├── StorageError            the disk said no: full, read-only, locked             (exit 1)
     ├── ZooError                a zoo cannot be reached, or is not what it says       (exit 1)
+    ├── WorkerLost              a process that trained beside others ended by itself  (exit 1)
+    ├── ClusterError            a Ray cluster that is not there, or cannot do this    (exit 1)
     ├── OutOfMemory             this machine or its GPU has too little memory         (exit 1)
     └── TrainingDiverged        NaN or infinite loss or scores                        (exit 1)
 
@@ -113,6 +115,10 @@ class OutOfMemory(ImpressError):
 
 class WorkerLost(ImpressError):
     """A process that trained beside others ended by itself."""
+
+
+class ClusterError(ImpressError):
+    """A Ray cluster is not there, lets nobody in, or cannot do what was asked."""
 
 
 def listed(names: Sequence[str], most: int) -> str:

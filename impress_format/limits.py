@@ -40,3 +40,5 @@ MAX_STORED_NAMES = 16 * MIB
 """Bytes of the names that a part of a task gives to its classes."""
 MAX_INTEGER = (1 << 53) - 1
 """Exact in every JSON reader."""
+MAX_THREADS = 1024
+"""That one training has on a CPU."""

@@ -14,6 +14,7 @@ class Progress:
         begin: with the number of steps there will be.
         describe: with what comes next, for people.
         step: after each step.
+        again: with a number of steps that were lost, and are done again.
         remark: with what may make a result other than it was meant, for people.
 
     Example:
@@ -24,6 +25,7 @@ class Progress:
     begin: Callable[[int], None] = lambda _: None
     describe: Callable[[str], None] = lambda _: None
     step: Callable[[], None] = lambda: None
+    again: Callable[[int], None] = lambda _: None
     remark: Callable[[str], None] = lambda _: None
 
 

@@ -9,7 +9,7 @@ import typer
 
 from impress_cli import options, render
 from impress_cli.commands.bank_report import report_bank
-from impress_cli.shared import Compute, Data, Output, Tasks, command
+from impress_cli.shared import Compute, Data, Output, Spread, Tasks, command
 from impress_learn.plan.asked import FIRST_MASKS, Masks, Network
 from impress_learn.training.config import MaskTraining
 
@@ -25,7 +25,7 @@ def create(
     network: Network,
     tasks: Tasks,
     fit: MaskTraining,
-    workers: options.Workers = 1,
+    spread: Spread,
     compute: Compute,
     data: Data,
     output: Output,
@@ -46,7 +46,7 @@ def create(
             network=network,
             masks=masks,
             fit=replace(fit, seed=compute.seed),
-            device=compute.on(workers),
+            device=compute.on(spread),
             data_dir=data.data_dir,
             progress=progress,
         )
@@ -61,7 +61,7 @@ def extend(
     masks: Masks,
     tasks: Tasks,
     fit: MaskTraining,
-    workers: options.Workers = 1,
+    spread: Spread,
     compute: Compute,
     data: Data,
     output: Output,
@@ -80,7 +80,7 @@ def extend(
             tasks.grouped(),
             masks=masks,
             fit=replace(fit, seed=compute.seed),
-            device=compute.on(workers),
+            device=compute.on(spread),
             data_dir=data.data_dir,
             progress=progress,
         )

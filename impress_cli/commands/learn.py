@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from impress_cli import options, render
-from impress_cli.shared import Compute, Data, Output, Tasks, command
+from impress_cli.shared import Compute, Data, Output, Spread, Tasks, command
 from impress_learn.parts.table import Parts
 from impress_learn.training.config import UPDATE_TRAINING, TaskTraining
 
@@ -44,7 +44,7 @@ def add(
     fit: TaskTraining,
     parts: Parts,
     tasks: Tasks,
-    workers: options.Workers = 1,
+    spread: Spread,
     compute: Compute,
     data: Data,
     output: Output,
@@ -65,7 +65,7 @@ def add(
             name=new.name,
             parts=parts,
             warm_start=new.warm_start,
-            device=compute.on(workers),
+            device=compute.on(spread),
             data_dir=data.data_dir,
             progress=progress,
         )

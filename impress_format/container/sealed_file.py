@@ -60,15 +60,20 @@ def seal_tensors(record: R, tensors: Mapping[str, Array]) -> bytes:
     return put_checksum(type(record).__name__, content, start, record.max_bytes)
 
 
-def unseal_tensors(path: Path, record_type: type[R], limit: int) -> tuple[R, dict[str, Array]]:
+def unseal_tensors(
+    path: Path, record_type: type[R], limit: int, content: bytes | None = None
+) -> tuple[R, dict[str, Array]]:
     """Read what seal_tensors wrote, checking everything that does not depend on the bank.
 
     The tensors are views of the file's bytes and cannot be written to.
 
+    Args:
+        content: the bytes that are to be in the file; None to read it.
+
     Raises:
         FormatError: missing, too large, not safetensors, wrong checksum, or a record of another form.
     """
-    content = read_limited(path, limit)
+    content = read_limited(path, limit) if content is None else content
     header = parse_header(path, content)
     return unseal_record(path, content, header.record, record_type), read_tensors(content, header)
 

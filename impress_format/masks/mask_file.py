@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from impress_format.container.codec import BoolArray, CodecError, decode_mask, encode_mask, pack_bits
 from impress_format.container.sealed_file import DIGEST_DIGITS, read_record, seal_tensors, unseal_tensors
+from impress_format.disk.files import make_folder, write_atomically
 from impress_format.errors import FormatError
 from impress_format.limits import MAX_HEADER_BYTES
 from impress_format.manifest import check_file_version, file_version
@@ -21,17 +22,23 @@ from impress_format.parts.signature import check_signatures_of
 from impress_format.records.manifest import BankManifest
 from impress_format.records.masks import MaskRecord, supermask_sizes
 from impress_format.records.network import BackboneSpec
+from impress_format.records.training import Elsewhere
 
 
-def read_mask(path: Path, manifest: BankManifest, index: int) -> tuple[MaskRecord, dict[str, MaskArray]]:
+def read_mask(
+    path: Path, manifest: BankManifest, index: int, content: bytes | None = None
+) -> tuple[MaskRecord, dict[str, MaskArray]]:
     """The mask planned at `index`: arrays by layer name, in the shapes of the layers: bool, int8 of a signed mask,
     float32 of a real one.
+
+    Args:
+        content: the bytes that are to be in the file; None to read it.
 
     Raises:
         FormatError: the file is missing, damaged, or not the mask that was planned.
     """
     layers = manifest.backbone.masked_layers
-    record, tensors = unseal_tensors(path, MaskRecord, _most_bytes(manifest.backbone))
+    record, tensors = unseal_tensors(path, MaskRecord, _most_bytes(manifest.backbone), content)
     _check_record(path, manifest, index, record)
     if set(tensors) != {layer.name for layer in layers}:
         raise FormatError(path, f"holds masks for {sorted(tensors)}, expected the backbone's {len(layers)} layers")
@@ -54,13 +61,18 @@ def read_mask(path: Path, manifest: BankManifest, index: int) -> tuple[MaskRecor
     return record, masks
 
 
-def check_mask(path: Path, manifest: BankManifest, index: int, identity: BankIdentity) -> None:
+def check_mask(
+    path: Path, manifest: BankManifest, index: int, identity: BankIdentity, content: bytes | None = None
+) -> None:
     """Every check there is on the mask planned at `index`.
+
+    Args:
+        content: the bytes that are to be in its file; None to read it.
 
     Raises:
         FormatError: as read_mask, or its signature was not made as the bank makes them.
     """
-    record, _ = read_mask(path, manifest, index)
+    record, _ = read_mask(path, manifest, index, content)
     _signature_of(path, record, identity)
 
 
@@ -101,6 +113,7 @@ def seal_mask(
     masks: Mapping[str, MaskArray],
     accuracy: float | None,
     signature: bytes | None,
+    elsewhere: Elsewhere | None = None,
 ) -> bytes:
     """The file of the mask planned at `index`.
 
@@ -121,6 +134,7 @@ def seal_mask(
         accuracy=accuracy,
         signature=None if signature is None else signature.hex(),
         format_version=file_version(manifest),
+        elsewhere=elsewhere,
     )
     _check_record(path, manifest, index, record)
     frames = {
@@ -128,6 +142,21 @@ def seal_mask(
         for layer in layers
     }
     return seal_tensors(record, frames)
+
+
+def place_mask(path: Path, manifest: BankManifest, index: int, content: bytes) -> None:
+    """Put the file of the mask planned at `index` into its place; one that is there already is kept (an equal run made
+    it).
+
+    Raises:
+        FormatError: one is there, and is damaged or another.
+        StorageError: the disk said no.
+    """
+    make_folder(path.parent)
+    try:
+        write_atomically(path, content, replace=False)
+    except FileExistsError:
+        read_mask(path, manifest, index)
 
 
 def reseal_mask(path: Path, manifest: BankManifest, index: int) -> bytes:

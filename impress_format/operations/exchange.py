@@ -1,4 +1,4 @@
-"""A task as a file of its own, from one bank into another of the same basis; neither needs data or torch."""
+"""Files that come from elsewhere: a task out of one bank into another of the same basis, and what a worker made."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from impress_format.bank import Bank
-from impress_format.disk.files import read_limited, refuse_taken, write_atomically
+from impress_format.disk.files import read_limited, refuse_taken, remove_abandoned, write_atomically
 from impress_format.errors import UsageError
+from impress_format.masks.mask_file import check_mask, place_mask
 from impress_format.tasks.file import TaskSummary, check_task_name, most_bytes, read_task, rename_task, summarise_task
 from impress_format.tasks.names import task_exists
 from impress_format.tasks.seal import record_of_task
 from impress_format.tasks.short import parse_task
+from impress_format.tasks.store import TASKS
 
 
 def export_task(bank: Bank, name_or_reference: str, path: Path) -> TaskSummary:
@@ -49,6 +51,7 @@ def import_tasks(bank: Bank, paths: Sequence[Path], name: str | None = None) -> 
         check_task_name(name)
         if len(paths) > 1:
             raise UsageError(f"`name` {name} is one name for {len(paths)} files: leave it out, or import one file")
+    remove_abandoned(bank.path / TASKS)
     arrived: dict[str, bytes] = {}
     for path in paths:
         own_name, content = _read(bank, path, name)
@@ -74,3 +77,28 @@ def _read(bank: Bank, path: Path, name: str | None) -> tuple[str, bytes]:
     renamed = rename_task(path, content, name, bank.manifest.format_version)
     read_task(path, renamed, name, bank.manifest, bank.identity)
     return name, renamed
+
+
+def receive_mask(bank: Bank, index: int, content: bytes) -> None:
+    """Store the file of a mask that was made elsewhere, checked as one on disk is.
+
+    Raises:
+        FormatError: it is damaged, or not the mask that was planned.
+    """
+    path = bank.mask_path(index)
+    check_mask(path, bank.manifest, index, bank.identity, content)
+    place_mask(path, bank.manifest, index, content)
+
+
+def receive_task(bank: Bank, name: str, content: bytes) -> None:
+    """Store the file of a task that was learned elsewhere, checked as one on disk is.
+
+    Raises:
+        FormatError: it is damaged, has another name, or belongs to another bank.
+        TaskExists: a task of this name is there.
+    """
+    read_task(bank.task_path(name), content, name, bank.manifest, bank.identity)
+    try:
+        bank.tasks.write(name, content, replace=False)
+    except FileExistsError as error:
+        raise task_exists(bank.path, [name]) from error

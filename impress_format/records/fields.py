@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from impress_format.limits import MAX_INTEGER, MAX_SIDE, MAX_TEXT
+from impress_format.limits import MAX_INTEGER, MAX_SIDE, MAX_TEXT, MAX_THREADS
 
 # Neither controls, which a terminal would obey, nor marks that are invisible or turn the direction of writing.
 _UNSEEN = r"\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff0-\uffff"
@@ -35,6 +35,7 @@ LearningRate = Annotated[float, Meta(gt=0.0)]
 WeightDecay = Annotated[float, Meta(ge=0.0)]
 Warmup = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
 Steps = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
+Threads = Annotated[int, Meta(ge=1, le=MAX_THREADS)]
 Mean = Annotated[float, Meta(ge=-1e6, le=1e6)]
 Deviation = Annotated[float, Meta(ge=1e-6, le=1e6)]
 Bound = Annotated[float, Meta(ge=-4e38, le=4e38)]

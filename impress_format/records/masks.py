@@ -23,7 +23,7 @@ from impress_format.records.fields import (
     Text,
 )
 from impress_format.records.network import LayerSpec
-from impress_format.records.training import MaskTrainingRecord
+from impress_format.records.training import Elsewhere, MaskTrainingRecord
 
 
 class MaskPlan(Record, frozen=True, omit_defaults=True):
@@ -44,7 +44,7 @@ class MaskPlan(Record, frozen=True, omit_defaults=True):
     def is_of_version_1(self) -> bool:
         """Whether format version 1 can say it: binary, of one density, trained by plain SGD."""
         fit = self.fit
-        plain = fit is None or (fit.optimizer, fit.weight_decay, fit.warmup) == ("sgd", 0.0, 0)
+        plain = fit is None or (fit.optimizer, fit.weight_decay, fit.warmup, fit.threads) == ("sgd", 0.0, 0, 1)
         return (self.type, self.allocation, plain) == ("binary", "uniform", True)
 
     @property
@@ -75,6 +75,7 @@ class MaskRecord(Record, frozen=True, omit_defaults=True):
     backbone: FullDigest
     accuracy: Share | None
     signature: SignatureText | None = None
+    elsewhere: Elsewhere | None = None
     format_version: FileVersion = 1
     digest: Digest = ""
 

@@ -13,11 +13,27 @@ from impress_format.records.fields import (
     LearningRate,
     Optimizer,
     Record,
+    Release,
     Seed,
     Steps,
+    Text,
+    Threads,
     Warmup,
     WeightDecay,
 )
+
+
+class Elsewhere(Record, frozen=True):
+    """What a mask or a task was computed with by a worker that has not what the command has that asked for it.
+
+    `cpu` names the instructions that torch computes with there, as it calls them: `AVX2`.
+    """
+
+    impress: Release
+    torch: Release
+    timm: Release
+    numpy: Release
+    cpu: Text
 
 
 class MaskTrainingRecord(Record, frozen=True, omit_defaults=True):
@@ -31,6 +47,7 @@ class MaskTrainingRecord(Record, frozen=True, omit_defaults=True):
     optimizer: Optimizer = "sgd"
     weight_decay: WeightDecay = 0.0
     warmup: Warmup = 0
+    threads: Threads = 1
 
 
 class TaskTrainingRecord(Record, frozen=True, omit_defaults=True):
@@ -38,7 +55,8 @@ class TaskTrainingRecord(Record, frozen=True, omit_defaults=True):
 
     `start` is the digest of the task file whose alpha this one went on from (`task update`), null if from 1/K.
     `unlabelled` says that no label of the images was looked at. `steps` is not 0 for a task that was learned with many
-    others: so many steps, twice as large, in place of its epochs.
+    others: so many steps, twice as large, in place of its epochs. Sums in another number of
+    `threads` end in other last bits.
     """
 
     epochs: Count
@@ -54,9 +72,11 @@ class TaskTrainingRecord(Record, frozen=True, omit_defaults=True):
     warmup: Warmup = 0
     unlabelled: bool = False
     steps: Steps = 0
+    threads: Threads = 1
+    elsewhere: Elsewhere | None = None
 
     @property
     def is_of_version_1(self) -> bool:
         """Whether format version 1 can say it: learned by plain Adam, from labels, alone."""
-        said = (self.optimizer, self.weight_decay, self.warmup, self.unlabelled, self.steps)
-        return said == ("adam", 0.0, 0, False, 0)
+        said = (self.optimizer, self.weight_decay, self.warmup, self.unlabelled, self.steps, self.threads)
+        return said == ("adam", 0.0, 0, False, 0, 1) and self.elsewhere is None

@@ -26,7 +26,6 @@ from impress_format.disk.files import (
     list_folder,
     make_folder,
     read_limited,
-    remove_abandoned,
     write_atomically,
 )
 from impress_format.disk.locks import hold
@@ -222,7 +221,6 @@ class TaskStore:
         """
         path = self.loose_path(name)
         make_folder(path.parent)
-        remove_abandoned(path.parent)
         with self.changing():  # else another process might store and pack one of this name, and this one would hide it
             if not replace and self.packed(name) is not None:
                 raise FileExistsError(name)

@@ -12,6 +12,7 @@ from impress_format.bank_files.task_classifier import TASK_CLASSIFIER
 from impress_format.disk.files import check_writable, is_there, make_folder
 from impress_format.limits import MAX_SIDE
 from impress_format.operations.create import check_can_create, is_empty, write_plan
+from impress_learn.engines.scatter import check_engine
 from impress_learn.jobs.planned_masks import train_planned
 from impress_learn.plan.asked import Masks, Network
 from impress_learn.plan.bank import (
@@ -23,7 +24,7 @@ from impress_learn.plan.bank import (
     shared_class_names,
 )
 from impress_learn.progress import SILENT, Progress
-from impress_learn.running.device import Device, choose_device, count_workers
+from impress_learn.running.device import Device, choose_device, in_threads, settle_workers
 from impress_learn.streams.classes import mask_classes
 from impress_learn.streams.reference import Reference, parse_references
 from impress_learn.training.config import MaskTraining, check_number, require
@@ -77,19 +78,21 @@ def create_bank(
     plans = plan_masks(tasks, fit.for_network(network.backbone), masks)
     check_can_create(path)
 
-    from impress_learn.bank_files.make import (
+    from impress_learn.features.features import classifier_name
+    from impress_learn.jobs.making import (
         ensure_calibration_images,
         ensure_projection,
         ensure_task_classifier,
         mask_bytes,
         sole_trainer,
     )
-    from impress_learn.features.features import classifier_name
     from impress_learn.network.build import build_backbone, usual_side
     from impress_learn.network.pretrained import load_weights
     from impress_learn.streams.view import view_shape
 
-    workers, where = count_workers(device), choose_device(device)
+    workers = settle_workers(device)
+    check_engine(workers, None)
+    where = choose_device(device)
     existing = open_bank(path) if is_there(path / MANIFEST) else None
     arch, weights = network.backbone, network.weights
     side = usual_side(arch)
@@ -111,18 +114,19 @@ def create_bank(
         remark=progress.remark,
     )
     heads = pretrained is not None and classifier_name(backbone) is not None
-    view = _settle_view(
-        tasks,
-        view,
-        existing,
-        needs_data=existing is None or _needs_data(existing, heads=heads),
-        measure=pretrained is None,
-        data_dir=data_dir,
-        holdout=fit.holdout,
-        progress=progress,
-    )
+    with in_threads(fit.threads):  # a mean is a sum, too
+        view = _settle_view(
+            tasks,
+            view,
+            existing,
+            needs_data=existing is None or _needs_data(existing, heads=heads),
+            measure=pretrained is None,
+            data_dir=data_dir,
+            holdout=fit.holdout,
+            progress=progress,
+        )
     make_folder(path)
-    with sole_trainer(path):
+    with sole_trainer(path), in_threads(fit.threads):
         check_writable(path, max((mask_bytes(backbone.spec, plan.type) for plan in plans), default=0))
         planned = plan_bank(
             backbone.spec,
@@ -141,7 +145,7 @@ def create_bank(
         ensure_projection(
             bank, tasks, epochs=network.adapt, data_dir=data_dir, holdout=fit.holdout, device=where, progress=progress
         )
-        train_planned(bank, data_dir, where, progress, workers=workers)
+        train_planned(bank, data_dir, where, progress, workers)
     return bank
 
 

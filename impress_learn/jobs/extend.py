@@ -9,12 +9,13 @@ from impress_format.bank import Bank, open_bank
 from impress_format.disk.files import check_writable
 from impress_format.operations.create import extend_plan, still_to_plan
 from impress_format.versions import require_version
+from impress_learn.engines.scatter import check_engine
 from impress_learn.jobs.planned_masks import train_planned
 from impress_learn.plan.asked import Masks
 from impress_learn.plan.bank import plan_masks, require_room
 from impress_learn.plan.tasks import check_fits_bank
 from impress_learn.progress import SILENT, Progress
-from impress_learn.running.device import Device, choose_device, count_workers
+from impress_learn.running.device import Device, choose_device, in_threads, settle_workers
 from impress_learn.streams.classes import mask_classes
 from impress_learn.streams.held_out import check_same_split
 from impress_learn.streams.reference import parse_references
@@ -73,13 +74,15 @@ def extend_bank(
 
     require_room(len(bank.manifest.masks) + len(still_to_plan(bank, plans)), len(tasks), masks)
 
-    from impress_learn.bank_files.make import mask_bytes, sole_trainer
+    from impress_learn.jobs.making import mask_bytes, sole_trainer
     from impress_learn.streams.load import check_data
 
-    workers, where = count_workers(device), choose_device(device)
+    workers = settle_workers(device)
+    check_engine(workers, bank)
+    where = choose_device(device)
     check_data(tasks, data_dir=data_dir, view=bank.manifest.preprocess, progress=progress)
-    with sole_trainer(bank.path):
+    with sole_trainer(bank.path), in_threads(fit.threads):
         check_writable(bank.path, max(mask_bytes(bank.backbone, plan.type) for plan in plans) if plans else 0)
         bank = extend_plan(open_bank(path), plans, mask_classes(tasks, data_dir))
-        train_planned(bank, data_dir, where, progress, workers=workers)
+        train_planned(bank, data_dir, where, progress, workers)
     return bank

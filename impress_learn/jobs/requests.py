@@ -14,6 +14,7 @@ from impress_learn.parts.table import blank_parts
 from impress_learn.plan.groups import group_tasks
 from impress_learn.plan.tasks import TaskRequest, task_steps
 from impress_learn.progress import Progress
+from impress_learn.running.device import in_threads
 from impress_learn.streams.reference import Reference
 
 if TYPE_CHECKING:
@@ -61,19 +62,13 @@ def learn_requests(
     references: list[Reference] = [request.reference for request in requests]
     check_data(references, data_dir=data_dir, view=bank.manifest.preprocess, progress=progress)
     progress.begin(sum(map(task_steps, requests)))
-    if scattered is not None and len(requests) > 1:
+    if scattered is not None:
         return {name: one for learned in scattered(batches(bank, requests, among)) for name, one in learned.items()}
-    from impress_learn.features.features import classifiers
     from impress_learn.running.loaded import load_running
 
-    loaded = load_running(bank, device)
-    if len(found := classifiers(loaded.backbone)) > 1 and any(request.parts.hybrid for request in requests):
-        last = bank.backbone.masked_layers[-1].name
-        progress.remark(
-            f"{bank.backbone.arch} has {len(found)} classifiers ({', '.join(found)}): `hybrid` gives the last of its "
-            f"layers a mask, {last}, and coefficients weigh the bank's masks in the others"
-        )
-    return learn_with(loaded, requests, data_dir, progress, among=among)
+    with in_threads(requests[0].fit.threads):
+        loaded = load_running(bank, device)
+        return learn_with(loaded, requests, data_dir, progress, among=among)
 
 
 def learn_with(
@@ -85,9 +80,17 @@ def learn_with(
     among: Sequence[TaskRequest] = (),
 ) -> dict[str, AddedTask]:
     """As learn_requests, with a bank in memory."""
+    from impress_learn.features.features import classifiers
     from impress_learn.tasks.learn import add_task
     from impress_learn.tasks.together import add_group
 
+    if len(found := classifiers(loaded.backbone)) > 1 and any(request.parts.hybrid for request in requests):
+        spec = loaded.bank.backbone
+        last = spec.masked_layers[-1].name
+        progress.remark(
+            f"{spec.arch} has {len(found)} classifiers ({', '.join(found)}): `hybrid` gives the last of "
+            f"its layers a mask, {last}, and coefficients weigh the bank's masks in the others"
+        )
     groups, alone = group_tasks(loaded.bank, among or requests)
     missing, device = {request.name for request in requests}, loaded.basis.device
     learned: dict[str, AddedTask] = {}

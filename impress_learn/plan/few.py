@@ -15,6 +15,18 @@ FEW = 1_000
 """Fewer images than these choose where a task begins, and hold it near that; or let masks vote."""
 
 
+def chooses_beginning(request: TaskRequest) -> bool:
+    """Whether few images choose what its coefficients begin from."""
+    return bool(request.parts.alpha) and not request.parts.hybrid and request.start is None
+
+
+def looks_at_stored_tasks(request: TaskRequest) -> bool:
+    """Whether what is learned depends on tasks that are stored."""
+    fit = request.fit
+    few = count_training(request.reference.data_set, fit.holdout, fit.shots) < FEW
+    return few and any(map(chooses_beginning, request.choices()))
+
+
 def may_vote(bank: Bank, request: TaskRequest) -> bool:
     """Whether masks can vote in a task: two or more of its classes, if it begins from no stored one."""
     if bank.manifest.format_version == 1 or request.start is not None:

@@ -34,7 +34,8 @@ class TaskRequest:
     """One task to be learned, and how: from 1/K, or from what `start` has, the task that it replaces if `replaces`.
 
     `classes` are those of its data, or those of the task that it replaces. `instead` is the same task of other parts,
-    which it has if a trial on held-out images says so, and so on.
+    which it has if a trial on held-out images says so, and so on. `beside` has the names of all that one command asks
+    for: none of them depends on which was learned before it.
     """
 
     name: str
@@ -45,6 +46,11 @@ class TaskRequest:
     start: StoredTask | None = None
     replaces: bool = False
     instead: TaskRequest | None = None
+    beside: frozenset[str] = frozenset()
+
+    def choices(self) -> list[TaskRequest]:
+        """This one, and what it may come to instead, in order."""
+        return [self, *(self.instead.choices() if self.instead is not None else ())]
 
 
 def request_tasks(
@@ -71,16 +77,18 @@ def request_tasks(
             len(references) == 1,
             f"`name` {name} is one name for {len(references)} tasks: leave it out, or add one task",
         )
+    names = [name or reference.default_name for reference in references]
     return [
         TaskRequest(
-            name=name or reference.default_name,
+            name=own_name,
             reference=reference,
             classes=classes_of_data(reference, data_dir),
             fit=settle_training(reference, fit, residual=parts.values, start=start),
             parts=for_classes(parts, reference.data_set.classes),
             start=start,
+            beside=frozenset(names),
         )
-        for reference in references
+        for own_name, reference in zip(names, references, strict=True)
     ]
 
 
@@ -242,7 +250,7 @@ def still_to_add(bank: Bank, requests: Sequence[TaskRequest]) -> list[TaskReques
 def _is_stored(bank: Bank, request: TaskRequest) -> bool:
     stored = bank.read_stored(request.name)
     asked = (str(request.reference), request.fit, request.parts)
-    fit = msgspec.structs.replace(stored.record.fit, steps=0)  # whether it was learned alone nobody asks
+    fit = msgspec.structs.replace(stored.record.fit, steps=0, elsewhere=None)  # how and where nobody asks
     if (stored.record.task, fit, parts_of(stored)) == asked:
         classes = stored_classes(bank, stored.record.task, stored.record)
         if classes.names is not None and request.classes.names not in (None, classes.names):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from math import inf
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from impress_format.errors import UsageError
-from impress_learn.training.config import check_number
+from impress_learn.training.config import check_number, require
 
 if TYPE_CHECKING:
     import torch
@@ -18,19 +20,23 @@ OneDevice: TypeAlias = "Callable[[], torch.device] | torch.device | str | None"
 it is needed; None for the CPU."""
 
 
-_MOST_WORKERS = 1024
+_MOST_WORKERS = {"local": 1_024, "ray": 65_536}
 
 
 @dataclass(frozen=True)
 class Workers:
-    """Several processes that train side by side, each a mask or a few tasks at a time, in one thread.
+    """Several processes that train side by side, each a mask or a few tasks at a time: of this machine, or over Ray.
 
-    Files come out as those of one process do that has one thread (`OMP_NUM_THREADS=1`): on some machines more threads
-    give other last bits.
+    Files come out as those of one process do, whose trainings have as many threads.
 
     Attributes:
-        count: how many.
+        count: how many; None for as many as a Ray cluster has room for.
         device: that each computes on, as OneDevice has it.
+        engine: `local` for processes of this machine, `ray` for a Ray cluster (docs/cluster.md).
+        ray_address: of the cluster, HOST:PORT; None for $RAY_ADDRESS, or the one that this machine belongs to.
+        gpus_per_worker: that each worker of a cluster is given, also a part of one; they then compute on it.
+        mixed: have workers train too that have other releases of torch, timm or numpy, or another processor, and
+            record these in what they make. Else they are refused: results would differ in their last bits.
 
     Example:
         >>> from impress_learn import Workers, create_bank
@@ -39,8 +45,12 @@ class Workers:
         2
     """
 
-    count: int
+    count: int | None = None
     device: OneDevice = None
+    engine: Literal["local", "ray"] = "local"
+    ray_address: str | None = None
+    gpus_per_worker: float = 0.0
+    mixed: bool = False
 
 
 Device: TypeAlias = "Callable[[], torch.device] | torch.device | str | Workers | None"
@@ -84,13 +94,35 @@ def compute_deterministically() -> None:
     torch.use_deterministic_algorithms(True)
 
 
-def count_workers(device: Device) -> int:
-    """How many processes train.
+def settle_workers(device: Device) -> Workers:
+    """Who trains: this process alone, where nobody says otherwise.
 
     Raises:
-        UsageError: fewer than one, or more than 1,024.
+        UsageError: fewer workers than one, or too many; no such engine, or what only a cluster has.
     """
     if not isinstance(device, Workers):
-        return 1
-    check_number("workers", device.count, least=1, most=_MOST_WORKERS)
-    return device.count
+        return Workers(1)
+    require(device.engine in _MOST_WORKERS, f"`engine` {device.engine}: expected local or ray")
+    check_number("workers", device.count, least=1, most=_MOST_WORKERS[device.engine])
+    gpus = device.gpus_per_worker
+    require(0 <= gpus < inf, f"`gpus_per_worker` {gpus}: expected 0 or more")
+    require(gpus < 1 or gpus == int(gpus), f"`gpus_per_worker` {gpus}: expected a whole number, or a part of one GPU")
+    if device.engine == "local":
+        given = {"ray_address": device.ray_address is not None, "gpus_per_worker": gpus, "mixed": device.mixed}
+        for name in (name for name, is_given in given.items() if is_given):
+            raise UsageError(f"`{name}` is of a cluster: give `engine` ray too")
+        return replace(device, count=device.count or 1)
+    return device
+
+
+@contextmanager
+def in_threads(count: int) -> Iterator[None]:
+    """Within it torch computes in so many threads on a CPU: sums in another number of them end in other last bits."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

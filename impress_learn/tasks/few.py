@@ -16,7 +16,7 @@ from impress_learn.masks.basis import refine
 from impress_learn.network.backbone import Backbone
 from impress_learn.network.norm_statistics import with_statistics
 from impress_learn.parts.part import FewImages, Weights
-from impress_learn.plan.few import FEW
+from impress_learn.plan.few import FEW, chooses_beginning
 from impress_learn.plan.tasks import TaskRequest, count_masks
 from impress_learn.recognition.pixel_signature import read_signatures, recognise
 from impress_learn.running.loaded import RunningBank
@@ -41,8 +41,7 @@ def few_images(loaded: RunningBank, request: TaskRequest, train: Images) -> FewI
         return _mean_loss(backbone, effective, train, loaded.calibration)
 
     guess = math.log(request.classes.count)
-    choosing = bool(request.parts.alpha) and not request.parts.hybrid and request.start is None
-    if not choosing:
+    if not chooses_beginning(request):
         return FewImages(len(train), loss, guess, [])
     evidence = evidence_of_masks(loaded, train)
     if evidence is not None and not bool(evidence.isfinite().all()):
@@ -74,15 +73,18 @@ def evidence_of_masks(loaded: RunningBank, images: Images) -> Tensor | None:
 
 
 def _stored(loaded: RunningBank, request: TaskRequest) -> Iterator[tuple[str, Tensor]]:
-    """Tasks of as many classes whose coefficients can be written as those of this one: up to 256, packs first."""
+    """Tasks of as many classes whose coefficients can be written as those of this one: up to 256, packs first.
+
+    Those that the same command asks for are left out: which of them are stored already depends on who learns first.
+    """
     granularity, masks = request.parts.granularity, count_masks(loaded.bank, request)
     channels = [shape[0] for shape in loaded.basis.shapes.values()]
-    tried = 0
+    apart, tried = {request.name, *request.beside}, 0
     for group in task_groups(loaded.bank):
         alike = group.only == ALPHA.name and group.classes == request.classes.count
         if not alike or granularity % group.granularity:
             continue
-        rows = [row for row, one in enumerate(group.summaries) if one.name != request.name][: _MOST_TASKS - tried]
+        rows = [row for row, one in enumerate(group.summaries) if one.name not in apart][: _MOST_TASKS - tried]
         tried += len(rows)
         alpha = torch.from_numpy(group.alpha(np.array(rows, dtype=np.intp)))
         padded = torch.zeros(len(rows), masks, alpha.shape[2])  # 0 for masks that came later

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from impress_format.errors import UsageError
-from impress_format.limits import MAX_INTEGER
+from impress_format.limits import MAX_INTEGER, MAX_THREADS
 
 if TYPE_CHECKING:
     from impress_format.records.training import MaskTrainingRecord, TaskTrainingRecord
@@ -32,6 +32,7 @@ class MaskTraining:
         warmup: passes in which the learning rate rises to `lr` first.
         holdout: share of the training images that is kept apart, and measured on.
         seed: what all randomness is drawn from.
+        threads: that a CPU computes in; a result depends on how many, by its last bits.
 
     Example:
         >>> MaskTraining(epochs=3).rate
@@ -46,6 +47,7 @@ class MaskTraining:
     warmup: int = 0
     holdout: float = 0.0
     seed: int = 0
+    threads: int = 1
 
     @property
     def rate(self) -> float:
@@ -88,6 +90,7 @@ class TaskTraining:
         seed: what all randomness is drawn from.
         unlabelled: look at no label: nothing is trained, the masks vote by what the bank's task classifier says of the
             images; of `folder:PATH` all images below, whatever folders are called.
+        threads: that a CPU computes in; a result depends on how many, by its last bits.
 
     Example:
         >>> TaskTraining(epochs=20, shots=5).lr
@@ -105,6 +108,7 @@ class TaskTraining:
     holdout: float = 0.0
     seed: int = 0
     unlabelled: bool = False
+    threads: int = 1
 
     @property
     def rate(self) -> float:
@@ -135,7 +139,7 @@ def mask_training(record: MaskTrainingRecord) -> MaskTraining:
 
 def task_training(record: TaskTrainingRecord) -> TaskTraining:
     """The training config that a stored record was made from, its epochs settled."""
-    apart = ("start", "steps")
+    apart = ("start", "steps", "elsewhere")
     return TaskTraining(**{name: getattr(record, name) for name in record.__struct_fields__ if name not in apart})
 
 
@@ -152,6 +156,7 @@ def check_training(fit: MaskTraining | TaskTraining) -> None:
     check_number("warmup", fit.warmup, least=0)
     check_holdout(fit.holdout)
     check_seed(fit.seed)
+    check_number("threads", fit.threads, least=1, most=MAX_THREADS)
     if isinstance(fit, TaskTraining):
         require(0.0 <= fit.l1 < math.inf, f"`l1` {fit.l1}: expected 0 or more")
         check_number("shots", fit.shots, least=1)

@@ -28,8 +28,8 @@ from impress_format import open_bank
 from impress_format.bank_files.folder import MANIFEST
 from impress_format.manifest import seal_manifest
 from impress_format.operations.create import extend_plan
-from impress_learn.bank_files.make import train_missing_masks
 from impress_learn.jobs import add_tasks, create_bank
+from impress_learn.jobs.making import train_missing_masks
 from impress_learn.parts.table import Parts
 from impress_learn.plan.asked import Masks, Network
 from impress_learn.plan.bank import plan_masks
@@ -103,8 +103,7 @@ def _masks(pool: ProcessPoolExecutor, chosen: argparse.Namespace) -> None:
 
 def _train(path: Path, index: int, data_dir: Path, device: str) -> dict[str, Any]:
     start, bank = time.perf_counter(), open_bank(path)
-    train_missing_masks(bank, among=[index], data_dir=data_dir, device=torch.device(device),
-                        on_mask=lambda _: None, on_step=lambda: None)  # fmt: skip
+    train_missing_masks(bank, among=[index], data_dir=data_dir, device=torch.device(device))
     record = bank.read_mask_record(index)
     return {
         "bank": path.stem, "masks": index + 1, "task": bank.manifest.masks[index].task, "parts": "a mask of its own",

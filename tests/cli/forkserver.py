@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-PRELOADED = ("impress_learn.bank_files.make", "impress_learn.tasks.learn", "torchvision.transforms.functional")
+PRELOADED = ("impress_learn.jobs.making", "impress_learn.tasks.learn", "torchvision.transforms.functional")
 """Not huggingface_hub, nor timm that imports it: it reads the environment then, and each command has its own."""
 PATCHED = ("fsync", "link", "replace", "rename", "unlink", "mkdir")
 

@@ -17,12 +17,12 @@ import pathlib, signal, sys
 from impress_cli.app import main
 from impress_format import Bank
 write = Bank.write_mask
-def waiting(bank, index, *rest):
+def waiting(bank, index, *rest, **named):
     if index == 2:
         pathlib.Path("trained").touch()
         while True:
             signal.pause()
-    write(bank, index, *rest)
+    write(bank, index, *rest, **named)
 Bank.write_mask = waiting
 main()
 """

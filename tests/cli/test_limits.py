@@ -18,10 +18,11 @@ HUGE = 10**30
 FIT = {
     "--epochs": (0, BEYOND, HUGE), "--batch-size": (0, BEYOND, HUGE), "--warmup": (-1, BEYOND, HUGE),
     "--seed": (-1, BEYOND, HUGE), "--lr": (0, "nan", "inf"), "--weight-decay": (-1, "nan", "inf"),
-    "--holdout": (-0.1, 1, "nan"),
+    "--holdout": (-0.1, 1, "nan"), "--threads": (0, -1, 1_025, HUGE),
 }  # fmt: skip
+SPREAD = {"--workers": (-1, 0, 1_025, HUGE), "--gpus-per-worker": (-1, 1.5, "nan", "inf")}
 MASKS = {"--masks-per-task": (-1, 100_001, 200_000, HUGE), "--random-masks": (-1, 100_000, 200_000, HUGE),
-         "--density": (0, 1.1, "nan"), "--workers": (-1, 0, 1_025, HUGE)}  # fmt: skip
+         "--density": (0, 1.1, "nan"), **SPREAD}  # fmt: skip
 SAID_ONCE = ("--seed",)
 """Options whose limit is looked at in one place for all commands."""
 COMMANDS: Mapping[str, Mapping[str, Sequence[object]]] = {
@@ -35,7 +36,7 @@ COMMANDS: Mapping[str, Mapping[str, Sequence[object]]] = {
         "--residual-layers": (0, 1, HUGE), "--residual-bits": (0, 3), "--head": (-1,), "--head-bits": (3,),
         "--norm": (-4, 3, HUGE), "--norm-layers": (0, -1, HUGE),
         "--bytes": (0, 1), "--shots": (0, BEYOND, HUGE),
-        "--l1": (-1, "nan", "inf"), "--workers": (-1, 0, 1_025, HUGE),
+        "--l1": (-1, "nan", "inf"), **SPREAD,
     },
     "task update BANK rotated-digits-60 rotated-digits/65": {**FIT, "--shots": (0, BEYOND, HUGE), "--l1": (-1,)},
     "task discover BANK rotated-digits/30": {

@@ -19,9 +19,9 @@ from impress_format.parts.table import stored_parts
 from impress_format.records.training import TaskTrainingRecord
 from impress_format.tasks.record import TaskRecord
 from impress_learn import LoadedBank, load_bank
-from impress_learn.bank_files import make as train_module
-from impress_learn.bank_files.make import ensure_calibration_images, train_missing_masks
 from impress_learn.jobs import evaluate
+from impress_learn.jobs import making as train_module
+from impress_learn.jobs.making import ensure_calibration_images, train_missing_masks
 from impress_learn.network.backbone import Backbone, members_of
 from impress_learn.network.build import build_backbone
 from impress_learn.plan.asked import Masks
@@ -68,7 +68,7 @@ def planned(
 
 
 def train(bank: Bank) -> None:
-    train_missing_masks(bank, data_dir=NOWHERE, device=CPU, on_mask=lambda _: None, on_step=lambda: None)
+    train_missing_masks(bank, data_dir=NOWHERE, device=CPU)
 
 
 def store(bank: Bank, name: str, task: str, alpha: np.ndarray, granularity: int = 1, *, holdout: float = 0.0) -> None:

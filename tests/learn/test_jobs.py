@@ -25,8 +25,8 @@ from impress_format.errors import (
 )
 from impress_format.operations.verify import verify_bank
 from impress_format.parts.table import stored_parts
-from impress_learn.bank_files import make as train_module
 from impress_learn.jobs import add_tasks, create_bank, evaluate, extend_bank, update_task
+from impress_learn.jobs import making as train_module
 from impress_learn.masks import edge_popup as supermask_module
 from impress_learn.parts.table import Parts
 from impress_learn.plan.asked import Masks, Network

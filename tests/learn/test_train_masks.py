@@ -13,13 +13,14 @@ from planned import planned_bank
 from impress_format.bank import Bank, open_bank
 from impress_format.bank_files.calibration import CALIBRATION
 from impress_format.errors import StorageError, TrainingDiverged
-from impress_learn.bank_files import make as train_module
-from impress_learn.bank_files.make import ensure_calibration_images, sole_trainer, train_missing_masks
+from impress_learn.jobs import making as train_module
+from impress_learn.jobs.making import ensure_calibration_images, sole_trainer, train_missing_masks
 from impress_learn.masks.edge_popup import train_supermask
 from impress_learn.network.backbone import Backbone
 from impress_learn.network.build import build_backbone
 from impress_learn.plan.asked import Masks
 from impress_learn.plan.bank import mask_steps, plan_masks
+from impress_learn.progress import Progress
 from impress_learn.streams.load import load_task
 from impress_learn.streams.reference import parse_references
 from impress_learn.training.config import MaskTraining
@@ -41,9 +42,10 @@ def bank_at(path: Path, backbone: Backbone, *texts: str, random_masks: int = 0, 
 
 def train(bank: Bank, on_step: Callable[[], None] = lambda: None) -> list[int]:
     """Train what is missing; the indices that were announced."""
-    announced: list[int] = []
-    train_missing_masks(bank, data_dir=NOWHERE, device=CPU, on_mask=announced.append, on_step=on_step)
-    return announced
+    announced: list[str] = []
+    progress = Progress(describe=announced.append, step=on_step)
+    train_missing_masks(bank, data_dir=NOWHERE, device=CPU, progress=progress)
+    return [int(text.removeprefix("mask ").partition(" of ")[0]) - 1 for text in announced]
 
 
 def files(bank: Bank) -> dict[str, bytes]:

@@ -16,9 +16,10 @@ import torch
 
 from impress_format.bank import open_bank
 from impress_format.errors import FormatError, TrainingDiverged, UsageError, WorkerLost
-from impress_learn import MaskTraining, Parts, TaskTraining, Workers, add_tasks, create_bank, extend_bank
+from impress_learn import MaskTraining, Parts, TaskTraining, Workers, add_tasks, create_bank, extend_bank, update_task
+from impress_learn.engines.local import scatter_here
+from impress_learn.engines.work import TorchSettings
 from impress_learn.progress import Progress
-from impress_learn.running.processes import TorchSettings, scatter
 
 MASKS = MaskTraining(epochs=2)
 QUICK = TaskTraining(epochs=2)
@@ -65,7 +66,7 @@ def test_every_item_is_done_once_and_told_of() -> None:
     remarks: list[str] = []
     told: list[str] = []
     progress = Progress(step=lambda: steps.append(None), remark=remarks.append, describe=told.append)
-    found = list(scatter(Squares(at=3), range(20), workers=2, progress=progress))
+    found = list(scatter_here(Squares(at=3), range(20), workers=2, progress=progress))
     assert sorted(item for item, _ in found) == list(range(20))
     assert all(square == item * item for item, (square, _) in found)
     assert os.getpid() not in {pid for _, (_, pid) in found}
@@ -75,7 +76,7 @@ def test_every_item_is_done_once_and_told_of() -> None:
 
 
 def test_there_are_no_more_processes_than_items() -> None:
-    found = list(scatter(Squares(), [5], workers=8, progress=Progress()))
+    found = list(scatter_here(Squares(), [5], workers=8, progress=Progress()))
     assert [(item, square) for item, (square, _) in found] == [(5, 25)]
 
 
@@ -91,7 +92,7 @@ def test_there_are_no_more_processes_than_items() -> None:
 )
 def test_what_goes_wrong_in_a_process_is_told_here(wrong: str, kind: type[Exception], words: str) -> None:
     with pytest.raises(kind, match=words):
-        list(scatter(Squares(at=2, wrong=wrong), range(6), workers=2, progress=Progress()))
+        list(scatter_here(Squares(at=2, wrong=wrong), range(6), workers=2, progress=Progress()))
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ class Nothing:
 
 def test_a_process_that_ends_as_it_begins_is_told_of() -> None:
     with pytest.raises(WorkerLost, match=r"was ended by SIGKILL while it was at (1|2)"):
-        list(scatter(Nothing(), [1, 2], workers=2, progress=Progress()))
+        list(scatter_here(Nothing(), [1, 2], workers=2, progress=Progress()))
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ class Sleeps:
 
 
 def test_who_needs_no_more_results_waits_for_no_process() -> None:
-    results = scatter(Sleeps(), [0, 1], workers=2, progress=Progress())
+    results = scatter_here(Sleeps(), [0, 1], workers=2, progress=Progress())
     assert next(results) == (0, 0)
     results.close()  # type: ignore[attr-defined]  # a generator; the other process would sleep for a minute
     assert multiprocessing.active_children() == []
@@ -201,8 +202,50 @@ def test_fewer_than_one_process_is_refused(tmp_path: Path) -> None:
 def test_each_process_computes_as_the_first_one_does() -> None:
     threads = torch.get_num_threads()
     try:
-        assert TorchSettings.of(torch.device("cpu")) == TorchSettings("cpu", deterministic=False)
-        assert TorchSettings("cpu", deterministic=False).apply() == torch.device("cpu")
-        assert torch.get_num_threads() == 1
+        assert TorchSettings.of(torch.device("cpu"), 2) == TorchSettings("cpu", deterministic=False, threads=2)
+        assert TorchSettings("cpu", threads=2).apply() == torch.device("cpu")
+        assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(threads)
+
+
+def test_a_training_has_the_threads_that_it_is_given_and_its_file_says_so(tmp_path: Path) -> None:
+    before, seen = torch.get_num_threads(), set[int]()
+    watching = Progress(step=lambda: seen.add(torch.get_num_threads()))
+    path = tmp_path / "a.impress"
+    create_bank(path, ["rotated-digits/0"], fit=MaskTraining(epochs=1, threads=2), progress=watching)
+    assert (seen, torch.get_num_threads()) == ({2}, before)
+    seen.clear()
+    extend_bank(path, ["rotated-digits/40"], fit=MaskTraining(epochs=1, threads=3), progress=watching)
+    add_tasks(path, ["rotated-digits/20"], fit=TaskTraining(epochs=1, threads=3), progress=watching)
+    assert (seen, torch.get_num_threads()) == ({3}, before)
+    update_task(path, "rotated-digits-20", "rotated-digits/30", fit=TaskTraining(epochs=1), progress=watching)
+    assert (seen, torch.get_num_threads()) == ({1, 3}, before)
+    bank = open_bank(path)
+    assert [plan.fit and plan.fit.threads for plan in bank.manifest.masks] == [2, 3]
+    assert bank.read_task_record("rotated-digits-20").fit.threads == 1
+
+
+def test_several_threads_give_the_same_files_in_one_process_and_in_two(tmp_path: Path) -> None:
+    two = MaskTraining(epochs=1, threads=2)
+    for name, device in (("one", None), ("two", Workers(2))):
+        create_bank(tmp_path / name, ["rotated-digits/0:80:40"], fit=two, device=device)
+        add_tasks(tmp_path / name, ["rotated-digits/10:90:40"], fit=TaskTraining(epochs=1, threads=2), device=device)
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+def test_fewer_threads_than_one_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="`threads` 0: expected at least 1"):
+        create_bank(tmp_path / "a.impress", ["rotated-digits/0"], fit=MaskTraining(threads=0))
+
+
+def test_tasks_of_few_images_do_not_depend_on_which_is_learned_first(alone: Path, tmp_path: Path) -> None:
+    few, asked = TaskTraining(epochs=3, shots=3), ["rotated-digits/6", "rotated-digits/7", "rotated-digits/8"]
+    orders = {"forth": asked, "back": asked[::-1], "resumed": asked}
+    for name, order in orders.items():
+        path = Path(shutil.copytree(alone, tmp_path / name))
+        add_tasks(path, order, fit=few, parts=Parts(vote=False))
+        if name == "resumed":
+            path.joinpath("tasks", "rotated-digits-7.safetensors").unlink()
+            add_tasks(path, order, fit=few, parts=Parts(vote=False))
+    assert contents(tmp_path / "forth") == contents(tmp_path / "back") == contents(tmp_path / "resumed")

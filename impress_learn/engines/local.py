@@ -9,73 +9,26 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import Any, TypeVar
 
-from impress_format.errors import ImpressError, WorkerLost
+from impress_format.errors import WorkerLost
+from impress_learn.engines.work import Steps, Work, raised_again, said_of
 from impress_learn.progress import Progress
-from impress_learn.running.device import compute_deterministically
-
-if TYPE_CHECKING:
-    import torch
 
 Item = TypeVar("Item")
-Item_contra = TypeVar("Item_contra", contravariant=True)
-Result_co = TypeVar("Result_co", covariant=True)
 Result = TypeVar("Result")
 
-_TELL_EVERY = 0.2
-"""Seconds between two messages of a process about its steps."""
 _PATIENCE = 10.0
 """Seconds that a process has to end by itself."""
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
-@dataclass(frozen=True)
-class TorchSettings:
-    """How torch computes in each process: in one thread, as everywhere else.
-
-    Attributes:
-        device: its name.
-        deterministic: whether a GPU gives the same result every time.
-    """
-
-    device: str
-    deterministic: bool
-
-    @staticmethod
-    def of(device: torch.device) -> TorchSettings:
-        """As in this process."""
-        import torch
-
-        return TorchSettings(str(device), torch.are_deterministic_algorithms_enabled())
-
-    def apply(self) -> torch.device:
-        """Have this process compute so; the device."""
-        import torch
-
-        torch.set_num_threads(1)
-        if self.deterministic:
-            compute_deterministically()
-        return torch.device(self.device)
-
-
-class Work(Protocol, Generic[Item_contra, Result_co]):
-    """What each process does. It is sent to all of them: data alone, no functions."""
-
-    def begin(self, progress: Progress) -> Callable[[Item_contra], Result_co]:
-        """What does one item; called once in each process, after which torch may be imported."""
-
-    def name(self, item: Item_contra) -> str:
-        """What an item is, for people."""
-
-
-def scatter(
+def scatter_here(
     work: Work[Item, Result], items: Sequence[Item], *, workers: int, progress: Progress
 ) -> Iterator[tuple[Item, Result]]:
     """What each item gives, in the order in which they are finished.
@@ -90,7 +43,7 @@ def scatter(
         WorkerLost: a process ended by itself: killed, as a rule for memory.
     """
     left = iter(range(len(items)))
-    done = 0
+    done, said = 0, set[str]()
     with _started(work, items, min(workers, len(items))) as running:
         for worker in running:
             _ask(worker, next(left))
@@ -103,9 +56,11 @@ def scatter(
                     for _ in range(what):
                         progress.step()
                 elif kind == "remark":
-                    progress.remark(what)
+                    if what not in said:  # by another process
+                        said.add(what)
+                        progress.remark(what)
                 elif kind == "failed":
-                    raise _again(*what)
+                    raise raised_again(*what)
                 else:
                     assert worker.doing is not None
                     item, done = items[worker.doing], done + 1
@@ -156,15 +111,6 @@ def _ended(code: int) -> str:
         return f"was ended by signal {-code}"
 
 
-def _again(kind: type[ImpressError] | None, text: str) -> Exception:
-    """An error that a process raised; of one that is none of ours all that it says."""
-    if kind is None:
-        return RuntimeError(f"a worker failed:\n{text}")
-    error = kind.__new__(kind)
-    Exception.__init__(error, text)
-    return error
-
-
 @contextmanager
 def _started(work: Work[Item, Result], items: Sequence[Item], count: int) -> Iterator[list[_Worker]]:
     """So many processes; afterwards none runs, however it is left."""
@@ -201,7 +147,7 @@ def _started(work: Work[Item, Result], items: Sequence[Item], count: int) -> Ite
 def _serve(work: Work[Item, Result], items: Sequence[Item], connection: Connection) -> None:
     """What a process does: the items that it is asked for. It ends when nobody is there who asks."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of them: whoever started them ends them
-    steps = _Steps(connection)
+    steps = Steps(lambda count: connection.send(("steps", count)))
     try:
         do = work.begin(Progress(step=steps.step, remark=lambda text: connection.send(("remark", text))))
         while (number := connection.recv()) is not None:
@@ -210,27 +156,5 @@ def _serve(work: Work[Item, Result], items: Sequence[Item], connection: Connecti
             connection.send(("done", result))
     except (EOFError, ConnectionError):
         os._exit(1)
-    except ImpressError as error:
-        connection.send(("failed", (type(error), str(error))))
-    except Exception:
-        import traceback
-
-        connection.send(("failed", (None, traceback.format_exc())))
-
-
-class _Steps:
-    """Steps of this process, told a few times a second."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection, self._count, self._last = connection, 0, time.monotonic()
-
-    def step(self) -> None:
-        self._count += 1
-        if time.monotonic() - self._last >= _TELL_EVERY:
-            self.tell()
-
-    def tell(self) -> None:
-        """Those that were not told yet."""
-        if self._count:
-            self._connection.send(("steps", self._count))
-        self._count, self._last = 0, time.monotonic()
+    except Exception as error:
+        connection.send(("failed", said_of(error)))

@@ -1,8 +1,8 @@
-"""Training the masks of a bank: what is planned and not there yet, one file after the other."""
+"""What a bank plans and has not yet, one file after the other: its masks, and what it keeps once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from impress_format.errors import TrainingDiverged, UsageError
 from impress_format.masks.mask_values import values_bytes
 from impress_format.records.fields import MaskType
 from impress_format.records.network import BackboneSpec
+from impress_format.records.training import Elsewhere
 from impress_learn.features.adaptation import adapt, adapted
 from impress_learn.features.features import classifier_name, features_of, require_classifier
 from impress_learn.features.projection import make_projection
@@ -28,10 +29,11 @@ from impress_learn.masks.edge_popup import random_supermask, train_supermask
 from impress_learn.network.backbone import Backbone
 from impress_learn.network.build import rebuild_backbone
 from impress_learn.network.norm_statistics import with_statistics
-from impress_learn.progress import Progress
+from impress_learn.progress import SILENT, Progress
 from impress_learn.recognition.signature_maker import SignatureMaker, load_signature_maker
 from impress_learn.recognition.task_classifier import learning_images, signature_images, train_task_classifier
 from impress_learn.running.accuracy import accuracy
+from impress_learn.running.device import in_threads
 from impress_learn.running.loaded import load_calibration
 from impress_learn.running.memory import explain_memory
 from impress_learn.streams.classes import classes_of_data, match_classes, stored_classes
@@ -68,10 +70,9 @@ def train_missing_masks(
     *,
     data_dir: Path | None,
     device: torch.device,
-    on_mask: Callable[[int], None],
-    on_step: Callable[[], None],
-    remark: Callable[[str], None] = lambda _: None,
+    progress: Progress = SILENT,
     among: Sequence[int] | None = None,
+    elsewhere: Elsewhere | None = None,
 ) -> None:
     """Train and store every planned mask that has no file yet.
 
@@ -79,9 +80,9 @@ def train_missing_masks(
     processes may each train some of them.
 
     Args:
+        progress: is told which mask comes next, and which classes of a task differ from those that the bank names.
         among: indices of masks, of which those missing are trained; None for all.
-        on_mask: called with the index of each mask before it is trained.
-        remark: told which classes of a task differ from those that the bank names.
+        elsewhere: what this worker has otherwise than the command, which their files then record.
 
     Raises:
         TrainingDiverged, DataError, StorageError: masks finished before stay stored.
@@ -95,14 +96,15 @@ def train_missing_masks(
     tasks = {bank.manifest.masks[index].task for index in missing}
     references = {task: parse_reference(task) for task in tasks if task is not None}  # a folder is listed once
     for index in missing:
-        on_mask(index)
-        batch = fit.batch_size if (fit := bank.manifest.masks[index].fit) else 1
-        with explain_memory(
+        plan = bank.manifest.masks[index]
+        progress.describe(f"mask {index + 1} of {len(bank.manifest.masks)}: {plan.label}")
+        batch, threads = (plan.fit.batch_size, plan.fit.threads) if plan.fit else (1, 1)
+        with in_threads(threads), explain_memory(
             f"training mask {index} with batches of {batch:,} images", device,
             lambda _, batch=batch: f"try `batch_size` {max(1, batch // 4)}",  # type: ignore[misc]
         ):  # fmt: skip
             _train_one(
-                bank, index, references, backbone, calibration, signature_maker, data_dir, device, on_step, remark
+                bank, index, references, backbone, calibration, signature_maker, data_dir, device, progress, elsewhere
             )
 
 
@@ -231,8 +233,8 @@ def _train_one(
     signature_maker: SignatureMaker | None,
     data_dir: Path | None,
     device: torch.device,
-    on_step: Callable[[], None],
-    remark: Callable[[str], None],
+    progress: Progress,
+    elsewhere: Elsewhere | None,
 ) -> None:
     plan = bank.manifest.masks[index]
     if plan.fit is None or plan.task is None:
@@ -252,7 +254,7 @@ def _train_one(
             view=bank.manifest.preprocess,
             holdout=plan.fit.holdout,
             device=device,
-            numbers=match_classes(plan.task, classes, classes_of_data(reference, data_dir), remark),
+            numbers=match_classes(plan.task, classes, classes_of_data(reference, data_dir), progress.remark),
         )
         backbone = backbone.answering(classes.count)
         try:
@@ -265,7 +267,7 @@ def _train_one(
                 mask_type=plan.type,
                 score_seed=plan.seed,
                 calibration=calibration,
-                on_step=on_step,
+                on_step=progress.step,
             )
         except TrainingDiverged as error:
             raise TrainingDiverged(f"mask {index} ({plan.task}): {error}") from error
@@ -278,4 +280,5 @@ def _train_one(
             if signature_maker is None
             else signature_maker.make_signature(signature_maker.chosen(data.train), None, plan.fit.seed)
         )
-    bank.write_mask(index, {name: mask.numpy() for name, mask in masks.items()}, measured, signature)
+    arrays = {name: mask.numpy() for name, mask in masks.items()}
+    bank.write_mask(index, arrays, measured, signature, elsewhere=elsewhere)

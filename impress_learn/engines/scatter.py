@@ -1,0 +1,68 @@
+"""Work scattered over workers, whichever engine these run on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
+
+from impress_format.bank import Bank
+from impress_format.versions import require_version
+from impress_learn.engines.local import scatter_here
+from impress_learn.engines.work import BankWork
+from impress_learn.progress import Progress
+from impress_learn.running.device import Workers
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def scatter(
+    work: BankWork[Item, Result],
+    items: Sequence[Item],
+    *,
+    receive: Callable[[Item, Mapping[str, bytes]], None],
+    workers: Workers,
+    progress: Progress,
+) -> Iterator[tuple[Item, Result]]:
+    """What each item gives, in the order in which they are finished; its files are in the bank then.
+
+    Args:
+        work: begun in each worker.
+        receive: takes an item's files in, by their paths in the bank, where workers do not share its folder.
+        workers: settled (running/device.py).
+        progress: is told of the steps of all of them, and what is begun.
+
+    Raises:
+        ImpressError: that an item raised; the others are ended where they are.
+        WorkerLost: a worker ended by itself: killed, as a rule for memory.
+        ClusterError: there is no cluster, or it cannot do this.
+    """
+    if workers.engine == "ray":
+        from impress_learn.engines.ray_driver import scatter_over_ray
+
+        return scatter_over_ray(work, items, receive=receive, workers=workers, progress=progress)
+    return scatter_here(work, items, workers=workers.count or 1, progress=progress)
+
+
+def check_engine(workers: Workers, bank: Bank | None) -> None:
+    """Refuse at once, before anything is computed, an engine that is not there.
+
+    Args:
+        bank: None for one that is still to be made.
+
+    Raises:
+        BankMismatch: workers may be mixed, and files of format version 1 cannot say what they had.
+        UsageError: Ray is not installed.
+        ClusterError: nothing answers at its address.
+    """
+    if workers.mixed and bank is not None:
+        require_version(bank.path, bank.manifest.format_version, "whose files do not say with what they were made")
+    if workers.engine == "ray":
+        from impress_learn.engines.ray_cluster import reach
+
+        reach(workers.ray_address)
+
+
+def is_scattered(workers: Workers, items: int) -> bool:
+    """Whether so many items are given to workers, and not done by this process."""
+    return workers.engine == "ray" or ((workers.count or 1) > 1 and items > 1)

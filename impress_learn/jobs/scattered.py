@@ -1,0 +1,164 @@
+"""What workers do for a bank: train its masks, or learn tasks; and how files are taken in that came from elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from impress_format.bank import Bank, open_bank
+from impress_format.bank_files.folder import MANIFEST
+from impress_format.bank_files.table import files_of
+from impress_format.errors import FormatError, listed
+from impress_format.operations import exchange
+from impress_format.tasks.file import read_task_record
+from impress_learn.engines.work import TorchSettings
+from impress_learn.plan.asked_tasks import AskedTasks, plan_requests
+from impress_learn.plan.few import looks_at_stored_tasks
+from impress_learn.plan.tasks import TaskRequest
+from impress_learn.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from impress_format.records.training import Elsewhere
+    from impress_learn.tasks.added import AddedTask
+
+
+@dataclass(frozen=True)
+class MaskWork:
+    """What a worker does: train one of the masks that a bank plans (engines/work.py). An item is its index."""
+
+    path: Path
+    data_dir: Path | None
+    settings: TorchSettings
+    recorded: Elsewhere | None = None
+
+    def begin(self, progress: Progress) -> Callable[[int], None]:
+        from impress_learn.jobs.making import train_missing_masks
+
+        bank, device = open_bank(self.path), self.settings.apply()
+
+        def train(index: int) -> None:
+            train_missing_masks(
+                bank,
+                data_dir=self.data_dir,
+                device=device,
+                progress=Progress(step=progress.step, remark=progress.remark),
+                among=[index],
+                elsewhere=self.recorded,
+            )
+
+        return train
+
+    def name(self, item: int) -> str:
+        return f"mask {item}"
+
+    def needs(self) -> Sequence[str]:
+        return shared_files(open_bank(self.path))
+
+    def gives(self, item: int) -> Sequence[str]:
+        bank = open_bank(self.path)
+        return [bank.mask_path(item).relative_to(bank.path).as_posix()]
+
+    def elsewhere(self, path: Path, settings: TorchSettings, recorded: Elsewhere | None) -> MaskWork:
+        return replace(self, path=path, settings=settings, recorded=recorded)
+
+
+def receive_mask(bank: Bank) -> Callable[[int, Mapping[str, bytes]], None]:
+    """Takes the file of a mask in, by its index: checked as one on disk is.
+
+    Raises, called:
+        FormatError: it is damaged, or not the mask that was planned.
+    """
+
+    def receive(index: int, files: Mapping[str, bytes]) -> None:
+        (content,) = files.values()
+        exchange.receive_mask(bank, index, content)
+
+    return receive
+
+
+@dataclass(frozen=True)
+class TaskWork:
+    """What a worker does: learn and store some of the tasks that a command asks for (engines/work.py). An item is the
+    names of these.
+    """
+
+    path: Path
+    asked: AskedTasks
+    settings: TorchSettings
+    recorded: Elsewhere | None = None
+
+    def begin(self, progress: Progress) -> Callable[[tuple[str, ...]], Mapping[str, AddedTask]]:
+        from impress_learn.jobs.requests import learn_with
+        from impress_learn.running.loaded import load_running
+
+        bank, device = open_bank(self.path), self.settings.apply()
+        requests = [_recorded(one, self.recorded) for one in plan_requests(bank, self.asked, SILENT)]
+        loaded = load_running(bank, device)
+        by_name = {request.name: request for request in requests}
+
+        def learn(names: tuple[str, ...]) -> Mapping[str, AddedTask]:
+            wanted = [by_name[name] for name in names]
+            return learn_with(loaded, wanted, self.asked.data_dir, progress, among=requests)
+
+        return learn
+
+    def name(self, item: tuple[str, ...]) -> str:
+        return listed(item, 2)
+
+    def needs(self) -> Sequence[str]:
+        bank = open_bank(self.path)
+        paths = [bank.mask_path(index) for index in range(len(bank.manifest.masks))]
+        if any(map(looks_at_stored_tasks, plan_requests(bank, self.asked, SILENT))):
+            paths += bank.tasks.files()
+        elif self.asked.warm_start is not None:
+            paths.append(bank.task_path(bank.find_task(self.asked.warm_start)))
+        return [*shared_files(bank), *(path.relative_to(bank.path).as_posix() for path in paths)]
+
+    def gives(self, item: tuple[str, ...]) -> Sequence[str]:
+        bank = open_bank(self.path)
+        return [bank.task_path(name).relative_to(bank.path).as_posix() for name in item]
+
+    def elsewhere(self, path: Path, settings: TorchSettings, recorded: Elsewhere | None) -> TaskWork:
+        return replace(self, path=path, settings=settings, recorded=recorded)
+
+
+def receive_tasks(
+    bank: Bank, requests: Sequence[TaskRequest]
+) -> Callable[[tuple[str, ...], Mapping[str, bytes]], None]:
+    """Takes the files of tasks in, by their names: all are checked as those on disk are before the first is stored.
+
+    Raises, called:
+        FormatError: one is damaged, or another task than was asked for.
+        TaskExists: another process stored one of this name meanwhile.
+    """
+    by_name = {request.name: request for request in requests}
+
+    def receive(names: tuple[str, ...], files: Mapping[str, bytes]) -> None:
+        for name, content in zip(names, files.values(), strict=True):
+            path, asked = bank.task_path(name), by_name[name]
+            record = read_task_record(path, content, bank.manifest)
+            fit = msgspec.structs.replace(record.fit, steps=0, elsewhere=None)
+            if record.task != str(asked.reference) or fit not in [one.fit for one in asked.choices()]:
+                raise FormatError(path, "is another task than was asked for")
+        for name, content in zip(names, files.values(), strict=True):
+            exchange.receive_task(bank, name, content)
+
+    return receive
+
+
+def _recorded(request: TaskRequest, elsewhere: Elsewhere | None) -> TaskRequest:
+    """The request of a task whose file says where it was learned."""
+    if elsewhere is None:
+        return request
+    instead = None if request.instead is None else _recorded(request.instead, elsewhere)
+    return replace(request, fit=msgspec.structs.replace(request.fit, elsewhere=elsewhere), instead=instead)
+
+
+def shared_files(bank: Bank) -> list[str]:
+    """The manifest of a bank and the files that it keeps once, as they are sent to whoever trains for it."""
+    kept = (one.name for one in files_of(bank.files))
+    return [MANIFEST, *(name for name in kept if (bank.path / name).exists())]
