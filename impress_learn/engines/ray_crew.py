@@ -20,6 +20,7 @@ _MOST_STARTS = 3
 """Of one item whose worker ends, as it does each time where there is too little memory."""
 _PATIENCE = 15.0
 """Seconds after which is said that no worker has begun."""
+_FOR_MEMORY = "was ended for memory"
 
 
 @dataclass(eq=False)
@@ -170,7 +171,8 @@ class Crew:
         if number is None:
             self.lost += 1
             if self.lost >= _MOST_STARTS:
-                raise WorkerLost(f"{said} before it had begun, the third in a row: {_first_line(error)}")
+                hint = "try fewer `workers`" if _why(error) == _FOR_MEMORY else _first_line(error)
+                raise WorkerLost(f"{said} before it had begun, the third in a row: {hint}")
         else:
             said += f" while it was at {self.work.name(self.items[number])}"
             self.progress.again(self.taken.pop(number, 0))
@@ -214,7 +216,7 @@ def _why(error: Exception) -> str:
     """How a worker ended, of the pages that Ray has to say of it."""
     said = str(error).partition("Some common causes")[0]
     if "running low on memory" in said or "OutOfMemory" in type(error).__name__:
-        return "was ended for memory"
+        return _FOR_MEMORY
     return "was lost with its node" if "node died" in said or "NodeDied" in type(error).__name__ else "ended"
 
 

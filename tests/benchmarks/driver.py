@@ -11,11 +11,13 @@ import sys
 import tempfile
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
-import impress_learn.engines.ray_driver as driver
+import impress_learn.engines.ray_driver
 from impress_format.bank import open_bank
 from impress_format.records.training import Elsewhere
 from impress_format.tasks.file import rename_task
@@ -37,16 +39,20 @@ def answered_at_once(make: Any) -> Any:
     """
     machine: Elsewhere = this_machine()
     has = {name: getattr(machine, name) for name in Elsewhere.__struct_fields__}
-    answers = {
+    answers: dict[str, Any] = {
         "greet": lambda: ("node", has, ""),
         "begin": lambda *_: None,
         "do": lambda key, item: ((None, make(item), 1), None),
         "take": lambda: ({}, []),
     }
 
+    class Answer:
+        def __init__(self, value: Any) -> None:
+            self.value = value
+
     class Actor:
         def __getattr__(self, name: str) -> Any:
-            return SimpleNamespace(remote=lambda *given: SimpleNamespace(value=answers[name](*given)))
+            return SimpleNamespace(remote=lambda *given: Answer(answers[name](*given)))
 
     def wait(refs: list[Any], num_returns: int, timeout: float) -> Any:
         return refs[:num_returns], refs[num_returns:]
@@ -77,7 +83,7 @@ def main() -> None:
         asked = AskedTasks(("permuted-digits/10",), TaskTraining(epochs=1), None, Parts(), None, None)
         (request,) = plan_requests(bank, asked, Progress())
         work = TaskWork(path, asked, TorchSettings("cpu"))
-        requests = [driver.replace(request, name=name) for name in names]
+        requests = [replace(request, name=name) for name in names]
         files = {name: rename_task(source, content, name, 2) for name in names}
         ray = answered_at_once(lambda item: {f"tasks/{name}.safetensors": files[name] for name in item})
 
@@ -85,18 +91,18 @@ def main() -> None:
         def there(address: str | None) -> Any:
             yield ray
 
-        driver.connected = there
         started, spans = time.perf_counter(), []
-        results = driver.scatter_over_ray(
-            work,
-            [(name,) for name in names],
-            receive=receive_tasks(bank, requests),
-            workers=Workers(WORKERS, engine="ray"),
-            progress=Progress(),
-        )
-        for number, _ in enumerate(results, 1):
-            if number % max(1, tasks // 5) == 0:
-                spans.append(time.perf_counter() - started)
+        with patch.object(impress_learn.engines.ray_driver, "connected", there):
+            results = impress_learn.engines.ray_driver.scatter_over_ray(
+                work,
+                [(name,) for name in names],
+                receive=receive_tasks(bank, requests),
+                workers=Workers(WORKERS, engine="ray"),
+                progress=Progress(),
+            )
+            for number, _ in enumerate(results, 1):
+                if number % max(1, tasks // 5) == 0:
+                    spans.append(time.perf_counter() - started)
         print(f"{tasks:,} finished tasks of {len(content)} bytes, {WORKERS:,} workers: {spans[-1]:.1f} s, "
               f"{1e3 * spans[-1] / tasks:.2f} ms a task")  # fmt: skip
         fifths = [after - before for before, after in zip([0.0, *spans], spans, strict=False)]

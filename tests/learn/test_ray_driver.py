@@ -318,7 +318,9 @@ def sending(change: Callable[[dict[str, bytes]], dict[str, bytes]]) -> Callable[
     do = ray_worker.Bench.do
 
     def changed(bench: Any, item: Any) -> Any:
-        (result, files, steps), _ = do(bench, item)
+        given, _ = do(bench, item)
+        assert given is not None
+        result, files, steps = given
         return (result, change(dict(files)), steps), None
 
     return changed
