@@ -41,6 +41,8 @@ bench: .venv/installed
 	$(BIN)/python tests/benchmarks/steps.py
 	$(BIN)/python tests/benchmarks/inference.py
 	$(BIN)/python tests/benchmarks/million_tasks.py 100000
+	$(BIN)/python tests/benchmarks/driver.py 20000
+	$(BIN)/python tests/benchmarks/engines.py 1
 
 zoo-verify: .venv/installed
 	$(IMPRESS) zoo verify --zoo zoo

@@ -78,6 +78,7 @@ def request_tasks(
             f"`name` {name} is one name for {len(references)} tasks: leave it out, or add one task",
         )
     names = [name or reference.default_name for reference in references]
+    together = frozenset(names)
     return [
         TaskRequest(
             name=own_name,
@@ -86,7 +87,7 @@ def request_tasks(
             fit=settle_training(reference, fit, residual=parts.values, start=start),
             parts=for_classes(parts, reference.data_set.classes),
             start=start,
-            beside=frozenset(names),
+            beside=together,
         )
         for own_name, reference in zip(names, references, strict=True)
     ]

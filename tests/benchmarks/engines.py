@@ -25,7 +25,7 @@ from impress_learn import MaskTraining, TaskTraining, Workers, add_tasks, create
 
 FEW, MANY = 8, 24
 """Tasks, each learned alone: they are fewer than those that are learned together."""
-FIT = TaskTraining(epochs=60)
+FIT = TaskTraining(epochs=30)
 CLUSTER = Path(__file__).parents[1] / "cli" / "own_cluster.py"
 
 

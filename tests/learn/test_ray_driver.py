@@ -22,9 +22,10 @@ import torch
 from impress_format.bank import open_bank
 from impress_format.errors import ClusterError, DataError, FormatError, TrainingDiverged, UsageError, WorkerLost
 from impress_format.operations.verify import verify_bank
-from impress_learn import MaskTraining, Progress, TaskTraining, Workers, add_tasks, create_bank, extend_bank
+from impress_learn import MaskTraining, Parts, Progress, TaskTraining, Workers, add_tasks, create_bank, extend_bank
 from impress_learn.engines import machine, ray_cluster, ray_crew, ray_driver, ray_worker
 from impress_learn.engines.ray_cluster import connected, count_places, reach
+from impress_learn.plan.asked_tasks import AskedTasks, plan_requests
 
 MASKS = MaskTraining(epochs=2)
 QUICK = TaskTraining(epochs=2)
@@ -363,6 +364,13 @@ def test_an_interrupt_ends_all_workers(ray: StandIn, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         create_bank(tmp_path / "a.impress", TWO, fit=MASKS, device=OVER_RAY, progress=Progress(describe=interrupt))
     assert set(ray.killed) == set(ray.actors)
+
+
+def test_many_tasks_that_are_asked_for_share_what_is_said_of_them(alone: Path) -> None:
+    asked = AskedTasks(("permuted-digits/0:2000:1",), QUICK, None, Parts(), None, None)
+    requests = plan_requests(open_bank(alone), asked, Progress())
+    assert len({id(request.beside) for request in requests}) == 1
+    assert requests[0].beside == {request.name for request in requests}
 
 
 def node(cpus: float, gpus: float = 0.0, *, alive: bool = True) -> Mapping[str, Any]:
