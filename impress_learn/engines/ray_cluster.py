@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any, TextIO
 
 from impress_format.errors import ClusterError, UsageError
@@ -87,6 +88,10 @@ def count_places(nodes: Sequence[Mapping[str, Any]], threads: int, gpus: float) 
 
 
 def _import_ray() -> Any:
+    if "ray" not in sys.modules and _has_token():
+        # Read when Ray 2.60 is imported. `ray start` has a cluster ask for a token, and who names it by its address sends
+        # none without this. A cluster that asks for none lets in who sends one.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
         import ray
     except ImportError as error:
@@ -95,6 +100,12 @@ def _import_ray() -> Any:
             "need none: `workers`"
         ) from error
     return ray
+
+
+def _has_token() -> bool:
+    """Whether this user has a token of a cluster, where Ray looks for it."""
+    path = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    return bool(os.environ.get("RAY_AUTH_TOKEN")) or (Path(path) if path else Path.home() / ".ray/auth_token").is_file()
 
 
 def _probe(ray: Any, address: str) -> None:
@@ -168,7 +179,8 @@ def _stderr_set_aside() -> Iterator[None]:
 _VERSIONS = re.compile(r"Ray: (\S+) Python: (\S+)")
 _TOKEN = (
     "{} answers and lets nobody in: if the cluster asks for a token (RAY_AUTH_MODE=token there), put it here into "
-    "~/.ray/auth_token, or into RAY_AUTH_TOKEN, and set RAY_AUTH_MODE=token; else this is no port of Ray's GCS"
+    "~/.ray/auth_token or RAY_AUTH_TOKEN (and from Python set RAY_AUTH_MODE=token before Ray is imported); else this "
+    "is no port of Ray's GCS"
 )
 
 

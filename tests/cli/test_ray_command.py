@@ -21,11 +21,11 @@ MASKS = ["rotated-digits/0:180:60", "--epochs", "2"]
 TASKS = ["rotated-digits/10:90:20", "--epochs", "2"]
 
 
-def environment(**more: str) -> dict[str, str]:
+def environment(**more: str | None) -> dict[str, str]:
     """Ray's own variables unset, and no token asked for: the user's home is left alone."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     quiet = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": "/tmp"}
-    return {**kept, **quiet, **more}
+    return {name: value for name, value in {**kept, **quiet, **more}.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     assert list(folder.glob("impress-worker-*")) == []
 
 
-def impress(*words: str | Path, cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:
+def impress(*words: str | Path, cwd: Path, **more: str | None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "impress_cli", *map(str, words)]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, env=environment(**more))
 
@@ -195,12 +195,14 @@ def test_a_cluster_that_asks_for_a_token(tmp_path: Path) -> None:
     cluster = Cluster.start(tmp_path, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=TOKEN)
     words = ["bank", "create", "a.impress", *MASKS, "--engine", "ray", "--ray-address", cluster.address]
     home = {"HOME": str(tmp_path)}
-    for given in ({}, {"RAY_AUTH_MODE": "token"}, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "cd" * 32}):
+    for given in ({"RAY_AUTH_MODE": None}, {"RAY_AUTH_MODE": None, "RAY_AUTH_TOKEN": "cd" * 32}):
         refused = impress(*words, cwd=tmp_path, **home, **given)
         assert refused.returncode == 1
         assert f"error: {cluster.address} answers and lets nobody in" in refused.stderr
         assert "RAY_AUTH_MODE=token" in refused.stderr
         assert refused.stderr.count("\n") == 1, refused.stderr
-    let_in = impress(*words, cwd=tmp_path, **home, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=TOKEN)
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text(TOKEN)
+    let_in = impress(*words, cwd=tmp_path, **home, RAY_AUTH_MODE=None)
     assert let_in.returncode == 0, let_in.stderr
     cluster.end()
