@@ -1,5 +1,5 @@
 #!/bin/sh
-# Ray 2.60.0: `ray start --head` asks for a token, and a driver that names its address does not send the one it has.
+# Ray 2.60.0: where there is a token `ray start --head` asks for it, and a driver that names the address does not send it.
 #
 # Guess before the first run: a driver of the same user and machine gets in, by "auto" and by address alike; a wrong
 # token is an AuthenticationError at once.
@@ -31,16 +31,20 @@ cat > "$folder/finding.py" <<'PYTHON'
 import json, os, pathlib, re, signal, subprocess, sys
 folder = pathlib.Path(sys.argv[1])
 plain = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-plain.update(HOME=str(folder), RAY_TMPDIR="/tmp", RAY_USAGE_STATS_ENABLED="0")
+plain.update(HOME=str(folder), RAY_TMPDIR="/tmp", RAY_USAGE_STATS_ENABLED="0", PYTHONUNBUFFERED="1")
+(folder / ".ray").mkdir()
+(folder / ".ray/auth_token").write_text("ab" * 32)  # as `ray get-auth-token --generate` leaves one
 head = subprocess.Popen(
     [folder / "venv/bin/ray", "start", "--head", "--port", "6397", "--num-cpus", "1", "--include-dashboard", "false",
      "--block"], env=plain, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
-address = None
+address, lines = None, []
 for line in head.stdout:
+    lines.append(line)
     if found := re.search(r"--address='(\S+:\d+)'", line):
         address = found[1]
     if address and "ray status" in line:
         break
+assert address, "".join(lines)
 def drive(address, **env):
     done = subprocess.run([sys.executable, folder / "driver.py", address], env={**plain, **env},
                           capture_output=True, text=True)
@@ -54,7 +58,7 @@ seen = {
 os.killpg(head.pid, signal.SIGTERM)
 head.wait()
 import ray
-print("ray", ray.__version__, "token made by ray start:", (folder / ".ray/auth_token").exists())
+print("ray", ray.__version__)
 for name, (kind, text, seconds) in seen.items():
     names = "token" in text.lower() or "auth" in text.lower()
     print(f"{name:30} {kind}" + (f" after {seconds:.0f} s, names a token: {names}" if text else ""))

@@ -89,8 +89,8 @@ def count_places(nodes: Sequence[Mapping[str, Any]], threads: int, gpus: float) 
 
 def _import_ray() -> Any:
     if "ray" not in sys.modules and _has_token():
-        # Read when Ray 2.60 is imported. `ray start` has a cluster ask for a token, and who names it by its address sends
-        # none without this. A cluster that asks for none lets in who sends one.
+        # Read when Ray 2.60 is imported. Where there is a token `ray start` has a cluster ask for it, and who names the
+        # address sends none without this. A cluster that asks for none lets in who sends one.
         os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
         import ray
