@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _MOST_PAGE = 64 << 20
 _MOST_MEASURED = 24
 """Tasks that are measured, of more these are spread evenly in the order of their names."""
-_EXAMPLES = 8
+_EXAMPLES = 6
 _GROUPS = 200
 """Single images of a task whose task is looked for."""
 _MOST_BY_ENTROPY = 64

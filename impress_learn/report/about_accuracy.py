@@ -9,7 +9,7 @@ import numpy as np
 from impress_learn.report import svg
 from impress_learn.report.about_tasks import table_of_tasks
 from impress_learn.report.facts import Facts
-from impress_learn.report.measured import ControlRecord, ExampleRecord, FoundRecord, Measurement
+from impress_learn.report.measured import ControlRecord, FoundRecord, Measurement
 from impress_learn.report.png import data_uri, palette_png
 from impress_learn.report.tables import Heat, beside_names, figure, folded, heat, table
 from impress_learn.report.tasks import MOST_SHOWN
@@ -17,9 +17,6 @@ from impress_learn.report.words import count, escape, percent, shorten
 
 _ROW, _NAMES = 24, 118
 _BINS, _HISTOGRAM_HEIGHT = 24, 220
-_GREYS = tuple((value * 17, value * 17, value * 17) for value in range(16))
-_SIX = (0, 51, 102, 153, 204, 255)
-_CUBE = tuple((red, green, blue) for red in _SIX for green in _SIX for blue in _SIX)
 
 
 def accuracy_section(facts: Facts, measured: Measurement | None) -> str:
@@ -165,7 +162,7 @@ def found_section(measured: Measurement | None) -> str:
     found = measured.found
     sentence = sentence_of_found(measured)
     order = _columns(found)
-    values = np.zeros((len(found), len(order)))
+    values = np.full((len(found), len(order)), np.nan)
     for row, one in enumerate(found):
         total = sum(number for _, number in one.counts) or 1
         for task, number in one.counts:
@@ -214,19 +211,11 @@ def examples_section(measured: Measurement | None) -> str:
             right, total = right + good, total + 1
             words = f"✓ {example.answer}" if good else f"✗ {example.answer}, is {example.label}"
             alt = f"Image of class {example.label}, answered {example.answer}"
+            address = data_uri(palette_png(example.image(), example.palette))
             tiles.append(
-                f'<figure class="{"" if good else "wrong"}"><img class="p" alt="{escape(alt)}" '
-                f'src="{data_uri(_png(example))}"><figcaption>{escape(words)}</figcaption></figure>'
+                f'<figure class="{"right" if good else "wrong"}"><img class="p" alt="{escape(alt)}" src="{address}">'
+                f"<figcaption>{escape(words)}</figcaption></figure>"
             )
         rows.append(f'<h3>{escape(control.task)}</h3><div class="strip">{"".join(tiles)}</div>')
-    says = f"The first test images of each task: {right} of {total} are answered rightly."
+    says = f"Test images of each task, evenly spread: {right} of {total} are answered rightly."
     return f"<section><h2>Images</h2><p class=says>{says}</p>{''.join(rows)}</section>"
-
-
-def _png(example: ExampleRecord) -> bytes:
-    """An example as a palette picture: 16 greys, or the 216 colours of a cube."""
-    image = example.image()
-    if image.shape[2] < 3:
-        return palette_png((image[:, :, 0] // 16).astype(np.uint8), _GREYS)
-    steps = np.rint(image.astype(np.float64) / 51).astype(np.uint8)
-    return palette_png(steps[:, :, 0] * np.uint8(36) + steps[:, :, 1] * np.uint8(6) + steps[:, :, 2], _CUBE)

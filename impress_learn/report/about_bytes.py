@@ -10,7 +10,7 @@ from impress_format.operations.stats import Storage
 from impress_learn.report import svg
 from impress_learn.report.facts import Facts
 from impress_learn.report.tables import figure, folded, table
-from impress_learn.report.words import count, escape, percent, size, spread_evenly, times
+from impress_learn.report.words import count, escape, percent, round_size, size, spread_evenly, times
 
 _WAYS = (
     ("full_model", "one model each, float32", "one model each"),
@@ -117,7 +117,7 @@ def _growth(storage: Storage) -> str:
             high=high,
             log=True,
             title="bytes of all",
-            ticks=tuple((value, size(value)) for value in svg.powers_of_ten(low, high)),
+            ticks=tuple((value, round_size(value)) for value in svg.powers_of_ten(low, high)),
         ),
         height=_GROWTH_HEIGHT,
         right=_RIGHT_OF_LINES,
@@ -187,13 +187,13 @@ def dial_section(facts: Facts) -> str:
     heights = [*tasks.accuracies.tolist(), *(row.accuracy for row in masks if row.accuracy is not None)]
     bottom, top = max(0.0, min(heights) - 0.02), min(1.0, max(heights) + 0.02)
     marks = tuple((float(mark.bytes), f"G {mark.granularity:,}") for mark in tasks.dial)
-    powers = tuple((value, size(value)) for value in svg.powers_of_ten(low, high))
+    powers = tuple((value, round_size(value)) for value in svg.powers_of_ten(low, high))
     frame = svg.Frame(
         x=svg.Axis(low=low, high=high, log=True, title="bytes of a task", ticks=powers),
         y=svg.Axis(
             low=bottom,
             high=top,
-            title="stored accuracy",
+            title="accuracy",
             ticks=tuple((value, f"{100 * value:.3g} %") for value in svg.nice_ticks(bottom, top)),
         ),
         height=_DIAL_HEIGHT,
@@ -205,7 +205,7 @@ def dial_section(facts: Facts) -> str:
         across, down = frame.at(at, bottom)
         drawn.append(svg.line([(across, down), (across, svg.TOP)], "ld"))
         if across - previous > 36:
-            drawn.append(svg.label(across, svg.TOP + 10, text, "middle", "t o b"))
+            drawn.append(svg.label(across, svg.TOP - 4, text, "middle", "t o b"))
             previous = across
     drawn += [svg.square(frame.at(float(row.bytes or 1), row.accuracy or 0.0), "o") for row in masks[:_MOST_POINTS]]
     drawn += [svg.dot(frame.at(float(tasks.sizes_of_accuracies[i]), float(tasks.accuracies[i])), "k") for i in chosen]

@@ -24,12 +24,16 @@ def making_section(facts: Facts) -> str:
     return (
         f"<section><h2>Where it comes from</h2>{table('Provenance', ('what', 'as stored'), rows, texts=2, hidden=True)}"
         f"{folded(named, whole)}</section>"
-        f"<section><h2>Use it</h2><p>On the command line:</p><pre tabindex=0>{escape(_commands(facts))}</pre>"
-        f"<p>In Python:</p><pre tabindex=0>{escape(_python(facts))}</pre></section>"
+        f"<section><h2>Use it</h2><p>On the command line:</p><pre tabindex=0>{_block(_commands(facts))}</pre>"
+        f"<p>In Python:</p><pre tabindex=0>{_block(_python(facts))}</pre></section>"
     )
 
 
 _LAYER_HEADS = ("layer", "shape", "weights", "masked")
+
+
+def _block(lines: str) -> str:
+    return "\n".join(map(escape, lines.split("\n")))
 
 
 def _made(facts: Facts) -> list[tuple[str, str]]:

@@ -30,7 +30,8 @@ def masks_section(facts: Facts) -> str:
         parts.append(_where(facts))
         if facts.masks.sharing is not None:
             parts.append(_shared(facts, facts.masks.sharing))
-    parts.append(_all(facts))
+    else:
+        parts.append(f"<section><h2>Masks</h2>{_all(facts)}</section>")
     return "".join(parts)
 
 
@@ -43,7 +44,7 @@ def sentence_of_frames(frames: Frames) -> str:
         )
     return (
         f"A tenth of the input's pixels holds {percent(frames.densest)} of the first layer's ones, where masks by "
-        f"chance would have {percent(DENSEST)}: masks look where the images of their task are."
+        f"chance would have {percent(DENSEST)}: these masks look at a part of the input."
         if frames.densest > 1.5 * DENSEST
         else f"The densest tenth of the input's pixels holds {percent(frames.densest)} of the first layer's ones; "
         f"masks by chance would have about {percent(DENSEST)}."
@@ -55,7 +56,8 @@ def _where(facts: Facts) -> str:
     if frames is None:
         return (
             "<section><h2>Where the masks look</h2><p>The first layer reads neither pixels one by one nor a window of "
-            "several, so that its masks have no picture.</p></section>"
+            "several, so that its masks have no picture.</p>"
+            f"{_all(facts)}</section>"
         )
     top = float(np.quantile(frames.pictures, 0.995)) or 1.0
     labels = [facts.masks.rows[index].label for index in frames.indices]
@@ -68,10 +70,9 @@ def _where(facts: Facts) -> str:
             f"Mask {index}, {row.label}: share of ones from {percent(float(picture.min()))} to "
             f"{percent(float(picture.max()))}, most at row {high[0] + 1}, column {high[1] + 1}"
         )
-        right = "" if row.accuracy is None else f" <small>{percent(row.accuracy)}</small>"
-        tiles.append(
-            f"<figure>{two_pictures(picture, (0.0, top), alt)}<figcaption>{escape(text)}{right}</figcaption></figure>"
-        )
+        right = "" if row.accuracy is None else f" · {percent(row.accuracy)}"
+        image = two_pictures(picture, (0.0, top), alt)
+        tiles.append(f"<figure>{image}<figcaption><b>{escape(text)}</b>{right}</figcaption></figure>")
     of = "" if len(frames.indices) == len(facts.masks.trained) else f" {len(frames.indices)} of them, evenly spread."
     named = f" Below each stands its task, {escape(beginning)}KEY" if beginning else " Below each stands its task"
     kind = "few" if len(tiles) <= _FEW else "many"
@@ -79,7 +80,8 @@ def _where(facts: Facts) -> str:
         f"<section><h2>Where the masks look</h2><p class=says>{escape(sentence_of_frames(frames))}</p>"
         f'<div class="frames {kind}">{"".join(tiles)}</div>'
         f"<p class=how>Share of ones among the weights that leave each place of the input, from 0 to "
-        f"{percent(top)}, one scale for all.{escape(of)}{named} and the mask’s own accuracy on it.</p></section>"
+        f"{percent(top)}, one scale for all.{escape(of)}{named} and the mask’s own accuracy on it.</p>"
+        f"{_all(facts)}</section>"
     )
 
 
@@ -160,4 +162,4 @@ def _all(facts: Facts) -> str:
     caption = f"The bank’s {count(len(rows), 'mask')}" + (f"; the first {len(shown)}" if len(shown) < len(rows) else "")
     named = f"Table of {count(len(rows), 'mask')}"
     whole = table(caption, heads, cells, texts=3)
-    return f"<section><h2>All masks</h2>{folded(named, whole)}</section>"
+    return folded(named, whole)

@@ -119,8 +119,8 @@ def sentence_of_map(task_map: TaskMap) -> str:
     by = "their coefficients" if task_map.kind == "alpha" else "their signatures, which say what their images look like"
     held = task_map.held[0] + task_map.held[1]
     return (
-        f"{count(len(task_map.labels), 'task')} by {by}: the two axes hold {percent(held)} of all differences. Nearest "
-        f"to each other are {shorten(task_map.labels[one], 40)} and {shorten(task_map.labels[other], 40)}."
+        f"{count(len(task_map.labels), 'task')} by {by}: the two axes hold {percent(held)} of all differences. "
+        f"Nearest on the map are {shorten(task_map.labels[one], 40)} and {shorten(task_map.labels[other], 40)}."
     )
 
 
@@ -147,11 +147,15 @@ def _map(task_map: TaskMap) -> str:
         svg.dot(at, "k", 4.5 if len(placed) <= 60 else 2.5) if mask is None else svg.square(at, "o")
         for at, mask in zip(placed, task_map.masks, strict=True)
     ]
+    zero = frame.at(0.0, 0.0)
+    across_zero = [(svg.RIGHT, zero[1]), (svg.WIDTH - svg.RIGHT, zero[1])]
+    down_zero = [(zero[0], svg.TOP), (zero[0], _MAP_HEIGHT - svg.BOTTOM)]
+    axes = svg.line(across_zero, "g") + svg.line(down_zero, "g")
     texts = svg.place_labels(placed, [text if i in named else "" for i, text in enumerate(short)], _MAP_HEIGHT)
     kinds = [("dot", "k", "stored task")]
     if any(mask is not None for mask in task_map.masks):
         kinds.append(("square", "o", "task of a mask"))
-    drawn = svg.chart(sentence, _MAP_HEIGHT + 22, [frame.draw(), *marks, texts, svg.key(kinds, _MAP_HEIGHT + 12)])
+    drawn = svg.chart(sentence, _MAP_HEIGHT + 22, [frame.draw(), axes, *marks, texts, svg.key(kinds, _MAP_HEIGHT + 12)])
     numbers = folded(
         "Coordinates",
         table(

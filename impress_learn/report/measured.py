@@ -13,7 +13,7 @@ import hashlib
 import zlib
 from math import prod
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 import numpy as np
@@ -25,6 +25,7 @@ from impress_format.container.strict_json import check_json
 from impress_format.errors import FormatError
 from impress_format.records.fields import FullDigest, Record, Share, Text
 from impress_format.tasks.pack import DIGEST
+from impress_learn.report.png import Colour
 
 VERSION = 1
 BLOCK = '<script type="application/json" id="measured">'
@@ -32,23 +33,37 @@ _END = "</script>"
 _MOST_SIDE = 96
 """Pixels of the longer side of an example that is kept; larger ones are thinned out."""
 _MOST_TEXT = 1 << 17
+_SIX = (0, 51, 102, 153, 204, 255)
+PALETTES: dict[str, tuple[Colour, ...]] = {
+    "grey": tuple((value * 17, value * 17, value * 17) for value in range(16)),
+    "cube": tuple((red, green, blue) for red in _SIX for green in _SIX for blue in _SIX),
+}
+"""Colours that examples are kept in."""
 Side = Annotated[int, Meta(ge=1, le=_MOST_SIDE)]
 Count = Annotated[int, Meta(ge=0, le=1 << 40)]
 
 
 class ExampleRecord(Record, frozen=True):
-    """An image that was asked about: uint8 `shape` (height, width, channels), deflated, in base64."""
+    """An image that was asked about: the numbers of its colours, uint8 `shape` (height, width), deflated, in base64.
+
+    `colours` are 16 greys, or a cube of 216: as the page shows it.
+    """
 
     label: Text
     answer: Text
-    shape: tuple[Side, Side, Annotated[int, Meta(ge=1, le=3)]]
+    colours: Literal["grey", "cube"]
+    shape: tuple[Side, Side]
     pixels: Annotated[str, Meta(max_length=_MOST_TEXT)]
 
+    @property
+    def palette(self) -> tuple[Colour, ...]:
+        return PALETTES[self.colours]
+
     def image(self) -> npt.NDArray[np.uint8]:
-        """The pixels.
+        """The numbers of its colours, uint8 (height, width).
 
         Raises:
-            ValueError: they are not of this shape.
+            ValueError: they are not of this shape, or of no colour.
         """
         expected = prod(self.shape)
         try:
@@ -58,7 +73,10 @@ class ExampleRecord(Record, frozen=True):
             raise ValueError(str(error)) from error
         if len(content) != expected:
             raise ValueError(f"{len(content)} bytes of pixels for {self.shape}")
-        return np.frombuffer(content, dtype=np.uint8).reshape(self.shape)
+        numbers = np.frombuffer(content, dtype=np.uint8).reshape(self.shape)
+        if int(numbers.max()) >= len(self.palette):
+            raise ValueError(f"a pixel of colour {numbers.max()}")
+        return numbers
 
 
 class ControlRecord(Record, frozen=True):
@@ -101,10 +119,17 @@ class Measurement(Record, frozen=True):
 def keep_image(pixels: npt.NDArray[np.uint8], label: str, answer: str) -> ExampleRecord:
     """An example as it is kept, of an image (height, width, channels); a large one by every n-th pixel."""
     step = -(-max(pixels.shape[:2]) // _MOST_SIDE)
-    small = np.ascontiguousarray(pixels[::step, ::step])
+    small = pixels[::step, ::step]
     height, width, channels = small.shape
-    packed = base64.b64encode(zlib.compress(small.tobytes(), 9)).decode("ascii")
-    return ExampleRecord(label=label, answer=answer, shape=(height, width, channels), pixels=packed)
+    if channels < 3:
+        numbers = small[:, :, 0] // 16
+    else:
+        levels = np.rint(small / 51).astype(np.uint8)
+        numbers = levels[:, :, 0] * np.uint8(36) + levels[:, :, 1] * np.uint8(6) + levels[:, :, 2]
+    packed = base64.b64encode(zlib.compress(numbers.astype(np.uint8).tobytes(), 9)).decode("ascii")
+    return ExampleRecord(
+        label=label, answer=answer, colours="grey" if channels < 3 else "cube", shape=(height, width), pixels=packed
+    )
 
 
 def state_of(bank: Bank) -> str:

@@ -30,7 +30,8 @@ p{margin:.5rem 0;max-width:46rem;overflow-wrap:anywhere}
 .how,figcaption,caption,.scale,small{color:var(--quiet);font-size:.86rem}
 .note{border-left:4px solid var(--orange);padding:.4rem .8rem;background:var(--sheet)}
 .numbers{display:grid;grid-template-columns:repeat(auto-fit,minmax(8.5rem,1fr));gap:.6rem 1.2rem;margin:1.6rem 0 0}
-.numbers div{border-top:3px solid var(--blue);padding-top:.35rem}
+.numbers div{border-top:3px solid var(--blue);padding-top:.35rem;display:flex;flex-direction:column-reverse;
+justify-content:flex-end}
 dt{font-size:.86rem;color:var(--quiet)}dd{margin:0;font-size:1.55rem;font-weight:600;font-variant-numeric:tabular-nums}
 figure{margin:0 0 .6rem}figcaption{margin-top:.35rem;max-width:46rem}
 .frames{display:grid;gap:1rem .9rem;margin:1.1rem 0}
@@ -46,8 +47,8 @@ figure{margin:0 0 .6rem}figcaption{margin-top:.35rem;max-width:46rem}
 table{border-collapse:collapse;font-size:.88rem;font-variant-numeric:tabular-nums}
 caption{text-align:left;padding-bottom:.3rem}
 th,td{text-align:right;padding:.22rem .6rem;border-bottom:1px solid var(--rule);font-weight:400}
-thead th{color:var(--quiet);vertical-align:bottom}
 .l{text-align:left;overflow-wrap:anywhere}tbody th{font-weight:600}
+thead th{color:var(--quiet);vertical-align:bottom}thead .l{overflow-wrap:normal}
 .h{border-collapse:separate;border-spacing:1px}
 .h th,.h td{border:0;padding:.22rem .3rem;text-align:center;min-width:2.6rem;font-size:.8rem}
 .h td{border-radius:2px}.h .l{text-align:left;max-width:12rem;white-space:nowrap;padding-right:.6rem}
@@ -55,10 +56,11 @@ thead th{color:var(--quiet);vertical-align:bottom}
 .large{max-width:40rem}.scale{display:flex;gap:.5rem;align-items:center}
 .ramp{display:flex;width:12rem;border:1px solid var(--rule)}.ramp i{flex:1;height:.8rem}
 details{margin:.6rem 0}summary{cursor:pointer;color:var(--blue);font-size:.92rem}
+b{font-weight:600;color:var(--ink)}
 pre{background:var(--sheet);padding:.8rem 1rem;border-radius:4px;overflow-x:auto;font-size:.85rem;line-height:1.5}
 code{font-size:.92em}
 svg{display:block;width:100%;height:auto;max-width:38rem}
-.t{font-size:11px;fill:var(--ink)}.m{fill:var(--quiet)}.b{font-weight:600}text.o{fill:var(--orange)}
+.t{font-size:12px;fill:var(--ink)}.m{fill:var(--quiet)}.b{font-weight:600}text.o{fill:var(--orange)}
 .g{stroke:var(--rule);stroke-width:1;fill:none}.g2{fill:var(--pale)}
 .k{fill:var(--blue)}.o{fill:var(--orange)}.h2,circle.h{fill:var(--paper);stroke:var(--blue);stroke-width:1.6}
 circle.k,rect.o{stroke:var(--paper);stroke-width:.8}
@@ -69,10 +71,15 @@ footer{margin-top:3rem;border-top:1px solid var(--rule);color:var(--quiet);font-
 @media (max-width:46rem){body{padding:1.4rem .9rem 3rem}h1{font-size:1.7rem}.pair{grid-template-columns:1fr}
 .few{grid-template-columns:repeat(3,1fr)}.many{grid-template-columns:repeat(4,1fr)}
 .numbers{grid-template-columns:1fr 1fr}}
-@media print{body{max-width:none;padding:0}section{break-inside:auto;margin-top:1.2rem;padding-top:.8rem}
-h2,h3,.says{break-after:avoid}figure,tr,pre{break-inside:avoid}.wide{overflow:visible}
+@media print{:root{--paper:#fff}html{font-size:13px}body{max-width:none;padding:0}
+section{margin-top:1rem;padding-top:.7rem}
+h2,h3,.says,summary{break-after:avoid}figure,tr,pre,.says,.numbers,.h,svg{break-inside:avoid}.wide{overflow:visible}
 *{print-color-adjust:exact;-webkit-print-color-adjust:exact}
-.few{grid-template-columns:repeat(5,1fr)}.pair{grid-template-columns:1fr 1fr}}
+details::details-content{content-visibility:visible;display:block;height:auto}summary{color:var(--quiet);list-style:none}
+.few{grid-template-columns:repeat(5,1fr)}.many{grid-template-columns:repeat(8,1fr)}
+.numbers{grid-template-columns:repeat(6,1fr)}dd{font-size:1.2rem}.pair{grid-template-columns:1fr 1fr;gap:1rem 1.6rem}
+.h th,.h td{font-size:.56rem;min-width:1.55rem;padding:.1rem .12rem}.strip{grid-template-columns:repeat(8,1fr)}
+pre{white-space:pre-wrap}}
 """
 
 

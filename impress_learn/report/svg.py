@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from impress_learn.report.words import escape
 
 WIDTH = 440
-LEFT, RIGHT, TOP, BOTTOM = 52, 14, 14, 40
-_CHARACTER = 6.2
+LEFT, RIGHT, TOP, BOTTOM = 52, 24, 24, 40
+_CHARACTER = 6.8
 """Pixels of a character of a label, about."""
 
 
@@ -59,7 +59,7 @@ class Frame:
         middle = (self.left + WIDTH - self.right) / 2
         parts.append(label(middle, self.height - 6, self.x.title, "middle", "t m"))
         if self.y.title:
-            parts.append(label(4, TOP - 3, self.y.title, "start", "t m"))
+            parts.append(label(4, TOP - 11, self.y.title, "start", "t m"))
         return "".join(parts)
 
 
@@ -94,7 +94,7 @@ def line(points: Sequence[tuple[float, float]], classes: str) -> str:
 
 def key(entries: Sequence[tuple[str, str, str]], y: float) -> str:
     """What marks stand for, in a row: shape (`dot`, `square`, `tick`), class, words."""
-    parts, x = [], float(LEFT)
+    parts, x = [], 8.0
     for shape, classes, words in entries:
         if shape == "tick":
             parts.append(line([(x, y - 5), (x, y + 5)], classes))

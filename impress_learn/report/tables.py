@@ -130,9 +130,15 @@ def _coloured_table(matrix: Heat) -> str:
             if math.isnan(value):
                 parts.append("<td>·</td>")
             else:
-                parts.append(f'<td class="{"b" if both else "s"}{step}">{value:.{matrix.digits}f}</td>')
+                parts.append(f'<td class="{"b" if both else "s"}{step}">{_number(value, matrix.digits)}</td>')
         parts.append("</tr>")
     return "".join(parts) + "</tbody></table></div>"
+
+
+def _number(value: float, digits: int) -> str:
+    """With a minus sign as print has it, and none before a 0."""
+    text = f"{value:.{digits}f}"
+    return text.replace("-", "−") if float(text) else text.removeprefix("-")
 
 
 def _large(matrix: Heat) -> str:
@@ -144,8 +150,8 @@ def _large(matrix: Heat) -> str:
         np.nan_to_num(matrix.values, nan=matrix.middle or 0.0), (low, high), matrix.sentence, both=both
     )
     return (
-        f'<div class="large">{image}<p class="scale"><span>{low:.{matrix.digits}f}</span>'
-        f'<span class="ramp">{scale}</span><span>{high:.{matrix.digits}f}</span></p>'
+        f'<div class="large">{image}<p class="scale"><span>{_number(low, matrix.digits)}</span>'
+        f'<span class="ramp">{scale}</span><span>{_number(high, matrix.digits)}</span></p>'
         f"<p>{escape(matrix.caption)}: {len(matrix.rows)} rows, {len(matrix.columns)} columns, "
         f"{escape(matrix.corner)}.</p></div>"
     )

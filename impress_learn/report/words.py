@@ -28,6 +28,11 @@ def size(number: float | None) -> str:
     return f"{number / 1e9:,.1f} GB"
 
 
+def round_size(number: float) -> str:
+    """Bytes at a tick of an axis, without a fraction that is 0."""
+    return size(number).replace(".0 ", " ")
+
+
 def percent(share: float | None) -> str:
     """A share as per cent; a dash where there is none."""
     return "—" if share is None or math.isnan(share) else f"{100 * share:.1f} %"
