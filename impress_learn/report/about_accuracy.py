@@ -36,7 +36,7 @@ def accuracy_section(facts: Facts, measured: Measurement | None) -> str:
     if measured is None:
         body += (
             "<p class=how>Wrong and best masks, which task is taken for which, and images are not stored in a bank: "
-            "<code>impress report --measure</code> measures them, and this page keeps them.</p>"
+            "<code>impress report</code> measures them where it is asked to, and the page keeps them.</p>"
         )
     return f"<section><h2>Accuracy</h2>{body}</section>"
 

@@ -187,9 +187,15 @@ def dial_section(facts: Facts) -> str:
     heights = [*tasks.accuracies.tolist(), *(row.accuracy for row in masks if row.accuracy is not None)]
     bottom, top = max(0.0, min(heights) - 0.02), min(1.0, max(heights) + 0.02)
     marks = tuple((float(mark.bytes), f"G {mark.granularity:,}") for mark in tasks.dial)
-    powers = tuple((value, round_size(value)) for value in svg.powers_of_ten(low, high))
+    powers = svg.powers_of_ten(low, high) if high > 30 * low else svg.nice_ticks(low, high, 4)
     frame = svg.Frame(
-        x=svg.Axis(low=low, high=high, log=True, title="bytes of a task", ticks=powers),
+        x=svg.Axis(
+            low=low,
+            high=high,
+            log=True,
+            title="bytes of a task",
+            ticks=tuple((value, round_size(value)) for value in powers),
+        ),
         y=svg.Axis(
             low=bottom,
             high=top,

@@ -98,7 +98,7 @@ def _commands(facts: Facts) -> str:
     name = shlex.quote(facts.name)
     lines = [f"impress bank verify {name}", f"impress stats {name}"]
     if facts.tasks.rows:
-        lines.append(f"impress infer {name} IMAGE... --task {shlex.quote(facts.tasks.rows[0].name)}")
+        lines.append(f"impress infer {name} IMAGE...")
     lines.append(f"impress task add {name} {'folder:PATH' if facts.manifest.backbone.pretrained else 'STREAM/KEY'}")
     return "\n".join(lines)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from impress_learn.report.facts import Facts
-from impress_learn.report.masks import DENSEST, Frames, Sharing
+from impress_learn.report.masks import Frames, Sharing
 from impress_learn.report.tables import Heat, beside_names, folded, heat, table, two_pictures
 from impress_learn.report.words import count, escape, percent, shorten, size, times
 
 _FEW = 12
 """Pictures that are drawn large."""
+_CLEARLY = 1.15
+"""How many times denser than by chance masks are said to look at a part of the input."""
 
 
 def masks_section(facts: Facts) -> str:
@@ -42,13 +44,11 @@ def sentence_of_frames(frames: Frames) -> str:
             f"The first layer is a window of {frames.pictures.shape[1]} × {frames.pictures.shape[2]} that slides over "
             f"the image; shown is the share of ones at each of its places, {percent(frames.chance)} on the average."
         )
-    return (
-        f"A tenth of the input's pixels holds {percent(frames.densest)} of the first layer's ones, where masks by "
-        f"chance would have {percent(DENSEST)}: these masks look at a part of the input."
-        if frames.densest > 1.5 * DENSEST
-        else f"The densest tenth of the input's pixels holds {percent(frames.densest)} of the first layer's ones; "
-        f"masks by chance would have about {percent(DENSEST)}."
+    said = (
+        f"The densest tenth of the input’s pixels holds {percent(frames.densest)} of the first layer’s ones; of random "
+        f"masks it would hold {percent(frames.by_chance)}."
     )
+    return said + (" These masks look at a part of the input." if frames.densest > _CLEARLY * frames.by_chance else "")
 
 
 def _where(facts: Facts) -> str:
@@ -62,6 +62,8 @@ def _where(facts: Facts) -> str:
     top = float(np.quantile(frames.pictures, 0.995)) or 1.0
     labels = [facts.masks.rows[index].label for index in frames.indices]
     beginning, short = beside_names(labels)
+    if len(set(labels)) < len(labels):
+        beginning, short = "", [f"{index} {text}" for index, text in zip(frames.indices, short, strict=True)]
     tiles = []
     for index, picture, text in zip(frames.indices, frames.pictures, short, strict=True):
         row = facts.masks.rows[index]
@@ -75,12 +77,13 @@ def _where(facts: Facts) -> str:
         tiles.append(f"<figure>{image}<figcaption><b>{escape(text)}</b>{right}</figcaption></figure>")
     of = "" if len(frames.indices) == len(facts.masks.trained) else f" {len(frames.indices)} of them, evenly spread."
     named = f" Below each stands its task, {escape(beginning)}KEY" if beginning else " Below each stands its task"
+    own = " and the mask’s own accuracy on it" if any(row.accuracy is not None for row in facts.masks.rows) else ""
     kind = "few" if len(tiles) <= _FEW else "many"
     return (
         f"<section><h2>Where the masks look</h2><p class=says>{escape(sentence_of_frames(frames))}</p>"
         f'<div class="frames {kind}">{"".join(tiles)}</div>'
         f"<p class=how>Share of ones among the weights that leave each place of the input, from 0 to "
-        f"{percent(top)}, one scale for all.{escape(of)}{named} and the mask’s own accuracy on it.</p>"
+        f"{percent(top)}, one scale for all.{escape(of)}{named}{own}.</p>"
         f"{_all(facts)}</section>"
     )
 
@@ -109,7 +112,7 @@ def _named(facts: Facts, index: int) -> str:
 
 def _shared(facts: Facts, sharing: Sharing) -> str:
     names = [facts.masks.rows[index].label for index in sharing.indices]
-    names = names if len(set(names)) == len(names) else [f"mask {index}" for index in sharing.indices]
+    names = names if len(set(names)) == len(names) else [str(index) for index in sharing.indices]
     sentence = sentence_of_sharing(facts, sharing)
     matrix = Heat(
         caption="Shared ones of two masks, in multiples of chance",

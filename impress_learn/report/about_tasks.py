@@ -8,8 +8,9 @@ import numpy as np
 
 from impress_learn.report import svg
 from impress_learn.report.facts import Facts
+from impress_learn.report.maps import TaskMap
 from impress_learn.report.tables import Heat, beside_names, figure, folded, heat, table
-from impress_learn.report.tasks import MOST_SHOWN, QUANTILES, TaskMap, Weighing
+from impress_learn.report.tasks import MOST_SHOWN, QUANTILES, Weighing
 from impress_learn.report.words import count, escape, percent, shorten, size, spread_evenly
 
 _MAP_HEIGHT = 330
@@ -48,7 +49,7 @@ def sentence_of_weighing(facts: Facts, weighing: Weighing) -> str:
 def _weighed(facts: Facts, weighing: Weighing) -> str:
     alpha = weighing.kind == "alpha"
     labels = [row.label for row in facts.masks.rows]
-    columns = labels if len(set(labels)) == len(labels) else [f"mask {row.index}" for row in facts.masks.rows]
+    columns = labels if len(set(labels)) == len(labels) else [str(row.index) for row in facts.masks.rows]
     sentence = sentence_of_weighing(facts, weighing)
     by_task = Heat(
         caption="Mean α of each mask, over layers" if alpha else "Share of each mask in the vote",

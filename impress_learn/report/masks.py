@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
@@ -21,6 +22,8 @@ MOST_SHOWN = 24
 """Pictures of masks on the page, likewise."""
 _MOST_NUMBERS = 1 << 28
 """Weights of all masks that are decoded: of a network of 25 million weights ten masks, some seconds."""
+_MEAN_OF_HIGHEST_TENTH = 1.755
+"""Of a standard normal variable, given that it is in its highest tenth: its density at 1.2816 over 0.1."""
 DENSEST = 0.1
 """The share of the inputs that a sentence looks at."""
 
@@ -49,7 +52,8 @@ class Frames:
         indices: of the masks.
         pictures: share of ones at each place of the input, float64 (masks, height, width), mean over its channels.
         chance: share of ones of the whole layer, mean over the masks.
-        densest: the share of the layer's ones that the densest tenth of the inputs have, mean over the masks.
+        densest: the share of the layer's ones that the densest tenth of the places have, mean over the masks.
+        by_chance: the same of masks that are drawn at random, about: the densest tenth is chosen by looking.
     """
 
     kind: str
@@ -57,6 +61,7 @@ class Frames:
     pictures: FloatArray
     chance: float
     densest: float
+    by_chance: float
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
@@ -136,6 +141,7 @@ def gather_masks(bank: Bank) -> MaskFacts:
             pictures=np.stack([pictures[place] for place in shown]),
             chance=float(np.mean(chances)),
             densest=float(np.mean(densest)),
+            by_chance=densest_by_chance(float(np.mean(chances)), layers[0].size // pictures[0].size),
         )
     sharing = None
     if len(chosen) > 1:
@@ -163,6 +169,14 @@ def share_of_densest(picture: FloatArray) -> float:
     few = max(1, round(DENSEST * falling.size))
     total = float(falling.sum())
     return float(falling[:few].sum()) / total if total else 0.0
+
+
+def densest_by_chance(density: float, weights: int) -> float:
+    """What `share_of_densest` is of random masks, where a place has so many weights: of their numbers of ones, nearly
+    normal, the highest tenth is 1.755 deviations above the mean.
+    """
+    deviation = math.sqrt((1 - density) / (density * weights)) if density else 0.0
+    return min(1.0, DENSEST * (1 + _MEAN_OF_HIGHEST_TENTH * deviation))
 
 
 def shared_ones(masks: Sequence[npt.NDArray[np.uint8]], sizes: Sequence[int]) -> tuple[FloatArray, FloatArray]:

@@ -10,7 +10,7 @@ from impress_learn.report.about_tasks import tasks_section
 from impress_learn.report.facts import Facts
 from impress_learn.report.measured import Measurement, to_block
 from impress_learn.report.style import sheet
-from impress_learn.report.words import count, escape, percent, size
+from impress_learn.report.words import count, escape, percent, size, times
 
 BEGINNING = (
     '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -69,7 +69,7 @@ def _head(facts: Facts) -> str:
         if facts.storage.per_task_bytes is not None:
             numbers.append(("one more task", size(facts.storage.per_task_bytes)))
         if facts.storage.savings is not None:
-            numbers.append(("less than one model each", f"{facts.storage.savings.full_model:,.3g} ×"))
+            numbers.append(("less than one model each", times(facts.storage.savings.full_model)))
     if len(facts.tasks.accuracies):
         numbers.append(("mean accuracy of tasks", percent(float(facts.tasks.accuracies.mean()))))
     cells = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in numbers)

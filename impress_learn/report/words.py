@@ -6,7 +6,7 @@ import html
 import math
 from collections.abc import Sequence
 
-_UNITS = ((1e3, "B"), (1e6, "kB"), (1e9, "MB"))
+_UNITS = ((1e3, "B"), (1e6, "kB"), (1e9, "MB"), (1e12, "GB"))
 
 
 def escape(text: str) -> str:
@@ -25,7 +25,7 @@ def size(number: float | None) -> str:
     for limit, unit in _UNITS:
         if number < limit:
             return f"{number:,.0f} B" if unit == "B" else f"{number / limit * 1e3:,.1f} {unit}"
-    return f"{number / 1e9:,.1f} GB"
+    return f"{number / 1e12:,.1f} TB"
 
 
 def round_size(number: float) -> str:
