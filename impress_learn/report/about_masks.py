@@ -78,6 +78,8 @@ def _where(facts: Facts) -> str:
     of = "" if len(frames.indices) == len(facts.masks.trained) else f" {len(frames.indices)} of them, evenly spread."
     named = f" Below each stands its task, {escape(beginning)}KEY" if beginning else " Below each stands its task"
     own = " and the mask’s own accuracy on it" if any(row.accuracy is not None for row in facts.masks.rows) else ""
+    if frames.put_back:
+        own += ". Pixels that a task has in another order are shown where they were before"
     kind = "few" if len(tiles) <= _FEW else "many"
     return (
         f"<section><h2>Where the masks look</h2><p class=says>{escape(sentence_of_frames(frames))}</p>"

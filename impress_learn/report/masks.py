@@ -12,9 +12,13 @@ import numpy.typing as npt
 
 from impress_format.bank import Bank
 from impress_format.disk.files import file_size
+from impress_format.errors import InvalidReference
 from impress_format.masks.mask_values import MaskArray
 from impress_format.records.network import BackboneSpec
 from impress_learn.report.words import spread_evenly
+from impress_learn.streams.permuted import permute, put_back
+from impress_learn.streams.reference import parse_reference
+from impress_learn.streams.stream import Key
 
 MOST_MASKS = 60
 """Masks that are decoded and compared; of more, these are spread evenly over the bank."""
@@ -51,6 +55,7 @@ class Frames:
         kind: `input` where the first layer reads pixels one by one, else `kernel`, a window that slides over them.
         indices: of the masks.
         pictures: share of ones at each place of the input, float64 (masks, height, width), mean over its channels.
+        put_back: how many masks are of permuted pixels, which are shown where they were before.
         chance: share of ones of the whole layer, mean over the masks.
         densest: the share of the layer's ones that the densest tenth of the places have, mean over the masks.
         by_chance: the same of masks that are drawn at random, about: the densest tenth is chosen by looking.
@@ -59,6 +64,7 @@ class Frames:
     kind: str
     indices: tuple[int, ...]
     pictures: FloatArray
+    put_back: int
     chance: float
     densest: float
     by_chance: float
@@ -124,12 +130,14 @@ def gather_masks(bank: Bank) -> MaskFacts:
     chosen = [trained[place] for place in spread_evenly(len(trained), _most_masks(bank.backbone))]
     layers = bank.backbone.masked_layers
     ones: list[npt.NDArray[np.uint8]] = []
-    pictures, densest, chances = [], [], []
+    pictures, densest, chances, permuted = [], [], [], list[bool]()
     for index in chosen:
         masks = bank.read_mask(index)[1]
         ones.append(np.concatenate([np.packbits(masks[layer.name] != 0) for layer in layers]))
         if (picture := picture_of(masks[layers[0].name], bank.backbone)) is not None:
-            pictures.append(picture)
+            order = _permuted_by(rows[index].label) if len(layers[0].shape) == 2 else None
+            permuted.append(order is not None)
+            pictures.append(picture if order is None else put_back(picture, order))
             densest.append(share_of_densest(picture))
             chances.append(np.count_nonzero(masks[layers[0].name]) / layers[0].size)
     frames = None
@@ -139,6 +147,7 @@ def gather_masks(bank: Bank) -> MaskFacts:
             kind="input" if len(layers[0].shape) == 2 else "kernel",
             indices=tuple(chosen[place] for place in shown),
             pictures=np.stack([pictures[place] for place in shown]),
+            put_back=sum(permuted[place] for place in shown),
             chance=float(np.mean(chances)),
             densest=float(np.mean(densest)),
             by_chance=densest_by_chance(float(np.mean(chances)), layers[0].size // pictures[0].size),
@@ -161,6 +170,15 @@ def picture_of(mask: MaskArray, backbone: BackboneSpec) -> FloatArray | None:
     if ones.ndim == 4 and min(ones.shape[2:]) > 1:
         return np.asarray(ones.mean(axis=(0, 1), dtype=np.float64))
     return None
+
+
+def _permuted_by(label: str) -> Key | None:
+    """The key that the pixels of a mask's task were permuted by; None if they were not."""
+    try:
+        reference = parse_reference(label)
+    except InvalidReference:  # a random mask, or a stream of another release
+        return None
+    return reference.key if reference.stream.transform is permute else None
 
 
 def share_of_densest(picture: FloatArray) -> float:

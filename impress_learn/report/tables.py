@@ -94,9 +94,9 @@ def heat(matrix: Heat) -> str:
 
 
 def beside_names(names: Sequence[str]) -> tuple[str, list[str]]:
-    """What all names begin with, and the rest of each, short enough for a label."""
+    """What all references among these names begin with, and the rest of each name, short enough for a label."""
     beginning = share_beginning(names)
-    return beginning, [shorten(name[len(beginning) :] or name, _MOST_LABEL) for name in names]
+    return beginning, [shorten(name.removeprefix(beginning) or name, _MOST_LABEL) for name in names]
 
 
 def two_pictures(pixels: FloatArray, limits: tuple[float, float], alt: str, *, both: bool = False) -> str:

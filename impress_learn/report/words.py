@@ -57,9 +57,13 @@ def shorten(text: str, most: int) -> str:
 
 
 def share_beginning(labels: Sequence[str]) -> str:
-    """What all of two or more different references begin with, up to a slash: `rotated-digits/`; else nothing."""
-    beginnings = {label[: label.rfind("/") + 1] for label in labels}
-    return beginnings.pop() if len(beginnings) == 1 and len(set(labels)) > 1 else ""
+    """What all of two or more different references begin with, up to a slash: `rotated-digits/`; else nothing.
+
+    Labels without a slash (`random`) do not count.
+    """
+    references = {label for label in labels if "/" in label}
+    beginnings = {label[: label.rfind("/") + 1] for label in references}
+    return beginnings.pop() if len(beginnings) == 1 and len(references) > 1 else ""
 
 
 def spread_evenly(number: int, most: int) -> list[int]:
