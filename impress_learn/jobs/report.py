@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from impress_format.bank import open_bank
 from impress_format.disk.files import is_there, read_limited, refuse_taken, write_atomically
-from impress_format.errors import BankMismatch, FormatError, StorageError, UsageError
+from impress_format.errors import BankMismatch, FormatError, UsageError
 from impress_learn.progress import SILENT, Progress
 from impress_learn.running.device import Device
 
@@ -75,7 +75,8 @@ def report_bank(
         StorageError: there is another file at `file`, or it cannot be written.
         FormatError: a file of the bank is damaged.
         DataError: with `measure`, data are missing.
-        UsageError, BackboneMismatch, OutOfMemory.
+        UsageError: `file` would lie in the bank's folder.
+        BackboneMismatch, OutOfMemory.
 
     Example:
         >>> from impress_learn import report_bank
@@ -103,14 +104,13 @@ def _page_before(bank: Bank, file: Path) -> str | None:
     """The page that will be replaced; None where there is no file.
 
     Raises:
-        StorageError: there is something else, or the file would lie in the bank.
+        UsageError: the file would lie in the bank.
+        StorageError: there is something else.
     """
     from impress_learn.report.page import BEGINNING
 
     if bank.path.resolve() in file.resolve().parents:
-        raise StorageError(
-            f"{file} would lie in the bank, whose folder holds its own files alone: choose another folder"
-        )
+        raise UsageError(f"{file} would lie in the bank, whose folder holds its own files alone: choose another folder")
     if not is_there(file):
         return None
     try:
@@ -129,10 +129,12 @@ def _kept(bank: Bank, file: Path, page: str | None, progress: Progress) -> Measu
     try:
         kept = None if page is None else from_page(file, page)
     except FormatError as error:
-        progress.remark(f"{error}: left out; `measure` measures them anew")
+        progress.remark(f"{error}: left out")
         return None
     if kept is not None and kept.state != state_of(bank):
-        progress.remark(f"{file} has numbers measured of another state of the bank: left out; `measure` measures anew")
+        progress.remark(
+            f"{file} has numbers measured of another state of the bank: left out, they can be measured again"
+        )
         return None
     return kept
 

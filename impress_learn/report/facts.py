@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from impress_format.bank import Bank
 from impress_format.errors import BankMismatch
@@ -62,10 +63,15 @@ def gather(bank: Bank) -> Facts:
         record = bank.projection_record
         projection = record.tasks, record.epochs, bank.directions
     return Facts(
-        name=bank.path.resolve().name,
+        name=_name_of(bank.path),
         manifest=bank.manifest,
         storage=storage,
         masks=masks,
         tasks=gather_tasks(bank, masks.rows, measured),
         projection=projection,
     )
+
+
+def _name_of(folder: Path) -> str:
+    """What a folder is called, by its path as it was given; of `.` and `..` what they stand for."""
+    return (folder.resolve() if folder.name in ("", "..") else folder).name
