@@ -9,8 +9,8 @@ import numpy as np
 from impress_learn.report import svg
 from impress_learn.report.facts import Facts
 from impress_learn.report.maps import TaskMap
-from impress_learn.report.tables import Heat, beside_names, figure, folded, heat, table
-from impress_learn.report.tasks import MOST_SHOWN, QUANTILES, Weighing
+from impress_learn.report.tables import QUANTILE_HEADS, QUANTILES, Heat, beside_names, figure, folded, heat, table
+from impress_learn.report.tasks import MOST_SHOWN, Weighing
 from impress_learn.report.words import count, escape, percent, shorten, size, spread_evenly
 
 _MAP_HEIGHT = 330
@@ -203,7 +203,7 @@ def quantiles(facts: Facts) -> str:
     """Of all tasks, where there are more than the page has rows for."""
     if facts.tasks.number <= MOST_SHOWN:
         return ""
-    heads = ("of all tasks", "least", "5 %", "25 %", "median", "75 %", "95 %", "most")
+    heads = ("of all tasks", *QUANTILE_HEADS)
     rows = [("bytes", *(size(float(value)) for value in np.quantile(facts.tasks.bytes, QUANTILES)))]
     if len(facts.tasks.accuracies):
         rows.append(("accuracy", *(percent(float(value)) for value in np.quantile(facts.tasks.accuracies, QUANTILES))))

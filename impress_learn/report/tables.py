@@ -17,6 +17,8 @@ _MOST_COLUMNS = 24
 _MOST_CELLS = 600
 """Numbers of a coloured table; more become a picture."""
 _MOST_LABEL = 22
+QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+QUANTILE_HEADS = ("least", "5 %", "25 %", "median", "75 %", "95 %", "most")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
@@ -57,7 +59,8 @@ class Heat:
 def table(
     caption: str, heads: Sequence[str], rows: Sequence[Sequence[str]], *, texts: int = 1, hidden: bool = False
 ) -> str:
-    """A table of texts; the first `texts` columns stand left, the first cell of a row names it. All is escaped.
+    """A table of texts; the first `texts` columns stand left, and if there are such, the first cell of a row names it.
+    All is escaped.
 
     Args:
         hidden: whether the caption is for who does not see it alone: its heading says the same.
@@ -69,7 +72,8 @@ def table(
     parts += [f'<th scope="col"{kind}>{escape(head)}</th>' for head, kind in zip(heads, kinds, strict=True)]
     parts.append("</tr></thead><tbody>")
     for first, *others in rows:
-        parts.append(f'<tr><th scope="row" class="l">{escape(first)}</th>')
+        named = f'<th scope="row" class="l">{escape(first)}</th>' if texts else f"<td>{escape(first)}</td>"
+        parts.append(f"<tr>{named}")
         parts += [f"<td{kind}>{escape(cell)}</td>" for cell, kind in zip(others, kinds[1:], strict=True)]
         parts.append("</tr>")
     return "".join(parts) + "</tbody></table></div>"
@@ -149,9 +153,14 @@ def _large(matrix: Heat) -> str:
     image = two_pictures(
         np.nan_to_num(matrix.values, nan=matrix.middle or 0.0), (low, high), matrix.sentence, both=both
     )
+    row, _, column = matrix.corner.partition(" \\ ")
+    what = f"{matrix.caption}. Each row is a {row}, each column a {column or row}."
+    fine = matrix.digits + 1
+    known = matrix.values[np.isfinite(matrix.values)]
+    numbers = [f"{value:.{fine}f}" for value in (np.quantile(known, QUANTILES).tolist() if len(known) else [])]
+    quantiles = table("Quantiles of these numbers", QUANTILE_HEADS, [numbers], texts=0) if numbers else ""
     return (
-        f'<div class="large">{image}<p class="scale"><span>{_number(low, matrix.digits)}</span>'
-        f'<span class="ramp">{scale}</span><span>{_number(high, matrix.digits)}</span></p>'
-        f"<p>{escape(matrix.caption)}: {len(matrix.rows)} rows, {len(matrix.columns)} columns, "
-        f"{escape(matrix.corner)}.</p></div>"
+        f'<div class="large">{image}<p class="scale"><span>{_number(low, fine)}</span>'
+        f'<span class="ramp">{scale}</span><span>{_number(high, fine)}</span></p>'
+        f"<p class=how>{escape(what)}</p>{quantiles}</div>"
     )

@@ -20,7 +20,6 @@ MOST_READ = 400
 """Tasks whose numbers are read; of more, these are spread evenly in the order of their names."""
 MOST_SHOWN = 24
 """Tasks that a table or a picture has a row for, likewise."""
-QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 DIAL = (1, 4, 16, 64, 256, 1024)
 """Granularities that the dial has a mark for."""
 _LABELS = frozenset({"coefficients", "masks", "granularity"})
