@@ -62,7 +62,7 @@ code{font-size:.92em}
 svg{display:block;width:100%;height:auto;max-width:38rem}
 .t{font-size:12px;fill:var(ink)}.m{fill:var(quiet)}.b{font-weight:600}text.o{fill:var(orange)}
 .g{stroke:var(rule);stroke-width:1;fill:none}.g2{fill:var(pale)}
-.k{fill:var(blue)}.o{fill:var(orange)}.h2,circle.h{fill:var(paper);stroke:var(blue);stroke-width:1.6}
+.k{fill:var(blue)}.o{fill:var(orange)}circle.h{fill:var(paper);stroke:var(blue);stroke-width:1.6}
 circle.k,rect.o{stroke:var(paper);stroke-width:.8}
 .lk{stroke:var(blue);stroke-width:2.6;fill:none}.lm{stroke:var(quiet);stroke-width:1.1;fill:none}
 .ld{stroke:var(orange);stroke-width:1;stroke-dasharray:3 3;fill:none}.lx{stroke:var(quiet);stroke-width:2;fill:none}

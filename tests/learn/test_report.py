@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import importlib.util
 import io
 import re
 import shutil
@@ -712,3 +713,13 @@ def test_a_large_matrix_becomes_a_picture_with_a_pixel_for_each_number() -> None
 def test_equal_facts_render_equally_and_another_name_otherwise(facts: Facts) -> None:
     assert render(facts) == render(facts)
     assert render(replace(facts, name="b.impress")) != render(facts)
+
+
+def test_the_picture_in_the_readme_is_that_of_the_bank_in_the_zoo() -> None:
+    spec = importlib.util.spec_from_file_location("make_masks", ROOT / "docs" / "make_masks.py")
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    with Image.open(script.PICTURE) as image:
+        assert (np.array(image) == script.pixels()).all(), "give `python docs/make_masks.py`"
