@@ -203,12 +203,10 @@ def examples_section(measured: Measurement | None) -> str:
     if not shown:
         return ""
     rows = []
-    right = total = 0
     for control in shown:
         tiles = []
         for example in control.examples:
             good = example.label == example.answer
-            right, total = right + good, total + 1
             words = f"✓ {example.answer}" if good else f"✗ {example.answer}, is {example.label}"
             alt = f"Image of class {example.label}, answered {example.answer}"
             address = data_uri(palette_png(example.image(), example.palette))
@@ -217,5 +215,7 @@ def examples_section(measured: Measurement | None) -> str:
                 f"<figcaption>{escape(words)}</figcaption></figure>"
             )
         rows.append(f'<h3>{escape(control.task)}</h3><div class="strip">{"".join(tiles)}</div>')
-    says = f"Test images of each task, evenly spread: {right} of {total} are answered rightly."
+    says = (
+        "Of each task four test images, evenly spread, and the first two others that are answered wrongly, if any are."
+    )
     return f"<section><h2>Images</h2><p class=says>{says}</p>{''.join(rows)}</section>"

@@ -15,15 +15,19 @@ from impress_learn.running.loaded import load_running
 from impress_learn.streams.images import evenly_spread
 from impress_learn.streams.reference import parse_reference
 
+SPREAD, WRONG = 4, 2
+"""Examples of a task: so many test images evenly spread, and so many that are answered wrongly."""
+_MOST_ASKED = 1_000
+
 
 def take_examples(
-    bank: Bank, names: Sequence[str], count: int, *, device: Device, data_dir: Path | None
+    bank: Bank, names: Sequence[str], *, device: Device, data_dir: Path | None
 ) -> dict[str, tuple[ExampleRecord, ...]]:
-    """Test images of stored tasks, spread evenly, with their class and the class that is answered; by task.
+    """Test images of stored tasks with their class and the class that is answered, by task: four that are spread
+    evenly, and the first two others that are answered wrongly.
 
     Args:
         names: of the tasks; their data are there and have labels.
-        count: images of each.
 
     Raises:
         DataError, FormatError, BackboneMismatch, OutOfMemory.
@@ -35,12 +39,16 @@ def take_examples(
             parse_reference(item.task), item.name, item.classes, data_dir=data_dir, remark=SILENT.remark
         )
         images = data.measured(holdout=0.0)
-        some = images.subset(evenly_spread(len(images), count).to(images.device))
+        asked = images.subset(evenly_spread(len(images), _MOST_ASKED).to(images.device))
         weights: Effective = loaded.task_weights(item.name)
-        answers = predictions(loaded.backbone.answering(item.classes.count), weights, some)
-        pixels = some.pixels_of(slice(None)).permute(0, 2, 3, 1).cpu().numpy()
+        answers = predictions(loaded.backbone.answering(item.classes.count), weights, asked)
+        spread = evenly_spread(len(asked), SPREAD).tolist()
+        wrong = [place for place in (answers != asked.labels).nonzero().flatten().tolist() if place not in spread]
+        chosen = spread + wrong[:WRONG]
+        pixels = asked.pixels_of(slice(None))[chosen].permute(0, 2, 3, 1).cpu().numpy()
+        labels, given = asked.labels.tolist(), answers.tolist()
         found[item.name] = tuple(
-            keep_image(picture, item.classes.label(label), item.classes.label(answer))
-            for picture, label, answer in zip(pixels, some.labels.tolist(), answers.tolist(), strict=True)
+            keep_image(picture, item.classes.label(labels[place]), item.classes.label(given[place]))
+            for place, picture in zip(chosen, pixels, strict=True)
         )
     return found

@@ -45,7 +45,7 @@ figure{margin:0 0 .6rem}figcaption{margin-top:.35rem;max-width:46rem}
 .wrong .p{border:3px solid var(orange)}
 .wide{overflow-x:auto;margin:.7rem 0}
 table{border-collapse:collapse;font-size:.88rem;font-variant-numeric:tabular-nums}
-caption{text-align:left;padding-bottom:.3rem}
+caption{text-align:left;padding-bottom:.3rem;max-width:calc(100vw - 2rem)}
 th,td{text-align:right;padding:.22rem .6rem;border-bottom:1px solid var(rule);font-weight:400}
 .l{text-align:left;overflow-wrap:anywhere}tbody th{font-weight:600}
 thead th{color:var(quiet);vertical-align:bottom}thead .l{overflow-wrap:normal}

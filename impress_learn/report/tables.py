@@ -158,7 +158,7 @@ def _large(matrix: Heat) -> str:
     fine = matrix.digits + 1
     known = matrix.values[np.isfinite(matrix.values)]
     numbers = [f"{value:.{fine}f}" for value in (np.quantile(known, QUANTILES).tolist() if len(known) else [])]
-    quantiles = table("Quantiles of these numbers", QUANTILE_HEADS, [numbers], texts=0) if numbers else ""
+    quantiles = table(f"Quantiles: {matrix.caption}", QUANTILE_HEADS, [numbers], texts=0) if numbers else ""
     return (
         f'<div class="large">{image}<p class="scale"><span>{_number(low, fine)}</span>'
         f'<span class="ramp">{scale}</span><span>{_number(high, fine)}</span></p>'
