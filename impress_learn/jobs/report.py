@@ -218,6 +218,7 @@ def _with_found(
     records = [
         FoundRecord(
             task=one.task,
+            samples=sum(one.counts.values()),
             right=round(one.task_accuracy, 6),
             counts=tuple(sorted(one.counts.items(), key=lambda pair: (-pair[1], pair[0]))[:_MOST_CONFUSED]),
         )

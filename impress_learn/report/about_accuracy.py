@@ -164,9 +164,8 @@ def found_section(measured: Measurement | None) -> str:
     order = _columns(found)
     values = np.full((len(found), len(order)), np.nan)
     for row, one in enumerate(found):
-        total = sum(number for _, number in one.counts) or 1
         for task, number in one.counts:
-            values[row, order.index(task)] = number / total
+            values[row, order.index(task)] = number / one.samples
     matrix = Heat(
         caption="Share of single images of a task (row) that were taken for each task (column), per cent",
         sentence=sentence,

@@ -224,8 +224,9 @@ def dial_section(facts: Facts) -> str:
     numbers = ""
     if tasks.dial:
         stored = [row.granularity for row in tasks.rows]
+        kind = "float32" if facts.manifest.format_version == 1 else "int8"
         numbers = table(
-            "The dial: α as int8 and nothing else beside names, checksums and signature",
+            f"The dial: α as {kind} and nothing else beside names, checksums and signature",
             ("granularity", "coefficients", "bytes of a task", "tasks in the table that have it"),
             [
                 (

@@ -15,6 +15,10 @@ _CLEARLY = 1.15
 """How many times denser than by chance masks are said to look at a part of the input."""
 
 
+_LEAST_REACH = 0.25
+"""Of the colours of shared ones: those of random masks, 0.97 to 1.03 times chance, are pale."""
+
+
 def masks_section(facts: Facts) -> str:
     """Where masks look, the ones that they share, and the table of masks."""
     if not facts.masks.rows:
@@ -102,6 +106,8 @@ def sentence_of_sharing(facts: Facts, sharing: Sharing) -> str:
 
     if len(values) == 1:
         return f"The two masks share {times(float(values[0]))} the ones that chance would give."
+    if f"{values[most]:.2f}" == f"{values[least]:.2f}":
+        return f"Any two masks share {float(values.mean()):.2f} times the ones that chance would give."
     return (
         f"Two masks share {float(values.mean()):.2f} times the ones that chance would give, on the average: most "
         f"{pair(most)} ({values[most]:.2f}), least {pair(least)} ({values[least]:.2f})."
@@ -124,6 +130,7 @@ def _shared(facts: Facts, sharing: Sharing) -> str:
         columns=names,
         values=sharing.lift,
         middle=1.0,
+        reach=_LEAST_REACH,
         digits=1 if len(names) > 12 else 2,
     )
     layers = facts.manifest.backbone.masked_layers

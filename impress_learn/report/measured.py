@@ -98,6 +98,7 @@ class FoundRecord(Record, frozen=True):
     """
 
     task: Text
+    samples: Annotated[int, Meta(ge=1, le=1 << 40)]
     right: Share
     counts: Annotated[tuple[tuple[Text, Count], ...], Meta(max_length=64)]
 

@@ -32,6 +32,7 @@ class Heat:
         rows, columns: their names.
         values: float64 (rows, columns); NaN where there is none.
         middle: the value that is neither little nor much; None where 0 is little.
+        reach: how far from `middle` the scale goes at least: what is nearer than a part of it looks like nothing.
         digits: after the point.
     """
 
@@ -42,6 +43,7 @@ class Heat:
     columns: Sequence[str]
     values: FloatArray
     middle: float | None = None
+    reach: float = 0.0
     digits: int = 2
 
     @property
@@ -52,7 +54,7 @@ class Heat:
             return 0.0, 1.0
         if self.middle is None:
             return 0.0, float(known.max()) or 1.0
-        reach = float(np.abs(known - self.middle).max()) or 1.0
+        reach = max(self.reach, float(np.abs(known - self.middle).max())) or 1.0
         return self.middle - reach, self.middle + reach
 
 

@@ -61,7 +61,9 @@ class Weighing:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Mark:
-    """A granularity on the dial: its coefficients, and the bytes of a task that has them as int8 and nothing else."""
+    """A granularity on the dial: its coefficients, and the bytes of a task that has them as int8 (in a bank of format
+    version 1 as float32, which is all that it knows) and nothing else.
+    """
 
     granularity: int
     coefficients: int
@@ -116,7 +118,7 @@ def gather_tasks(bank: Bank, masks: Sequence[MaskRow], measured: Measured) -> Ta
         sizes_of_accuracies=np.array([summary.bytes for summary in known], dtype=np.float64),
         weighings=tuple(one for one in (_weigh_alpha(bank, stored), _weigh_votes(bank, stored)) if one is not None),
         maps=tuple(one for one in (map_of_alpha(bank, stored), map_of_signatures(bank, stored, masks)) if one),
-        dial=_dial(bank, chosen, len(bank.manifest.masks)),
+        dial=_dial(bank, chosen, stored),
     )
 
 
@@ -177,21 +179,29 @@ def _weighing(kind: str, found: Sequence[tuple[str, FloatArray]], by_layer: Floa
     )
 
 
-def _dial(bank: Bank, chosen: Sequence[TaskSummary], masks: int) -> tuple[Mark, ...]:
+def _dial(bank: Bank, chosen: Sequence[TaskSummary], stored: Sequence[StoredTask]) -> tuple[Mark, ...]:
     """Bytes of a task at each granularity up to the finest; beside its coefficients it has what tasks have here."""
+    masks, old = len(bank.manifest.masks), bank.manifest.format_version == 1
     layers = bank.backbone.masked_layers
     if not masks or not layers:
         return ()
     finest = max(layer.shape[0] for layer in layers)
     beside = [
-        summary.bytes - (masks_of + 2) * summary.facts["coefficients"] // masks_of
-        for summary in chosen
-        if (masks_of := summary.facts.get("masks", 0)) and not summary.facts.get("residual")
+        summary.bytes - _alpha_bytes(len(alpha.values), alpha.values.shape[1], float32=old)
+        for summary, task in zip(chosen, stored, strict=True)
+        if (alpha := ALPHA.of(task)) is not None
+        and task.only == ALPHA.name
+        and alpha.type == ("float32" if old else "int8")
     ]
     fixed = max(0, round(float(np.median(beside)))) if beside else 0
     marks = []
     for granularity in sorted({*(one for one in DIAL if one < finest), finest}):
         columns = sum(alpha_columns(layers, granularity))
-        size = fixed + (masks + 2) * columns
+        size = fixed + _alpha_bytes(masks, columns, float32=old)
         marks.append(Mark(granularity=granularity, coefficients=masks * columns, bytes=size))
     return tuple(marks)
+
+
+def _alpha_bytes(masks: int, columns: int, *, float32: bool) -> int:
+    """Bytes of α: four a coefficient, or one and for each column two of its scale."""
+    return 4 * masks * columns if float32 else (masks + 2) * columns

@@ -724,3 +724,21 @@ def test_the_picture_in_the_readme_is_that_of_the_bank_in_the_zoo() -> None:
     spec.loader.exec_module(script)
     with Image.open(script.PICTURE) as image:
         assert (np.array(image) == script.pixels()).all(), "give `python docs/make_masks.py`"
+
+
+def test_what_random_masks_share_looks_like_nothing(tmp_path: Path) -> None:
+    create_bank(tmp_path / "a.impress", ["rotated-digits/0"], masks=Masks(masks_per_task=0, random_masks=4))
+    report_bank(tmp_path / "a.impress", tmp_path / "a.html")
+    cells = [one["class"] for one in page_of(tmp_path / "a.html").of("td") if (one.get("class") or "").startswith("b")]
+    middle = len(LIGHT_BOTH) // 2
+    assert len(cells) == 12
+    assert {abs(int((cell or "")[1:]) - middle) for cell in cells} <= {0, 1, 2}
+
+
+def test_a_bank_of_version_1_has_a_dial_of_float32() -> None:
+    old = open_bank(GOLDEN[0])
+    assert old.manifest.format_version == 1
+    dial = gather(old).tasks.dial
+    (plain,) = (one for one in old.summarise_tasks() if one.facts["granularity"] == 1)
+    assert dial[0].bytes == pytest.approx(plain.bytes, abs=20)  # records of other lengths stand beside it
+    assert dial[1].bytes - dial[0].bytes == 4 * (dial[1].coefficients - dial[0].coefficients)
