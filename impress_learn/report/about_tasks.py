@@ -114,7 +114,8 @@ def _maps(facts: Facts) -> str:
 
 def sentence_of_map(task_map: TaskMap) -> str:
     """Who is beside whom."""
-    distances = np.linalg.norm(task_map.points[:, np.newaxis] - task_map.points, axis=2)
+    apart = task_map.points[:, np.newaxis] - task_map.points
+    distances = np.hypot(apart[:, :, 0], apart[:, :, 1])
     np.fill_diagonal(distances, np.inf)
     one, other = divmod(int(distances.argmin()), len(distances))
     by = "their coefficients" if task_map.kind == "alpha" else "their signatures, which say what their images look like"
