@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _MOST_PAGE = 64 << 20
 _MOST_MEASURED = 24
 """Tasks that are measured, of more these are spread evenly in the order of their names."""
+_MOST_WITH_EXAMPLES = 12
 _GROUPS = 200
 """Single images of a task whose task is looked for."""
 _MOST_BY_ENTROPY = 64
@@ -167,7 +168,8 @@ def _measure(bank: Bank, device: Device, data_dir: Path | None, progress: Progre
             controls = {one.name: one for one in found}
         except BankMismatch as error:  # no mask was trained for another task
             progress.remark(f"controls are not measured: {error}")
-    examples = take_examples(bank, names, device=device, data_dir=data_dir)
+    shown = [names[place] for place in spread_evenly(len(names), _MOST_WITH_EXAMPLES)]
+    examples = take_examples(bank, shown, device=device, data_dir=data_dir)
     records = []
     for one in own:
         control = controls.get(one.name)

@@ -215,6 +215,6 @@ def examples_section(measured: Measurement | None) -> str:
             )
         rows.append(f'<h3>{escape(control.task)}</h3><div class="strip">{"".join(tiles)}</div>')
     says = (
-        "Of each task four test images, evenly spread, and the first two others that are answered wrongly, if any are."
+        "Four test images of each task, evenly spread, and the first two others that are answered wrongly, if any are."
     )
     return f"<section><h2>Images</h2><p class=says>{says}</p>{''.join(rows)}</section>"

@@ -13,10 +13,8 @@ _FEW = 12
 """Pictures that are drawn large."""
 _CLEARLY = 1.15
 """How many times denser than by chance masks are said to look at a part of the input."""
-
-
 _LEAST_REACH = 0.25
-"""Of the colours of shared ones: those of random masks, 0.97 to 1.03 times chance, are pale."""
+"""How far from chance the colours of shared ones reach at least: random masks, 0.97 to 1.03 times it, are pale."""
 
 
 def masks_section(facts: Facts) -> str:
@@ -67,7 +65,10 @@ def _where(facts: Facts) -> str:
     labels = [facts.masks.rows[index].label for index in frames.indices]
     beginning, short = beside_names(labels)
     if len(set(labels)) < len(labels):
-        beginning, short = "", [f"{index} {text}" for index, text in zip(frames.indices, short, strict=True)]
+        beginning, short = (
+            "",
+            [f"{index} {shorten(label, 24)}" for index, label in zip(frames.indices, labels, strict=True)],
+        )
     tiles = []
     for index, picture, text in zip(frames.indices, frames.pictures, short, strict=True):
         row = facts.masks.rows[index]

@@ -31,14 +31,13 @@ def tasks_section(facts: Facts) -> str:
 
 def sentence_of_weighing(facts: Facts, weighing: Weighing) -> str:
     """Which masks tasks lean on."""
-    with np.errstate(invalid="ignore"):
-        sizes = np.nan_to_num(np.abs(weighing.by_task), nan=0.0)
+    sizes = np.nan_to_num(np.abs(weighing.by_task), nan=0.0)
     part = sizes.max(axis=1) / np.maximum(sizes.sum(axis=1), 1e-12)
     strongest = int(part.argmax())
     masks = sizes[strongest].argsort()[::-1]
     label = facts.masks.rows[int(masks[0])].label
     what = "weight" if weighing.kind == "alpha" else "share"
-    even = 1 / max(1, sizes.shape[1])
+    even = float(np.mean(1 / np.isfinite(weighing.by_task).sum(axis=1)))
     return (
         f"In a task the mask that counts most has {percent(float(part.mean()))} of all {what}, on the average of the "
         f"rows below; evenly spread it would be {percent(even)}. The most decided is "
@@ -91,12 +90,12 @@ def _keys(*groups: Sequence[str]) -> str:
 
 
 def _sentence_of_layers(facts: Facts, weighing: Weighing) -> str:
-    means = np.nanmean(weighing.by_layer, axis=1)
-    most, least = int(np.nanargmax(means)), int(np.nanargmin(means))
+    known = [(float(np.nanmean(row)), place) for place, row in enumerate(weighing.by_layer) if np.isfinite(row).any()]
+    (largest, most), (smallest, least) = max(known), min(known)
     layers = facts.manifest.backbone.masked_layers
     return (
-        f"Coefficients are largest in {layers[most].name} (|α| {means[most]:.2f} on the average) and smallest in "
-        f"{layers[least].name} ({means[least]:.2f})."
+        f"Coefficients are largest in {layers[most].name} (|α| {largest:.2f} on the average) and smallest in "
+        f"{layers[least].name} ({smallest:.2f})."
     )
 
 
@@ -190,7 +189,7 @@ def table_of_tasks(facts: Facts) -> str:
             size(row.bytes),
             percent(row.accuracy),
             percent(row.train_accuracy),
-            "held-out" if row.held_out else "test",
+            "—" if row.accuracy is None else "held-out" if row.held_out else "test",
         )
         for row in facts.tasks.rows
     ]
@@ -201,7 +200,7 @@ def table_of_tasks(facts: Facts) -> str:
 
 
 def quantiles(facts: Facts) -> str:
-    """Of all tasks, where there are more than the page has rows for."""
+    """Bytes and accuracy of all tasks, where there are more than the page has rows for."""
     if facts.tasks.number <= MOST_SHOWN:
         return ""
     heads = ("of all tasks", *QUANTILE_HEADS)

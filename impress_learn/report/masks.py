@@ -25,9 +25,9 @@ MOST_MASKS = 60
 MOST_SHOWN = 24
 """Pictures of masks on the page, likewise."""
 _MOST_NUMBERS = 1 << 28
-"""Weights of all masks that are decoded: of a network of 25 million weights ten masks, some seconds."""
+"""Weights of all masks that are decoded: ten masks of a network of 25 million weights, some seconds."""
 _MEAN_OF_HIGHEST_TENTH = 1.755
-"""Of a standard normal variable, given that it is in its highest tenth: its density at 1.2816 over 0.1."""
+"""The mean of a standard normal variable that is in its highest tenth: the density at 1.2816, over 0.1."""
 DENSEST = 0.1
 """The share of the inputs that a sentence looks at."""
 
@@ -57,7 +57,8 @@ class Frames:
         pictures: share of ones at each place of the input, float64 (masks, height, width), mean over its channels.
         put_back: how many masks are of permuted pixels, which are shown where they were before.
         chance: share of ones of the whole layer, mean over the masks.
-        densest: the share of the layer's ones that the densest tenth of the places have, mean over the masks.
+        densest: the share of the layer's ones that the densest tenth of the places have, mean over the trained masks,
+            or where there are none, over the random ones.
         by_chance: the same of masks that are drawn at random, about: the densest tenth is chosen by looking.
     """
 
@@ -128,7 +129,7 @@ def gather_masks(bank: Bank) -> MaskFacts:
         )
     trained = [row.index for row in rows if row.bytes is not None]
     chosen = [trained[place] for place in spread_evenly(len(trained), _most_masks(bank.backbone))]
-    layers = bank.backbone.masked_layers
+    layers, plans = bank.backbone.masked_layers, bank.manifest.masks
     ones: list[npt.NDArray[np.uint8]] = []
     pictures, densest, chances, permuted = [], [], [], list[bool]()
     for index in chosen:
@@ -149,7 +150,7 @@ def gather_masks(bank: Bank) -> MaskFacts:
             pictures=np.stack([pictures[place] for place in shown]),
             put_back=sum(permuted[place] for place in shown),
             chance=float(np.mean(chances)),
-            densest=float(np.mean(densest)),
+            densest=_mean_of_trained(densest, [plans[index].kind == "random" for index in chosen]),
             by_chance=densest_by_chance(float(np.mean(chances)), layers[0].size // pictures[0].size),
         )
     sharing = None
@@ -170,6 +171,11 @@ def picture_of(mask: MaskArray, backbone: BackboneSpec) -> FloatArray | None:
     if ones.ndim == 4 and min(ones.shape[2:]) > 1:
         return np.asarray(ones.mean(axis=(0, 1), dtype=np.float64))
     return None
+
+
+def _mean_of_trained(values: Sequence[float], random: Sequence[bool]) -> float:
+    trained = [value for value, drawn in zip(values, random, strict=True) if not drawn]
+    return float(np.mean(trained or values))
 
 
 def _permuted_by(label: str) -> Key | None:

@@ -30,9 +30,9 @@ from impress_learn.report.png import Colour
 VERSION = 1
 BLOCK = '<script type="application/json" id="measured">'
 _END = "</script>"
-_MOST_SIDE = 96
+_MOST_SIDE = 64
 """Pixels of the longer side of an example that is kept; larger ones are thinned out."""
-_MOST_TEXT = 1 << 17
+_MOST_TEXT = 1 << 16
 _SIX = (0, 51, 102, 153, 204, 255)
 PALETTES: dict[str, tuple[Colour, ...]] = {
     "grey": tuple((value * 17, value * 17, value * 17) for value in range(16)),
