@@ -145,7 +145,7 @@ def _sentence_of_growth(storage: Storage) -> str:
     last = max(won, key=lambda one: one[1])
     return (
         f"The dot is the bank as it is, {count(storage.tasks_served, 'task')}. It is smaller than "
-        f"{last[0]} from {count(last[1], 'task')} on, and than each other way that it beats from fewer."
+        f"“{last[0]}” from {count(last[1], 'task')} on, and than each other way that it beats from fewer."
     )
 
 

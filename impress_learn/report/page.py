@@ -46,7 +46,8 @@ def render(facts: Facts, measured: Measurement | None = None) -> str:
             making_section(facts),
             "</main>",
             "<footer><p>Made by <code>impress report</code> from the bank’s files; this page asks no network for "
-            "anything. Accuracies are those that were stored.</p></footer>\n",
+            f"anything. Accuracies are those that were stored{'' if measured is None else ' or, where it says so, measured'}."
+            "</p></footer>\n",
             "" if measured is None else to_block(measured) + "\n",
             "</body>\n</html>\n",
         )
