@@ -106,5 +106,5 @@ def _commands(facts: Facts) -> str:
 def _python(facts: Facts) -> str:
     lines = ["from impress_learn import load_bank", "", f"loaded = load_bank({facts.name!r})"]
     if facts.tasks.rows and facts.manifest.format_version > 1:
-        lines.append(f"print(loaded.predict({'image.png'!r}, {facts.tasks.rows[0].name!r}).label)")
+        lines.append(f"print(loaded.predict('image.png', {facts.tasks.rows[0].name!r}).label)")
     return "\n".join(lines)

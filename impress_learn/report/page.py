@@ -27,6 +27,7 @@ def render(facts: Facts, measured: Measurement | None = None) -> str:
     Args:
         measured: of this bank as it is now; None where nobody measured.
     """
+    or_measured = "" if measured is None else " or, where it says so, measured"
     return "".join(
         (
             BEGINNING,
@@ -46,8 +47,7 @@ def render(facts: Facts, measured: Measurement | None = None) -> str:
             making_section(facts),
             "</main>",
             "<footer><p>Made by <code>impress report</code> from the bank’s files; this page asks no network for "
-            f"anything. Accuracies are those that were stored{'' if measured is None else ' or, where it says so, measured'}."
-            "</p></footer>\n",
+            f"anything. Accuracies are those that were stored{or_measured}.</p></footer>\n",
             "" if measured is None else to_block(measured) + "\n",
             "</body>\n</html>\n",
         )
