@@ -38,7 +38,7 @@ GROUPS = {
         "Discovery",
     ),
     "Making banks": ("create_bank", "extend_bank", "Network", "Masks", "MaskTraining"),
-    "Measuring, answering, exporting": ("evaluate", "infer", "export_weights"),
+    "Measuring, answering, exporting": ("evaluate", "infer", "export_weights", "report_bank"),
     "References, progress, processes": ("group_references", "parse_reference", "Reference", "Progress", "Workers"),
 }
 OF_THE_FORMAT = ("Bank", "ImpressError", "open_bank")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         export_weights,
         extend_bank,
         infer,
+        report_bank,
         update_task,
     )
     from impress_learn.jobs.add_dataset import OwnData
@@ -63,6 +64,7 @@ __all__ = [
     "load_bank",
     "open_bank",
     "parse_reference",
+    "report_bank",
     "update_task",
 ]
 
@@ -78,6 +80,7 @@ _HOMES = {
         "export_weights",
         "extend_bank",
         "infer",
+        "report_bank",
         "update_task",
     ),
     "impress_learn.jobs.add_dataset": ("OwnData",),

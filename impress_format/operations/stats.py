@@ -13,7 +13,7 @@ from impress_format.disk.files import file_size
 from impress_format.errors import BankMismatch, UsageError
 from impress_format.limits import MAX_INTEGER
 from impress_format.records.masks import supermask_sizes
-from impress_format.tasks.sizes import measure_tasks
+from impress_format.tasks.sizes import Measured, measure_tasks
 
 _FLOAT = 4
 _USUAL_DENSITY = 0.1
@@ -83,10 +83,13 @@ class Storage:
     pretrained: str | None = None
 
 
-def measure_storage(bank: Bank, total_tasks: int | None = None) -> Storage:
+def measure_storage(bank: Bank, total_tasks: int | None = None, *, stored: Measured | None = None) -> Storage:
     """Measure a bank, as it is or grown to `total_tasks` tasks with files of the mean size it has.
 
     The tasks served are those of the trained masks, each with its own mask, and those stored.
+
+    Args:
+        stored: what `measure_tasks` gave of its tasks, if that is known already.
 
     Raises:
         UsageError: `total_tasks` is less than the masks alone serve, or no task is stored to take the size from.
@@ -99,7 +102,7 @@ def measure_storage(bank: Bank, total_tasks: int | None = None) -> Storage:
         raise BankMismatch(f"{bank.path} has no trained mask yet: run `impress bank create` again")
     records = [bank.read_mask_record(index) for index in trained]
     mask_sizes = [file_size(bank.mask_path(index)) for index in trained]
-    stored = measure_tasks(bank.tasks)
+    stored = stored or measure_tasks(bank.tasks)
     summaries, task_bytes = stored.summaries, stored.bytes
     mean_task = task_bytes / len(summaries) if summaries else None
 

@@ -13,6 +13,7 @@ from impress_learn.jobs.export import export_weights
 from impress_learn.jobs.extend import extend_bank
 from impress_learn.jobs.identify import evaluate_basis_gn, evaluate_gn
 from impress_learn.jobs.infer import infer
+from impress_learn.jobs.report import report_bank
 from impress_learn.jobs.update import update_task
 from impress_learn.jobs.upgrade import upgrade_bank
 
@@ -27,6 +28,7 @@ __all__ = [
     "export_weights",
     "extend_bank",
     "infer",
+    "report_bank",
     "update_task",
     "upgrade_bank",
 ]

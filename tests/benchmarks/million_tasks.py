@@ -111,6 +111,8 @@ def main() -> None:
         once("names, in Python", bank.task_names)
         for command in (("task", "list", "--json"), ("task", "list"), ("stats",)):
             once(f"impress {' '.join(command)}", partial(silently, *impress, *command, str(path)))
+        page = [*impress, "report", str(path), str(Path(folder) / "page.html")]
+        once("impress report", partial(silently, *page))
         once("verify", lambda: verify_bank(path).ok or sys.exit("does not verify"))
         once("pack again", lambda: pack_tasks(bank))
         print(f"tasks now: {len(bank.task_names()):,}, verified: {verify_bank(path).ok}")

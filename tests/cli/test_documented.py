@@ -19,6 +19,7 @@ COMMANDS = {
     "eval": (),
     "infer": (),
     "stats": (),
+    "report": (),
     "export": (),
     "streams": (),
     "doctor": (),

@@ -47,6 +47,7 @@ COMMANDS: Mapping[str, Mapping[str, Sequence[object]]] = {
     "eval BANK --gn": {"--samples": (0, 10_000, HUGE), "--groups": (0, HUGE), "--holdout": (1,), "--seed": (BEYOND,)},
     "eval BANK --basis-gn": {"--samples": (0, 10_000, HUGE), "--epochs": (0, BEYOND)},
     "infer BANK image.png": {"--seed": (-1, BEYOND)},
+    "report BANK new.html": {"--seed": (-1, BEYOND)},
     "stats BANK": {"--total-tasks": (-1, 1, BEYOND, 10**400)},
 }  # fmt: skip
 

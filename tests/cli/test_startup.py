@@ -42,6 +42,7 @@ def modules_after(arguments: list[str], cwd: Path, packages: tuple[str, ...] = H
         ["bank", "show", "a.impress"],
         ["bank", "verify", "a.impress"],
         ["stats", "a.impress"],
+        ["report", "a.impress", "a.html"],
         ["task", "list", "a.impress"],
         ["task", "show", "a.impress", "rotated-digits-60"],
         ["task", "remove", "a.impress", "rotated-digits-60"],

@@ -85,6 +85,7 @@ def test_the_public_names_are_these() -> None:
         "load_bank",
         "open_bank",
         "parse_reference",
+        "report_bank",
         "update_task",
     ]
     assert all(getattr(impress_learn, name).__name__ == name for name in impress_learn.__all__)
@@ -112,6 +113,7 @@ SIGNATURES = {
     "update_task": "(path, task, reference, *, fit=, device=, data_dir=, progress=)",
     "evaluate": "(path, tasks=, *, basis=, wrong_mask=, holdout=, device=, data_dir=, progress=)",
     "infer": "(path, images, *, task=, one_task=, method=, stdin=, device=, progress=)",
+    "report_bank": "(path, file, *, measure=, device=, data_dir=, progress=)",
     "export_weights": "(path, task, file, *, file_format=, device=)",
     "LoadedBank.accuracy": "(self, task, dataset, classes=)",
     "LoadedBank.logits": "(self, effective, images, classes=)",

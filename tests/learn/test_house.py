@@ -131,7 +131,7 @@ def test_the_house_stands_as_it_is_meant_to(script: ModuleType) -> None:
     assert max(most for most, _ in house.widest.values()) <= 9
     assert max(most for most, _ in house.longest.values()) <= 300
     for rooms in house.rooms.values():
-        assert len(rooms.rooms) <= 15
+        assert len(rooms.rooms) <= 17  # architecture.md draws that many of impress_learn: `report` is one of them
         assert rooms.circles == []
     # The part that came first after the table is known to the two tables alone, beside its own files.
     assert {file for file in house.known["norm"] if not file.endswith("norm_statistics.py")} == {
