@@ -60,8 +60,7 @@ TRAINING_OPTIONS = {
     "threads": typer.Option(
         "--threads",
         metavar="N",
-        help="That one training has on a CPU. More are faster for large networks; the last bits of a result depend "
-        "on N.",
+        help="CPU threads of one training. More are faster for large networks; the last bits of a result depend on N.",
     ),
     "holdout": typer.Option(
         "--holdout",

@@ -101,15 +101,17 @@ class Spread:
     gpus_per_worker: Annotated[
         float,
         typer.Option(
-            "--gpus-per-worker", metavar="F", help="That a worker of the cluster is given, also a part of one."
+            "--gpus-per-worker",
+            metavar="F",
+            help="GPUs of a worker, also a part of one. Without, it has CPUs.",
         ),
     ] = 0.0
     mixed: Annotated[
         bool,
         typer.Option(
             "--mixed",
-            help="Have workers train that have other releases of torch, timm or numpy, or another processor, and "
-            "record these. Last bits then depend on who trained what.",
+            help="Have workers train that differ in their releases of torch, timm, numpy or Pillow, or in their processor "
+            "or GPU, and record these. Last bits then depend on who trained what.",
         ),
     ] = False
 

@@ -41,4 +41,4 @@ MAX_STORED_NAMES = 16 * MIB
 MAX_INTEGER = (1 << 53) - 1
 """Exact in every JSON reader."""
 MAX_THREADS = 1024
-"""That one training has on a CPU."""
+"""CPU threads of one training."""

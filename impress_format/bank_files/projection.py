@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 from msgspec import Meta
@@ -21,7 +22,17 @@ from impress_format.disk.files import is_there
 from impress_format.errors import FormatError
 from impress_format.limits import MAX_DIRECTIONS, MAX_MASKS, MAX_PROJECTION_BYTES
 from impress_format.parts.numbers import FloatArray, NumbersError, restore, store
-from impress_format.records.fields import TAG_BYTES, Digest, FullDigest, Holdout, NumberOf, Record, Text, ValueBits
+from impress_format.records.fields import (
+    TAG_BYTES,
+    Digest,
+    FullDigest,
+    Holdout,
+    NumberOf,
+    Record,
+    Text,
+    Threads,
+    ValueBits,
+)
 from impress_format.records.manifest import BankManifest
 
 _TENSORS = {"mean", "directions", "within", "between"}
@@ -32,7 +43,7 @@ class ProjectionRecord(Record, frozen=True):
 
     `tasks` are those whose images it was made of, but for a share of `holdout`. Where the network was moved towards
     them first, `epochs` is for how long, `layers` how many of the last layers before the classifier that concerns, and
-    `bits` what each of their weights takes; all 0 where it was not.
+    `bits` what each of their weights takes; all 0 where it was not. `threads`, of a CPU, is unset for one.
     """
 
     max_bytes: ClassVar[int] = MAX_PROJECTION_BYTES
@@ -44,6 +55,7 @@ class ProjectionRecord(Record, frozen=True):
     epochs: NumberOf
     layers: NumberOf
     bits: ValueBits
+    threads: Threads | msgspec.UnsetType = msgspec.UNSET
     digest: Digest = ""
 
     @property
@@ -63,6 +75,7 @@ class StoredProjection:
         between: float32 (D, D), covariance of the means of classes about 0.
         tasks: whose images it was made of, but for a share of `holdout`.
         adaptation: what moved the network first, in `epochs`; None for features of the network as it is.
+        threads: of a CPU, that it was made in.
     """
 
     mean: npt.NDArray[np.float16]
@@ -73,6 +86,7 @@ class StoredProjection:
     holdout: float = 0.0
     adaptation: StoredAdaptation | None = None
     epochs: int = 0
+    threads: int = 1
 
     @property
     def dimensions(self) -> int:
@@ -91,6 +105,7 @@ def seal_projection(manifest: BankManifest, projection: StoredProjection) -> byt
             epochs=projection.epochs,
             layers=0 if weight_delta is None else weight_delta.layers,
             bits=0 if weight_delta is None else weight_delta.bits,
+            threads=msgspec.UNSET if projection.threads == 1 else projection.threads,
         ),
         {
             **({} if weight_delta is None else weight_delta.tensors()),

@@ -110,7 +110,9 @@ def still_to_plan(bank: Bank, masks: Sequence[MaskPlan]) -> tuple[MaskPlan, ...]
 
 
 def _training(plan: MaskPlan) -> tuple[object, ...]:
-    return plan.task, plan.density, plan.allocation, plan.type, plan.seed, plan.fit
+    # In how many threads is no other mask: who extends in others goes on with what was planned before.
+    fit = None if plan.fit is None else msgspec.structs.replace(plan.fit, threads=1)
+    return plan.task, plan.density, plan.allocation, plan.type, plan.seed, fit
 
 
 def _require_same(bank: Bank, planned: BankManifest) -> None:

@@ -26,14 +26,17 @@ from impress_format.records.fields import (
 class Elsewhere(Record, frozen=True):
     """What a mask or a task was computed with by a worker that has not what the command has that asked for it.
 
-    `cpu` names the instructions that torch computes with there, as it calls them: `AVX2`.
+    `cpu` names the processor's maker and the instructions that torch computes with there: `GenuineIntel AVX2`.
+    `gpu` names the GPU; it is empty where none was used.
     """
 
     impress: Release
     torch: Release
     timm: Release
     numpy: Release
+    pillow: Release
     cpu: Text
+    gpu: Annotated[str, Meta(max_length=100)]
 
 
 class MaskTrainingRecord(Record, frozen=True, omit_defaults=True):

@@ -1,4 +1,4 @@
-"""Work scattered over processes of this machine, each with one thread: what each item gives, as it comes.
+"""Work scattered over processes of this machine: what each item gives, as it comes.
 
 Nothing of what an item gives depends on who does it. A process that trains one thing in one thread, beside others,
 gets more done than one that trains with all of them: most products of a small network are too small to be shared.

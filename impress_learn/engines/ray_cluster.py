@@ -58,7 +58,7 @@ def reach(address: str | None) -> tuple[Any, str]:
         UsageError, ClusterError: as connected.
     """
     ray, wanted = _import_ray(), address or os.environ.get("RAY_ADDRESS") or "auto"
-    if not ray.is_initialized() and wanted not in ("auto", "local"):
+    if not ray.is_initialized() and wanted != "auto":
         _probe(ray, wanted)
     return ray, wanted
 
@@ -111,7 +111,7 @@ def _has_token() -> bool:
 def _probe(ray: Any, address: str) -> None:
     """Raises ClusterError where nothing answers at HOST:PORT."""
     host, _, port = address.removeprefix(_CLIENT).rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 1 << 16:
+    if not host or not (port.isascii() and port.isdigit()) or not 0 < int(port) < 1 << 16:
         raise ClusterError(f"`ray_address` {address}: expected HOST:PORT, as `ray start` prints it")
     found = _open(host.strip("[]"), int(port), f"`ray_address` {address}")
     own = ray.util.get_node_ip_address()
@@ -129,8 +129,8 @@ def _open(host: str, port: int, what: str) -> str:
     try:
         with socket.create_connection((host, port), timeout=_PATIENCE) as connection:
             return str(connection.getpeername()[0])
-    except OSError as error:
-        why = error.strerror or str(error)
+    except (OSError, UnicodeError) as error:  # UnicodeError: a name that no host can have
+        why = getattr(error, "strerror", None) or str(error)
         raise ClusterError(f"nothing answers at {what} ({why}): is the cluster up, and the port open?") from error
 
 

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from impress_format.errors import FormatError
+from impress_format.errors import ClusterError, FormatError
 from impress_learn.engines.ray_cluster import connected, count_places
-from impress_learn.engines.ray_crew import Crew
-from impress_learn.engines.ray_worker import teller_class, worker_class
+from impress_learn.engines.ray_pool import Finished, Pool
+from impress_learn.engines.ray_worker import listener_class, worker_class
 from impress_learn.engines.work import BankWork
 from impress_learn.progress import Progress
 from impress_learn.running.device import Workers
@@ -40,54 +40,76 @@ def scatter_over_ray(
     Raises:
         UsageError: Ray is not installed.
         ClusterError: no cluster is there, or it cannot do this; or workers have other releases.
-        WorkerLost: workers ended by themselves, the same item in hand, three times.
-        ImpressError: that an item raised.
+        WorkerLost: workers ended by themselves, with the same item, three times.
+        ImpressError: that an item raised; what it and others had made is stored.
     """
     if not items:
         return
+    gpus = workers.gpus_per_worker
     with connected(workers.ray_address) as ray:
-        settings = replace(work.settings, device="cuda") if workers.gpus_per_worker else work.settings
-        places = count_places(ray.nodes(), settings.threads, workers.gpus_per_worker)
-        files = {name: (work.path / name).read_bytes() for name in work.needs()}
-        taken = {"num_cpus": settings.threads, "num_gpus": workers.gpus_per_worker, "max_restarts": 0}
-        crew = Crew(
+        settings = replace(work.settings, device="cuda" if gpus else "cpu")
+        places = count_places(ray.nodes(), settings.threads, gpus)
+        taken = {"num_cpus": settings.threads, "num_gpus": gpus, "max_restarts": 0}
+        pool = Pool(
             ray=ray,
             work=work,
             items=items,
-            hire=ray.remote(**taken)(worker_class()).remote,
-            sent=ray.put((work, files)),
+            start=ray.remote(**taken)(worker_class()).remote,
+            sent=_put(ray, (work, work.needs())),
             settings=settings,
+            gpus=gpus,
             mixed=workers.mixed,
-            teller=ray.remote(num_cpus=0, max_restarts=-1)(teller_class()).remote(),
+            listener=ray.remote(num_cpus=0, max_restarts=-1)(listener_class()).remote(),
             progress=progress,
             waiting=deque(range(len(items))),
         )
         try:
             for _ in range(min(workers.count or places, len(items))):
-                crew.hire_one()
-            for number, result, made in _finished(crew):
-                try:
-                    receive(items[number], made)
-                except FormatError as error:
-                    raise FormatError(error.path, f"what a worker sent {error.problem}") from error
-                yield items[number], result
+                pool.start_one()
+            while pool.done < len(items):
+                failed: Exception | None = None
+                for one in _finished(pool):
+                    _store(work, items[one.number], one, receive)
+                    failed = failed or one.error
+                    if one.error is None:
+                        yield items[one.number], one.result
+                if failed is not None:
+                    raise failed
+                pool.listen()
         finally:
-            crew.dismiss()
+            pool.end()
 
 
-def _finished(crew: Crew) -> Iterator[tuple[int, Any, Mapping[str, bytes]]]:
-    """Of each item its number, what it gave, and its files."""
-    while crew.done < len(crew.items):
-        for hand in crew.ready():
-            try:
-                answer = crew.ray.get(hand.asked)
-            except crew.ray.exceptions.RayError as error:
-                crew.replace(hand, error)
-                continue
-            if hand.stage == "greet":
-                crew.greeted(hand, *answer)
-            elif hand.stage == "begin":
-                crew.begun(hand, answer)
-            else:
-                yield crew.finished(hand, answer)
-        crew.listen()
+def _put(ray: Any, value: object) -> Any:
+    try:
+        return ray.put(value)
+    except ray.exceptions.RayError as error:
+        raise ClusterError(f"the bank's files do not fit into the cluster's object store: {error}") from error
+
+
+def _finished(pool: Pool) -> Iterator[Finished]:
+    """What those workers are done with that answered now."""
+    for worker in pool.answered():
+        try:
+            answer = pool.ray.get(worker.asked)
+        except pool.ray.exceptions.RayError as error:
+            pool.replace(worker, error)
+            continue
+        if worker.stage == "greet":
+            pool.greeted(worker, *answer)
+        elif worker.stage == "begin":
+            pool.begun(worker, answer)
+        else:
+            yield pool.finished(worker, answer)
+
+
+def _store(
+    work: BankWork[Item, Any], item: Item, one: Finished, receive: Callable[[Item, Mapping[str, bytes]], None]
+) -> None:
+    """Raises FormatError for what is damaged, naming a worker where it comes from one."""
+    try:
+        receive(item, one.files)
+    except FormatError as error:
+        if error.path in [work.path / name for name in one.files]:
+            raise FormatError(error.path, f"what a worker sent {error.problem}") from error
+        raise

@@ -14,13 +14,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from impress_format.errors import StorageError
 from impress_format.records.training import Elsewhere
 from impress_learn.engines.work import BankWork, Said, Steps, TorchSettings, said_of
 from impress_learn.progress import Progress
 
-Failed = tuple[None, Said]
-Done = tuple[tuple[Any, Mapping[str, bytes], int], None]
-"""What an item gave, its files by their paths in the bank, and its steps."""
+Done = tuple[Any, Mapping[str, bytes], int, Said | None]
+"""What an item gave, the files that it made by their paths in the bank, its steps, and what went wrong."""
 
 _BANK = "bank.impress"
 _CLEARS = (
@@ -32,7 +32,7 @@ _CLEARS = (
 """Waits until whoever started it has ended, however that was, and clears its folder."""
 
 
-class Bench:
+class BankCopy:
     """A worker's copy of a bank, and what it does there. It lives as long as the process.
 
     Args:
@@ -40,7 +40,12 @@ class Bench:
         files: of the bank, by their paths in it.
         settings: how torch computes here.
         recorded: what is other here than where the command was given, to be recorded; None for nothing.
-        tell, remark: told of steps, and of what the work remarks.
+        tell: told how many steps of an item were taken.
+        remark: told what the work remarks.
+        every: seconds between two calls of `tell`.
+
+    Raises:
+        StorageError: the copy cannot be written.
     """
 
     def __init__(
@@ -52,37 +57,43 @@ class Bench:
         *,
         tell: Callable[[int], None],
         remark: Callable[[str], None],
+        every: float,
     ) -> None:
-        folder = Path(tempfile.mkdtemp(prefix="impress-worker-"))
-        clear_at_end(folder)
-        path = folder / _BANK
-        for name, content in files.items():
-            (path / name).parent.mkdir(parents=True, exist_ok=True)
-            (path / name).write_bytes(content)
+        try:
+            folder = Path(tempfile.mkdtemp(prefix="impress-worker-"))
+            clear_at_end(folder)
+            path = folder / _BANK
+            for name, content in files.items():
+                (path / name).parent.mkdir(parents=True, exist_ok=True)
+                (path / name).write_bytes(content)
+        except OSError as error:
+            raise StorageError(
+                f"cannot write a copy of the bank to {tempfile.gettempdir()}: {error.strerror}"
+            ) from error
         self._path, self._taken = path, 0
-        self._steps = Steps(self._told)
+        self._steps = Steps(self._told, every)
         self._tell = tell
         self._work = work.elsewhere(path, settings, recorded)
         self._do = self._work.begin(Progress(step=self._steps.step, remark=remark))
 
-    def do(self, item: Any) -> Done | Failed:
-        """Do one item; its files are taken out of the copy."""
-        self._taken = 0
+    def do(self, item: Any) -> Done:
+        """Do one item; the files that it made are taken out of the copy, also where it fails."""
+        self._taken, result, failed = 0, None, None
         try:
             result = self._do(item)
-            self._steps.tell()
-            return (result, self._take(item), self._taken), None
         except Exception as error:
-            return None, said_of(error)
+            failed = said_of(error)
+        self._steps.tell()
+        return result, self._take(item), self._taken, failed
 
     def _told(self, count: int) -> None:
         self._taken += count
         self._tell(self._taken)
 
     def _take(self, item: Any) -> dict[str, bytes]:
-        taken = {}
-        for name in self._work.gives(item):
-            taken[name] = (self._path / name).read_bytes()
+        made = [name for name in self._work.gives(item) if (self._path / name).exists()]
+        taken = {name: (self._path / name).read_bytes() for name in made}
+        for name in made:
             (self._path / name).unlink()
         return taken
 
@@ -109,11 +120,11 @@ def worker_class() -> type:
 
     class ImpressWorker:
         def __init__(self) -> None:
-            self.bench: Any = None
+            self.copy: Any = None
             self.key: Any = None
 
-        def greet(self) -> tuple[str, dict[str, str] | None, str]:
-            """The name of this node, what it computes with, or what it cannot import."""
+        def greet(self, device: str) -> tuple[str, dict[str, str] | None, str]:
+            """The name of this node, and what it computes with; or what it lacks."""
             import platform
 
             try:
@@ -121,24 +132,27 @@ def worker_class() -> type:
 
                 from impress_learn.engines.machine import this_machine
 
-                return platform.node(), msgspec.structs.asdict(this_machine()), ""
+                return platform.node(), msgspec.structs.asdict(this_machine(device)), ""
             except ImportError as error:
                 return platform.node(), None, error.name or str(error)
+            except Exception as error:
+                return platform.node(), None, f"torch that runs ({type(error).__name__}: {error})"
 
-        def begin(self, sent: Any, settings: Any, recorded: Any, teller: Any) -> Any:
+        def begin(self, sent: Any, settings: Any, recorded: Any, listener: Any, every: float) -> Any:
             """Copy the bank and begin; what went wrong, if anything did."""
-            from impress_learn.engines.ray_worker import Bench
+            from impress_learn.engines.ray_worker import BankCopy
             from impress_learn.engines.work import said_of
 
             try:
                 work, files = sent
-                self.bench = Bench(
+                self.copy = BankCopy(
                     work,
                     files,
                     settings,
                     recorded,
-                    tell=lambda steps: teller.tell.remote(self.key, steps),
-                    remark=teller.remark.remote,
+                    tell=lambda steps: listener.tell.remote(self.key, steps),
+                    remark=listener.remark.remote,
+                    every=every,
                 )
             except Exception as error:
                 return said_of(error)
@@ -147,15 +161,15 @@ def worker_class() -> type:
         def do(self, key: Any, item: Any) -> Any:
             """Do one item, of which `key` says the number and how often it was begun."""
             self.key = key
-            return self.bench.do(item)
+            return self.copy.do(item)
 
     return ImpressWorker
 
 
-def teller_class() -> type:
+def listener_class() -> type:
     """The class of the actor that hears of all steps and remarks."""
 
-    class ImpressTeller:
+    class ImpressListener:
         def __init__(self) -> None:
             self.steps: dict[Any, int] = {}
             self.remarks: list[str] = []
@@ -172,4 +186,4 @@ def teller_class() -> type:
             self.steps, self.remarks = {}, []
             return told
 
-    return ImpressTeller
+    return ImpressListener

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 from impress_format.bank import Bank
@@ -11,6 +12,9 @@ from impress_learn.engines.local import scatter_here
 from impress_learn.engines.work import BankWork
 from impress_learn.progress import Progress
 from impress_learn.running.device import Workers
+from impress_learn.streams.folder import FOLDER
+from impress_learn.streams.reference import Reference
+from impress_learn.training.config import require
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -44,23 +48,35 @@ def scatter(
     return scatter_here(work, items, workers=workers.count or 1, progress=progress)
 
 
-def check_engine(workers: Workers, bank: Bank | None) -> None:
-    """Refuse at once, before anything is computed, an engine that is not there.
+def check_engine(workers: Workers, bank: Bank | None, tasks: Sequence[Reference], threads: int) -> None:
+    """Refuse at once, before anything is computed, an engine that is not there or cannot do this.
 
     Args:
         bank: None for one that is still to be made.
+        tasks: what workers are to learn from.
+        threads: of each.
 
     Raises:
+        UsageError: Ray is not installed; or data that workers would not find: those of this process, or of a folder
+            that is named from the current one on.
         BankMismatch: workers may be mixed, and files of format version 1 cannot say what they had.
-        UsageError: Ray is not installed.
-        ClusterError: nothing answers at its address.
+        ClusterError: no cluster is there, it lets nobody in, or no node of it has room for a worker.
     """
+    if workers.engine != "ray":
+        return
+    for task in tasks:
+        require(task.given is None, f"`engine` ray: the images of {task} are in this process, and workers have others")
+        folder = str(task).partition(f"{FOLDER.name}:")[2]
+        require(
+            not folder or Path(folder).is_absolute(),
+            f"`engine` ray: {task} is named from the current folder on, and a worker has another: give the whole path",
+        )
     if workers.mixed and bank is not None:
         require_version(bank.path, bank.manifest.format_version, "whose files do not say with what they were made")
-    if workers.engine == "ray":
-        from impress_learn.engines.ray_cluster import reach
+    from impress_learn.engines.ray_cluster import connected, count_places
 
-        reach(workers.ray_address)
+    with connected(workers.ray_address) as ray:
+        count_places(ray.nodes(), threads, workers.gpus_per_worker)
 
 
 def is_scattered(workers: Workers, items: int) -> bool:

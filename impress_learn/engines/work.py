@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
 Item_contra = TypeVar("Item_contra", contravariant=True)
 Result_co = TypeVar("Result_co", covariant=True)
-
-_TELL_EVERY = 0.2
-"""Seconds between two messages of a worker about its steps."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +73,8 @@ class BankWork(Work[Item_contra, Result_co], Protocol[Item_contra, Result_co]):
     def path(self) -> Path:
         """The bank's folder."""
 
-    def needs(self) -> Sequence[str]:
-        """Files of the bank that it reads, as paths below the folder."""
+    def needs(self) -> Mapping[str, bytes]:
+        """Files of the bank that it reads, by their paths below the folder."""
 
     def gives(self, item: Item_contra) -> Sequence[str]:
         """Files of the bank that doing an item makes."""
@@ -93,15 +90,16 @@ class Steps:
 
     Args:
         tell: told how many there were since it was told last.
+        every: seconds between two calls of it.
     """
 
-    def __init__(self, tell: Callable[[int], None]) -> None:
-        self._tell, self._count, self._last = tell, 0, time.monotonic()
+    def __init__(self, tell: Callable[[int], None], every: float = 0.2) -> None:
+        self._tell, self._every, self._count, self._last = tell, every, 0, time.monotonic()
 
     def step(self) -> None:
         """One more."""
         self._count += 1
-        if time.monotonic() - self._last >= _TELL_EVERY:
+        if time.monotonic() - self._last >= self._every:
             self.tell()
 
     def tell(self) -> None:

@@ -72,16 +72,16 @@ def add_tasks(
     if len(missing) < len(requests):
         progress.remark(f"{len(requests) - len(missing)} of {len(requests)} tasks are there already")
     if missing:
-        check_engine(workers, bank)
-    where = choose_device(device) if missing else None
+        check_engine(workers, bank, [one.reference for one in missing], fit.threads)
+    where = choose_device(workers.device) if missing else None
 
     def scattered(items: Sequence[tuple[str, ...]]) -> Iterator[Mapping[str, AddedTask]]:
         assert where is not None
-        work = TaskWork(bank.path.absolute(), asked.as_text(), TorchSettings.of(where, fit.threads))
+        work = TaskWork(bank.path.absolute(), asked.expanded(requests), TorchSettings.of(where, fit.threads))
         done = scatter(work, items, receive=receive_tasks(bank, requests), workers=workers, progress=progress)
         return (learned for _, learned in done)
 
-    apart = is_scattered(workers, len(missing))
+    apart = is_scattered(workers, len(missing)) and all(one.reference.given is None for one in missing)
     learned = learn_requests(
         bank, missing, where, data_dir, progress, among=requests, scattered=scattered if apart else None
     )

@@ -91,9 +91,9 @@ def create_bank(
     from impress_learn.streams.view import view_shape
 
     workers = settle_workers(device)
-    check_engine(workers, None)
-    where = choose_device(device)
     existing = open_bank(path) if is_there(path / MANIFEST) else None
+    check_engine(workers, existing, tasks, fit.threads)
+    where = choose_device(workers.device)
     arch, weights = network.backbone, network.weights
     side = usual_side(arch)
     view = choose_view(tasks, size=network.image_size, mode=network.image_mode, photo_size=side)
@@ -143,7 +143,14 @@ def create_bank(
         ensure_calibration_images(bank, tasks, data_dir=data_dir, holdout=fit.holdout)
         ensure_task_classifier(bank, tasks, data_dir=data_dir, holdout=fit.holdout, device=where)
         ensure_projection(
-            bank, tasks, epochs=network.adapt, data_dir=data_dir, holdout=fit.holdout, device=where, progress=progress
+            bank,
+            tasks,
+            epochs=network.adapt,
+            threads=fit.threads,
+            data_dir=data_dir,
+            holdout=fit.holdout,
+            device=where,
+            progress=progress,
         )
         train_planned(bank, data_dir, where, progress, workers)
     return bank

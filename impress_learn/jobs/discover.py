@@ -14,9 +14,9 @@ from impress_format.tasks.file import check_task_name
 from impress_learn.identify.discovery import Discovery
 from impress_learn.parts.head import usual_head
 from impress_learn.parts.table import Parts, for_classes, settle
-from impress_learn.plan.tasks import TaskRequest, check_fits_bank
+from impress_learn.plan.tasks import TaskRequest, check_fits_bank, check_training_is_kept
 from impress_learn.progress import SILENT, Progress
-from impress_learn.running.device import Device, choose_device
+from impress_learn.running.device import Device, choose_device, in_threads
 from impress_learn.streams.held_out import check_same_split
 from impress_learn.streams.reference import Reference, parse_reference, parse_references
 from impress_learn.training.config import TaskTraining, check_number, check_training, require
@@ -82,9 +82,9 @@ def discover_tasks(
     """
     check_training(fit)
     require(fit.holdout == 0 and fit.shots is None, "a stream has no `holdout` and no `shots`")
-    _check(discovery)
-    chunk, images = discovery.chunk, discovery.images
     bank = open_bank(path)
+    _check(discovery, bank, fit)
+    chunk, images = discovery.chunk, discovery.images
     parsed = [one for text in references for one in parse_references([text])]  # each may return
     for one in parsed:
         require(one.data_set.labelled, f"{one} has no labels, which tasks that are new are learned by")
@@ -110,9 +110,10 @@ def discover_tasks(
     check_data(parsed, data_dir=data_dir, view=view, progress=progress)
     candidates = Candidates(load_running(bank, choose_device(device)), find_candidates(bank))
     loaded = candidates.loaded
-    where = loaded.basis.device
     progress.begin(count_chunks(parsed, size=chunk, images=images))
-    stream = chunks_of(parsed, size=chunk, images=images, seed=fit.seed, data_dir=data_dir, view=view, device=where)
+    stream = chunks_of(
+        parsed, size=chunk, images=images, seed=fit.seed, data_dir=data_dir, view=view, device=loaded.basis.device
+    )
     opened = discover(candidates, stream, rule=discovery.rule, fit=fit, on_chunk=progress.step)
     names = _free_names(bank, discovery.prefix)
     results = []
@@ -131,7 +132,8 @@ def discover_tasks(
                 parts=_usual_parts(bank, reference),
             )
             progress.describe(f"learning {request.name} from {len(train):,} images")
-            learned = learn_task(loaded, request, train, test, on_step=lambda: None)
+            with in_threads(fit.threads):
+                learned = learn_task(loaded, request, train, test, on_step=lambda: None)
             name, measured = learned.name, learned.accuracy
         else:
             name, classes = candidates.tasks[group.place].name, candidates.classes(group.place)
@@ -146,9 +148,10 @@ def discover_tasks(
     return results
 
 
-def _check(discovery: Discovery) -> None:
-    """Raises UsageError for what cannot be meant."""
+def _check(discovery: Discovery, bank: Bank, fit: TaskTraining) -> None:
+    """Raises UsageError for what cannot be meant, or kept by the bank."""
     check_number("chunk", discovery.chunk, least=2)
+    check_training_is_kept(bank, fit.record(discovery.chunk))
     check_number("images", discovery.images, least=1)
     require(
         discovery.images is None or discovery.images >= discovery.chunk,

@@ -78,8 +78,8 @@ def extend_bank(
     from impress_learn.streams.load import check_data
 
     workers = settle_workers(device)
-    check_engine(workers, bank)
-    where = choose_device(device)
+    check_engine(workers, bank, tasks, fit.threads)
+    where = choose_device(workers.device)
     check_data(tasks, data_dir=data_dir, view=bank.manifest.preprocess, progress=progress)
     with sole_trainer(bank.path), in_threads(fit.threads):
         check_writable(bank.path, max(mask_bytes(bank.backbone, plan.type) for plan in plans) if plans else 0)

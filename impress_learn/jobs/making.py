@@ -161,6 +161,7 @@ def ensure_projection(
     references: Sequence[Reference],
     *,
     epochs: int,
+    threads: int = 1,
     data_dir: Path | None,
     holdout: float,
     device: torch.device,
@@ -172,6 +173,7 @@ def ensure_projection(
     Args:
         epochs: passes over these images in which the network is moved towards them first
             (features/adaptation.py), 0 for none.
+        threads: of a CPU, in which whoever calls this has it made.
 
     Raises:
         UsageError: there is one, made otherwise; or epochs are asked for, and no head can stand on this network.
@@ -183,7 +185,8 @@ def ensure_projection(
     tasks = tuple(map(str, distinct))
     if bank.has_projection:
         record = bank.projection_record
-        asked, present = (tasks, holdout, epochs), (record.tasks, record.holdout, record.epochs)
+        asked = (tasks, holdout, epochs, threads)
+        present = (record.tasks, record.holdout, record.epochs, record.threads or 1)
         if asked != present:
             raise UsageError(
                 f"{bank.path} exists with other settings: heads of its tasks stand on `adapt` {record.epochs}, holdout "
@@ -216,7 +219,8 @@ def ensure_projection(
         rows.append(features_of(backbone, train).cpu())
         classes.append(train.labels.cpu() + number * (1 << 20))
     made = make_projection(torch.cat(rows), torch.cat(classes))
-    bank.files.write(PROJECTION, replace(made, tasks=tasks, holdout=holdout, adaptation=weight_delta, epochs=epochs))
+    made = replace(made, tasks=tasks, holdout=holdout, adaptation=weight_delta, epochs=epochs, threads=threads)
+    bank.files.write(PROJECTION, made)
 
 
 def mask_bytes(spec: BackboneSpec, mask_type: MaskType) -> int:

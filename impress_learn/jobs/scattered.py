@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,9 +18,10 @@ from impress_format.operations import exchange
 from impress_format.tasks.file import read_task_record
 from impress_learn.engines.work import TorchSettings
 from impress_learn.plan.asked_tasks import AskedTasks, plan_requests
-from impress_learn.plan.few import looks_at_stored_tasks
+from impress_learn.plan.few import may_look_at_stored_tasks
 from impress_learn.plan.tasks import TaskRequest
 from impress_learn.progress import SILENT, Progress
+from impress_learn.streams.classes import names_to_store
 
 if TYPE_CHECKING:
     from impress_format.records.training import Elsewhere
@@ -55,12 +57,12 @@ class MaskWork:
     def name(self, item: int) -> str:
         return f"mask {item}"
 
-    def needs(self) -> Sequence[str]:
+    def needs(self) -> Mapping[str, bytes]:
         return shared_files(open_bank(self.path))
 
     def gives(self, item: int) -> Sequence[str]:
         bank = open_bank(self.path)
-        return [bank.mask_path(item).relative_to(bank.path).as_posix()]
+        return [_inside(bank, bank.mask_path(item))]
 
     def elsewhere(self, path: Path, settings: TorchSettings, recorded: Elsewhere | None) -> MaskWork:
         return replace(self, path=path, settings=settings, recorded=recorded)
@@ -74,8 +76,8 @@ def receive_mask(bank: Bank) -> Callable[[int, Mapping[str, bytes]], None]:
     """
 
     def receive(index: int, files: Mapping[str, bytes]) -> None:
-        (content,) = files.values()
-        exchange.receive_mask(bank, index, content)
+        for content in files.values():
+            exchange.receive_mask(bank, index, content)
 
     return receive
 
@@ -109,18 +111,20 @@ class TaskWork:
     def name(self, item: tuple[str, ...]) -> str:
         return listed(item, 2)
 
-    def needs(self) -> Sequence[str]:
+    def needs(self) -> Mapping[str, bytes]:
         bank = open_bank(self.path)
-        paths = [bank.mask_path(index) for index in range(len(bank.manifest.masks))]
-        if any(map(looks_at_stored_tasks, plan_requests(bank, self.asked, SILENT))):
-            paths += bank.tasks.files()
+        masks = [bank.mask_path(index) for index in range(len(bank.manifest.masks))]
+        tasks = {}
+        if any(map(may_look_at_stored_tasks, plan_requests(bank, self.asked, SILENT))):
+            tasks = _stored_tasks(bank)
         elif self.asked.warm_start is not None:
-            paths.append(bank.task_path(bank.find_task(self.asked.warm_start)))
-        return [*shared_files(bank), *(path.relative_to(bank.path).as_posix() for path in paths)]
+            name = bank.find_task(self.asked.warm_start)
+            tasks = {_inside(bank, bank.task_path(name)): bank.task_bytes(name)}  # loose there, also where it is packed
+        return {**shared_files(bank), **{_inside(bank, path): path.read_bytes() for path in masks}, **tasks}
 
     def gives(self, item: tuple[str, ...]) -> Sequence[str]:
         bank = open_bank(self.path)
-        return [bank.task_path(name).relative_to(bank.path).as_posix() for name in item]
+        return [_inside(bank, bank.task_path(name)) for name in item]
 
     def elsewhere(self, path: Path, settings: TorchSettings, recorded: Elsewhere | None) -> TaskWork:
         return replace(self, path=path, settings=settings, recorded=recorded)
@@ -135,19 +139,26 @@ def receive_tasks(
         FormatError: one is damaged, or another task than was asked for.
         TaskExists: another process stored one of this name meanwhile.
     """
-    by_name = {request.name: request for request in requests}
+    by_path = {_inside(bank, bank.task_path(request.name)): request for request in requests}
 
-    def receive(names: tuple[str, ...], files: Mapping[str, bytes]) -> None:
-        for name, content in zip(names, files.values(), strict=True):
-            path, asked = bank.task_path(name), by_name[name]
-            record = read_task_record(path, content, bank.manifest)
-            fit = msgspec.structs.replace(record.fit, steps=0, elsewhere=None)
-            if record.task != str(asked.reference) or fit not in [one.fit for one in asked.choices()]:
-                raise FormatError(path, "is another task than was asked for")
-        for name, content in zip(names, files.values(), strict=True):
-            exchange.receive_task(bank, name, content)
+    def receive(_: tuple[str, ...], files: Mapping[str, bytes]) -> None:
+        for path, content in files.items():
+            _check_asked_for(bank, by_path[path], content)
+        for path, content in files.items():
+            exchange.receive_task(bank, by_path[path].name, content)
 
     return receive
+
+
+def _check_asked_for(bank: Bank, asked: TaskRequest, content: bytes) -> None:
+    """Raises FormatError for the file of a task of other data, learned otherwise, or of classes that differ."""
+    path = bank.task_path(asked.name)
+    record = read_task_record(path, content, bank.manifest)
+    fit = msgspec.structs.replace(record.fit, steps=0, elsewhere=None)
+    if record.task != str(asked.reference) or fit not in [one.fit for one in asked.choices()]:
+        raise FormatError(path, "is another task than was asked for")
+    if record.class_names != names_to_store(bank, asked.reference, asked.classes):
+        raise FormatError(path, "has other classes than the data have here")
 
 
 def _recorded(request: TaskRequest, elsewhere: Elsewhere | None) -> TaskRequest:
@@ -158,7 +169,19 @@ def _recorded(request: TaskRequest, elsewhere: Elsewhere | None) -> TaskRequest:
     return replace(request, fit=msgspec.structs.replace(request.fit, elsewhere=elsewhere), instead=instead)
 
 
-def shared_files(bank: Bank) -> list[str]:
+def shared_files(bank: Bank) -> dict[str, bytes]:
     """The manifest of a bank and the files that it keeps once, as they are sent to whoever trains for it."""
-    kept = (one.name for one in files_of(bank.files))
-    return [MANIFEST, *(name for name in kept if (bank.path / name).exists())]
+    kept = (bank.path / one.name for one in files_of(bank.files))
+    paths = [bank.path / MANIFEST, *(path for path in kept if path.exists())]
+    return {_inside(bank, path): path.read_bytes() for path in paths}
+
+
+def _stored_tasks(bank: Bank) -> dict[str, bytes]:
+    """All files that tasks are in, read anew where another process packed or removed one meanwhile."""
+    while True:
+        with suppress(FileNotFoundError):
+            return {_inside(bank, path): path.read_bytes() for path in bank.tasks.files()}
+
+
+def _inside(bank: Bank, path: Path) -> str:
+    return path.relative_to(bank.path).as_posix()

@@ -37,9 +37,15 @@ class AskedTasks:
     warm_start: str | None
     data_dir: Path | None
 
-    def as_text(self) -> AskedTasks:
-        """The same with references that are texts, as they are sent to workers."""
-        return replace(self, references=tuple(map(str, self.references)))
+    def expanded(self, requests: Sequence[TaskRequest]) -> AskedTasks:
+        """The same with a text for each task, as workers are sent it: what a slice or a folder holds is settled here.
+
+        Args:
+            requests: that plan_requests made of it.
+        """
+        if self.fit.unlabelled:  # what is said of images without labels is no text of a reference
+            return replace(self, references=tuple(map(str, self.references)))
+        return replace(self, references=tuple(str(one.reference) for one in requests))
 
 
 def plan_requests(bank: Bank, asked: AskedTasks, progress: Progress) -> list[TaskRequest]:

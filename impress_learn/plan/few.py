@@ -20,10 +20,10 @@ def chooses_beginning(request: TaskRequest) -> bool:
     return bool(request.parts.alpha) and not request.parts.hybrid and request.start is None
 
 
-def looks_at_stored_tasks(request: TaskRequest) -> bool:
-    """Whether what is learned depends on tasks that are stored."""
+def may_look_at_stored_tasks(request: TaskRequest) -> bool:
+    """Whether what is learned may depend on stored tasks: groups that are held out take more images than is planned."""
     fit = request.fit
-    few = count_training(request.reference.data_set, fit.holdout, fit.shots) < FEW
+    few = count_training(request.reference.data_set, fit.holdout, fit.shots) < 2 * FEW
     return few and any(map(chooses_beginning, request.choices()))
 
 

@@ -20,6 +20,8 @@ OneDevice: TypeAlias = "Callable[[], torch.device] | torch.device | str | None"
 it is needed; None for the CPU."""
 
 
+_LEAST_GPU = 0.0001
+"""Ray counts in ten-thousandths."""
 _MOST_WORKERS = {"local": 1_024, "ray": 65_536}
 
 
@@ -34,9 +36,10 @@ class Workers:
         device: that each computes on, as OneDevice has it.
         engine: `local` for processes of this machine, `ray` for a Ray cluster (docs/cluster.md).
         ray_address: of the cluster, HOST:PORT; None for $RAY_ADDRESS, or the one that this machine belongs to.
-        gpus_per_worker: that each worker of a cluster is given, also a part of one; they then compute on it.
-        mixed: have workers train too that have other releases of torch, timm or numpy, or another processor, and
-            record these in what they make. Else they are refused: results would differ in their last bits.
+        gpus_per_worker: that each worker of a cluster is given, also a part of one; they then compute on it, else on a
+            CPU, whatever `device` is.
+        mixed: have workers train too that have other releases of torch, timm, numpy or Pillow, or another processor or
+            GPU, and record these in what they make. Else they are refused: results would differ in their last bits.
 
     Example:
         >>> from impress_learn import Workers, create_bank
@@ -61,11 +64,12 @@ def choose_device(device: Device) -> torch.device:
     """The device that is meant. torch is imported here.
 
     Raises:
-        UsageError: torch knows none of this name, or does not see one here.
+        UsageError: torch knows none of this name, or does not see one here; or these are workers of a cluster.
     """
     import torch
 
     if isinstance(device, Workers):
+        require(device.engine == "local", "`engine` ray: workers of a cluster train masks and new tasks, nothing else")
         return choose_device(device.device)
     if device is None:
         return torch.device("cpu")
@@ -101,23 +105,23 @@ def settle_workers(device: Device) -> Workers:
         UsageError: fewer workers than one, or too many; no such engine, or what only a cluster has.
     """
     if not isinstance(device, Workers):
-        return Workers(1)
+        return Workers(1, device)
     require(device.engine in _MOST_WORKERS, f"`engine` {device.engine}: expected local or ray")
     check_number("workers", device.count, least=1, most=_MOST_WORKERS[device.engine])
     gpus = device.gpus_per_worker
-    require(0 <= gpus < inf, f"`gpus_per_worker` {gpus}: expected 0 or more")
+    require(gpus == 0 or _LEAST_GPU <= gpus < inf, f"`gpus_per_worker` {gpus}: expected 0, or {_LEAST_GPU} or more")
     require(gpus < 1 or gpus == int(gpus), f"`gpus_per_worker` {gpus}: expected a whole number, or a part of one GPU")
     if device.engine == "local":
         given = {"ray_address": device.ray_address is not None, "gpus_per_worker": gpus, "mixed": device.mixed}
         for name in (name for name, is_given in given.items() if is_given):
-            raise UsageError(f"`{name}` is of a cluster: give `engine` ray too")
+            raise UsageError(f"`{name}` needs a cluster: give `engine` ray too")
         return replace(device, count=device.count or 1)
     return device
 
 
 @contextmanager
 def in_threads(count: int) -> Iterator[None]:
-    """Within it torch computes in so many threads on a CPU: sums in another number of them end in other last bits."""
+    """Within it torch computes in `count` threads on a CPU: sums in another number of them end in other last bits."""
     import torch
 
     before = torch.get_num_threads()

@@ -8,8 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,14 +17,30 @@ from typing import Any
 import msgspec
 import pytest
 import torch
+from PIL import Image
 
 from impress_format.bank import open_bank
 from impress_format.errors import ClusterError, DataError, FormatError, TrainingDiverged, UsageError, WorkerLost
+from impress_format.operations.pack import pack_tasks
 from impress_format.operations.verify import verify_bank
-from impress_learn import MaskTraining, Parts, Progress, TaskTraining, Workers, add_tasks, create_bank, extend_bank
-from impress_learn.engines import machine, ray_cluster, ray_crew, ray_driver, ray_worker
+from impress_learn import (
+    MaskTraining,
+    OwnData,
+    Parts,
+    Progress,
+    TaskTraining,
+    Workers,
+    add_dataset,
+    add_tasks,
+    create_bank,
+    evaluate,
+    extend_bank,
+)
+from impress_learn.engines import machine, ray_cluster, ray_pool, ray_worker
 from impress_learn.engines.ray_cluster import connected, count_places, reach
+from impress_learn.engines.scatter import check_engine
 from impress_learn.plan.asked_tasks import AskedTasks, plan_requests
+from impress_learn.streams.reference import parse_references
 
 MASKS = MaskTraining(epochs=2)
 QUICK = TaskTraining(epochs=2)
@@ -53,6 +68,7 @@ class ActorDiedError(RayError):
 class Ref:
     """An answer, or what went wrong."""
 
+    name: str
     value: Any = None
     error: Exception | None = None
 
@@ -73,7 +89,8 @@ class StandIn:
     """As much of the module `ray` as the driver uses.
 
     Attributes:
-        waits: how many times nothing is answered yet.
+        waits: how many times no worker answers yet.
+        only_first: how many times after that only the call that was made first is answered.
         meddle: told of each call of a worker (method, arguments); may raise what the caller then gets to see, or
             answer in the worker's place with something other than None.
     """
@@ -81,6 +98,7 @@ class StandIn:
     nodes_there: Sequence[Mapping[str, Any]] = ({"Alive": True, "Resources": {"CPU": 2.0}},)
     meddle: Callable[[str, Sequence[Any]], Any] = lambda *_: None
     waits: int = 0
+    only_first: int = 0
     taken: list[Mapping[str, Any]] = field(default_factory=list)
     actors: list[Actor] = field(default_factory=list)
     killed: list[Actor] = field(default_factory=list)
@@ -89,6 +107,9 @@ class StandIn:
     def exceptions(self) -> Any:
         kinds = (RayError, RayTaskError, RuntimeEnvSetupError)
         return SimpleNamespace(**{kind.__name__: kind for kind in kinds})
+
+    def is_initialized(self) -> bool:
+        return True
 
     def nodes(self) -> Sequence[Mapping[str, Any]]:
         return self.nodes_there
@@ -110,14 +131,17 @@ class StandIn:
     def call(self, actor: Actor, name: str, given: Sequence[Any]) -> Ref:
         try:
             other = self.meddle(name, given)
-            return Ref(getattr(actor.thing, name)(*given) if other is None else other)
+            return Ref(name, getattr(actor.thing, name)(*given) if other is None else other)
         except RayError as error:
-            return Ref(error=error)
+            return Ref(name, error=error)
 
     def wait(self, refs: Sequence[Ref], num_returns: int, timeout: float) -> tuple[list[Ref], list[Ref]]:
-        if self.waits:
+        if self.waits and refs[0].name != "take":
             self.waits -= 1
             return [], list(refs)
+        if self.only_first:
+            self.only_first -= 1
+            return list(refs[:1]), list(refs[1:])
         return list(refs), []
 
     def get(self, ref: Ref, timeout: float | None = None) -> Any:
@@ -134,11 +158,6 @@ def ray(monkeypatch: pytest.MonkeyPatch) -> StandIn:
     """The stand-in, in place of a cluster."""
     stand_in = StandIn()
 
-    @contextmanager
-    def there(address: str | None) -> Iterator[StandIn]:
-        yield stand_in
-
-    monkeypatch.setattr(ray_driver, "connected", there)
     monkeypatch.setattr(ray_cluster, "reach", lambda address: (stand_in, "auto"))
     return stand_in
 
@@ -155,13 +174,18 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
-def train(path: Path, device: Workers | None, fit: MaskTraining = MASKS, quick: TaskTraining = QUICK) -> None:
-    create_bank(path, TWO, fit=fit, device=device)
-    extend_bank(path, ["rotated-digits/200", "rotated-digits/240"], fit=fit, device=device)
-    add_tasks(path, ["rotated-digits/100:340:40"], fit=quick, device=device)
-    add_tasks(path, ["rotated-digits/100"], fit=quick, name="again", warm_start="rotated-digits-180", device=device)
-    few = TaskTraining(epochs=2, shots=3, threads=quick.threads)
-    add_tasks(path, ["rotated-digits/10:50:20"], fit=few, device=device)
+def train(path: Path, device: Workers | None) -> None:
+    """A bank with all that workers may be asked for."""
+    create_bank(path, TWO, fit=MASKS, device=device)
+    extend_bank(path, ["rotated-digits/200", "rotated-digits/240"], fit=MASKS, device=device)
+    add_tasks(path, ["rotated-digits/100:340:40"], fit=QUICK, device=device)
+    add_tasks(path, ["rotated-digits/40:73:1"], fit=QUICK, device=device)  # so many are learned together
+    add_tasks(path, ["permuted-digits/1", "permuted-digits/2"], fit=QUICK, parts=Parts(bytes=700), device=device)
+    pack_tasks(open_bank(path))
+    add_tasks(path, ["rotated-digits/101"], fit=QUICK, name="again", warm_start="rotated-digits-180", device=device)
+    open_bank(path).remove_task("rotated-digits-140")  # which leaves a mark
+    few = TaskTraining(epochs=2, shots=3)
+    add_tasks(path, ["rotated-digits/10:50:20"], fit=few, parts=Parts(vote=False), device=device)
 
 
 @pytest.fixture(scope="module")
@@ -178,12 +202,52 @@ def test_workers_of_a_cluster_make_the_files_that_one_process_makes(ray: StandIn
     assert {"num_cpus": 1, "num_gpus": 0.0, "max_restarts": 0} in ray.taken
 
 
-def test_steps_and_remarks_of_workers_are_told_once(ray: StandIn, tmp_path: Path) -> None:
+def test_steps_of_workers_are_told(ray: StandIn, tmp_path: Path) -> None:
     steps: list[None] = []
     told: list[int] = []
     progress = Progress(begin=told.append, step=lambda: steps.append(None))
     create_bank(tmp_path / "a.impress", TWO, fit=MASKS, device=OVER_RAY, progress=progress)
     assert len(steps) == sum(told)
+
+
+def test_what_two_workers_remark_is_told_once(
+    ray: StandIn, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_pool, "_LOOK_EVERY", 0.0)
+    remarks: list[str] = []
+
+    def meddle(name: str, given: Sequence[Any]) -> None:
+        if name == "begin":
+            given[3].remark.remote("two classes are rare")
+            ray.waits = 1
+
+    ray.meddle = meddle
+    path = Path(shutil.copytree(alone, tmp_path / "b.impress"))
+    asked = [f"rotated-digits/{angle}" for angle in range(3, 9)]
+    add_tasks(path, asked, fit=QUICK, device=OVER_RAY, progress=Progress(remark=remarks.append))
+    assert remarks == ["two classes are rare"]
+
+
+@pytest.mark.parametrize(("gpus", "device"), [(0.0, "cpu"), (0.5, "cuda")])
+def test_a_worker_computes_on_what_the_cluster_gives_it_whatever_the_command_has(
+    ray: StandIn, gpus: float, device: str, alone: Path, tmp_path: Path
+) -> None:
+    ray.nodes_there = [{"Alive": True, "Resources": {"CPU": 2.0, "GPU": 1.0}}]
+    asked: list[Sequence[Any]] = []
+
+    def meddle(name: str, given: Sequence[Any]) -> Any:
+        asked.append(given)
+        if name == "greet":
+            return "node", None, "nothing: this is enough"
+        return None
+
+    ray.meddle = meddle
+    path = Path(shutil.copytree(alone, tmp_path / "b.impress"))
+    workers = Workers(1, device=lambda: torch.device("meta"), engine="ray", gpus_per_worker=gpus)
+    with pytest.raises(ClusterError, match="nothing: this is enough"):
+        extend_bank(path, ["rotated-digits/5"], fit=MASKS, device=workers)
+    assert asked == [(device,)]
+    assert ray.taken[-1]["num_gpus"] == gpus
 
 
 def dying(at: str, times: int) -> Callable[[str, Sequence[Any]], Any]:
@@ -212,14 +276,14 @@ def test_another_worker_takes_the_place_of_one_that_ended(ray: StandIn, at: str,
 def test_steps_of_an_item_that_is_begun_again_are_taken_back(
     ray: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ray_crew, "_LOOK_EVERY", 0.0)
+    monkeypatch.setattr(ray_pool, "_LOOK_EVERY", 0.0)
     told, lost, steps = list[int](), list[int](), list[None]()
 
     def meddle(name: str, given: Sequence[Any]) -> None:
         if name == "do" and given[0] == (0, 1):
             teller = next(one.thing for one in ray.actors if hasattr(one.thing, "take"))
             teller.tell(given[0], 7)
-            ray.waits = 1  # the driver looks at the bar before it hears what became of this
+            ray.waits = 2  # the driver looks at the bar before it hears what became of this
             raise ActorDiedError("died")
 
     ray.meddle = meddle
@@ -255,15 +319,15 @@ def test_a_worker_killed_for_memory_is_told_as_such(ray: StandIn, tmp_path: Path
         create_bank(tmp_path / "a.impress", TWO, fit=MASKS, device=OVER_RAY)
 
 
-def other_machine(**other: str) -> Callable[[], Any]:
-    ours = machine.this_machine()
-    return lambda: msgspec.structs.replace(ours, **other)
+def other_machine(**other: str) -> Callable[[str], Any]:
+    ours = machine.this_machine("cpu")
+    return lambda device: msgspec.structs.replace(ours, **other)
 
 
 def test_a_worker_with_other_releases_is_refused(ray: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here = re.escape(torch.__version__)
     monkeypatch.setattr(machine, "this_machine", other_machine(torch="2.6.0+elsewhere", cpu="NOTHING"))
-    with pytest.raises(ClusterError, match=rf"has torch 2\.6\.0\+elsewhere \(here {here}\), cpu NOTHING .*`mixed`"):
+    with pytest.raises(ClusterError, match=rf"has torch 2\.6\.0\+elsewhere \(not {here}\), cpu NOTHING .*`mixed`"):
         create_bank(tmp_path / "a.impress", TWO, fit=MASKS, device=OVER_RAY)
     assert open_bank(tmp_path / "a.impress").missing_masks() == [0, 1]
 
@@ -278,7 +342,7 @@ def test_with_mixed_it_trains_and_its_files_say_where(
     assert len([one for one in remarks if "torch 2.6.0" in one]) == 1
     bank = open_bank(path)
     records = [bank.read_mask_record(0).elsewhere, bank.read_task_record("rotated-digits-10").fit.elsewhere]
-    assert records == [machine.this_machine()] * 2
+    assert records == [machine.this_machine("cpu")] * 2
     assert verify_bank(path).ok
     again: list[str] = []
     add_tasks(path, ["rotated-digits/10:50:20"], fit=QUICK, progress=Progress(remark=again.append))
@@ -301,7 +365,7 @@ def test_a_worker_that_lacks_a_package_says_which(ray: StandIn, missing: str, tm
 
 
 def test_what_a_worker_raises_is_raised_here_and_data_are_its_own(ray: StandIn, alone: Path, tmp_path: Path) -> None:
-    ray.meddle = lambda name, given: (None, (DataError, "MNIST is not in /x")) if name == "do" else None
+    ray.meddle = lambda name, given: (None, {}, 0, (DataError, "MNIST is not in /x")) if name == "do" else None
     with pytest.raises(DataError, match=r"on the worker .*, whose folders and environment are its own: MNIST is not"):
         create_bank(tmp_path / "a.impress", TWO, fit=MASKS, device=OVER_RAY)
     ray.meddle = lambda *_: None
@@ -316,13 +380,11 @@ def test_what_a_worker_raises_is_raised_here_and_data_are_its_own(ray: StandIn, 
 
 def sending(change: Callable[[dict[str, bytes]], dict[str, bytes]]) -> Callable[[Any, Any], Any]:
     """A worker whose files are changed on their way."""
-    do = ray_worker.Bench.do
+    do = ray_worker.BankCopy.do
 
-    def changed(bench: Any, item: Any) -> Any:
-        given, _ = do(bench, item)
-        assert given is not None
-        result, files, steps = given
-        return (result, change(dict(files)), steps), None
+    def changed(copy: Any, item: Any) -> Any:
+        result, files, steps, failed = do(copy, item)
+        return result, change(dict(files)), steps, failed
 
     return changed
 
@@ -336,7 +398,7 @@ def test_a_file_that_arrives_damaged_is_not_stored(
 ) -> None:
     path = Path(shutil.copytree(alone, tmp_path / "b.impress"))
     before = contents(path)
-    monkeypatch.setattr(ray_worker.Bench, "do", sending(flipped))
+    monkeypatch.setattr(ray_worker.BankCopy, "do", sending(flipped))
     with pytest.raises(FormatError, match="what a worker sent "):
         add_tasks(path, ["rotated-digits/11", "rotated-digits/13"], fit=QUICK, device=OVER_RAY)
     assert contents(path) == before
@@ -350,8 +412,8 @@ def test_a_task_that_nobody_asked_for_is_not_stored(
 ) -> None:
     path = Path(shutil.copytree(alone, tmp_path / "b.impress"))
     before = contents(path)
-    other = (alone / "tasks" / "rotated-digits-100.safetensors").read_bytes()
-    monkeypatch.setattr(ray_worker.Bench, "do", sending(lambda files: dict.fromkeys(files, other)))
+    other = (alone / "tasks" / "rotated-digits-10.safetensors").read_bytes()
+    monkeypatch.setattr(ray_worker.BankCopy, "do", sending(lambda files: dict.fromkeys(files, other)))
     with pytest.raises(FormatError, match="what a worker sent is another task than was asked for"):
         add_tasks(path, ["rotated-digits/11"], fit=QUICK, device=OVER_RAY)
     assert contents(path) == before
@@ -371,6 +433,87 @@ def test_many_tasks_that_are_asked_for_share_what_is_said_of_them(alone: Path) -
     requests = plan_requests(open_bank(alone), asked, Progress())
     assert len({id(request.beside) for request in requests}) == 1
     assert requests[0].beside == {request.name for request in requests}
+
+
+def test_what_was_learned_beside_a_task_that_diverges_is_stored(
+    ray: StandIn, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from impress_learn.tasks import learn
+
+    add_task = learn.add_task
+
+    def diverging(loaded: Any, request: Any, **more: Any) -> Any:
+        if request.name == "rotated-digits-13":
+            raise TrainingDiverged("task rotated-digits-13: the loss is infinite")
+        return add_task(loaded, request, **more)
+
+    monkeypatch.setattr(learn, "add_task", diverging)
+    path = Path(shutil.copytree(alone, tmp_path / "b.impress"))
+    with pytest.raises(TrainingDiverged, match="rotated-digits-13: the loss is infinite"):
+        add_tasks(path, ["rotated-digits/12", "rotated-digits/13", "rotated-digits/14"], fit=QUICK, device=OVER_RAY)
+    bank = open_bank(path)
+    assert [bank.tasks.has(f"rotated-digits-{angle}") for angle in (12, 13, 14)] == [True, False, False]
+
+
+def test_a_worker_that_differs_is_left_out_once_others_are_at_work(ray: StandIn, tmp_path: Path) -> None:
+    remarks: list[str] = []
+    greeted = [0]
+
+    def meddle(name: str, given: Sequence[Any]) -> Any:
+        greeted[0] += name == "greet"
+        return ("late", None, "torch") if name == "greet" and greeted[0] == 2 else None
+
+    ray.meddle, ray.only_first = meddle, 4  # the first worker is greeted, and begins
+    create_bank(tmp_path / "a.impress", TWO, fit=MASKS, device=OVER_RAY, progress=Progress(remark=remarks.append))
+    assert len(contents(tmp_path / "a.impress" / "masks")) == 2
+    assert len(remarks) == 1
+    assert remarks[0].startswith("a worker on late has no torch")
+    assert remarks[0].endswith("the others go on")
+
+
+def test_a_cluster_that_has_no_room_any_more_is_told_of(
+    ray: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_pool, "_PATIENCE", 0.0)
+
+    def meddle(name: str, given: Sequence[Any]) -> None:
+        if name == "do":
+            ray.nodes_there = [{"Alive": False, "Resources": {"CPU": 2.0}}]
+            raise ActorDiedError("The node died")
+        if name == "greet" and not ray.nodes_there[0]["Alive"]:
+            ray.waits = 9
+
+    ray.meddle = meddle
+    with pytest.raises(ClusterError, match="no node of the cluster has 1 CPU for a worker"):
+        create_bank(tmp_path / "a.impress", TWO[:1], fit=MASKS, device=OVER_RAY)
+
+
+def test_a_busy_cluster_is_waited_for(ray: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_pool, "_PATIENCE", 0.0)
+    remarks: list[str] = []
+    ray.waits = 3
+    create_bank(tmp_path / "a.impress", TWO, fit=MASKS, device=OVER_RAY, progress=Progress(remark=remarks.append))
+    assert remarks == ["no worker is at work: others have the cluster's CPUs, or its nodes are still to come"]
+
+
+def test_images_that_workers_cannot_have_are_refused(
+    ray: StandIn, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in (tmp_path / "pets" / kind / f"{number}.png" for kind in "ab" for number in range(3)):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (28, 28)).save(place)
+    monkeypatch.chdir(tmp_path)
+    check_engine(OVER_RAY, None, parse_references([f"folder:{tmp_path}/pets"]), 1)
+    with pytest.raises(UsageError, match=r"folder:.* is named from the current folder on, and a worker"):
+        check_engine(OVER_RAY, None, parse_references(["folder:pets"]), 1)
+    data = [(Image.new("L", (28, 28), shade), shade % 2) for shade in range(40)]
+    with pytest.raises(UsageError, match="the images of dataset:own are in this process"):
+        add_dataset(alone, "own", OwnData(data, classes=["even", "odd"]), device=OVER_RAY)
+
+
+def test_what_is_not_scattered_takes_no_workers_of_a_cluster(alone: Path) -> None:
+    with pytest.raises(UsageError, match="workers of a cluster train masks and new tasks, nothing else"):
+        evaluate(alone, ["rotated-digits-100"], device=OVER_RAY)
 
 
 def node(cpus: float, gpus: float = 0.0, *, alive: bool = True) -> Mapping[str, Any]:
@@ -414,9 +557,11 @@ def test_an_address_where_nothing_listens_is_told_of_at_once(monkeypatch: pytest
         monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{free.getsockname()[1]}")
         with pytest.raises(ClusterError, match="nothing answers"):
             reach(None)
-    for wrong in ("here", "127.0.0.1:", ":6379", "127.0.0.1:0", "127.0.0.1:99999", "a:b"):
+    for wrong in ("here", "127.0.0.1:", ":6379", "127.0.0.1:0", "127.0.0.1:99999", "a:b", "a:²", "local"):
         with pytest.raises(ClusterError, match="expected HOST:PORT"):
             reach(wrong)
+    with pytest.raises(ClusterError, match=r"nothing answers at `ray_address` a\.\.b:6379"):
+        reach("a..b:6379")
 
 
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -480,12 +625,13 @@ def test_a_connection_that_is_there_is_used_and_stays(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("workers", "words"),
     [
-        (Workers(2, ray_address="a:1"), "`ray_address` is of a cluster: give `engine` ray too"),
-        (Workers(2, gpus_per_worker=1), "`gpus_per_worker` is of a cluster"),
-        (Workers(2, mixed=True), "`mixed` is of a cluster"),
+        (Workers(2, ray_address="a:1"), "`ray_address` needs a cluster: give `engine` ray too"),
+        (Workers(2, gpus_per_worker=1), "`gpus_per_worker` needs a cluster"),
+        (Workers(2, mixed=True), "`mixed` needs a cluster"),
         (Workers(2, engine="dask"), "`engine` dask: expected local or ray"),  # type: ignore[arg-type]
-        (Workers(2, engine="ray", gpus_per_worker=-1), "expected 0 or more"),
-        (Workers(2, engine="ray", gpus_per_worker=float("nan")), "expected 0 or more"),
+        (Workers(2, engine="ray", gpus_per_worker=-1), "expected 0, or 0.0001 or more"),
+        (Workers(2, engine="ray", gpus_per_worker=1e-5), "expected 0, or 0.0001 or more"),
+        (Workers(2, engine="ray", gpus_per_worker=float("nan")), "expected 0, or"),
         (Workers(2, engine="ray", gpus_per_worker=1.5), "a whole number, or a part of one GPU"),
         (Workers(0, engine="ray"), "`workers` 0: expected at least 1"),
     ],

@@ -16,7 +16,17 @@ import torch
 
 from impress_format.bank import open_bank
 from impress_format.errors import FormatError, TrainingDiverged, UsageError, WorkerLost
-from impress_learn import MaskTraining, Parts, TaskTraining, Workers, add_tasks, create_bank, extend_bank, update_task
+from impress_learn import (
+    MaskTraining,
+    Parts,
+    TaskTraining,
+    Workers,
+    add_tasks,
+    create_bank,
+    discover_tasks,
+    extend_bank,
+    update_task,
+)
 from impress_learn.engines.local import scatter_here
 from impress_learn.engines.work import TorchSettings
 from impress_learn.progress import Progress
@@ -232,6 +242,27 @@ def test_several_threads_give_the_same_files_in_one_process_and_in_two(tmp_path:
         create_bank(tmp_path / name, ["rotated-digits/0:80:40"], fit=two, device=device)
         add_tasks(tmp_path / name, ["rotated-digits/10:90:40"], fit=TaskTraining(epochs=1, threads=2), device=device)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+def test_an_extension_in_other_threads_goes_on_with_the_masks_that_were_planned(tmp_path: Path) -> None:
+    path = tmp_path / "a.impress"
+    create_bank(path, ["rotated-digits/0"], fit=MaskTraining(epochs=1))
+    extend_bank(path, ["rotated-digits/40"], fit=MaskTraining(epochs=1, threads=2))
+    made = contents(path)
+    open_bank(path).mask_path(1).unlink()
+    extend_bank(path, ["rotated-digits/40"], fit=MaskTraining(epochs=1))
+    assert contents(path) == made
+
+
+def test_a_task_that_is_discovered_has_its_threads_too(alone: Path, tmp_path: Path) -> None:
+    path, before, seen = Path(shutil.copytree(alone, tmp_path / "a.impress")), torch.get_num_threads(), set[int]()
+    with pytest.MonkeyPatch.context() as patch:
+        from impress_learn.tasks import learn
+
+        learn_task = learn.learn_task
+        patch.setattr(learn, "learn_task", lambda *a, **k: seen.add(torch.get_num_threads()) or learn_task(*a, **k))
+        discover_tasks(path, ["permuted-digits/9"], fit=TaskTraining(epochs=1, threads=3))
+    assert (seen, torch.get_num_threads()) == ({3}, before)
 
 
 def test_fewer_threads_than_one_are_refused(tmp_path: Path) -> None:
