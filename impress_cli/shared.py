@@ -110,8 +110,8 @@ class Spread:
         bool,
         typer.Option(
             "--mixed",
-            help="Have workers train that differ in their releases of torch, timm, numpy or Pillow, or in their processor "
-            "or GPU, and record these. Last bits then depend on who trained what.",
+            help="Have workers train that have other releases of torch, timm, numpy or Pillow, or another processor or "
+            "GPU, and record these. Last bits then depend on who trained what.",
         ),
     ] = False
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -30,6 +31,7 @@ from impress_learn import (
 from impress_learn.engines.local import scatter_here
 from impress_learn.engines.work import TorchSettings
 from impress_learn.progress import Progress
+from impress_learn.tasks.added import AddedTask
 
 MASKS = MaskTraining(epochs=2)
 QUICK = TaskTraining(epochs=2)
@@ -256,11 +258,16 @@ def test_an_extension_in_other_threads_goes_on_with_the_masks_that_were_planned(
 
 def test_a_task_that_is_discovered_has_its_threads_too(alone: Path, tmp_path: Path) -> None:
     path, before, seen = Path(shutil.copytree(alone, tmp_path / "a.impress")), torch.get_num_threads(), set[int]()
-    with pytest.MonkeyPatch.context() as patch:
-        from impress_learn.tasks import learn
+    from impress_learn.tasks import learn
 
-        learn_task = learn.learn_task
-        patch.setattr(learn, "learn_task", lambda *a, **k: seen.add(torch.get_num_threads()) or learn_task(*a, **k))
+    learn_task = learn.learn_task
+
+    def watched(*given: Any, **named: Any) -> AddedTask:
+        seen.add(torch.get_num_threads())
+        return learn_task(*given, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(learn, "learn_task", watched)
         discover_tasks(path, ["permuted-digits/9"], fit=TaskTraining(epochs=1, threads=3))
     assert (seen, torch.get_num_threads()) == ({3}, before)
 
