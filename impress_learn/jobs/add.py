@@ -83,7 +83,14 @@ def add_tasks(
 
     apart = is_scattered(workers, len(missing)) and all(one.reference.given is None for one in missing)
     learned = learn_requests(
-        bank, missing, where, data_dir, progress, among=requests, scattered=scattered if apart else None
+        bank,
+        missing,
+        where,
+        data_dir,
+        progress,
+        among=requests,
+        scattered=scattered if apart else None,
+        workers=workers.count or len(missing),
     )
 
     from impress_learn.tasks.added import stored_task

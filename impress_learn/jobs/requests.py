@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _TASK_HEADER_BYTES = 4096
 _AT_ONCE = 4
-"""Tasks that a worker is given at a time, where they are not learned together."""
+"""Tasks that a worker is given at a time, at most, where they are not learned together."""
 
 Scattered = Callable[[Sequence[tuple[str, ...]]], Iterable[Mapping[str, "AddedTask"]]]
 """Batches of tasks by name -> what was learned of each, by name."""
@@ -40,6 +40,7 @@ def learn_requests(
     *,
     among: Sequence[TaskRequest] = (),
     scattered: Scattered | None = None,
+    workers: int = 1,
 ) -> dict[str, AddedTask]:
     """Learn and store each of these tasks; what was learned, by name.
 
@@ -48,6 +49,7 @@ def learn_requests(
         among: all that the command asks for, these among them: they say which tasks are learned together
             (plan/groups.py). None where these are all.
         scattered: learns batches of tasks, by name, elsewhere than in this process; None to learn them here.
+        workers: that batches are for.
 
     Raises:
         DataError, StorageError: nothing was started.
@@ -63,7 +65,8 @@ def learn_requests(
     check_data(references, data_dir=data_dir, view=bank.manifest.preprocess, progress=progress)
     progress.begin(sum(map(task_steps, requests)))
     if scattered is not None:
-        return {name: one for learned in scattered(batches(bank, requests, among)) for name, one in learned.items()}
+        some = batches(bank, requests, among, workers)
+        return {name: one for learned in scattered(some) for name, one in learned.items()}
     from impress_learn.running.loaded import load_running
 
     with in_threads(requests[0].fit.threads):
@@ -105,17 +108,21 @@ def learn_with(
     return learned
 
 
-def batches(bank: Bank, requests: Sequence[TaskRequest], among: Sequence[TaskRequest]) -> list[tuple[str, ...]]:
+def batches(
+    bank: Bank, requests: Sequence[TaskRequest], among: Sequence[TaskRequest], workers: int
+) -> list[tuple[str, ...]]:
     """Names of tasks that are learned one batch after the other, or beside each other: a group, or a few by themselves.
 
     Args:
         requests, among: as of learn_requests.
+        workers: each of them gets something, where there is enough.
     """
     groups, _ = group_tasks(bank, among)
     grouped = [tuple(request.name for request in group.all) for group in groups]
     missing, together = {request.name for request in requests}, {name for group in grouped for name in group}
     alone = [request.name for request in requests if request.name not in together]
-    some = [tuple(alone[start : start + _AT_ONCE]) for start in range(0, len(alone), _AT_ONCE)]
+    size = min(_AT_ONCE, -(-len(alone) // workers) or 1)
+    some = [tuple(alone[start : start + size]) for start in range(0, len(alone), size)]
     return [tuple(name for name in group if name in missing) for group in grouped if missing.intersection(group)] + some
 
 

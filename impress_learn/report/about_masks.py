@@ -152,7 +152,7 @@ def _shared(facts: Facts, sharing: Sharing) -> str:
     )
     return (
         f"<section><h2>What two masks share</h2><p class=says>{escape(sentence)}</p>"
-        f'<div class="pair">{heat(matrix)}{wide}</div>{some}</section>'
+        f'<div class="pair matrix">{heat(matrix)}{wide}</div>{some}</section>'
     )
 
 

@@ -39,6 +39,7 @@ figure{margin:0 0 .6rem}figcaption{margin-top:.35rem;max-width:46rem}
 .frames figure,.strip figure{margin:0;min-width:0}.frames figcaption,.strip figcaption{overflow-wrap:anywhere}
 .p{display:block;width:100%;height:auto;image-rendering:pixelated;border-radius:3px;border:1px solid var(rule)}
 .pair{display:grid;grid-template-columns:1fr 1fr;gap:1rem 2.4rem;align-items:start;margin:.8rem 0}
+.pair.matrix{grid-template-columns:minmax(0,max-content) minmax(13rem,1fr)}
 .pair>*{min-width:0}.pair h3{margin-top:0}
 .middle{max-width:38rem;margin:.8rem 0}
 .strip{display:grid;grid-template-columns:repeat(auto-fill,minmax(5.2rem,1fr));gap:.7rem;margin:.4rem 0 1rem}
@@ -68,7 +69,8 @@ circle.k,rect.o{stroke:var(paper);stroke-width:.8}
 .ld{stroke:var(orange);stroke-width:1;stroke-dasharray:3 3;fill:none}.lx{stroke:var(quiet);stroke-width:2;fill:none}
 footer{margin-top:3rem;border-top:1px solid var(rule);color:var(quiet);font-size:.86rem}
 :focus-visible{outline:2px solid var(blue);outline-offset:2px}
-@media (max-width:46rem){body{padding:1.4rem .9rem 3rem}h1{font-size:1.7rem}.pair{grid-template-columns:1fr}
+@media (max-width:46rem){body{padding:1.4rem .9rem 3rem}h1{font-size:1.7rem}
+.pair,.pair.matrix{grid-template-columns:1fr}
 .few{grid-template-columns:repeat(3,1fr)}.many{grid-template-columns:repeat(4,1fr)}
 .numbers{grid-template-columns:1fr 1fr}}
 @media print{:root{PAPER}html{font-size:13px}body{max-width:none;padding:0}
@@ -77,7 +79,8 @@ h2,h3,.says,summary{break-after:avoid}figure,tr,pre,.says,.numbers,.h,svg{break-
 *{print-color-adjust:exact;-webkit-print-color-adjust:exact}
 details::details-content{content-visibility:visible;display:block;height:auto}summary{color:var(quiet);list-style:none}
 .few{grid-template-columns:repeat(5,1fr)}.many{grid-template-columns:repeat(8,1fr)}
-.numbers{grid-template-columns:repeat(6,1fr)}dd{font-size:1.2rem}.pair{grid-template-columns:1fr 1fr;gap:1rem 1.6rem}
+.numbers{grid-template-columns:repeat(6,1fr)}dd{font-size:1.2rem}
+.pair,.pair.matrix{grid-template-columns:1fr 1fr;gap:1rem 1.6rem}
 .h th,.h td{font-size:.56rem;min-width:1.55rem;padding:.1rem .12rem}.strip{grid-template-columns:repeat(8,1fr)}
 pre{white-space:pre-wrap}}
 """
