@@ -271,7 +271,7 @@ def test_bytes_are_those_of_stats(bank: Bank, facts: Facts) -> None:
 def test_pillow_reads_the_pixels_that_were_written(
     pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], colours: int, seed: int
 ) -> None:
-    pixels = (pixels % colours).astype(np.uint8)
+    pixels = (pixels.astype(int) % colours).astype(np.uint8)
     values = np.random.default_rng(seed).integers(0, 256, (colours, 3))
     palette = [(int(red), int(green), int(blue)) for red, green, blue in values]
     png = palette_png(pixels, palette)
