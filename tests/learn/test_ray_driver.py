@@ -450,9 +450,10 @@ def test_what_was_learned_beside_a_task_that_diverges_is_stored(
     monkeypatch.setattr(learn, "add_task", diverging)
     path = Path(shutil.copytree(alone, tmp_path / "b.impress"))
     with pytest.raises(TrainingDiverged, match="rotated-digits-13: the loss is infinite"):
-        add_tasks(path, ["rotated-digits/12", "rotated-digits/13", "rotated-digits/14"], fit=QUICK, device=OVER_RAY)
+        add_tasks(path, [f"rotated-digits/{angle}" for angle in (12, 13, 14, 15)], fit=QUICK, device=OVER_RAY)
     bank = open_bank(path)
-    assert [bank.tasks.has(f"rotated-digits-{angle}") for angle in (12, 13, 14)] == [True, False, False]
+    # Two each: what was learned before it, and what the other worker sent at the same time.
+    assert [bank.tasks.has(f"rotated-digits-{angle}") for angle in (12, 13, 14, 15)] == [True, False, True, True]
 
 
 def test_a_worker_that_differs_is_left_out_once_others_are_at_work(ray: StandIn, tmp_path: Path) -> None:
