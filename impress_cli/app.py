@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from impress_cli import __version__
-from impress_cli.commands import bank, evaluate, export, infer, info, report, stats, task, weights, zoo
+from impress_cli.commands import bank, evaluate, export, infer, info, report, reproduce, stats, task, weights, zoo
 from impress_cli.render import prepare_streams, print_error
 from impress_format.errors import ImpressError
 
@@ -31,6 +31,7 @@ app.command("eval")(evaluate.evaluate)
 app.command("infer")(infer.infer)
 app.command("stats")(stats.stats)
 app.command("report")(report.report)
+app.command("reproduce")(reproduce.reproduce)
 app.command("export")(export.export)
 app.command("streams")(info.streams)
 app.command("doctor")(info.doctor)

@@ -99,6 +99,7 @@ def evaluate_gn(
 def evaluate_basis_gn(
     path: Path | str,
     *,
+    tasks: Sequence[str] = (),
     fit: TaskTraining = TaskTraining(),  # noqa: B008  frozen
     l1: float = PAPER_L1,
     samples: int = 128,
@@ -109,6 +110,10 @@ def evaluate_basis_gn(
     """An alpha fitted with labels, from 1/K, to the task of each mask: with and without the L1 term.
 
     Beside it stands what needs no label: the task inferred from `samples` images at a time, as by `evaluate_gn`.
+
+    Args:
+        tasks: those of masks that are asked about, by reference; all if none is named.
+        samples: images that are known to share one task.
 
     Raises:
         UsageError: settings out of range, or images that were not held out.
@@ -126,7 +131,8 @@ def evaluate_basis_gn(
     from impress_learn.running.accuracy import mask_items
     from impress_learn.running.loaded import load_running
 
-    items = mask_items(bank)
+    items = [item for item in mask_items(bank) if not tasks or item.task in tasks]
+    require(bool(items), f"no mask was trained for {', '.join(tasks)}")
     for item in items:
         check_held_out(item.name, item.task, item.holdout, fit.holdout)
         check_basis_held_out(bank, item.task, fit.holdout)
