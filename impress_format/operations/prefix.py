@@ -29,7 +29,7 @@ def first_masks(bank: Bank, count: int, path: Path) -> Bank:
         FormatError, StorageError.
     """
     if not 1 <= count <= len(bank.manifest.masks):
-        raise UsageError(f"{bank.path} has {len(bank.manifest.masks)} masks: expected 1 to so many, found {count}")
+        raise UsageError(f"the first masks of {bank.path}: expected 1 to {len(bank.manifest.masks)}, found {count}")
     plans = bank.manifest.masks[:count]
     named = {plan.task for plan in plans}
     classes = {task: names for task, names in dict(bank.manifest.mask_classes or {}).items() if task in named}

@@ -16,8 +16,8 @@ from impress_format.errors import UsageError
 from impress_learn.progress import SILENT, Progress
 from impress_learn.reproduce.cells import Bench, Row
 from impress_learn.reproduce.figures import FIGURES, Claim
-from impress_learn.reproduce.scales import SCALES, Scale, ScaleName
-from impress_learn.running.device import Device
+from impress_learn.reproduce.scales import KINDS, SCALES, STREAMS, Scale, ScaleName
+from impress_learn.running.device import Device, settle_workers
 from impress_learn.training.config import check_seed, require
 
 
@@ -79,10 +79,12 @@ def reproduce(
         require(name in FIGURES, f"no figure {name}: expected all or one of {', '.join(FIGURES)}")
     require(scale in SCALES, f"`scale` {scale}: expected one of {', '.join(SCALES)}")
     check_seed(seed)
+    settle_workers(device)
     _require_matplotlib()
     folder = Path(output)
     make_folder(folder)
     bench = Bench(SCALES[scale], folder / scale, seed, device, data_dir, progress)
+    _announce(bench, wanted)
     remade = []
     for name in wanted:
         started = time.perf_counter()
@@ -112,14 +114,34 @@ def _remake(name: str, bench: Bench, folder: Path, scale: str) -> Remade:
     return Remade(name=name, title=figure.title, rows=rows, claims=claims, files=files)
 
 
+def _announce(bench: Bench, wanted: Sequence[str]) -> None:
+    """Say how much there is to be done, before anything is trained."""
+    sizes = bench.scale
+    streams = [stream for stream in STREAMS if any(_needs(name, stream) for name in wanted)]
+    masks = len(sizes.densities) * sum(
+        len(sizes.new[stream]) + sum(sizes.most[stream, kind] for kind in KINDS if kind != "random")
+        for stream in streams
+    )
+    fits = len(sizes.densities) * sum(
+        len(sizes.counts_of(stream, kind)) * len(sizes.new[stream]) for stream in streams for kind in KINDS
+    )
+    bench.progress.remark(f"up to {masks:,} masks and coefficients of {fits:,} tasks are trained below {bench.folder}")
+
+
+def _needs(name: str, stream: str) -> bool:
+    return {"figure-2": "rotated", "figure-3": "permuted", "gn": "permuted"}.get(name, stream) == stream
+
+
 def _page(remade: Sequence[Remade], scale: str, sizes: Scale, seed: int) -> str:
     """What was claimed and what is so, as a page beside the pictures."""
     lines = [
         "# ImpressLearn, remade",
         "",
-        f"`impress reproduce {' '.join(one.name for one in remade)} --scale {scale} --seed {seed}`: {sizes.images}, "
-        f"densities {', '.join(f'{density:g}' for density in sizes.densities)}, masks of {sizes.masks.epochs} epochs, "
-        f"coefficients of {sizes.alpha.epochs}. Accuracy on test images.",
+        f"Made by `impress reproduce`, scale {scale}, seed {seed}: {sizes.images}, densities "
+        f"{', '.join(f'{density:g}' for density in sizes.densities)}, masks of {sizes.masks.epochs} epochs, "
+        f"coefficients of {sizes.alpha.epochs}. Accuracy on test images. Bands reach from the least to the best task. "
+        "`own mask`, `best mask` and `wrong mask` are means over the new tasks: under a mask that was trained for each, "
+        "under the heterogeneous one that does best on its training images, and under all of these.",
     ]
     for one in remade:
         lines += [

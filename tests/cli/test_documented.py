@@ -20,6 +20,7 @@ COMMANDS = {
     "infer": (),
     "stats": (),
     "report": (),
+    "reproduce": (),
     "export": (),
     "streams": (),
     "doctor": (),

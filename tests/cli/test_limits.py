@@ -48,6 +48,7 @@ COMMANDS: Mapping[str, Mapping[str, Sequence[object]]] = {
     "eval BANK --basis-gn": {"--samples": (0, 10_000, HUGE), "--epochs": (0, BEYOND)},
     "infer BANK image.png": {"--seed": (-1, BEYOND)},
     "report BANK new.html": {"--seed": (-1, BEYOND)},
+    "reproduce figure-2": {"--seed": (-1, BEYOND), **SPREAD},
     "stats BANK": {"--total-tasks": (-1, 1, BEYOND, 10**400)},
 }  # fmt: skip
 
@@ -72,7 +73,7 @@ def numeric_options() -> set[tuple[str, str]]:
 
 def test_every_option_that_takes_a_number_is_tried() -> None:
     tried = {
-        (re.split(r" BANK| new\.impress", command)[0], option)
+        (re.split(r" BANK| new\.impress| figure-", command)[0], option)
         for command, options in COMMANDS.items()
         for option in options
     }

@@ -1,0 +1,154 @@
+"""`impress reproduce`: what is measured, that it is not measured twice, and what is said of it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from PIL import Image
+
+from impress_format import open_bank
+from impress_format.errors import UsageError
+from impress_learn import MaskTraining, Progress, TaskTraining, Workers
+from impress_learn.reproduce import run
+from impress_learn.reproduce.cells import Row
+from impress_learn.reproduce.figures import FIGURES
+from impress_learn.reproduce.run import Remade, reproduce
+from impress_learn.reproduce.scales import KINDS, SCALES, STREAMS, Scale
+
+LEAST = replace(
+    SCALES["tiny"],
+    counts=(1, 2),
+    most={(stream, kind): 2 for stream in STREAMS for kind in KINDS},
+    new={"rotated": (13,), "permuted": (1001,)},
+    masks=MaskTraining(epochs=1),
+    alpha=TaskTraining(epochs=1),
+    fitted=1,
+)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Remade]]:
+    pytest.importorskip("matplotlib", reason="the extra reproduce is not installed")
+    folder = tmp_path_factory.mktemp("reproduced")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "SCALES", {**SCALES, "tiny": LEAST})
+        return folder, reproduce(["all"], folder)
+
+
+def of(remade: Sequence[Remade], name: str) -> Remade:
+    return next(one for one in remade if one.name == name)
+
+
+def test_every_figure_is_measured_drawn_and_written_down(made: tuple[Path, list[Remade]]) -> None:
+    folder, remade = made
+    assert [one.name for one in remade] == list(FIGURES)
+    for one in remade:
+        with Image.open(folder / f"{one.name}.png") as image:
+            assert image.size[0] > 600
+        root = ElementTree.fromstring((folder / f"{one.name}.svg").read_text())
+        assert root.tag.endswith("svg")
+        rows = list(csv.DictReader((folder / f"{one.name}.csv").read_text().splitlines()))
+        assert [float(row["accuracy"]) for row in rows] == [row.accuracy for row in one.rows]
+        document = json.loads((folder / f"{one.name}.json").read_text())
+        assert len(document["rows"]) == len(one.rows)
+        assert f"## {one.name}: {one.title}" in (folder / "README.md").read_text()
+
+
+def test_coefficients_are_those_of_the_first_masks_of_each_kind(made: tuple[Path, list[Remade]]) -> None:
+    folder, remade = made
+    rows = [row for row in of(remade, "figure-2").rows if row.what == "combined"]
+    assert [(row.kind, row.masks) for row in rows] == [(kind, count) for kind in KINDS for count in (1, 2)]
+    for row in rows:
+        bank = open_bank(folder / "tiny" / "banks" / f"rotated-{row.kind}-0.1-{row.masks}")
+        pool = open_bank(folder / "tiny" / "banks" / f"rotated-{row.kind}-0.1")
+        assert len(bank.manifest.masks) == row.masks
+        assert bank.manifest.masks == pool.manifest.masks[: row.masks]
+        assert bank.basis_digest(row.masks) == pool.basis_digest(row.masks)
+        assert bank.read_task_record(bank.find_task(row.task)).accuracy == pytest.approx(row.accuracy)
+
+
+def test_controls_stand_beside_them(made: tuple[Path, list[Remade]]) -> None:
+    rows = of(made[1], "figure-3").rows
+    whats = {row.what for row in rows}
+    assert whats == {"combined", "own mask", "wrong mask", "best mask"}
+    assert {row.what for row in of(made[1], "basis-gn").rows} == {"basis-GN", "basis-GN, l1", "dedicated"}
+    assert {row.what for row in of(made[1], "gn").rows} == {"GN, one-shot", "GN, exhaustive", "GN, signature"}
+
+
+def test_what_was_measured_is_not_measured_again(
+    made: tuple[Path, list[Remade]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, remade = made
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    steps: list[None] = []
+    monkeypatch.setattr(run, "SCALES", {**SCALES, "tiny": LEAST})
+    again = reproduce(["all"], folder, progress=Progress(step=lambda: steps.append(None)))
+    assert steps == []
+    assert [one.rows for one in again] == [one.rows for one in remade]
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def row(what: str, accuracy: float, *, kind: str = "heterogeneous", masks: int = 5) -> Row:
+    return Row(stream="rotated", kind=kind, what=what, density=0.1, masks=masks, task="t", accuracy=accuracy)
+
+
+def test_a_claim_holds_or_does_not_or_was_not_tried() -> None:
+    judge = FIGURES["figure-2"].judge
+    rows = [row("own mask", 0.95), row("wrong mask", 0.1), row("best mask", 0.3)]
+    rows += [row("combined", 0.5), row("combined", 0.94, masks=25)]
+    rows += [row("combined", 0.6, kind="homogeneous"), row("combined", 0.3, kind="random")]
+    assert [claim.verdict for claim in judge(rows)] == ["yes", "no", "no", "yes"]
+    assert "25 heterogeneous masks 94.0 %, own mask 95.0 %" in judge(rows)[0].ours
+    assert "the best of them 30.0 %" in judge(rows)[3].ours
+    gn = FIGURES["gn"].judge
+    assert [claim.verdict for claim in gn([row("GN, signature", 1.0, masks=100)])] == ["not tried"]
+    assert [claim.verdict for claim in gn([row("GN, signature", 0.95, masks=250)])] == ["yes"]
+    assert [claim.verdict for claim in gn([row("GN, one-shot", 0.1, masks=250)])] == ["no"]
+
+
+@pytest.mark.parametrize("scale", SCALES.values(), ids=SCALES)
+def test_the_first_masks_of_a_stream_are_spread_and_no_new_task_has_one(scale: Scale) -> None:
+    angles = [int(task.partition("/")[2]) for task in scale.basis("rotated", "heterogeneous")]
+    assert len(set(angles)) == scale.most["rotated", "heterogeneous"]
+    some = sorted(angles[: max(5, scale.counts[0])])
+    gaps = [after - before for before, after in zip(some, [*some[1:], some[0] + 360], strict=True)]
+    assert max(gaps) <= 2.7 * 360 / len(some)
+    for stream in STREAMS:
+        for kind in KINDS:
+            new = {scale.reference(stream, key) for key in scale.new[stream]}
+            assert new.isdisjoint(scale.basis(stream, kind))
+
+
+@pytest.mark.parametrize(
+    ("names", "more", "words"),
+    [
+        (["figure-1"], {}, "no figure figure-1: expected all or one of figure-2, figure-3"),
+        (["all"], {"scale": "huge"}, "`scale` huge: expected one of tiny, small, paper"),
+        (["all"], {"device": Workers(0)}, "`workers` 0: expected at least 1"),
+        (["all"], {"seed": -1}, "`seed` -1"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(names: list[str], more: dict[str, object], words: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=words):
+        reproduce(names, tmp_path / "out", **more)  # type: ignore[arg-type]
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
+    with pytest.raises(UsageError, match=r"pip install 'impresslearn\[reproduce\]'"):
+        reproduce(["figure-2"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_of_nothing_there_is_no_mean() -> None:
+    from impress_learn.reproduce.figures import _mean
+
+    assert math.isnan(_mean([], what="combined"))
