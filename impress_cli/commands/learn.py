@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import isnan, nan
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from impress_cli import options, render
+from impress_cli.idle_cores import idle_cores
 from impress_cli.shared import Compute, Data, Output, Spread, Tasks, command
 from impress_learn.parts.table import Parts
 from impress_learn.training.config import UPDATE_TRAINING, TaskTraining
@@ -57,6 +59,7 @@ def add(
     """
     from impress_learn.jobs import add_tasks
 
+    started = time.perf_counter()
     with render.show_progress("steps", quiet=output.quiet) as progress:
         added = add_tasks(
             path,
@@ -69,6 +72,8 @@ def add(
             data_dir=data.data_dir,
             progress=progress,
         )
+    if (text := idle_cores(time.perf_counter() - started, fit.threads, spread, compute)) is not None:
+        render.remark(text, quiet=output.quiet)
     _print_learned(f"{path}: {render.count(len(added), 'task')}", added, json=output.json)
 
 

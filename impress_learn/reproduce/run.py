@@ -140,8 +140,8 @@ def _page(remade: Sequence[Remade], scale: str, sizes: Scale, seed: int) -> str:
         f"Made by `impress reproduce`, scale {scale}, seed {seed}: {sizes.images}, densities "
         f"{', '.join(f'{density:g}' for density in sizes.densities)}, masks of {sizes.masks.epochs} epochs, "
         f"coefficients of {sizes.alpha.epochs}. Accuracy on test images. Bands reach from the least to the best task. "
-        "`own mask`, `best mask` and `wrong mask` are means over the new tasks: under a mask that was trained for each, "
-        "under the heterogeneous one that does best on its training images, and under all of these.",
+        "`own mask`, `best mask` and `wrong mask` are means over the new tasks: under a mask that was trained for "
+        "each, under the heterogeneous one that does best on its training images, and under all of these.",
     ]
     for one in remade:
         lines += [
