@@ -87,11 +87,9 @@ class Bench:
         tasks = [self.scale.reference(stream, key) for key in self.scale.new[stream]]
         return self._bank(f"{stream}-own-{density:g}", tasks, Masks(masks_per_task=1, density=density))
 
-    def first(self, stream: Stream, kind: Kind, density: float, count: int) -> Bank:
+    def first(self, pool: Bank, count: int) -> Bank:
         """The first masks of a pool, as a bank of their own."""
-        return first_masks(
-            self.pool(stream, kind, density), count, self.folder / "banks" / f"{stream}-{kind}-{density:g}-{count}"
-        )
+        return first_masks(pool, count, pool.path.with_name(f"{pool.path.name}-{count}"))
 
     def kept(self, name: str, measure: Callable[[], Iterable[Row]]) -> list[Row]:
         """What was measured under this name before, or what is measured now."""
@@ -124,9 +122,9 @@ def combined(bench: Bench, stream: Stream, density: float) -> Iterator[Row]:
         yield _row(stream, "own", "own mask", density, 1, plan.task, measured)
     tasks = [scale.reference(stream, key) for key in scale.new[stream]]
     for kind in KINDS:
-        counts = scale.counts_of(stream, kind)
-        for count in counts:
-            bank = bench.first(stream, kind, density, count)
+        pool = bench.pool(stream, kind, density)
+        for count in scale.counts_of(stream, kind):
+            bank = bench.first(pool, count)
             fit = replace(scale.alpha, seed=bench.seed)
             for task in add_tasks(
                 bank.path,
@@ -139,12 +137,12 @@ def combined(bench: Bench, stream: Stream, density: float) -> Iterator[Row]:
             ):
                 yield _row(stream, kind, "combined", density, count, task.task, task.accuracy)
         if kind != "random":
-            yield from _controls(bench, stream, kind, density, counts[-1])
+            yield from _controls(bench, bank, stream, kind, density)
 
 
-def _controls(bench: Bench, stream: Stream, kind: Kind, density: float, count: int) -> list[Row]:
+def _controls(bench: Bench, bank: Bank, stream: Stream, kind: Kind, density: float) -> list[Row]:
     """New tasks under masks of other tasks: their mean, and the one that does best on training images."""
-    bank = bench.first(stream, kind, density, count)
+    count = len(bank.manifest.masks)
 
     def measure() -> Iterator[Row]:
         for one in evaluate(
@@ -159,9 +157,9 @@ def _controls(bench: Bench, stream: Stream, kind: Kind, density: float, count: i
 
 def basis_gn(bench: Bench, stream: Stream, density: float) -> Iterator[Row]:
     """Tasks of masks themselves: coefficients from 1/K, with labels, beside the mask that was trained for each."""
-    counts = bench.scale.counts_of(stream, "heterogeneous")
+    counts, pool = bench.scale.counts_of(stream, "heterogeneous"), bench.pool(stream, "heterogeneous", density)
     for count in sorted({counts[0], counts[len(counts) // 2], counts[-1]}):
-        bank = bench.first(stream, "heterogeneous", density, count)
+        bank = bench.first(pool, count)
         asked = [plan.task for plan in bank.manifest.masks[: bench.scale.fitted] if plan.task is not None]
 
         def measure(bank: Bank = bank, asked: Sequence[str] = asked, count: int = count) -> Iterator[Row]:
