@@ -7,7 +7,7 @@ whatever the number of tasks is, and no weights of a task are ever built.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -110,14 +110,20 @@ def task_logits(loaded: RunningBank, tasks: Mixable, images: Tensor) -> Tensor:
     if loaded.calibration is not None or is_recurrent(module):
         return torch.stack([_own_logits(loaded, alpha, tasks.granularity, images) for alpha in tasks.alpha])
 
-    def forward(alpha: Tensor) -> Tensor:
-        output: Tensor = functional_call(module, effective_weights(loaded.basis, alpha, tasks.granularity), (images,))
+    def forward(weights: Mapping[str, Tensor]) -> Tensor:
+        output: Tensor = functional_call(module, dict(weights), (images,))
         return output
 
-    run: Callable[[Tensor], Tensor] = vmap(forward)
+    run: Callable[[Mapping[str, Tensor]], Tensor] = vmap(forward)
+
+    def logits(alphas: Tensor) -> Tensor:
+        # Outside of vmap, which masks that are looked up or packed know nothing of.
+        laid = [effective_weights(loaded.basis, alpha, tasks.granularity) for alpha in alphas]
+        return run({name: torch.stack([weights[name] for weights in laid]) for name in laid[0]})
+
     at_once = max(1, _MOST_WEIGHTS // loaded.bank.backbone.weights)
     with torch.no_grad():
-        return torch.cat([run(piece) for piece in tasks.alpha.split(at_once)])
+        return torch.cat([logits(piece) for piece in tasks.alpha.split(at_once)])
 
 
 def _own_logits(loaded: RunningBank, alpha: Tensor, granularity: int, images: Tensor) -> Tensor:

@@ -72,6 +72,11 @@ class Bench:
         """The device of what is not spread over workers."""
         return self.device.device if isinstance(self.device, Workers) else self.device
 
+    @property
+    def quiet(self) -> Progress:
+        """Of steps alone: what is there already is asked for many times."""
+        return replace(self.progress, remark=lambda _: None)
+
     def pool(self, stream: Stream, kind: Kind, density: float) -> Bank:
         """All masks of a kind."""
         most = self.scale.most[stream, kind]
@@ -109,7 +114,7 @@ class Bench:
             fit=replace(self.scale.masks, seed=self.seed),
             device=self.device,
             data_dir=self.data_dir,
-            progress=replace(self.progress, remark=lambda _: None),  # a pool is asked for many times
+            progress=self.quiet,
         )
 
 
@@ -133,7 +138,7 @@ def combined(bench: Bench, stream: Stream, density: float) -> Iterator[Row]:
                 parts=COEFFICIENTS,
                 device=bench.device,
                 data_dir=bench.data_dir,
-                progress=bench.progress,
+                progress=bench.quiet,
             ):
                 yield _row(stream, kind, "combined", density, count, task.task, task.accuracy)
         if kind != "random":

@@ -28,6 +28,7 @@ from impress_learn.masks.basis import common_granularity, effective_weights, ref
 from impress_learn.network.backbone import members_of
 from impress_learn.network.norm_statistics import with_statistics
 from impress_learn.plan.asked import Masks, Network
+from impress_learn.running.loaded import load_running
 from impress_learn.training.config import MaskTraining, TaskTraining
 
 MASKS = ("rotated-digits/0", "rotated-digits/90", "rotated-digits/180")
@@ -278,3 +279,26 @@ def test_packed_tasks_are_candidates_as_loose_ones_are(bank: Bank, tmp_path: Pat
     assert packed.tasks == loose.tasks
     assert torch.equal(packed.mixable.alpha, loose.mixable.alpha)
     assert packed.mixable.granularity == loose.mixable.granularity
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_many_masks_which_are_looked_up_are_asked_by_every_method(method: str, tmp_path: Path) -> None:
+    """From 17 on a CPU keeps masks otherwise (masks/coded_masks.py)."""
+    fit, data = MaskTraining(epochs=1), Path("nowhere")
+    path = tmp_path / "a.impress"
+    create_bank(path, ["rotated-digits/0", "rotated-digits/90"], masks=Masks(random_masks=16), fit=fit, data_dir=data)
+    loaded = load_running(open_bank(path), torch.device("cpu"))
+    candidates = Candidates(loaded, find_candidates(loaded.bank))
+    assert len(loaded.basis) == 18
+    images = torch.rand(4, 1, 28, 28)
+    own = torch.stack([loaded.logits(candidates.weights(place), images) for place in range(2)])
+    assert torch.allclose(task_logits(loaded, candidates.mixable, images), own, atol=1e-5)
+    asked = evaluate_gn(path, method=method, samples=32, groups=2, data_dir=data)  # type: ignore[arg-type]
+    assert [one.task for one in asked] == ["rotated-digits/0", "rotated-digits/90"]
+
+
+def test_basis_gn_of_some_masks_leaves_the_others_out(bank: Bank) -> None:
+    some = evaluate_basis_gn(bank.path, tasks=["rotated-digits/90"], fit=TaskTraining(epochs=1), samples=8)
+    assert [one.task for one in some] == ["rotated-digits/90"]
+    with pytest.raises(UsageError, match="no mask was trained for rotated-digits/7"):
+        evaluate_basis_gn(bank.path, tasks=["rotated-digits/7"])
