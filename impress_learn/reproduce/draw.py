@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from math import floor
 from pathlib import Path
 from statistics import mean
 
@@ -34,7 +35,8 @@ def draw(title: str, rows: Sequence[Row], path: Path) -> list[Path]:
         _draw_bars(axes, lines)
     axes.set_title(title, fontsize=11)
     axes.set_ylabel("accuracy on test images, %")
-    axes.set_ylim(0, 100)
+    least = min(100 * row.accuracy for row in rows)
+    axes.set_ylim(5 * floor(least / 5) - 5 if least > 60 else 0, 100)
     axes.grid(axis="y", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     written = [path.with_suffix(".svg"), path.with_suffix(".png")]

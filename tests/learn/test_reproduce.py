@@ -148,6 +148,17 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, 
     assert not (tmp_path / "out").exists()
 
 
+def test_lines_that_lie_close_together_are_drawn_apart(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="the extra reproduce is not installed")
+    from impress_learn.reproduce.draw import draw
+
+    for least, from_nothing in ((0.92, False), (0.2, True)):
+        rows = [row("basis-GN", least), row("basis-GN", 0.95, masks=10), row("dedicated", 0.93)]
+        svg, _ = draw("close", rows, tmp_path / "a")
+        texts = {text.text for text in ElementTree.parse(svg).iter("{http://www.w3.org/2000/svg}text")}
+        assert ("20" in texts) == from_nothing
+
+
 def test_of_nothing_there_is_no_mean() -> None:
     from impress_learn.reproduce.figures import _mean
 
