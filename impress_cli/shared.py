@@ -31,6 +31,7 @@ class DeviceChoice(str, Enum):
 
 
 _EVERYWHERE = "Everywhere"
+_WORKERS = "Several processes, or a cluster"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,11 +84,16 @@ class Spread:
             help="Processes that train side by side: of many masks or tasks more get done than by one process with "
             "several threads. Default: 1; of a Ray cluster as many as it has room for.",
             show_default=False,
+            rich_help_panel=_WORKERS,
         ),
     ] = None
     engine: Annotated[
         Engine,
-        typer.Option("--engine", help="Where they run: on this machine, or on a Ray cluster (docs/cluster.md)."),
+        typer.Option(
+            "--engine",
+            help="Where they run: on this machine, or on a Ray cluster (docs/cluster.md).",
+            rich_help_panel=_WORKERS,
+        ),
     ] = Engine.local
     ray_address: Annotated[
         str | None,
@@ -96,6 +102,7 @@ class Spread:
             metavar="HOST:PORT",
             help="Of the cluster. Default: $RAY_ADDRESS, else the one that this machine belongs to.",
             show_default=False,
+            rich_help_panel=_WORKERS,
         ),
     ] = None
     gpus_per_worker: Annotated[
@@ -104,6 +111,7 @@ class Spread:
             "--gpus-per-worker",
             metavar="F",
             help="GPUs of a worker, also a part of one. Without, it has CPUs.",
+            rich_help_panel=_WORKERS,
         ),
     ] = 0.0
     mixed: Annotated[
@@ -112,6 +120,7 @@ class Spread:
             "--mixed",
             help="Have workers train that have other releases of torch, timm, numpy or Pillow, or another processor or "
             "GPU, and record these. Last bits then depend on who trained what.",
+            rich_help_panel=_WORKERS,
         ),
     ] = False
 

@@ -54,7 +54,7 @@ def reproduce(
     Args:
         names: of figures (`reproduce.figures.FIGURES`); `all` for every one.
         output: a folder: the figures, and below it the banks that they were measured on.
-        scale: `tiny` (embedded digits, minutes), `small` (MNIST, less than an hour on two cores), `paper` (days).
+        scale: `tiny` (embedded digits, minutes), `small` (MNIST, 20 minutes on two cores), `paper` (days).
         seed: of the network, the masks and all else.
         device: as of create_bank; `Workers` for several processes, or a Ray cluster.
         data_dir: the folder that data sets are in; None for $IMPRESS_DATA, or one in the user's cache.
