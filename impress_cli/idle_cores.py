@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import time
 
-from impress_cli.shared import Compute, DeviceChoice, Engine, Spread
+from impress_cli import render
+from impress_cli.shared import Compute, DeviceChoice, Engine, Output, Spread
 
 _LONG = 60.0
 """Seconds from which on it is worth saying."""
@@ -31,3 +33,9 @@ def idle_cores(seconds: float, threads: int, spread: Spread, compute: Compute) -
         f"this took {seconds:,.0f} s on {used} of {cores} cores: --workers {cores} trains as many masks or tasks side "
         f"by side, --threads {cores} is faster where one is of a large network (and gives other last bits)"
     )
+
+
+def say_idle_cores(started: float, threads: int, spread: Spread, compute: Compute, output: Output) -> None:
+    """Say so after a command that began at `started`, by time.perf_counter."""
+    if (text := idle_cores(time.perf_counter() - started, threads, spread, compute)) is not None:
+        render.remark(text, quiet=output.quiet)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,17 @@ class Progress:
     step: Callable[[], None] = lambda: None
     again: Callable[[int], None] = lambda _: None
     remark: Callable[[str], None] = lambda _: None
+
+    def once(self) -> Progress:
+        """The same, which tells each remark once, however many workers make it."""
+        told = set[str]()
+
+        def remark(text: str) -> None:
+            if text not in told:
+                told.add(text)
+                self.remark(text)
+
+        return replace(self, remark=remark)
 
 
 SILENT = Progress()

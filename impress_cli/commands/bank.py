@@ -9,7 +9,7 @@ import typer
 
 from impress_cli import options, render
 from impress_cli.commands.bank_report import report_bank
-from impress_cli.idle_cores import idle_cores
+from impress_cli.idle_cores import say_idle_cores
 from impress_cli.shared import Compute, Data, Output, Spread, Tasks, command
 from impress_learn.plan.asked import FIRST_MASKS, Masks, Network
 from impress_learn.training.config import MaskTraining
@@ -51,7 +51,7 @@ def create(
             data_dir=data.data_dir,
             progress=progress,
         )
-    _say_idle_cores(started, fit, spread, compute, output)
+    say_idle_cores(started, fit.threads, spread, compute, output)
     report_bank(bank, started, json=output.json)
 
 
@@ -86,7 +86,7 @@ def extend(
             data_dir=data.data_dir,
             progress=progress,
         )
-    _say_idle_cores(started, fit, spread, compute, output)
+    say_idle_cores(started, fit.threads, spread, compute, output)
     report_bank(bank, started, json=output.json)
 
 
@@ -169,8 +169,3 @@ def verify(path: options.BankPath, output: Output) -> None:
         render.print_table(title, ("file", "problem"), rows, text_columns=2)
     if not outcome.ok:
         raise typer.Exit(1)
-
-
-def _say_idle_cores(started: float, fit: MaskTraining, spread: Spread, compute: Compute, output: Output) -> None:
-    if (text := idle_cores(time.perf_counter() - started, fit.threads, spread, compute)) is not None:
-        render.remark(text, quiet=output.quiet)

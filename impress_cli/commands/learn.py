@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from impress_cli import options, render
-from impress_cli.idle_cores import idle_cores
+from impress_cli.idle_cores import say_idle_cores
 from impress_cli.shared import Compute, Data, Output, Spread, Tasks, command
 from impress_learn.parts.table import Parts
 from impress_learn.training.config import UPDATE_TRAINING, TaskTraining
@@ -72,8 +72,7 @@ def add(
             data_dir=data.data_dir,
             progress=progress,
         )
-    if (text := idle_cores(time.perf_counter() - started, fit.threads, spread, compute)) is not None:
-        render.remark(text, quiet=output.quiet)
+    say_idle_cores(started, fit.threads, spread, compute, output)
     _print_learned(f"{path}: {render.count(len(added), 'task')}", added, json=output.json)
 
 

@@ -43,7 +43,7 @@ def scatter_here(
         WorkerLost: a process ended by itself: killed, as a rule for memory.
     """
     left = iter(range(len(items)))
-    done, said = 0, set[str]()
+    done = 0
     with _started(work, items, min(workers, len(items))) as running:
         for worker in running:
             _ask(worker, next(left))
@@ -56,9 +56,7 @@ def scatter_here(
                     for _ in range(what):
                         progress.step()
                 elif kind == "remark":
-                    if what not in said:  # by another process
-                        said.add(what)
-                        progress.remark(what)
+                    progress.remark(what)
                 elif kind == "failed":
                     raise raised_again(*what)
                 else:

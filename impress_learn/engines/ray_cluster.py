@@ -35,16 +35,15 @@ def connected(address: str | None) -> Iterator[Any]:
         ClusterError: there is no cluster, or it lets nobody in, or runs another Ray or Python.
     """
     ray, wanted = reach(address)
-    if ray.is_initialized():
-        with _raylets_kept_from_stdout():
-            yield ray
-        return
+    is_ours = not ray.is_initialized()
     with _raylets_kept_from_stdout():
-        _connect(ray, wanted)
+        if is_ours:
+            _connect(ray, wanted)
         try:
             yield ray
         finally:
-            ray.shutdown()
+            if is_ours:
+                ray.shutdown()
 
 
 def reach(address: str | None) -> tuple[Any, str]:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from impress_format.errors import ClusterError, TrainingDiverged, WorkerLost
 from impress_format.records.training import Elsewhere
 from impress_learn.engines.machine import differences, this_machine
@@ -87,7 +89,6 @@ class Pool:
     reference: Elsewhere | None = None
     told: Any = None
     heard: float = 0.0
-    said: set[str] = field(default_factory=set)
 
     def start_one(self) -> None:
         """One more worker; it waits for a place if need be."""
@@ -116,7 +117,7 @@ class Pool:
             ready, _ = self.ray.wait(asked, num_returns=len(asked), timeout=0)
         elif self.idle_since is not None and time.monotonic() - self.idle_since > _PATIENCE:
             count_places(self.ray.nodes(), self.settings.threads, self.gpus)
-            self.remark("no worker is at work: others have the cluster's CPUs, or its nodes are still to come")
+            self.progress.remark("no worker is at work: others have the cluster's CPUs, or its nodes are still to come")
             self.idle_since = time.monotonic()
         found = set(ready)
         return [worker for worker in self.workers if worker.asked in found]
@@ -130,7 +131,8 @@ class Pool:
         worker.host, worker.stage = host, "begin"
         theirs = None if has is None else Elsewhere(**has)
         if theirs is not None and self.reference is None:
-            self.reference = replace_gpu(this_machine("cpu"), theirs.gpu)
+            # This process itself may have no GPU.
+            self.reference = msgspec.structs.replace(this_machine("cpu"), gpu=theirs.gpu)
         other = {} if theirs is None or self.reference is None else differences(self.reference, theirs)
         told = f"a worker on {host} has " + ", ".join(f"{name} {there or 'none'} (not {here or 'none'})"
                                                       for name, (here, there) in other.items())  # fmt: skip
@@ -144,7 +146,7 @@ class Pool:
             self.refuse(worker, ClusterError(error))
         else:
             if other:
-                self.remark(f"{told}: recorded in what it makes")
+                self.progress.remark(f"{told}: recorded in what it makes")
             recorded = theirs if other else None
             worker.asked = worker.actor.begin.remote(
                 self.sent, self.settings, recorded, self.listener, max(_LOOK_EVERY, len(self.workers) / 500)
@@ -158,7 +160,7 @@ class Pool:
         """
         if self.idle_since is not None:
             raise error
-        self.remark(f"{error}: the others go on")
+        self.progress.remark(f"{error}: the others go on")
         self.end_one(worker)
 
     def begun(self, worker: Worker, failed: Said | None) -> None:
@@ -213,7 +215,7 @@ class Pool:
                     f"{said}, for the third time. What was finished is stored: give the command again, with fewer "
                     "`workers` if memory ran out"
                 )
-            self.remark(f"{said}: begun again")
+            self.progress.remark(f"{said}: begun again")
             self.waiting.appendleft(number)
         if self.waiting:
             self.start_one()
@@ -226,7 +228,7 @@ class Pool:
         """
         if self.idle_since is not None:
             raise WorkerLost(why)
-        self.remark(f"{why}. The others go on")
+        self.progress.remark(f"{why}. The others go on")
 
     def listen(self) -> None:
         """Hear of steps and remarks, without waiting for them."""
@@ -243,16 +245,10 @@ class Pool:
             told, remarks = {}, []
         self.told, self.heard = None, time.monotonic()
         for text in remarks:
-            self.remark(text)
+            self.progress.remark(text)
         for key, steps in told.items():
             if key is not None and key[1] == self.starts[key[0]]:
                 self._reached(key[0], steps)
-
-    def remark(self, text: str) -> None:
-        """Once, however many workers say it."""
-        if text not in self.said:
-            self.said.add(text)
-            self.progress.remark(text)
 
     def _go_on(self, worker: Worker) -> None:
         if not self.waiting:
@@ -268,11 +264,6 @@ class Pool:
         for _ in range(steps - self.taken[number]):
             self.progress.step()
         self.taken[number] = max(steps, self.taken[number])
-
-
-def replace_gpu(machine: Elsewhere, gpu: str) -> Elsewhere:
-    """The same with another GPU: the command itself may have none."""
-    return Elsewhere(**{**{name: getattr(machine, name) for name in Elsewhere.__struct_fields__}, "gpu": gpu})
 
 
 def told_by(host: str, said: Said) -> Exception:

@@ -41,6 +41,7 @@ def scatter(
         WorkerLost: a worker ended by itself: killed, as a rule for memory.
         ClusterError: there is no cluster, or it cannot do this.
     """
+    progress = progress.once()
     if workers.engine == "ray":
         from impress_learn.engines.ray_driver import scatter_over_ray
 

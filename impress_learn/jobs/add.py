@@ -13,6 +13,7 @@ from impress_learn.jobs.requests import learn_requests
 from impress_learn.jobs.scattered import TaskWork, receive_tasks
 from impress_learn.parts.table import Parts
 from impress_learn.plan.asked_tasks import AskedTasks, plan_requests
+from impress_learn.plan.few import may_look_at_stored_tasks
 from impress_learn.plan.tasks import still_to_add
 from impress_learn.progress import SILENT, Progress
 from impress_learn.running.device import Device, choose_device, settle_workers
@@ -77,7 +78,9 @@ def add_tasks(
 
     def scattered(items: Sequence[tuple[str, ...]]) -> Iterator[Mapping[str, AddedTask]]:
         assert where is not None
-        work = TaskWork(bank.path.absolute(), asked.expanded(requests), TorchSettings.of(where, fit.threads))
+        settings = TorchSettings.of(where, fit.threads)
+        with_tasks = any(map(may_look_at_stored_tasks, requests))
+        work = TaskWork(bank.path.absolute(), asked.expanded(requests), settings, with_tasks)
         done = scatter(work, items, receive=receive_tasks(bank, requests), workers=workers, progress=progress)
         return (learned for _, learned in done)
 

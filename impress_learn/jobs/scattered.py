@@ -18,7 +18,6 @@ from impress_format.operations import exchange
 from impress_format.tasks.file import read_task_record
 from impress_learn.engines.work import TorchSettings
 from impress_learn.plan.asked_tasks import AskedTasks, plan_requests
-from impress_learn.plan.few import may_look_at_stored_tasks
 from impress_learn.plan.tasks import TaskRequest
 from impress_learn.progress import SILENT, Progress
 from impress_learn.streams.classes import names_to_store
@@ -86,11 +85,15 @@ def receive_mask(bank: Bank) -> Callable[[int, Mapping[str, bytes]], None]:
 class TaskWork:
     """What a worker does: learn and store some of the tasks that a command asks for (engines/work.py). An item is the
     names of these.
+
+    Attributes:
+        with_tasks: whether what is learned may depend on tasks that are stored, which are sent then too.
     """
 
     path: Path
     asked: AskedTasks
     settings: TorchSettings
+    with_tasks: bool
     recorded: Elsewhere | None = None
 
     def begin(self, progress: Progress) -> Callable[[tuple[str, ...]], Mapping[str, AddedTask]]:
@@ -115,7 +118,7 @@ class TaskWork:
         bank = open_bank(self.path)
         masks = [bank.mask_path(index) for index in range(len(bank.manifest.masks))]
         tasks = {}
-        if any(map(may_look_at_stored_tasks, plan_requests(bank, self.asked, SILENT))):
+        if self.with_tasks:
             tasks = _stored_tasks(bank)
         elif self.asked.warm_start is not None:
             name = bank.find_task(self.asked.warm_start)

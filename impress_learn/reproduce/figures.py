@@ -38,11 +38,13 @@ class Figure:
 
     Attributes:
         title: for people.
+        streams: that it is measured on.
         measure: what is measured for it.
         judge: its rows -> what is claimed, and what is so here.
     """
 
     title: str
+    streams: tuple[Stream, ...]
     measure: Callable[[Bench], Iterator[Row]]
     judge: Callable[[Sequence[Row]], list[Claim]]
 
@@ -107,10 +109,14 @@ _CLOSE = 0.03
 _PUBLISHED_TASKS = 250
 
 FIGURES: Mapping[str, Figure] = {
-    "figure-2": Figure("RotatedMNIST: new tasks as combinations of masks", _accuracies("rotated"), _judge_accuracies),
-    "figure-3": Figure("PermutedMNIST: new tasks as combinations of masks", _accuracies("permuted"), _judge_accuracies),
-    "basis-gn": Figure("basis-GN: the tasks of the masks themselves", _basis_gn, _judge_basis_gn),
-    "gn": Figure("GN: which of the masks' tasks images are of", _gn, _judge_gn),
+    "figure-2": Figure(
+        "RotatedMNIST: new tasks as combinations of masks", ("rotated",), _accuracies("rotated"), _judge_accuracies
+    ),
+    "figure-3": Figure(
+        "PermutedMNIST: new tasks as combinations of masks", ("permuted",), _accuracies("permuted"), _judge_accuracies
+    ),
+    "basis-gn": Figure("basis-GN: the tasks of the masks themselves", STREAMS, _basis_gn, _judge_basis_gn),
+    "gn": Figure("GN: which of the masks' tasks images are of", ("permuted",), _gn, _judge_gn),
 }
 
 

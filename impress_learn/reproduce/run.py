@@ -117,7 +117,7 @@ def _remake(name: str, bench: Bench, folder: Path, scale: str) -> Remade:
 def _announce(bench: Bench, wanted: Sequence[str]) -> None:
     """Say how much there is to be done, before anything is trained."""
     sizes = bench.scale
-    streams = [stream for stream in STREAMS if any(_needs(name, stream) for name in wanted)]
+    streams = [stream for stream in STREAMS if any(stream in FIGURES[name].streams for name in wanted)]
     masks = len(sizes.densities) * sum(
         len(sizes.new[stream]) + sum(sizes.most[stream, kind] for kind in KINDS if kind != "random")
         for stream in streams
@@ -126,10 +126,6 @@ def _announce(bench: Bench, wanted: Sequence[str]) -> None:
         len(sizes.counts_of(stream, kind)) * len(sizes.new[stream]) for stream in streams for kind in KINDS
     )
     bench.progress.remark(f"up to {masks:,} masks and coefficients of {fits:,} tasks are trained below {bench.folder}")
-
-
-def _needs(name: str, stream: str) -> bool:
-    return {"figure-2": "rotated", "figure-3": "permuted", "gn": "permuted"}.get(name, stream) == stream
 
 
 def _page(remade: Sequence[Remade], scale: str, sizes: Scale, seed: int) -> str:

@@ -82,7 +82,7 @@ def main() -> None:
         names = [f"task-{number}" for number in range(tasks)]
         asked = AskedTasks(("permuted-digits/10",), TaskTraining(epochs=1), None, Parts(), None, None)
         (request,) = plan_requests(bank, asked, Progress())
-        work = TaskWork(path, asked, TorchSettings("cpu"))
+        work = TaskWork(path, asked, TorchSettings("cpu"), with_tasks=False)
         requests = [replace(request, name=name) for name in names]
         files = {name: rename_task(source, content, name, 2) for name in names}
         ray = answered_at_once(lambda item: {f"tasks/{name}.safetensors": files[name] for name in item})
