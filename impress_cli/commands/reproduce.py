@@ -22,15 +22,19 @@ class ScaleChoice(str, Enum):
 def reproduce(
     names: Annotated[
         list[str],
-        typer.Argument(metavar="NAME...", help="figure-2, figure-3, basis-gn, gn; or all.", show_default=False),
+        typer.Argument(
+            metavar="NAME...",
+            help="figure-2 to -4, figure-6 to -10, basis-gn, gn; or all.",
+            show_default=False,
+        ),
     ],
     *,
     scale: Annotated[
         ScaleChoice,
         typer.Option(
             "--scale",
-            help="tiny: embedded digits, three minutes. small: MNIST, 20 minutes on two cores. paper: MNIST with the "
-            "paper's densities and masks, days.",
+            help="tiny: embedded digits, three minutes. small: MNIST and CIFAR-100, under an hour on two cores. paper: "
+            "with the paper's densities, masks and epochs, days.",
         ),
     ] = ScaleChoice.tiny,
     folder: Annotated[

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from impress_cli import options, render
 from impress_cli.shared import Output, command
+from impress_format.errors import UsageError
 
 if TYPE_CHECKING:
     from impress_format.operations.stats import Storage
@@ -21,16 +23,47 @@ _WAYS = (
     ("float_head", "a last layer each, float32"),
 )
 
+_TABLE2 = (
+    *("data set", "model", "weights", "M", "layers", "alpha", "T"),
+    *("mask", "phi", "ratio", "phi", "ratio", "bitmap", "T run", "ratio"),
+)
+_TABLE2_READS = (
+    "KiB; phi = M masks / T + the coefficients of a task. First phi and ratio: the paper's formula, 16 bits for each "
+    "of 12.5 % of the weights, four bytes a coefficient. Second: as stored here, masks at the entropy of independent "
+    "bits, one byte a coefficient, tasks in packs; ratio to a mask stored likewise, then to a bitmap. Last: with as "
+    "many tasks as were run. M and T are the paper's for SplitCIFAR-100 and SplitImageNet, else this project's."
+)
+
 
 @command
 def stats(
-    path: options.BankPath,
+    path: Annotated[
+        Path | None,
+        typer.Argument(metavar="BANK", parser=options.path_of, help="Folder of the bank.", show_default=False),
+    ] = None,
+    *,
     output: Output,
     total_tasks: Annotated[
-        int | None, typer.Option("--total-tasks", metavar="N", help="Count as if the bank had grown to N tasks.")
+        int | None,
+        typer.Option(
+            "--total-tasks",
+            metavar="N",
+            help="Count as if the bank had grown to N tasks; with --table2 as if N tasks shared each basis.",
+        ),
     ] = None,
+    paper: Annotated[
+        bool,
+        typer.Option(
+            "--table2", help="The paper's Table 2 by its own formula, beside what this project stores; without a bank."
+        ),
+    ] = False,
 ) -> None:
     """What the bank costs on disk, beside SupSup and beside a model for each task."""
+    if paper == (path is not None):
+        raise UsageError("give a bank, or --table2 for the paper's" + (": not both" if paper else ""))
+    if path is None:
+        _table2(total_tasks, as_json=output.json)
+        return
     from impress_format.bank import open_bank
     from impress_format.operations.stats import measure_storage
 
@@ -39,6 +72,41 @@ def stats(
         render.print_json(_document(storage))
     else:
         _show(str(path), storage, grown=total_tasks is not None)
+
+
+def _table2(tasks: int | None, *, as_json: bool) -> None:
+    from impress_format.operations.table2 import table2
+
+    rows = table2(tasks)
+    if as_json:
+        flat = ({**asdict(row), "phi_kb": row.paper.phi_kb, "savings": row.paper.savings} for row in rows)
+        render.print_json({"rows": list(flat)})
+        return
+    table = [
+        (
+            row.dataset,
+            row.model,
+            f"{row.params:,}",
+            f"{row.masks:,}",
+            f"{row.layers:,}",
+            f"{row.alpha:,}",
+            f"{row.paper.tasks:,}",
+            f"{row.paper.mask_kb:,.0f}",
+            f"{row.paper.phi_kb:,.1f}",
+            render.ratio(row.paper.savings),
+            f"{row.here.phi_kb:,.1f}",
+            render.ratio(row.here.savings),
+            render.ratio(row.here.savings_bitmap),
+            "" if row.as_run is None else f"{row.as_run.tasks:,}",
+            "" if row.as_run is None else render.ratio(row.as_run.savings),
+        )
+        for row in rows
+    ]
+    render.print_table("Table 2: a basis and its tasks, beside a mask for each task", _TABLE2, table, text_columns=2)
+    render.print_line(_TABLE2_READS)
+    for row in rows:
+        if row.remark is not None:
+            render.print_line(f"{row.dataset}, {row.model}: {row.remark}")
 
 
 def _document(storage: Storage) -> dict[str, object]:

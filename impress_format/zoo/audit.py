@@ -12,7 +12,7 @@ from impress_format.errors import ImpressError, StorageError, UsageError, ZooErr
 from impress_format.operations.verify import Problem, Verification, verify_bank
 from impress_format.zoo.card_summary import read_card
 from impress_format.zoo.entry import bank_digest, file_sha256
-from impress_format.zoo.index import INDEX, MAX_CARD_BYTES, ZooBank, ZooIndex, bank_folder, find_bank
+from impress_format.zoo.index import INDEX, MAX_CARD_BYTES, MAX_PAGE_BYTES, ZooBank, ZooIndex, bank_folder, find_bank
 from impress_format.zoo.local import regular_size
 from impress_format.zoo.pull import fetch_file
 from impress_format.zoo.sources import FolderSource, Source, read_index
@@ -98,7 +98,10 @@ def _card_problems(source: Source, bank: ZooBank) -> Iterator[Problem]:
         if card is None:
             yield Problem(bank.card, "is missing: every bank of a zoo has a model card")
         else:
-            read_card(card.decode())
+            text = card.decode()
+            read_card(text)
+            if f"]({bank.page})" in text and source.read(bank.page, MAX_PAGE_BYTES) is None:
+                yield Problem(bank.page, "is missing: the model card links to it")
     except UnicodeDecodeError:
         yield Problem(bank.card, "is not UTF-8 text")
     except (UsageError, ImpressError) as error:

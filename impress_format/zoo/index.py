@@ -32,6 +32,7 @@ INDEX = "index.json"
 ZOO_VERSION = 1
 
 MAX_INDEX_BYTES = 16 << 20
+MAX_PAGE_BYTES = 64 << 20
 MAX_CARD_BYTES = 1 << 20
 MAX_MASK_BYTES = 1 << 30  # two masks of the largest layer there may be, as bitmaps
 MAX_BANK_BYTES = 16 << 30
@@ -85,6 +86,10 @@ class ZooBank(_Record, frozen=True):
     def card(self) -> str:
         return card_name(self.name)
 
+    @property
+    def page(self) -> str:
+        return page_name(self.name)
+
 
 class ZooIndex(_Record, frozen=True):
     """`index.json`."""
@@ -103,6 +108,11 @@ def bank_folder(name: str) -> str:
 
 def card_name(name: str) -> str:
     return f"{name}.md"
+
+
+def page_name(name: str) -> str:
+    """The page with pictures that a card links to (`impress report`), where there is one."""
+    return f"{name}.html"
 
 
 def parse_index(where: str, content: bytes) -> ZooIndex:

@@ -20,20 +20,27 @@ from impress_format.zoo.card import Rebuild, model_card
 from impress_format.zoo.card_summary import CardSummary, read_card
 from impress_format.zoo.entry import bank_digest, make_entry
 from impress_format.zoo.hub import PushedMeanwhile, check_online, commit_files, open_hub
-from impress_format.zoo.index import INDEX, MAX_CARD_BYTES, ZooBank, ZooIndex, check_name, encode_index
+from impress_format.zoo.index import INDEX, MAX_CARD_BYTES, MAX_PAGE_BYTES, ZooBank, ZooIndex, check_name, encode_index
 from impress_format.zoo.local import copy_file, look_at
-from impress_format.zoo.sources import FolderSource, is_hub, is_web, read_index, zoo_name
+from impress_format.zoo.sources import FolderSource, Source, is_hub, is_web, read_index, zoo_name
 
 _PUSHES = 4  # tries beside other people's pushes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """A bank ready to be pushed: checked, with its entry and its card."""
+    """A bank ready to be pushed: checked, with its entry, its card and perhaps a page with pictures."""
 
     folder: Path
     entry: ZooBank
     card: str
+    page: bytes | None = None
+
+    @property
+    def beside(self) -> dict[str, bytes]:
+        """What stands beside the bank in a zoo, by its path."""
+        page = {} if self.page is None else {self.entry.page: self.page}
+        return {**page, self.entry.card: self.card.encode()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,12 +61,14 @@ def prepare(
     command: str | None = None,
     data_sets: Mapping[str, str] | None = None,
     rebuild: Rebuild | None = None,
+    page: bytes | None = None,
 ) -> Prepared:
     """Check the bank in `folder` and make its index entry and its card; with `card`, that file is the card.
 
     Args:
         data_sets: streams whose data set has an entry on the Hub, and that entry.
         rebuild: as `model_card` takes it.
+        page: with pictures (HTML), to stand beside the card, which links to it.
 
     Raises:
         BankNotFound, BankMismatch: no bank, or masks are still to be trained.
@@ -86,6 +95,7 @@ def prepare(
             command=command,
             data_sets=data_sets,
             rebuild=rebuild,
+            page=page is not None,
         )
         summary = read_card(text)
     else:
@@ -97,7 +107,7 @@ def prepare(
         description=description or summary.description,
         tags=summary.tags,
     )
-    return Prepared(folder=folder, entry=entry, card=text)
+    return Prepared(folder=folder, entry=entry, card=text, page=page)
 
 
 def push(prepared: Prepared, zoo: str, *, replace: bool) -> Pushed:
@@ -141,16 +151,17 @@ def _push_to_folder(prepared: Prepared, zoo: Path, *, replace: bool) -> Pushed:
     with exclusive(zoo, wait=True):
         index = read_index(source) if look_at(zoo / INDEX) else ZooIndex()
         merged = merge(index, entry, replace=replace)
-        target, card = source.place(entry.folder), source.place(entry.card)
+        target = source.place(entry.folder)
         taken = look_at(target) is not None
         present = taken and _digest_of(target) == entry.digest
-        if present and entry in index.banks and source.read(entry.card, MAX_CARD_BYTES) == _bytes(prepared):
+        if present and entry in index.banks and _has(source, prepared):
             return Pushed(where=str(target), changed=False)
         if taken and not present and not replace and entry.name not in {bank.name for bank in index.banks}:
             raise UsageError(f"{target} exists and is in no index: choose another `name`, or give `replace`")
         if not present:
             _copy_bank(prepared, target)
-        write_atomically(card, _bytes(prepared), replace=True)
+        for path, content in prepared.beside.items():
+            write_atomically(source.place(path), content, replace=True)
         # Last: what the index names is there.
         write_atomically(zoo / INDEX, encode_index(merged), replace=True)
     return Pushed(where=str(target), changed=True)
@@ -196,13 +207,13 @@ def _push_to_hub(prepared: Prepared, zoo: str, *, replace: bool) -> Pushed:
         sizes = source.sizes or {}  # None is offline only
         index = read_index(source) if INDEX in sizes else ZooIndex()
         merged = merge(index, entry, replace=replace)
-        if entry in index.banks and source.read(entry.card, MAX_CARD_BYTES) == _bytes(prepared):
+        if entry in index.banks and _has(source, prepared):
             return Pushed(where=source.label, changed=False)
         add: dict[str, Path | bytes] = {
             f"{entry.folder}/{file.path}": prepared.folder / file.path for file in entry.files
         }
         stale = [path for path in sizes if path.startswith(f"{entry.folder}/") and path not in add]
-        add[entry.card] = _bytes(prepared)
+        add |= prepared.beside
         add[INDEX] = encode_index(merged)
         try:
             return Pushed(where=commit_files(source, add, stale, message=f"Add bank {entry.name}"), changed=True)
@@ -234,5 +245,6 @@ def _digest_of(folder: Path) -> str | None:
         return None
 
 
-def _bytes(prepared: Prepared) -> bytes:
-    return prepared.card.encode()
+def _has(source: Source, prepared: Prepared) -> bool:
+    """Whether the very same card and page are there."""
+    return all(source.read(path, MAX_PAGE_BYTES) == content for path, content in prepared.beside.items())

@@ -100,6 +100,18 @@ def report_bank(
     return Report(file=file, bytes=len(content), measured=0 if measured is None else len(measured.controls))
 
 
+def page_of(bank: Bank) -> bytes:
+    """The page of a bank from its stored files alone, as UTF-8.
+
+    Raises:
+        FormatError: a file of the bank is damaged.
+    """
+    from impress_learn.report.facts import gather
+    from impress_learn.report.page import render
+
+    return render(gather(bank), None).encode("utf-8")
+
+
 def _page_before(bank: Bank, file: Path) -> str | None:
     """The page that will be replaced; None where there is no file.
 

@@ -1,151 +1,78 @@
-"""The measurements that figures are drawn from: pools of masks, coefficients over the first of them, controls."""
+"""What is measured on a cell: coefficients of new tasks, masks as they are, tasks of the masks themselves.
+
+Each measurement says beforehand how much it trains (`Load`), so that its time can be told.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-import msgspec
-
 from impress_format.bank import Bank
-from impress_format.disk.files import make_folder, write_atomically
-from impress_format.operations.prefix import first_masks
 from impress_learn.jobs.add import add_tasks
-from impress_learn.jobs.create import create_bank
 from impress_learn.jobs.evaluate import evaluate
 from impress_learn.jobs.identify import evaluate_basis_gn, evaluate_gn
 from impress_learn.parts.table import Parts
-from impress_learn.plan.asked import Masks
-from impress_learn.progress import Progress
-from impress_learn.reproduce.scales import KINDS, Kind, Scale, Stream
-from impress_learn.running.device import Device, Workers
+from impress_learn.reproduce.bench import Bench, Cell, Row
 
 COEFFICIENTS = Parts(signature=False, vote=False)
 """Coefficients alone, as the paper has them."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One measurement.
-
-    Attributes:
-        what: `combined`, `own mask`, `wrong mask`, `best mask`; `basis-GN`, `dedicated`; `GN` and its method.
-        masks: how many were combined, or told apart.
-        task: by its reference.
-        accuracy: on test images, from 0 to 1; of GN the share of groups whose task was found.
-    """
-
-    stream: str
-    kind: str
-    what: str
-    density: float
-    masks: int
-    task: str
-    accuracy: float
-
-    def flat(self) -> dict[str, object]:
-        """All of it, as CSV and JSON have it."""
-        return asdict(self)
+_GROUPS = 10
 
 
 @dataclass(frozen=True)
-class Bench:
-    """Where a reproduction is made, and with what.
+class Load:
+    """What is still to be done for a measurement.
 
     Attributes:
-        folder: that banks and measurements are kept in; what is there is not made again.
-        seed: of the network, the masks and all else.
+        fits: of each task that is learned, over how many masks.
+        passes: how many times all images of a task go through the network, nothing being trained.
     """
 
-    scale: Scale
-    folder: Path
-    seed: int
-    device: Device
-    data_dir: Path | None
-    progress: Progress
-
-    @property
-    def alone(self) -> Device:
-        """The device of what is not spread over workers."""
-        return self.device.device if isinstance(self.device, Workers) else self.device
-
-    @property
-    def quiet(self) -> Progress:
-        """Of steps alone: what is there already is asked for many times."""
-        return replace(self.progress, remark=lambda _: None)
-
-    def pool(self, stream: Stream, kind: Kind, density: float) -> Bank:
-        """All masks of a kind."""
-        most = self.scale.most[stream, kind]
-        masks = Masks(
-            masks_per_task={"heterogeneous": 1, "homogeneous": most, "random": 0}[kind],
-            random_masks=most if kind == "random" else 0,
-            density=density,
-        )
-        return self._bank(f"{stream}-{kind}-{density:g}", self.scale.basis(stream, kind), masks)
-
-    def own(self, stream: Stream, density: float) -> Bank:
-        """Masks of the new tasks themselves: what SupSup stores."""
-        tasks = [self.scale.reference(stream, key) for key in self.scale.new[stream]]
-        return self._bank(f"{stream}-own-{density:g}", tasks, Masks(masks_per_task=1, density=density))
-
-    def first(self, pool: Bank, count: int) -> Bank:
-        """The first masks of a pool, as a bank of their own."""
-        return first_masks(pool, count, pool.path.with_name(f"{pool.path.name}-{count}"))
-
-    def kept(self, name: str, measure: Callable[[], Iterable[Row]]) -> list[Row]:
-        """What was measured under this name before, or what is measured now."""
-        path = self.folder / "measured" / f"{name}.json"
-        with suppress(FileNotFoundError, msgspec.MsgspecError):
-            return msgspec.json.decode(path.read_bytes(), type=list[Row])
-        rows = list(measure())
-        make_folder(path.parent)
-        write_atomically(path, msgspec.json.encode(rows), replace=True)
-        return rows
-
-    def _bank(self, name: str, tasks: Sequence[str], masks: Masks) -> Bank:
-        return create_bank(
-            self.folder / "banks" / name,
-            tasks,
-            masks=masks,
-            fit=replace(self.scale.masks, seed=self.seed),
-            device=self.device,
-            data_dir=self.data_dir,
-            progress=self.quiet,
-        )
+    fits: tuple[int, ...] = ()
+    passes: int = 0
 
 
-def combined(bench: Bench, stream: Stream, density: float) -> Iterator[Row]:
-    """New tasks under combinations of masks of each kind, under a mask of their own, and under masks of others."""
-    scale, own = bench.scale, bench.own(stream, density)
+@dataclass(frozen=True)
+class Measurement:
+    """Something that is measured on a cell.
+
+    Attributes:
+        rows: measures it.
+        load: what of it is still to be done.
+        own: whether it takes the masks of new tasks too.
+    """
+
+    rows: Callable[[Bench, Cell], Iterator[Row]]
+    load: Callable[[Bench, Cell], Load]
+    own: bool = False
+
+
+def _combined(bench: Bench, cell: Cell) -> Iterator[Row]:
+    """New tasks under combinations of masks, under a mask of their own, and under masks of others."""
+    setting, own = bench.setting(cell), bench.own(cell)
     for index, plan in enumerate(own.manifest.masks):
         measured = own.read_mask_record(index).accuracy
         assert measured is not None
-        yield _row(stream, "own", "own mask", density, 1, plan.task, measured)
-    tasks = [scale.reference(stream, key) for key in scale.new[stream]]
-    for kind in KINDS:
-        pool = bench.pool(stream, kind, density)
-        for count in scale.counts_of(stream, kind):
-            bank = bench.first(pool, count)
-            fit = replace(scale.alpha, seed=bench.seed)
-            for task in add_tasks(
-                bank.path,
-                tasks,
-                fit=fit,
-                parts=COEFFICIENTS,
-                device=bench.device,
-                data_dir=bench.data_dir,
-                progress=bench.quiet,
-            ):
-                yield _row(stream, kind, "combined", density, count, task.task, task.accuracy)
-        if kind != "random":
-            yield from _controls(bench, bank, stream, kind, density)
+        yield cell.row("own mask", 1, plan.task, measured, kind="own")
+    for count in setting.counts_of(cell.kind, cell.density):
+        bank = bench.first(cell, count)
+        for task in add_tasks(
+            bank.path,
+            setting.new_tasks(),
+            fit=replace(setting.alpha_of(cell.kind), seed=bench.seed),
+            parts=COEFFICIENTS,
+            device=bench.device,
+            data_dir=bench.data_dir,
+            progress=bench.quiet,
+        ):
+            yield cell.row("combined", count, task.task, task.accuracy)
+    if cell.kind != "random":
+        yield from _controls(bench, cell, bank)
 
 
-def _controls(bench: Bench, bank: Bank, stream: Stream, kind: Kind, density: float) -> list[Row]:
+def _controls(bench: Bench, cell: Cell, bank: Bank) -> list[Row]:
     """New tasks under masks of other tasks: their mean, and the one that does best on training images."""
     count = len(bank.manifest.masks)
 
@@ -153,59 +80,94 @@ def _controls(bench: Bench, bank: Bank, stream: Stream, kind: Kind, density: flo
         for one in evaluate(
             bank.path, wrong_mask=True, device=bench.alone, data_dir=bench.data_dir, progress=bench.progress
         ):
-            yield _row(stream, kind, "wrong mask", density, count, one.task, one.accuracy)
+            yield cell.row("wrong mask", count, one.task, one.accuracy)
             if one.best_mask is not None:
-                yield _row(stream, kind, "best mask", density, count, one.task, one.best_mask.accuracy)
+                yield cell.row("best mask", count, one.task, one.best_mask.accuracy)
 
-    return bench.kept(f"{bank.path.name}-controls", measure)
+    return bench.kept(_controls_name(cell, count), measure)
 
 
-def basis_gn(bench: Bench, stream: Stream, density: float) -> Iterator[Row]:
+def _combined_load(bench: Bench, cell: Cell) -> Load:
+    setting = bench.setting(cell)
+    counts, new = setting.counts_of(cell.kind, cell.density), len(setting.new)
+    fits = [count for count in counts for _ in range(new - _stored_tasks(bench, cell, count))]
+    measured = cell.kind == "random" or bench.kept_path(_controls_name(cell, counts[-1])).exists()
+    return Load(tuple(fits), 0 if measured else counts[-1] * new)
+
+
+def _stored_tasks(bench: Bench, cell: Cell, count: int) -> int:
+    folder = bench.first_path(cell, count) / "tasks"
+    return len(list(folder.glob("*.safetensors")))
+
+
+def _controls_name(cell: Cell, count: int) -> str:
+    return f"{cell.name}-{count}-controls"
+
+
+def _basis_gn(bench: Bench, cell: Cell) -> Iterator[Row]:
     """Tasks of masks themselves: coefficients from 1/K, with labels, beside the mask that was trained for each."""
-    counts, pool = bench.scale.counts_of(stream, "heterogeneous"), bench.pool(stream, "heterogeneous", density)
-    for count in sorted({counts[0], counts[len(counts) // 2], counts[-1]}):
-        bank = bench.first(pool, count)
-        asked = [plan.task for plan in bank.manifest.masks[: bench.scale.fitted] if plan.task is not None]
+    setting = bench.setting(cell)
+    for count in setting.few_counts():
+        bank = bench.first(cell, count)
 
-        def measure(bank: Bank = bank, asked: Sequence[str] = asked, count: int = count) -> Iterator[Row]:
+        def measure(bank: Bank = bank, count: int = count) -> Iterator[Row]:
             for one in evaluate_basis_gn(
                 bank.path,
-                tasks=asked,
-                fit=replace(bench.scale.alpha, seed=bench.seed),
+                tasks=_fitted(bank, setting.fitted),
+                fit=replace(setting.alpha, l1=0.0, seed=bench.seed),
                 samples=bench.scale.samples,
                 device=bench.alone,
                 data_dir=bench.data_dir,
                 progress=bench.progress,
             ):
-                yield _row(stream, "heterogeneous", "basis-GN", density, count, one.task, one.plain.accuracy)
-                yield _row(stream, "heterogeneous", "basis-GN, l1", density, count, one.task, one.with_l1.accuracy)
-                yield _row(stream, "heterogeneous", "dedicated", density, count, one.task, one.dedicated)
+                yield cell.row("basis-GN", count, one.task, one.plain.accuracy)
+                yield cell.row("basis-GN, l1", count, one.task, one.with_l1.accuracy)
+                yield cell.row("dedicated", count, one.task, one.dedicated)
 
-        yield from bench.kept(f"{bank.path.name}-basis-gn", measure)
+        yield from bench.kept(_basis_gn_name(cell, count), measure)
 
 
-def gn(bench: Bench, stream: Stream, density: float) -> Iterator[Row]:
+def _basis_gn_load(bench: Bench, cell: Cell) -> Load:
+    setting = bench.setting(cell)
+    left = [count for count in setting.few_counts() if not bench.kept_path(_basis_gn_name(cell, count)).exists()]
+    return Load(tuple(count for count in left for _ in range(2 * min(setting.fitted, count))))
+
+
+def _basis_gn_name(cell: Cell, count: int) -> str:
+    return f"{cell.name}-{count}-basis-gn"
+
+
+def _gn(bench: Bench, cell: Cell) -> Iterator[Row]:
     """Which task images are of, among those of all masks, by each method."""
-    bank = bench.pool(stream, "heterogeneous", density)
+    bank = bench.pool(cell)
     count = len(bank.manifest.masks)
-    asked = [plan.task for plan in bank.manifest.masks[: bench.scale.fitted] if plan.task is not None]
     for method in ("one-shot", "exhaustive", "signature"):
 
         def measure(method: Any = method) -> Iterator[Row]:
             for one in evaluate_gn(
                 bank.path,
-                asked,
+                _fitted(bank, bench.setting(cell).fitted),
                 method=method,
                 samples=bench.scale.samples,
-                groups=10,
+                groups=_GROUPS,
                 device=bench.alone,
                 data_dir=bench.data_dir,
                 progress=bench.progress,
             ):
-                yield _row(stream, "heterogeneous", f"GN, {method}", density, count, one.task, one.task_accuracy)
+                yield cell.row(f"GN, {method}", count, one.task, one.task_accuracy)
 
-        yield from bench.kept(f"{bank.path.name}-gn-{method}", measure)
+        yield from bench.kept(f"{cell.name}-gn-{method}", measure)
 
 
-def _row(stream: str, kind: str, what: str, density: float, masks: int, task: str | None, accuracy: float) -> Row:
-    return Row(stream=stream, kind=kind, what=what, density=density, masks=masks, task=task or "", accuracy=accuracy)
+def _gn_load(_bench: Bench, _cell: Cell) -> Load:
+    """Some thousand images: not worth reckoning."""
+    return Load()
+
+
+def _fitted(bank: Bank, count: int) -> Sequence[str]:
+    return [plan.task for plan in bank.manifest.masks[:count] if plan.task is not None]
+
+
+COMBINED = Measurement(_combined, _combined_load, own=True)
+BASIS_GN = Measurement(_basis_gn, _basis_gn_load)
+GN = Measurement(_gn, _gn_load)

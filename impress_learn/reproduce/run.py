@@ -14,9 +14,11 @@ import msgspec
 from impress_format.disk.files import make_folder, write_atomically
 from impress_format.errors import UsageError
 from impress_learn.progress import SILENT, Progress
-from impress_learn.reproduce.cells import Bench, Row
-from impress_learn.reproduce.figures import FIGURES, Claim
-from impress_learn.reproduce.scales import KINDS, SCALES, STREAMS, Scale, ScaleName
+from impress_learn.reproduce.bench import Bench, Row
+from impress_learn.reproduce.claims import Claim
+from impress_learn.reproduce.figures import FIGURES
+from impress_learn.reproduce.reckon import reckon
+from impress_learn.reproduce.scales import SCALES, Scale, ScaleName
 from impress_learn.running.device import Device, settle_workers
 from impress_learn.training.config import check_seed, require
 
@@ -52,9 +54,10 @@ def reproduce(
     """Remake figures of ImpressLearn; what an interrupted run left is used again.
 
     Args:
-        names: of figures (`reproduce.figures.FIGURES`); `all` for every one.
+        names: of figures (`reproduce.figures.FIGURES`); `all` for every one that the scale has data for.
         output: a folder: the figures, and below it the banks that they were measured on.
-        scale: `tiny` (embedded digits, minutes), `small` (MNIST, 20 minutes on two cores), `paper` (days).
+        scale: `tiny` (embedded digits, minutes), `small` (MNIST and CIFAR-100, under an hour on two cores), `paper`
+            (days).
         seed: of the network, the masks and all else.
         device: as of create_bank; `Workers` for several processes, or a Ray cluster.
         data_dir: the folder that data sets are in; None for $IMPRESS_DATA, or one in the user's cache.
@@ -64,20 +67,18 @@ def reproduce(
         One for each name. Each wrote NAME.svg, NAME.png, NAME.csv and NAME.json; `README.md` has the claims of all.
 
     Raises:
-        UsageError: no such figure or scale, or matplotlib is not installed; nothing was started.
+        UsageError: no such figure or scale, a scale without a figure's data, or matplotlib is not installed; nothing
+            was started.
         DataError: data are missing.
         StorageError, TrainingDiverged, OutOfMemory, WorkerLost, ClusterError: what was measured before stays.
 
     Example:
-        >>> from impress_learn.reproduce.run import reproduce
-        >>> (figure,) = reproduce(["figure-2"], "paper")
+        >>>         >>> (figure,) = reproduce(["figure-2"], "paper")
         >>> figure.claims[0].verdict
         'yes'
     """
-    wanted = list(dict.fromkeys(name for asked in names for name in (FIGURES if asked == "all" else [asked])))
-    for name in wanted:
-        require(name in FIGURES, f"no figure {name}: expected all or one of {', '.join(FIGURES)}")
     require(scale in SCALES, f"`scale` {scale}: expected one of {', '.join(SCALES)}")
+    wanted = _wanted(names, scale)
     check_seed(seed)
     settle_workers(device)
     _require_matplotlib()
@@ -99,7 +100,8 @@ def _remake(name: str, bench: Bench, folder: Path, scale: str) -> Remade:
     from impress_learn.reproduce.draw import draw
 
     figure = FIGURES[name]
-    rows = tuple(figure.measure(bench))
+    measured = (row for cell in figure.cells(bench.scale) for row in figure.measurement.rows(bench, cell))
+    rows = tuple(dict.fromkeys(measured))  # a mask of the task's own stands beside all kinds
     claims = tuple(figure.judge(rows))
     path = folder / name
     drawn = draw(f"{figure.title} ({scale})", rows, path)
@@ -114,18 +116,36 @@ def _remake(name: str, bench: Bench, folder: Path, scale: str) -> Remade:
     return Remade(name=name, title=figure.title, rows=rows, claims=claims, files=files)
 
 
+def _wanted(names: Sequence[str], scale: ScaleName) -> list[str]:
+    """Figures by name, each once.
+
+    Raises:
+        UsageError: there is none of that name, or this scale has not its data.
+    """
+    can = [name for name, figure in FIGURES.items() if figure.cells(SCALES[scale])]
+    for name in names:
+        require(name in {"all", *FIGURES}, f"no figure {name}: expected all or one of {', '.join(FIGURES)}")
+        require(name in {"all", *can}, f"{name} is of photos, which `scale` {scale} has none of: use small or paper")
+    return list(dict.fromkeys(name for asked in names for name in (can if asked == "all" else [asked])))
+
+
 def _announce(bench: Bench, wanted: Sequence[str]) -> None:
-    """Say how much there is to be done, before anything is trained."""
-    sizes = bench.scale
-    streams = [stream for stream in STREAMS if any(stream in FIGURES[name].streams for name in wanted)]
-    masks = len(sizes.densities) * sum(
-        len(sizes.new[stream]) + sum(sizes.most[stream, kind] for kind in KINDS if kind != "random")
-        for stream in streams
+    """Say what is to be done, and how long it will take, before anything is trained."""
+    figures = [FIGURES[name] for name in wanted]
+    left = reckon(bench, [(figure.measurement, cell) for figure in figures for cell in figure.cells(bench.scale)])
+    if not left.seconds:
+        return
+    bench.progress.remark(
+        f"{left.masks:,} masks and coefficients of {left.fits:,} tasks are to be trained below {bench.folder}: "
+        f"{_duration(left.seconds)} by some steps that were timed, {left.bytes / 1e6:,.0f} MB"
     )
-    fits = len(sizes.densities) * sum(
-        len(sizes.counts_of(stream, kind)) * len(sizes.new[stream]) for stream in streams for kind in KINDS
-    )
-    bench.progress.remark(f"up to {masks:,} masks and coefficients of {fits:,} tasks are trained below {bench.folder}")
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if minutes < 2:
+        return "two minutes at most"
+    return f"about {minutes / 60:,.1f} hours" if minutes > 100 else f"about {minutes} minutes"
 
 
 def _page(remade: Sequence[Remade], scale: str, sizes: Scale, seed: int) -> str:
@@ -133,11 +153,18 @@ def _page(remade: Sequence[Remade], scale: str, sizes: Scale, seed: int) -> str:
     lines = [
         "# ImpressLearn, remade",
         "",
-        f"Made by `impress reproduce`, scale {scale}, seed {seed}: {sizes.images}, densities "
-        f"{', '.join(f'{density:g}' for density in sizes.densities)}, masks of {sizes.masks.epochs} epochs, "
-        f"coefficients of {sizes.alpha.epochs}. Accuracy on test images. Bands reach from the least to the best task. "
+        f"Made by `impress reproduce`, scale {scale}, seed {seed}: {sizes.images}. "
+        "Accuracy on test images. Bands reach from the least to the best task, boxes over the new tasks. "
         "`own mask`, `best mask` and `wrong mask` are means over the new tasks: under a mask that was trained for "
-        "each, under the heterogeneous one that does best on its training images, and under all of these.",
+        "each, under the one of the pool that does best on its training images, and under all of these.",
+        "",
+        "| stream | densities | epochs of masks | of coefficients | new tasks |",
+        "|---|---|---|---|---|",
+        *(
+            f"| {setting.data} | {', '.join(f'{density:g}' for density in setting.densities)} | {setting.masks.epochs} "
+            f"| {setting.alpha.epochs} | {len(setting.new)} |"
+            for setting in sizes.settings.values()
+        ),
     ]
     for one in remade:
         lines += [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,21 +17,26 @@ from PIL import Image
 from impress_format import open_bank
 from impress_format.errors import UsageError
 from impress_learn import MaskTraining, Progress, TaskTraining, Workers
+from impress_learn.progress import SILENT
 from impress_learn.reproduce import run
-from impress_learn.reproduce.cells import Row
+from impress_learn.reproduce.bench import Bench, Row
 from impress_learn.reproduce.figures import FIGURES
+from impress_learn.reproduce.reckon import Reckoning, reckon
 from impress_learn.reproduce.run import Remade, reproduce
-from impress_learn.reproduce.scales import KINDS, SCALES, STREAMS, Scale
+from impress_learn.reproduce.scales import KINDS, SCALES, Scale
 
+TRAINED = {"masks": MaskTraining(epochs=1), "alpha": TaskTraining(epochs=1), "fitted": 1}
+TINY = SCALES["tiny"]
 LEAST = replace(
-    SCALES["tiny"],
-    counts=(1, 2),
-    most={(stream, kind): 2 for stream in STREAMS for kind in KINDS},
-    new={"rotated": (13,), "permuted": (1001,)},
-    masks=MaskTraining(epochs=1),
-    alpha=TaskTraining(epochs=1),
-    fitted=1,
+    TINY,
+    settings={
+        stream: replace(
+            setting, counts=(1, 2), most=dict.fromkeys(KINDS, 2), most_elsewhere=1, new=setting.new[:1], **TRAINED
+        )
+        for stream, setting in TINY.settings.items()
+    },
 )
+OF_TINY = [name for name, figure in FIGURES.items() if figure.cells(TINY)]
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +54,8 @@ def of(remade: Sequence[Remade], name: str) -> Remade:
 
 def test_every_figure_is_measured_drawn_and_written_down(made: tuple[Path, list[Remade]]) -> None:
     folder, remade = made
-    assert [one.name for one in remade] == list(FIGURES)
+    assert [one.name for one in remade] == OF_TINY
+    assert set(FIGURES) - set(OF_TINY) == {"figure-4", "figure-9", "figure-10"}  # photos
     for one in remade:
         with Image.open(folder / f"{one.name}.png") as image:
             assert image.size[0] > 600
@@ -82,6 +89,41 @@ def test_controls_stand_beside_them(made: tuple[Path, list[Remade]]) -> None:
     assert {row.what for row in of(made[1], "gn").rows} == {"GN, one-shot", "GN, exhaustive", "GN, signature"}
 
 
+def test_figures_by_density_share_the_pools_of_the_others(made: tuple[Path, list[Remade]]) -> None:
+    folder, remade = made
+    rows = of(remade, "figure-7").rows
+    assert {(row.density, row.masks) for row in rows if row.what == "combined"} == {(0.1, 1), (0.1, 2), (0.2, 1)}
+    assert {row.density for row in rows if row.what == "own mask"} == {0.1, 0.2}
+    again = {row for row in of(remade, "figure-2").rows if row.kind == "homogeneous"}
+    assert again == {row for row in rows if row.kind == "homogeneous" and row.density == 0.1}
+    pool = open_bank(folder / "tiny" / "banks" / "rotated-homogeneous-0.2")
+    assert [mask.density for mask in pool.manifest.masks] == [0.2]
+
+
+def test_time_and_disk_are_told_before_anything_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib", reason="the extra reproduce is not installed")
+    monkeypatch.setattr(run, "SCALES", {**SCALES, "tiny": LEAST})
+    told: list[str] = []
+    steps: list[int] = []
+    reproduce(["figure-2"], tmp_path, progress=Progress(step=lambda: steps.append(1), remark=told.append))
+    # own 1, heterogeneous 2, homogeneous 2; one new task over one and two masks of three kinds
+    assert told[0].startswith("5 masks and coefficients of 6 tasks are to be trained below ")
+    assert re.search(r": two minutes at most by some steps that were timed, \d+ MB$", told[0])
+    assert "figure-2" in told[1]
+    left = left_of("figure-2", tmp_path)
+    assert (left.masks, left.fits, left.seconds, left.bytes) == (0, 0, 0.0, 0.0)
+    more = left_of("figure-7", tmp_path)
+    assert (more.masks, more.fits) == (2, 1)  # of the other density alone
+    assert 0 < more.seconds < 600
+    assert 4 * 10_000 < more.bytes < 4 * 40_000  # two masks, and copies of two
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith("tmp")]
+
+
+def left_of(name: str, folder: Path) -> Reckoning:
+    bench, figure = Bench(LEAST, folder / "tiny", 0, None, None, SILENT), FIGURES[name]
+    return reckon(bench, [(figure.measurement, cell) for cell in figure.cells(LEAST)])
+
+
 def test_what_was_measured_is_not_measured_again(
     made: tuple[Path, list[Remade]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,8 +137,16 @@ def test_what_was_measured_is_not_measured_again(
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
-def row(what: str, accuracy: float, *, kind: str = "heterogeneous", masks: int = 5) -> Row:
-    return Row(stream="rotated", kind=kind, what=what, density=0.1, masks=masks, task="t", accuracy=accuracy)
+def row(
+    what: str,
+    accuracy: float,
+    *,
+    kind: str = "heterogeneous",
+    masks: int = 5,
+    density: float = 0.1,
+    stream: str = "rotated",
+) -> Row:
+    return Row(stream=stream, kind=kind, what=what, density=density, masks=masks, task="t", accuracy=accuracy)
 
 
 def test_a_claim_holds_or_does_not_or_was_not_tried() -> None:
@@ -113,23 +163,47 @@ def test_a_claim_holds_or_does_not_or_was_not_tried() -> None:
     assert [claim.verdict for claim in gn([row("GN, one-shot", 0.1, masks=250)])] == ["no"]
 
 
+def test_numbers_of_the_authors_runs_stand_beside_ours() -> None:
+    rows = [row(what, 0.5, stream="cifar100") for what in ("own mask", "wrong mask", "best mask")]
+    rows += [row("combined", 0.58, kind=kind, masks=3, stream="cifar100") for kind in KINDS]
+    claims = {claim.published: claim for claim in FIGURES["figure-4"].judge(rows)}
+    assert claims["3 heterogeneous masks: 57.1 %"].verdict == "yes"
+    assert claims["a mask of the task's own: 88.9 %"].verdict == "no"
+    assert claims["20 ± 2 % under a mask of another task"].verdict == "no"
+    assert "5 heterogeneous masks: 62.0 %" not in claims
+
+
+def test_each_density_is_judged_by_itself() -> None:
+    rows = [row("own mask", 0.9, density=density, kind="own") for density in (0.1, 0.2)]
+    rows += [row("best mask", 0.5, density=density, kind="homogeneous") for density in (0.1, 0.2)]
+    rows += [row("combined", 0.89, kind="homogeneous"), row("combined", 0.4, kind="homogeneous", density=0.2)]
+    claims = FIGURES["figure-7"].judge(rows)
+    assert [claim.verdict for claim in claims] == ["yes", "no"]
+    assert "best mask as it is 50.0 %" in claims[0].ours
+
+
 @pytest.mark.parametrize("scale", SCALES.values(), ids=SCALES)
 def test_the_first_masks_of_a_stream_are_spread_and_no_new_task_has_one(scale: Scale) -> None:
-    angles = [int(task.partition("/")[2]) for task in scale.basis("rotated", "heterogeneous")]
-    assert len(set(angles)) == scale.most["rotated", "heterogeneous"]
-    some = sorted(angles[: max(5, scale.counts[0])])
+    rotated = scale.settings["rotated"]
+    angles = list(rotated.basis)
+    assert len(set(angles)) == rotated.most["heterogeneous"]
+    some = sorted(angles[: max(5, rotated.counts[0])])
     gaps = [after - before for before, after in zip(some, [*some[1:], some[0] + 360], strict=True)]
     assert max(gaps) <= 2.7 * 360 / len(some)
-    for stream in STREAMS:
+    for setting in scale.settings.values():
         for kind in KINDS:
-            new = {scale.reference(stream, key) for key in scale.new[stream]}
-            assert new.isdisjoint(scale.basis(stream, kind))
+            for density in setting.densities:
+                basis = setting.basis_tasks(kind, density)
+                assert set(setting.new_tasks()).isdisjoint(basis)
+                assert len(basis) == (setting.size_of(kind, density) if kind == "heterogeneous" else 1)
 
 
 @pytest.mark.parametrize(
     ("names", "more", "words"),
     [
         (["figure-1"], {}, "no figure figure-1: expected all or one of figure-2, figure-3"),
+        (["figure-4"], {}, "figure-4 is of photos, which `scale` tiny has none of: use small or paper"),
+        (["figure-5"], {}, "no figure figure-5"),
         (["all"], {"scale": "huge"}, "`scale` huge: expected one of tiny, small, paper"),
         (["all"], {"device": Workers(0)}, "`workers` 0: expected at least 1"),
         (["all"], {"seed": -1}, "`seed` -1"),
@@ -160,6 +234,6 @@ def test_lines_that_lie_close_together_are_drawn_apart(tmp_path: Path) -> None:
 
 
 def test_of_nothing_there_is_no_mean() -> None:
-    from impress_learn.reproduce.figures import _mean
+    from impress_learn.reproduce.claims import mean_of
 
-    assert math.isnan(_mean([], what="combined"))
+    assert math.isnan(mean_of([], what="combined"))

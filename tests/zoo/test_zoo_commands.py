@@ -96,3 +96,26 @@ def test_a_pull_says_that_weights_are_wanted_beside_the_bank(zoo: Path, tmp_path
 def test_help_says_that_a_commit_can_be_named(command: str, words: str, tmp_path: Path) -> None:
     """Brackets are markup unless they are escaped, and vanish."""
     assert words in run("zoo", command, "--help", cwd=tmp_path).out
+
+
+def test_a_page_with_pictures_stands_beside_the_card(zoo: Path, bank: Path, tmp_path: Path) -> None:
+    here: Any = {"cwd": tmp_path, "env": {"IMPRESS_ZOO": str(zoo)}}
+    assert run("zoo", "push", bank, "--name", "second", **here).code == 0
+    page = (zoo / "second.html").read_text()
+    assert page.startswith("<!DOCTYPE html>")
+    assert "](second.html)" in (zoo / "second.md").read_text()
+    again = run("zoo", "push", bank, "--name", "second", "--json", **here).json
+    assert again["changed"] is False
+    (zoo / "second.html").unlink()
+    verified = run("zoo", "verify", "--json", **here)
+    assert verified.code == 1
+    assert verified.json["errors"] == [{"file": "second.html", "error": "is missing: the model card links to it"}]
+    assert run("zoo", "push", bank, "--name", "second", **here).code == 0
+    assert (zoo / "second.html").read_text() == page
+
+
+def test_a_push_without_a_page_links_to_none(zoo: Path, bank: Path, tmp_path: Path) -> None:
+    assert run("zoo", "push", bank, "--name", "bare", "--no-page", "--zoo", zoo, cwd=tmp_path).code == 0
+    assert not (zoo / "bare.html").exists()
+    assert ".html" not in (zoo / "bare.md").read_text()
+    assert run("zoo", "verify", "--zoo", zoo, cwd=tmp_path).code == 0

@@ -1,0 +1,180 @@
+"""What a reproduction still takes, told before anything is trained: some steps are timed, all others are counted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from impress_format.bank import Bank, open_bank
+from impress_format.bank_files.folder import MANIFEST
+from impress_format.container.codec import entropy_bytes
+from impress_format.operations.prefix import first_masks
+from impress_format.records.masks import supermask_sizes
+from impress_learn.jobs.add import add_tasks
+from impress_learn.plan.asked import Masks
+from impress_learn.progress import Progress
+from impress_learn.reproduce.bench import Bench, Cell
+from impress_learn.reproduce.cells import COEFFICIENTS, Measurement
+from impress_learn.reproduce.scales import Stream
+from impress_learn.running.device import Workers
+
+_WARM, _TIMED = 4, 12
+_MOST_MASKS = 100
+"""A step over more masks is reckoned from one over so many."""
+_FORWARD = 1 / 3
+"""Of a step's time, where nothing is trained."""
+_TASK_BYTES = 700
+
+
+@dataclass(frozen=True)
+class Reckoning:
+    """What is still to be done.
+
+    Attributes:
+        masks: to be trained.
+        fits: tasks whose coefficients are to be learned.
+        seconds: of the workers together, about.
+        bytes: on disk, about, of what is not there yet.
+    """
+
+    masks: int
+    fits: int
+    seconds: float
+    bytes: float
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """What a training takes: seconds a step, and how many steps."""
+
+    seconds: float
+    count: int
+
+    @property
+    def total(self) -> float:
+        return self.seconds * self.count
+
+
+class _Enough(Exception):
+    """Ends a job that was only timed."""
+
+
+def reckon(bench: Bench, wanted: Sequence[tuple[Measurement, Cell]]) -> Reckoning:
+    """Count what is missing, and time some steps of each kind in a folder that is thrown away.
+
+    Raises:
+        DataError: data are missing.
+    """
+    all_parts = [_reckon(bench, stream, work) for stream, work in _by_stream(wanted).items()]
+    workers = (bench.device.count or 1) if isinstance(bench.device, Workers) else 1
+    return Reckoning(
+        sum(one.masks for one in all_parts),
+        sum(one.fits for one in all_parts),
+        sum(one.seconds for one in all_parts) / workers,
+        sum(one.bytes for one in all_parts),
+    )
+
+
+def _by_stream(wanted: Iterable[tuple[Measurement, Cell]]) -> dict[Stream, list[tuple[Measurement, Cell]]]:
+    found: dict[Stream, list[tuple[Measurement, Cell]]] = {}
+    for measurement, cell in dict.fromkeys(wanted):
+        found.setdefault(cell.stream, []).append((measurement, cell))
+    return found
+
+
+def _reckon(bench: Bench, stream: Stream, work: Sequence[tuple[Measurement, Cell]]) -> Reckoning:
+    setting = bench.scale.settings[stream]
+    pools = {
+        bench.pool_path(cell): 0 if cell.kind == "random" else setting.size_of(cell.kind, cell.density)
+        for _, cell in work
+    }
+    pools |= {bench.own_path(cell): len(setting.new) for measurement, cell in work if measurement.own}
+    masks = sum(_missing(path, size) for path, size in pools.items())
+    loads = [measurement.load(bench, cell) for measurement, cell in work]
+    fits = [count for load in loads for count in load.fits]
+    passes = sum(load.passes for load in loads)
+    if not masks and not fits and not passes:
+        return Reckoning(0, 0, 0.0, 0.0)
+    # Banks of the first masks hold copies of them.
+    copies = masks + sum(
+        count
+        for measurement, cell in work
+        if measurement.own
+        for count in setting.counts_of(cell.kind, cell.density)
+        if not bench.first_path(cell, count).exists()
+    )
+    with TemporaryDirectory() as folder:
+        mask, fit, mask_bytes = _time(bench, work[0][1], Path(folder), fits)
+        images_pass = mask.total / (setting.masks.epochs or 1) * _FORWARD
+    return Reckoning(
+        masks,
+        len(fits),
+        masks * mask.total + sum(map(fit, fits)) + passes * images_pass,
+        copies * mask_bytes + len(fits) * _TASK_BYTES,
+    )
+
+
+def _time(bench: Bench, cell: Cell, folder: Path, fits: Sequence[int]) -> tuple[_Steps, Callable[[int], float], float]:
+    """Of a mask: its steps and bytes. Of a fit: seconds, by how many masks it is over."""
+    setting = bench.setting(cell)
+    quiet = replace(bench, device=bench.alone)
+    density, task = setting.densities[0], setting.new_tasks()[:1]
+    one = Masks(density=density, allocation=setting.allocation)
+
+    def train(progress: Progress) -> None:
+        replace(quiet, progress=progress).bank(folder / "mask", setting, task, one)
+
+    mask = _timed(train)
+    most = min(_MOST_MASKS, max(fits, default=1))
+    random = quiet.bank(folder / "random", setting, task, replace(one, masks_per_task=0, random_masks=most))
+    least = min(fits, default=1)
+    few, many = (_time_fit(quiet, cell, random, count, folder) for count in (least, most))
+    slope = (many.seconds - few.seconds) / (most - least) if most > least else 0.0
+    layers = random.backbone.masked_layers
+    ones = supermask_sizes(layers, density, setting.allocation)
+    size = sum(entropy_bytes(layer.size, count) for layer, count in zip(layers, ones, strict=True))
+    return mask, lambda count: few.count * (few.seconds + max(slope, 0.0) * (count - least)), size
+
+
+def _time_fit(bench: Bench, cell: Cell, random: Bank, count: int, folder: Path) -> _Steps:
+    setting = bench.setting(cell)
+    bank = first_masks(random, count, folder / f"first-{count}")
+
+    def fit(progress: Progress) -> None:
+        add_tasks(
+            bank.path,
+            setting.new_tasks()[:1],
+            fit=replace(setting.alpha, seed=bench.seed),
+            parts=COEFFICIENTS,
+            device=bench.device,
+            data_dir=bench.data_dir,
+            progress=progress,
+        )
+
+    return _timed(fit)
+
+
+def _timed(job: Callable[[Progress], None]) -> _Steps:
+    """Seconds that a step of this job takes; it is ended after some."""
+    totals: list[int] = []
+    times: list[float] = []
+
+    def step() -> None:
+        times.append(time.perf_counter())
+        if len(times) == _WARM + _TIMED:
+            raise _Enough
+
+    with suppress(_Enough):
+        job(Progress(begin=totals.append, step=step))
+    start = min(_WARM, len(times) // 2)
+    seconds = (times[-1] - times[start]) / (len(times) - 1 - start) if len(times) > start + 1 else 0.0
+    return _Steps(seconds, totals[-1] if totals else 0)
+
+
+def _missing(path: Path, size: int) -> int:
+    """Masks that are not trained yet."""
+    return len(open_bank(path).missing_masks()) if (path / MANIFEST).exists() else size
