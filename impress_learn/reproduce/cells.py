@@ -42,11 +42,13 @@ class Measurement:
         rows: measures it.
         load: what of it is still to be done.
         own: whether it takes the masks of new tasks too.
+        alone: whether one process does it, however many workers there are.
     """
 
     rows: Callable[[Bench, Cell], Iterator[Row]]
     load: Callable[[Bench, Cell], Load]
     own: bool = False
+    alone: bool = False
 
 
 def _combined(bench: Bench, cell: Cell) -> Iterator[Row]:
@@ -169,5 +171,5 @@ def _fitted(bank: Bank, count: int) -> Sequence[str]:
 
 
 COMBINED = Measurement(_combined, _combined_load, own=True)
-BASIS_GN = Measurement(_basis_gn, _basis_gn_load)
-GN = Measurement(_gn, _gn_load)
+BASIS_GN = Measurement(_basis_gn, _basis_gn_load, alone=True)
+GN = Measurement(_gn, _gn_load, alone=True)

@@ -37,7 +37,7 @@ class Reckoning:
     Attributes:
         masks: to be trained.
         fits: tasks whose coefficients are to be learned.
-        seconds: of the workers together, about.
+        seconds: about, with the workers there are.
         bytes: on disk, about, of what is not there yet.
     """
 
@@ -70,11 +70,10 @@ def reckon(bench: Bench, wanted: Sequence[tuple[Measurement, Cell]]) -> Reckonin
         DataError: data are missing.
     """
     all_parts = [_reckon(bench, stream, work) for stream, work in _by_stream(wanted).items()]
-    workers = (bench.device.count or 1) if isinstance(bench.device, Workers) else 1
     return Reckoning(
         sum(one.masks for one in all_parts),
         sum(one.fits for one in all_parts),
-        sum(one.seconds for one in all_parts) / workers,
+        sum(one.seconds for one in all_parts),
         sum(one.bytes for one in all_parts),
     )
 
@@ -94,10 +93,11 @@ def _reckon(bench: Bench, stream: Stream, work: Sequence[tuple[Measurement, Cell
     }
     pools |= {bench.own_path(cell): len(setting.new) for measurement, cell in work if measurement.own}
     masks = sum(_missing(path, size) for path, size in pools.items())
-    loads = [measurement.load(bench, cell) for measurement, cell in work]
-    fits = [count for load in loads for count in load.fits]
-    passes = sum(load.passes for load in loads)
-    if not masks and not fits and not passes:
+    loads = [(measurement.alone, measurement.load(bench, cell)) for measurement, cell in work]
+    alone = [count for by_one, load in loads if by_one for count in load.fits]
+    fits = [count for by_one, load in loads if not by_one for count in load.fits]
+    passes = sum(load.passes for _, load in loads)
+    if not masks and not fits and not alone and not passes:
         return Reckoning(0, 0, 0.0, 0.0)
     # Banks of the first masks hold copies of them.
     copies = masks + sum(
@@ -107,13 +107,14 @@ def _reckon(bench: Bench, stream: Stream, work: Sequence[tuple[Measurement, Cell
         for count in setting.counts_of(cell.kind, cell.density)
         if not bench.first_path(cell, count).exists()
     )
+    workers = (bench.device.count or 1) if isinstance(bench.device, Workers) else 1
     with TemporaryDirectory() as folder:
-        mask, fit, mask_bytes = _time(bench, work[0][1], Path(folder), fits)
+        mask, fit, mask_bytes = _time(bench, work[0][1], Path(folder), fits + alone)
         images_pass = mask.total / (setting.masks.epochs or 1) * _FORWARD
     return Reckoning(
         masks,
-        len(fits),
-        masks * mask.total + sum(map(fit, fits)) + passes * images_pass,
+        len(fits) + len(alone),
+        (masks * mask.total + sum(map(fit, fits))) / workers + sum(map(fit, alone)) + passes * images_pass,
         copies * mask_bytes + len(fits) * _TASK_BYTES,
     )
 
