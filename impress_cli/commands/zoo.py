@@ -160,16 +160,12 @@ def push(
         typer.Option("--command", metavar="TEXT", help="What rebuilds the bank, for the card. Default: derived."),
     ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace another bank of the same name.")] = False,
-    page: Annotated[
-        bool, typer.Option("--page/--no-page", help="A page with pictures beside the card, as `impress report` makes.")
-    ] = True,
 ) -> None:
     """Put a bank into a zoo, a folder or hf://OWNER/NAME\\[@BRANCH], with a card and a page. On the Hub: in one commit.
 
     Example: impress zoo push digits.impress --zoo hf://OWNER/NAME
     """
     from impress_cli.rebuilding import rebuilding_commands
-    from impress_format.bank import open_bank
     from impress_format.zoo.push import prepare
     from impress_format.zoo.push import push as push_bank
     from impress_format.zoo.sources import zoo_name
@@ -177,7 +173,6 @@ def push(
     from impress_learn.streams.table import hub_data_sets
 
     place = zoo_name(zoo)
-    pictures = page_of(open_bank(path)) if page else None
     prepared = prepare(
         path,
         name,
@@ -187,7 +182,7 @@ def push(
         command=command,
         data_sets=hub_data_sets(),
         rebuild=rebuilding_commands,
-        page=pictures,
+        page=page_of,
     )
     pushed = push_bank(prepared, place, replace=replace)
     if output.json:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
-from impress_format.bank import open_bank
+from impress_format.bank import Bank, open_bank
 from impress_format.disk.files import make_folder, read_limited, write_atomically
 from impress_format.disk.locks import exclusive
 from impress_format.errors import FormatError, StorageError, UsageError, ZooError
@@ -61,14 +61,14 @@ def prepare(
     command: str | None = None,
     data_sets: Mapping[str, str] | None = None,
     rebuild: Rebuild | None = None,
-    page: bytes | None = None,
+    page: Callable[[Bank], bytes] | None = None,
 ) -> Prepared:
     """Check the bank in `folder` and make its index entry and its card; with `card`, that file is the card.
 
     Args:
         data_sets: streams whose data set has an entry on the Hub, and that entry.
         rebuild: as `model_card` takes it.
-        page: with pictures (HTML), to stand beside the card, which links to it.
+        page: makes a page with pictures (HTML), to stand beside the card, which links to it.
 
     Raises:
         BankNotFound, BankMismatch: no bank, or masks are still to be trained.
@@ -107,7 +107,7 @@ def prepare(
         description=description or summary.description,
         tags=summary.tags,
     )
-    return Prepared(folder=folder, entry=entry, card=text, page=page)
+    return Prepared(folder=folder, entry=entry, card=text, page=None if page is None else page(bank))
 
 
 def push(prepared: Prepared, zoo: str, *, replace: bool) -> Pushed:

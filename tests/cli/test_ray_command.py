@@ -88,7 +88,14 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_cluster_makes_the_files_that_one_process_makes(cluster: Cluster, alone: Path, tmp_path: Path) -> None:
-    over_ray = ["--engine", "ray", "--ray-address", cluster.address, "--json"]
+    over_ray = [
+        "--engine",
+        "ray",
+        "--ray-address",
+        cluster.address,
+        "--json",
+        "--quiet",
+    ]  # a busy machine is remarked on
     created = impress("bank", "create", "a.impress", *MASKS, *over_ray, cwd=tmp_path)
     assert created.returncode == 0, created.stderr
     assert (len(json.loads(created.stdout)["masks"]), created.stderr) == (3, "")

@@ -112,10 +112,3 @@ def test_a_page_with_pictures_stands_beside_the_card(zoo: Path, bank: Path, tmp_
     assert verified.json["errors"] == [{"file": "second.html", "error": "is missing: the model card links to it"}]
     assert run("zoo", "push", bank, "--name", "second", **here).code == 0
     assert (zoo / "second.html").read_text() == page
-
-
-def test_a_push_without_a_page_links_to_none(zoo: Path, bank: Path, tmp_path: Path) -> None:
-    assert run("zoo", "push", bank, "--name", "bare", "--no-page", "--zoo", zoo, cwd=tmp_path).code == 0
-    assert not (zoo / "bare.html").exists()
-    assert ".html" not in (zoo / "bare.md").read_text()
-    assert run("zoo", "verify", "--zoo", zoo, cwd=tmp_path).code == 0

@@ -37,11 +37,11 @@ def test_a_push_is_one_commit_with_files_card_and_index(pushed: FakeHub, bank: P
 
 
 def test_a_page_goes_into_the_same_commit(pushed: FakeHub, bank: Path) -> None:
-    done = push(prepare(bank, None, page=b"<!DOCTYPE html>"), ZOO, replace=False)
+    done = push(prepare(bank, None, page=lambda _: b"<!DOCTYPE html>"), ZOO, replace=False)
     assert done.changed
     assert pushed.commits[pushed.head]["tiny.html"] == b"<!DOCTYPE html>"
     assert b"](tiny.html)" in pushed.commits[pushed.head]["tiny.md"]
-    assert not push(prepare(bank, None, page=b"<!DOCTYPE html>"), ZOO, replace=False).changed
+    assert not push(prepare(bank, None, page=lambda _: b"<!DOCTYPE html>"), ZOO, replace=False).changed
 
 
 def test_the_same_bank_is_not_pushed_twice(pushed: FakeHub, bank: Path) -> None:
