@@ -25,13 +25,19 @@ from impress_learn.reproduce.reckon import Reckoning, reckon
 from impress_learn.reproduce.run import Remade, reproduce
 from impress_learn.reproduce.scales import KINDS, SCALES, Scale
 
-TRAINED = {"masks": MaskTraining(epochs=1), "alpha": TaskTraining(epochs=1), "fitted": 1}
 TINY = SCALES["tiny"]
 LEAST = replace(
     TINY,
     settings={
         stream: replace(
-            setting, counts=(1, 2), most=dict.fromkeys(KINDS, 2), most_elsewhere=1, new=setting.new[:1], **TRAINED
+            setting,
+            counts=(1, 2),
+            most=dict.fromkeys(KINDS, 2),
+            most_elsewhere=1,
+            new=setting.new[:1],
+            masks=MaskTraining(epochs=1),
+            alpha=TaskTraining(epochs=1),
+            fitted=1,
         )
         for stream, setting in TINY.settings.items()
     },
