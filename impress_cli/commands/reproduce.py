@@ -39,7 +39,9 @@ def reproduce(
     ] = ScaleChoice.tiny,
     folder: Annotated[
         Path,
-        typer.Option("--output", metavar="DIR", parser=options.user_path, help="Folder for figures, tables and banks."),
+        typer.Option(
+            "--output", metavar="DIR", parser=options.user_path, help="Figures, tables and banks go to DIR/SCALE."
+        ),
     ] = Path("reproduced"),
     spread: Spread,
     compute: Compute,
@@ -80,4 +82,5 @@ def reproduce(
     for one in remade:
         rows = [(claim.published, claim.ours, claim.verdict) for claim in one.claims]
         render.print_table(f"{one.name}: {one.title}", ("published", "here", "so"), rows, text_columns=3)
-    render.print_line(f"{folder}: {', '.join(path.name for one in remade for path in one.files)}, README.md")
+    written = ", ".join(path.name for one in remade for path in one.files)
+    render.print_line(f"{folder / scale.value}: {written}, README.md")

@@ -25,13 +25,17 @@ _WAYS = (
 
 _TABLE2 = (
     *("data set", "model", "weights", "M", "layers", "alpha", "T"),
-    *("mask", "phi", "ratio", "phi", "ratio", "bitmap", "T run", "ratio"),
+    *("paper: mask", "phi", "ratio", "here: phi", "ratio", "to a bitmap"),
 )
+_AS_RUN = ("T run", "ratio then")
 _TABLE2_READS = (
-    "KiB; phi = M masks / T + the coefficients of a task. First phi and ratio: the paper's formula, 16 bits for each "
-    "of 12.5 % of the weights, four bytes a coefficient. Second: as stored here, masks at the entropy of independent "
-    "bits, one byte a coefficient, tasks in packs; ratio to a mask stored likewise, then to a bitmap. Last: with as "
-    "many tasks as were run. M and T are the paper's for SplitCIFAR-100 and SplitImageNet, else this project's."
+    "KiB; phi = M masks / T + the coefficients of a task. Paper: by its formula, 16 bits for each of 12.5 % of the "
+    "weights, four bytes a coefficient. Here: masks at the entropy of independent bits, one byte a coefficient, tasks "
+    "in packs; ratio to a mask stored likewise."
+)
+_TABLE2_SETTINGS = (
+    "M and T are the paper's for SplitCIFAR-100 and SplitImageNet, else this project's; T run: tasks that there are. "
+    "Of the printed rows is known, second-hand:"
 )
 
 
@@ -97,13 +101,16 @@ def _table2(tasks: int | None, *, as_json: bool) -> None:
             f"{row.here.phi_kb:,.1f}",
             render.ratio(row.here.savings),
             render.ratio(row.here.savings_bitmap),
-            "" if row.as_run is None else f"{row.as_run.tasks:,}",
-            "" if row.as_run is None else render.ratio(row.as_run.savings),
+            *(("", "") if row.as_run is None else (f"{row.as_run.tasks:,}", render.ratio(row.as_run.savings))),
         )
         for row in rows
     ]
-    render.print_table("Table 2: a basis and its tasks, beside a mask for each task", _TABLE2, table, text_columns=2)
+    columns = (*_TABLE2, *_AS_RUN)
+    render.print_table("Table 2: a basis and its tasks, beside a mask for each task", columns, table, text_columns=2)
     render.print_line(_TABLE2_READS)
+    if tasks is not None:
+        return
+    render.print_line(_TABLE2_SETTINGS)
     for row in rows:
         if row.remark is not None:
             render.print_line(f"{row.dataset}, {row.model}: {row.remark}")

@@ -12,7 +12,16 @@ from impress_format.errors import ImpressError, StorageError, UsageError, ZooErr
 from impress_format.operations.verify import Problem, Verification, verify_bank
 from impress_format.zoo.card_summary import read_card
 from impress_format.zoo.entry import bank_digest, file_sha256
-from impress_format.zoo.index import INDEX, MAX_CARD_BYTES, MAX_PAGE_BYTES, ZooBank, ZooIndex, bank_folder, find_bank
+from impress_format.zoo.index import (
+    INDEX,
+    MAX_CARD_BYTES,
+    MAX_PAGE_BYTES,
+    ZooBank,
+    ZooIndex,
+    bank_folder,
+    find_bank,
+    page_link,
+)
 from impress_format.zoo.local import regular_size
 from impress_format.zoo.pull import fetch_file
 from impress_format.zoo.sources import FolderSource, Source, read_index
@@ -100,12 +109,26 @@ def _card_problems(source: Source, bank: ZooBank) -> Iterator[Problem]:
         else:
             text = card.decode()
             read_card(text)
-            if f"]({bank.page})" in text and source.read(bank.page, MAX_PAGE_BYTES) is None:
-                yield Problem(bank.page, "is missing: the model card links to it")
+            yield from _page_problems(source, bank, text)
     except UnicodeDecodeError:
         yield Problem(bank.card, "is not UTF-8 text")
     except (UsageError, ImpressError) as error:
         yield Problem(bank.card, str(error))
+
+
+def _page_problems(source: Source, bank: ZooBank, card: str) -> Iterator[Problem]:
+    """What is wrong with the page that a card links to, if it links to one."""
+    if f"]({bank.page})" not in card:
+        return
+    try:
+        page = source.read(bank.page, MAX_PAGE_BYTES)
+    except ImpressError as error:
+        yield Problem(bank.page, str(error))
+        return
+    if page is None:
+        yield Problem(bank.page, "is missing: the model card links to it")
+    elif page_link(bank.name, page) not in card:
+        yield Problem(bank.page, "is not the page whose SHA-256 the model card gives")
 
 
 def _strays(source: Source, index: ZooIndex) -> Iterator[Problem]:

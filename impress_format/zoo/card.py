@@ -14,7 +14,7 @@ from impress_format.operations.stats import measure_storage
 from impress_format.parts.table import count_classes, reads_out
 from impress_format.tasks.record import TaskRecord
 from impress_format.zoo.entry import bank_digest
-from impress_format.zoo.index import page_name
+from impress_format.zoo.index import page_link
 
 LICENSE = "apache-2.0"
 Rebuild = Callable[[Bank, Sequence[TaskRecord], str], Sequence[str]]
@@ -38,7 +38,7 @@ def model_card(
     command: str | None = None,
     data_sets: Mapping[str, str] | None = None,
     rebuild: Rebuild | None = None,
-    page: bool = False,
+    page: bytes | None = None,
 ) -> str:
     """The card of the bank in `folder`; every number in it is stored in the bank or measured on its files.
 
@@ -46,7 +46,7 @@ def model_card(
         command: what rebuilds the bank; otherwise `rebuild` derives it.
         rebuild: derives it from the masks and tasks the bank has; with neither the card does not say it.
         data_sets: streams whose data set has an entry on the Hub, and that entry.
-        page: whether a page with pictures stands beside it, to be linked to.
+        page: with pictures (HTML), that will stand beside the card.
     """
     bank = open_bank(folder)
     tasks = [bank.read_task_record(task) for task in bank.task_names()]
@@ -54,7 +54,7 @@ def model_card(
     sections = (
         f"# {_as_text(title or name)}",
         _as_text(description) if description else _summary(bank, tasks),
-        *([f"[What is in it, with pictures]({page_name(name)}): one page, to be opened in a browser."] if page else []),
+        *([] if page is None else [page_link(name, page)]),
         _use(bank, name),
         *([_weights(bank, command)] if bank.backbone.pretrained else []),
         *([_masks(bank)] if bank.manifest.masks else []),

@@ -115,6 +115,12 @@ def page_name(name: str) -> str:
     return f"{name}.html"
 
 
+def page_link(name: str, page: bytes) -> str:
+    """The line of a card that links to its page, and says which bytes that has."""
+    digest = hashlib.sha256(page).hexdigest()
+    return f"[What is in it, with pictures]({page_name(name)}): a page to open in a browser, SHA-256 `{digest}`."
+
+
 def parse_index(where: str, content: bytes) -> ZooIndex:
     """The index, every name, path, size and digest in it checked; `where` is named in errors.
 

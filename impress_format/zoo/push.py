@@ -86,6 +86,9 @@ def prepare(
     if not outcome.ok:
         problem = outcome.problems[0]
         raise ZooError(f"{folder}: {problem.file} {problem.error}. A bank that does not verify is not pushed.")
+    pictures = None if page is None else page(bank)
+    if pictures is not None and len(pictures) > MAX_PAGE_BYTES:
+        raise ZooError(f"{folder}: its page has {len(pictures):,} bytes, a zoo takes {MAX_PAGE_BYTES:,}")
     if card is None:
         text = model_card(
             folder,
@@ -95,7 +98,7 @@ def prepare(
             command=command,
             data_sets=data_sets,
             rebuild=rebuild,
-            page=page is not None,
+            page=pictures,
         )
         summary = read_card(text)
     else:
@@ -107,7 +110,7 @@ def prepare(
         description=description or summary.description,
         tags=summary.tags,
     )
-    return Prepared(folder=folder, entry=entry, card=text, page=None if page is None else page(bank))
+    return Prepared(folder=folder, entry=entry, card=text, page=pictures)
 
 
 def push(prepared: Prepared, zoo: str, *, replace: bool) -> Pushed:

@@ -15,6 +15,7 @@ from impress_learn.jobs.evaluate import evaluate
 from impress_learn.jobs.identify import evaluate_basis_gn, evaluate_gn
 from impress_learn.parts.table import Parts
 from impress_learn.reproduce.bench import Bench, Cell, Row
+from impress_learn.reproduce.scales import Setting
 
 COEFFICIENTS = Parts(signature=False, vote=False)
 """Coefficients alone, as the paper has them."""
@@ -41,12 +42,14 @@ class Measurement:
     Attributes:
         rows: measures it.
         load: what of it is still to be done.
+        counts: of how many first masks it takes a bank of their own.
         own: whether it takes the masks of new tasks too.
         alone: whether one process does it, however many workers there are.
     """
 
     rows: Callable[[Bench, Cell], Iterator[Row]]
     load: Callable[[Bench, Cell], Load]
+    counts: Callable[[Setting, Cell], tuple[int, ...]]
     own: bool = False
     alone: bool = False
 
@@ -170,6 +173,8 @@ def _fitted(bank: Bank, count: int) -> Sequence[str]:
     return [plan.task for plan in bank.manifest.masks[:count] if plan.task is not None]
 
 
-COMBINED = Measurement(_combined, _combined_load, own=True)
-BASIS_GN = Measurement(_basis_gn, _basis_gn_load, alone=True)
-GN = Measurement(_gn, _gn_load, alone=True)
+COMBINED = Measurement(
+    _combined, _combined_load, lambda setting, cell: setting.counts_of(cell.kind, cell.density), own=True
+)
+BASIS_GN = Measurement(_basis_gn, _basis_gn_load, lambda setting, _: setting.few_counts(), alone=True)
+GN = Measurement(_gn, _gn_load, lambda _setting, _cell: (), alone=True)

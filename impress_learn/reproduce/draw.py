@@ -47,7 +47,8 @@ def draw(title: str, rows: Sequence[Row], path: Path) -> list[Path]:
     figure.suptitle(title, fontsize=11)
     drawn[0][0].set_ylabel("accuracy on test images, %")
     least = min(100 * row.accuracy for row in rows)
-    drawn[0][0].set_ylim(5 * floor(least / 5) - 5 if least > 60 else 0, 100)
+    lines = boxes or len({row.masks for row in rows if row.what not in _LEVELS}) > 1
+    drawn[0][0].set_ylim(5 * floor(least / 5) - 5 if lines and least > 60 else 0, 100)
     written = [path.with_suffix(".svg"), path.with_suffix(".png")]
     figure.savefig(written[0], metadata={"Date": None})
     figure.savefig(written[1], dpi=150, metadata={"Software": None})
@@ -96,7 +97,7 @@ def _draw_lines(axes, rows: Sequence[Row]) -> None:  # type: ignore[no-untyped-d
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.minorticks_off()
     axes.set_xlabel("masks that are combined")
-    axes.legend(fontsize=8, frameon=False)
+    _explain(axes)
 
 
 def _draw_boxes(axes, rows: Sequence[Row]) -> None:  # type: ignore[no-untyped-def]
@@ -128,7 +129,12 @@ def _draw_boxes(axes, rows: Sequence[Row]) -> None:  # type: ignore[no-untyped-d
             axes.plot([], [], linestyle=_LEVELS[what][0], color="#444444", linewidth=0.9, label=what)
     axes.set_xticks(range(len(counts)), [str(count) for count in counts])
     axes.set_xlabel("masks that are combined")
-    axes.legend(fontsize=8, frameon=False)
+    _explain(axes)
+
+
+def _explain(axes) -> None:  # type: ignore[no-untyped-def]
+    """A legend below, where it hides nothing."""
+    axes.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3)
 
 
 def _draw_bars(axes, rows: Sequence[Row]) -> None:  # type: ignore[no-untyped-def]

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from impress_format.bank import Bank, open_bank
 from impress_format.bank_files.folder import MANIFEST
 from impress_format.container.codec import entropy_bytes
+from impress_format.disk.files import file_size
 from impress_format.operations.prefix import first_masks
 from impress_format.records.masks import supermask_sizes
 from impress_learn.jobs.add import add_tasks
@@ -27,7 +28,11 @@ _MOST_MASKS = 100
 """A step over more masks is reckoned from one over so many."""
 _FORWARD = 1 / 3
 """Of a step's time, where nothing is trained."""
-_TASK_BYTES = 700
+_TESTED = 1 / 7
+"""Of all images of a task, those that it is tested on."""
+_START = 6.0
+"""Seconds until workers are there, for each bank that is made; they import torch."""
+_TASK_BYTES = 400
 
 
 @dataclass(frozen=True)
@@ -85,42 +90,76 @@ def _by_stream(wanted: Iterable[tuple[Measurement, Cell]]) -> dict[Stream, list[
     return found
 
 
+@dataclass(frozen=True)
+class _Planned:
+    """A bank that is to be there: its masks, whether they are trained in it, and whether for several tasks."""
+
+    size: int
+    density: float
+    trained: bool
+    several: bool
+
+
+def _banks(bench: Bench, work: Sequence[tuple[Measurement, Cell]]) -> dict[Path, _Planned]:
+    """Banks by their folders: pools, masks of new tasks, and first masks of pools."""
+    found = {}
+    for measurement, cell in work:
+        setting, density = bench.setting(cell), cell.density
+        size, several = setting.size_of(cell.kind, density), cell.kind == "heterogeneous"
+        found[bench.pool_path(cell)] = _Planned(size, density, cell.kind != "random", several)
+        if measurement.own:
+            found[bench.own_path(cell)] = _Planned(len(setting.new), density, True, len(setting.new) > 1)
+        for count in measurement.counts(setting, cell):
+            found[bench.first_path(cell, count)] = _Planned(count, density, False, several)
+    return found
+
+
 def _reckon(bench: Bench, stream: Stream, work: Sequence[tuple[Measurement, Cell]]) -> Reckoning:
     setting = bench.scale.settings[stream]
-    pools = {
-        bench.pool_path(cell): 0 if cell.kind == "random" else setting.size_of(cell.kind, cell.density)
-        for _, cell in work
-    }
-    pools |= {bench.own_path(cell): len(setting.new) for measurement, cell in work if measurement.own}
-    masks = sum(_missing(path, size) for path, size in pools.items())
+    banks = _banks(bench, work)
+    masks = sum(_missing(path, one.size) for path, one in banks.items() if one.trained)
     loads = [(measurement.alone, measurement.load(bench, cell)) for measurement, cell in work]
     alone = [count for by_one, load in loads if by_one for count in load.fits]
     fits = [count for by_one, load in loads if not by_one for count in load.fits]
     passes = sum(load.passes for _, load in loads)
     if not masks and not fits and not alone and not passes:
         return Reckoning(0, 0, 0.0, 0.0)
-    # Banks of the first masks hold copies of them.
-    copies = masks + sum(
-        count
-        for measurement, cell in work
-        if measurement.own
-        for count in setting.counts_of(cell.kind, cell.density)
-        if not bench.first_path(cell, count).exists()
-    )
+    missing = [one for path, one in banks.items() if not (path / MANIFEST).exists()]
     workers = (bench.device.count or 1) if isinstance(bench.device, Workers) else 1
     with TemporaryDirectory() as folder:
-        mask, fit, mask_bytes = _time(bench, work[0][1], Path(folder), fits + alone)
-        images_pass = mask.total / (setting.masks.epochs or 1) * _FORWARD
+        timed = _time(bench, work[0][1], Path(folder), fits + alone)
+    images_pass = timed.mask.total / (setting.masks.epochs or 1) * _FORWARD
+    # What was trained is measured: a mask on test images, coefficients on those of training too.
+    shared = masks * (timed.mask.total + _TESTED * images_pass) + sum(timed.fit(one) + images_pass for one in fits)
+    starts = 0.0 if workers == 1 else _START * len(missing)
     return Reckoning(
         masks,
         len(fits) + len(alone),
-        (masks * mask.total + sum(map(fit, fits))) / workers + sum(map(fit, alone)) + passes * images_pass,
-        copies * mask_bytes + len(fits) * _TASK_BYTES,
+        shared / workers + starts + sum(timed.fit(one) + images_pass for one in alone) + passes * images_pass,
+        sum(timed.bank_bytes[one.several] + one.size * timed.mask_bytes(one.density) for one in missing)
+        + len(fits) * _TASK_BYTES,
     )
 
 
-def _time(bench: Bench, cell: Cell, folder: Path, fits: Sequence[int]) -> tuple[_Steps, Callable[[int], float], float]:
-    """Of a mask: its steps and bytes. Of a fit: seconds, by how many masks it is over."""
+@dataclass(frozen=True)
+class _Timed:
+    """What things take on a stream.
+
+    Attributes:
+        mask: the steps of a mask.
+        fit: seconds of one task over so many masks.
+        bank_bytes: of a bank without its masks: of one task, and of several, which can be told apart.
+        mask_bytes: of a mask of this density, and what the manifest has of it.
+    """
+
+    mask: _Steps
+    fit: Callable[[int], float]
+    bank_bytes: tuple[float, float]
+    mask_bytes: Callable[[float], float]
+
+
+def _time(bench: Bench, cell: Cell, folder: Path, fits: Sequence[int]) -> _Timed:
+    """Time some steps, in a folder that will be thrown away."""
     setting = bench.setting(cell)
     quiet = replace(bench, device=bench.alone)
     density, task = setting.densities[0], setting.new_tasks()[:1]
@@ -131,14 +170,30 @@ def _time(bench: Bench, cell: Cell, folder: Path, fits: Sequence[int]) -> tuple[
 
     mask = _timed(train)
     most = min(_MOST_MASKS, max(fits, default=1))
-    random = quiet.bank(folder / "random", setting, task, replace(one, masks_per_task=0, random_masks=most))
+    several = setting.basis_tasks("heterogeneous", density)[:2]
+    random = quiet.bank(folder / "random", setting, several, replace(one, masks_per_task=0, random_masks=most))
     least = min(fits, default=1)
     few, many = (_time_fit(quiet, cell, random, count, folder) for count in (least, most))
-    slope = (many.seconds - few.seconds) / (most - least) if most > least else 0.0
+    slope = max((many.seconds - few.seconds) / (most - least), 0.0) if most > least else 0.0
     layers = random.backbone.masked_layers
-    ones = supermask_sizes(layers, density, setting.allocation)
-    size = sum(entropy_bytes(layer.size, count) for layer, count in zip(layers, ones, strict=True))
-    return mask, lambda count: few.count * (few.seconds + max(slope, 0.0) * (count - least)), size
+
+    def mask_bytes(density: float) -> float:
+        ones = supermask_sizes(layers, density, setting.allocation)
+        return sum(entropy_bytes(layer.size, count) for layer, count in zip(layers, ones, strict=True))
+
+    of_masks = sum(file_size(random.mask_path(index)) for index in range(most)) + file_size(random.manifest_path)
+    beside = of_masks / most - mask_bytes(density)
+    return _Timed(
+        mask,
+        lambda count: few.count * (few.seconds + slope * (count - least)),
+        (_beside_masks(folder / "mask"), _beside_masks(random.path)),
+        lambda density: mask_bytes(density) + beside,
+    )
+
+
+def _beside_masks(bank: Path) -> float:
+    """Bytes of what a bank keeps once, beside its manifest."""
+    return sum(file_size(path) for path in bank.glob("*.safetensors"))
 
 
 def _time_fit(bench: Bench, cell: Cell, random: Bank, count: int, folder: Path) -> _Steps:

@@ -19,7 +19,7 @@ from impress_learn.reproduce.claims import Claim
 from impress_learn.reproduce.figures import FIGURES
 from impress_learn.reproduce.reckon import reckon
 from impress_learn.reproduce.scales import SCALES, Scale, ScaleName
-from impress_learn.running.device import Device, settle_workers
+from impress_learn.running.device import Device, Workers, settle_workers
 from impress_learn.training.config import check_seed, require
 
 
@@ -41,6 +41,14 @@ class Remade:
     files: tuple[Path, ...]
 
 
+@dataclass(frozen=True)
+class _Kept:
+    """What the page has of a figure."""
+
+    title: str
+    claims: tuple[Claim, ...]
+
+
 def reproduce(
     names: Sequence[str],
     output: Path | str,
@@ -55,7 +63,7 @@ def reproduce(
 
     Args:
         names: of figures (`reproduce.figures.FIGURES`); `all` for every one that the scale has data for.
-        output: a folder: the figures, and below it the banks that they were measured on.
+        output: a folder; in its folder SCALE are the figures, and the banks that they were measured on.
         scale: `tiny` (embedded digits, minutes), `small` (MNIST and CIFAR-100, under an hour on two cores), `paper`
             (days).
         seed: of the network, the masks and all else.
@@ -64,16 +72,18 @@ def reproduce(
         progress: is told how it goes.
 
     Returns:
-        One for each name. Each wrote NAME.svg, NAME.png, NAME.csv and NAME.json; `README.md` has the claims of all.
+        One for each name. Each wrote NAME.svg, NAME.png, NAME.csv and NAME.json; `README.md` has the claims of all
+        that are there.
 
     Raises:
-        UsageError: no such figure or scale, a scale without a figure's data, or matplotlib is not installed; nothing
-            was started.
+        UsageError: no such figure or scale, a scale without a figure's data, matplotlib is not installed, or what is in
+            the folder was made with another seed; nothing was started.
         DataError: data are missing.
         StorageError, TrainingDiverged, OutOfMemory, WorkerLost, ClusterError: what was measured before stays.
 
     Example:
-        >>>         >>> (figure,) = reproduce(["figure-2"], "paper")
+        >>> from impress_learn.reproduce.run import reproduce
+        >>> (figure,) = reproduce(["figure-2"], "paper")
         >>> figure.claims[0].verdict
         'yes'
     """
@@ -82,29 +92,30 @@ def reproduce(
     check_seed(seed)
     settle_workers(device)
     _require_matplotlib()
-    folder = Path(output)
+    folder = Path(output) / scale
     make_folder(folder)
-    bench = Bench(SCALES[scale], folder / scale, seed, device, data_dir, progress)
+    _keep_seed(folder, seed)
+    bench = Bench(SCALES[scale], folder, seed, device, data_dir, progress)
     _announce(bench, wanted)
     remade = []
     for name in wanted:
         started = time.perf_counter()
         progress.remark(f"{name}: {FIGURES[name].title}")
-        remade.append(_remake(name, bench, folder, scale))
+        remade.append(_remake(name, bench, scale))
+        _write(folder / "README.md", _page(folder, scale, bench.scale, seed).encode())
         progress.remark(f"{name}: {time.perf_counter() - started:,.0f} s")
-    _write(folder / "README.md", _page(remade, scale, bench.scale, seed).encode())
     return remade
 
 
-def _remake(name: str, bench: Bench, folder: Path, scale: str) -> Remade:
+def _remake(name: str, bench: Bench, scale: str) -> Remade:
     from impress_learn.reproduce.draw import draw
 
     figure = FIGURES[name]
     measured = (row for cell in figure.cells(bench.scale) for row in figure.measurement.rows(bench, cell))
     rows = tuple(dict.fromkeys(measured))  # a mask of the task's own stands beside all kinds
     claims = tuple(figure.judge(rows))
-    path = folder / name
-    drawn = draw(f"{figure.title} ({scale})", rows, path)
+    path = bench.folder / name
+    drawn = draw(f"{figure.title} ({scale}: {bench.scale.images})", rows, path)
     table = io.StringIO()
     writer = csv.DictWriter(table, fieldnames=list(rows[0].flat()), lineterminator="\n")
     writer.writeheader()
@@ -129,15 +140,31 @@ def _wanted(names: Sequence[str], scale: ScaleName) -> list[str]:
     return list(dict.fromkeys(name for asked in names for name in (can if asked == "all" else [asked])))
 
 
+def _keep_seed(folder: Path, seed: int) -> None:
+    """Note the seed that all in a folder is made with.
+
+    Raises:
+        UsageError: it was made with another.
+    """
+    path = folder / "seed"
+    try:
+        write_atomically(path, f"{seed}\n".encode(), replace=False)
+    except FileExistsError:
+        kept = path.read_text(errors="replace").strip()
+        require(kept == str(seed), f"{folder} was made with `seed` {kept}, not {seed}: choose another folder")
+
+
 def _announce(bench: Bench, wanted: Sequence[str]) -> None:
     """Say what is to be done, and how long it will take, before anything is trained."""
     figures = [FIGURES[name] for name in wanted]
     left = reckon(bench, [(figure.measurement, cell) for figure in figures for cell in figure.cells(bench.scale)])
-    if not left.seconds:
+    if not left.masks and not left.fits:
         return
+    ray = isinstance(bench.device, Workers) and bench.device.engine == "ray"
+    takes = f"{_duration(left.seconds)} by some steps that were timed" + (" in one process here" if ray else "")
     bench.progress.remark(
         f"{left.masks:,} masks and coefficients of {left.fits:,} tasks are to be trained below {bench.folder}: "
-        f"{_duration(left.seconds)} by some steps that were timed, {left.bytes / 1e6:,.0f} MB"
+        f"{takes}, {max(1, left.bytes / 1e6):,.0f} MB"
     )
 
 
@@ -148,13 +175,13 @@ def _duration(seconds: float) -> str:
     return f"about {minutes / 60:,.1f} hours" if minutes > 100 else f"about {minutes} minutes"
 
 
-def _page(remade: Sequence[Remade], scale: str, sizes: Scale, seed: int) -> str:
-    """What was claimed and what is so, as a page beside the pictures."""
+def _page(folder: Path, scale: str, sizes: Scale, seed: int) -> str:
+    """What was claimed and what is so in all figures that are there, as a page beside the pictures."""
     lines = [
         "# ImpressLearn, remade",
         "",
         f"Made by `impress reproduce`, scale {scale}, seed {seed}: {sizes.images}. "
-        "Accuracy on test images. Bands reach from the least to the best task, boxes over the new tasks. "
+        "Accuracy on test images. Bands reach from the least to the best task, boxes over the new tasks, with medians. "
         "`own mask`, `best mask` and `wrong mask` are means over the new tasks: under a mask that was trained for "
         "each, under the one of the pool that does best on its training images, and under all of these.",
         "",
@@ -166,17 +193,20 @@ def _page(remade: Sequence[Remade], scale: str, sizes: Scale, seed: int) -> str:
             for setting in sizes.settings.values()
         ),
     ]
-    for one in remade:
-        lines += [
-            "",
-            f"## {one.name}: {one.title}",
-            "",
-            f"![{one.title}]({one.name}.svg)",
-            "",
-            "| published | here | so |",
-            "|---|---|---|",
-            *(f"| {claim.published} | {claim.ours} | {claim.verdict} |" for claim in one.claims),
-        ]
+    for name in FIGURES:
+        path = folder / f"{name}.json"
+        if path.exists():
+            kept = msgspec.json.decode(path.read_bytes(), type=_Kept)
+            lines += [
+                "",
+                f"## {name}: {kept.title}",
+                "",
+                f"![{kept.title}]({name}.svg)",
+                "",
+                "| published | here | so |",
+                "|---|---|---|",
+                *(f"| {claim.published} | {claim.ours} | {claim.verdict} |" for claim in kept.claims),
+            ]
     return "\n".join(lines) + "\n"
 
 

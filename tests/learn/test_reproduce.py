@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import re
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -63,15 +64,15 @@ def test_every_figure_is_measured_drawn_and_written_down(made: tuple[Path, list[
     assert [one.name for one in remade] == OF_TINY
     assert set(FIGURES) - set(OF_TINY) == {"figure-4", "figure-9", "figure-10"}  # photos
     for one in remade:
-        with Image.open(folder / f"{one.name}.png") as image:
+        with Image.open(folder / "tiny" / f"{one.name}.png") as image:
             assert image.size[0] > 600
-        root = ElementTree.fromstring((folder / f"{one.name}.svg").read_text())
+        root = ElementTree.fromstring((folder / "tiny" / f"{one.name}.svg").read_text())
         assert root.tag.endswith("svg")
-        rows = list(csv.DictReader((folder / f"{one.name}.csv").read_text().splitlines()))
+        rows = list(csv.DictReader((folder / "tiny" / f"{one.name}.csv").read_text().splitlines()))
         assert [float(row["accuracy"]) for row in rows] == [row.accuracy for row in one.rows]
-        document = json.loads((folder / f"{one.name}.json").read_text())
+        document = json.loads((folder / "tiny" / f"{one.name}.json").read_text())
         assert len(document["rows"]) == len(one.rows)
-        assert f"## {one.name}: {one.title}" in (folder / "README.md").read_text()
+        assert f"## {one.name}: {one.title}" in (folder / "tiny" / "README.md").read_text()
 
 
 def test_coefficients_are_those_of_the_first_masks_of_each_kind(made: tuple[Path, list[Remade]]) -> None:
@@ -109,9 +110,9 @@ def test_figures_by_density_share_the_pools_of_the_others(made: tuple[Path, list
 def test_time_and_disk_are_told_before_anything_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("matplotlib", reason="the extra reproduce is not installed")
     monkeypatch.setattr(run, "SCALES", {**SCALES, "tiny": LEAST})
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     told: list[str] = []
-    steps: list[int] = []
-    reproduce(["figure-2"], tmp_path, progress=Progress(step=lambda: steps.append(1), remark=told.append))
+    reproduce(["figure-2"], tmp_path, progress=Progress(step=lambda: told.append("a step"), remark=told.append))
     # own 1, heterogeneous 2, homogeneous 2; one new task over one and two masks of three kinds
     assert told[0].startswith("5 masks and coefficients of 6 tasks are to be trained below ")
     assert re.search(r": two minutes at most by some steps that were timed, \d+ MB$", told[0])
@@ -121,8 +122,32 @@ def test_time_and_disk_are_told_before_anything_is_trained(tmp_path: Path, monke
     more = left_of("figure-7", tmp_path)
     assert (more.masks, more.fits) == (2, 1)  # of the other density alone
     assert 0 < more.seconds < 600
-    assert 4 * 10_000 < more.bytes < 4 * 40_000  # two masks, and copies of two
-    assert not [path for path in tmp_path.iterdir() if path.name.startswith("tmp")]
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny"]  # what was timed is thrown away
+
+
+def test_disk_is_reckoned_as_it_comes_out(made: tuple[Path, list[Remade]], tmp_path: Path) -> None:
+    folder, _ = made
+    told = sum(left_of(name, tmp_path).bytes for name in ("figure-2", "figure-3"))
+    banks = [path for path in (folder / "tiny" / "banks").iterdir() if not re.search(r"-0\.2(-\d+)?$", path.name)]
+    assert 0.8 * disk(banks) < told < 1.2 * disk(banks)
+
+
+def disk(folders: Sequence[Path]) -> int:
+    return sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file())
+
+
+def test_what_another_seed_made_is_left_alone(made: tuple[Path, list[Remade]]) -> None:
+    with pytest.raises(UsageError, match="was made with `seed` 0, not 1: choose another folder"):
+        reproduce(["figure-2"], made[0], seed=1)
+
+
+def test_the_page_has_all_figures_that_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib", reason="the extra reproduce is not installed")
+    monkeypatch.setattr(run, "SCALES", {**SCALES, "tiny": LEAST})
+    for name in ("gn", "figure-2"):
+        reproduce([name], tmp_path)
+    page = (tmp_path / "tiny" / "README.md").read_text()
+    assert page.index("## figure-2") < page.index("## gn")
 
 
 def left_of(name: str, folder: Path) -> Reckoning:
@@ -176,6 +201,7 @@ def test_numbers_of_the_authors_runs_stand_beside_ours() -> None:
     assert claims["3 heterogeneous masks: 57.1 %"].verdict == "yes"
     assert claims["a mask of the task's own: 88.9 %"].verdict == "no"
     assert claims["20 ± 2 % under a mask of another task"].verdict == "no"
+    assert claims["3 random masks: 30 %"].verdict == "no"  # 28 points above is not what they have
     assert "5 heterogeneous masks: 62.0 %" not in claims
 
 
@@ -185,7 +211,7 @@ def test_each_density_is_judged_by_itself() -> None:
     rows += [row("combined", 0.89, kind="homogeneous"), row("combined", 0.4, kind="homogeneous", density=0.2)]
     claims = FIGURES["figure-7"].judge(rows)
     assert [claim.verdict for claim in claims] == ["yes", "no"]
-    assert "best mask as it is 50.0 %" in claims[0].ours
+    assert "best of 5 as it is 50.0 %" in claims[0].ours
 
 
 @pytest.mark.parametrize("scale", SCALES.values(), ids=SCALES)

@@ -106,6 +106,10 @@ def test_a_page_with_pictures_stands_beside_the_card(zoo: Path, bank: Path, tmp_
     assert "](second.html)" in (zoo / "second.md").read_text()
     again = run("zoo", "push", bank, "--name", "second", "--json", **here).json
     assert again["changed"] is False
+    (zoo / "second.html").write_text(page + " ")
+    changed = run("zoo", "verify", "--json", **here)
+    assert changed.code == 1
+    assert [error["file"] for error in changed.json["errors"]] == ["second.html"]
     (zoo / "second.html").unlink()
     verified = run("zoo", "verify", "--json", **here)
     assert verified.code == 1
