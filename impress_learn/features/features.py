@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from impress_format.errors import UsageError
 from impress_learn.network.backbone import Backbone
+from impress_learn.network.folding import channels_last
 from impress_learn.streams.images import Images
 
 AT_ONCE = 250
@@ -49,11 +50,20 @@ def require_classifier(backbone: Backbone) -> str:
 
 def features(backbone: Backbone, effective: Mapping[str, Tensor], images: Tensor) -> Tensor:
     """Features (batch, W) of normalised images under effective weights."""
+    return _before_classifier(backbone, backbone.module, lambda: backbone(effective, images))
+
+
+def frozen_features(backbone: Backbone, images: Tensor) -> Tensor:
+    """Features (batch, W) of normalised images under the network's own weights."""
+    return _before_classifier(backbone, backbone.frozen, lambda: backbone.frozen(channels_last(images)))
+
+
+def _before_classifier(backbone: Backbone, module: nn.Module, answer: Callable[[], object]) -> Tensor:
     caught: list[Tensor] = []
-    layer = backbone.module.get_submodule(require_classifier(backbone))
+    layer = module.get_submodule(require_classifier(backbone))
     hook = layer.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
     try:
-        backbone(effective, images)
+        answer()
     finally:
         hook.remove()
     return caught[0]
@@ -68,7 +78,7 @@ def features_of(backbone: Backbone, images: Images, generator: torch.Generator |
     with torch.no_grad():
         return torch.cat(
             [
-                features(backbone, backbone.weights, images.batch(slice(start, start + AT_ONCE), generator)[0])
+                frozen_features(backbone, images.batch(slice(start, start + AT_ONCE), generator)[0])
                 for start in range(0, len(images), AT_ONCE)
             ]
         )

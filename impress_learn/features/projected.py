@@ -22,7 +22,7 @@ from impress_learn.network.backbone import Backbone
 from impress_learn.streams.image_cache import cache_folder
 from impress_learn.streams.images import Images
 
-_LAYOUT = b"1"
+_LAYOUT = b"2"
 """To be raised when the same pixels come out otherwise."""
 _FOLDER = "features"
 _NAME = "placed"

@@ -10,7 +10,8 @@ from torch import Tensor, fx, nn
 
 from impress_learn.features.features import AT_ONCE, features, require_classifier
 from impress_learn.network.backbone import Backbone
-from impress_learn.network.functional import functional_call
+from impress_learn.network.folding import channels_last, fold_norms, trace
+from impress_learn.network.functional import functional_call, places_of
 from impress_learn.streams.images import Images
 
 MOST_BYTES = 2 << 30
@@ -67,7 +68,7 @@ def cut_off(backbone: Backbone, layers: Collection[str]) -> TrainableSuffix:
     tensor goes through. Of a network that cannot be traced, all of it.
     """
     try:
-        graph = fx.Tracer().trace(backbone.module)
+        graph = trace(backbone.module)
     except Exception:  # whatever a network's own code raises when it is given no numbers
         return TrainableSuffix(lambda images: images, lambda effective, images: features(backbone, effective, images))
     path = require_classifier(backbone)
@@ -79,13 +80,15 @@ def cut_off(backbone: Backbone, layers: Collection[str]) -> TrainableSuffix:
     at, through = _last_single(ordered, first, classifier)
     (taken,) = classifier.args
     assert isinstance(taken, fx.Node)
-    prefix, rest = _part(backbone.module, ordered[:at], through), _part(backbone.module, ordered[at:], taken, through)
+    prefix = fold_norms(_part(backbone.module, ordered[:at], through))
+    rest = fold_norms(_part(backbone.module, ordered[at:], taken, through), layers)
 
     def features_of(effective: Mapping[str, Tensor], activations: Tensor) -> Tensor:
-        found: Tensor = functional_call(rest, dict(effective), (activations,))
+        found: Tensor = functional_call(rest, dict(effective), (channels_last(activations),), places)
         return found
 
-    return TrainableSuffix(prefix, features_of)
+    places = places_of(rest)
+    return TrainableSuffix(lambda images: prefix(channels_last(images)), features_of)
 
 
 def cache_activations(

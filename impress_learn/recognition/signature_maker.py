@@ -15,7 +15,7 @@ from torch import Tensor
 from impress_format.bank import Bank
 from impress_format.parts.head import StoredHead
 from impress_learn.features.adaptation import adapted
-from impress_learn.features.features import AT_ONCE, features
+from impress_learn.features.features import AT_ONCE, frozen_features
 from impress_learn.features.projected import projected_features
 from impress_learn.features.projection import Projection, load_projection
 from impress_learn.network.backbone import Backbone
@@ -102,8 +102,7 @@ class ByFeatures:
     def _embed(self, images: Tensor) -> Tensor:
         with torch.no_grad():
             projected = [
-                self.projection.project(features(self.backbone, self.backbone.weights, part))
-                for part in images.split(AT_ONCE)
+                self.projection.project(frozen_features(self.backbone, part)) for part in images.split(AT_ONCE)
             ]
         return torch.cat(projected)
 

@@ -29,7 +29,7 @@ from impress_format.parts.head import HEAD, StoredHead
 from impress_format.parts.numbers import FloatArray
 from impress_format.parts.table import count_classes
 from impress_format.tasks.file import StoredTask
-from impress_learn.features.features import features
+from impress_learn.features.features import frozen_features
 from impress_learn.masks.basis import LayerMasks, common_granularity, refine
 from impress_learn.masks.layer_masks import group_of_channel
 from impress_learn.network.functional import functional_call
@@ -121,7 +121,7 @@ def _sorted(
 
 def _by_heads(loaded: RunningBank, images: Tensor, heads: Sequence[StoredHead]) -> Tensor:
     """Logits of tasks with a head and no residual, batch after batch."""
-    projected = loaded.projection.project(features(loaded.adapted, loaded.adapted.weights, images))
+    projected = loaded.projection.project(frozen_features(loaded.adapted, images))
     classes, dimensions = (max(head.weight.shape[axis] for head in heads) for axis in (1, 2))
     weight = torch.zeros(len(images), classes, dimensions)
     bias = torch.full((len(images), classes), -torch.inf)
