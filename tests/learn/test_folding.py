@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import timm
 import torch
@@ -22,10 +24,12 @@ FOLDED = {
 
 def network(name: str) -> nn.Module:
     torch.manual_seed(0)
-    settings = {"img_size": 64} if name.startswith("vit") else {}
+    settings: dict[str, Any] = {"img_size": 64} if name.startswith("vit") else {}
     module = timm.create_model(name, num_classes=5, **settings).eval()
     for layer in module.modules():
         if isinstance(layer, nn.BatchNorm2d):  # as training leaves them, not as they begin
+            assert layer.running_mean is not None
+            assert layer.running_var is not None
             layer.running_mean.normal_(0, 0.1)
             layer.running_var.uniform_(0.5, 1.5)
             layer.weight.data.uniform_(0.5, 1.5)
@@ -100,7 +104,8 @@ class Seen(nn.Module):
 
     def forward(self, given: Tensor) -> Tensor:
         between = self.first(given)
-        return self.other(self.second(self.norm(between))) + between
+        found: Tensor = self.other(self.second(self.norm(between))) + between
+        return found
 
 
 def test_what_something_else_sees_is_not_folded() -> None:
