@@ -41,18 +41,18 @@ def fold_norms(part: fx.GraphModule, kept: Collection[str] = ()) -> fx.GraphModu
     """
     layers = dict(part.named_modules())
     folded = 0
-    for norm in list(part.graph.nodes):
-        layer = layers.get(str(norm.target)) if norm.op == "call_module" else None
+    for behind in list(part.graph.nodes):
+        layer = layers.get(str(behind.target)) if behind.op == "call_module" else None
         if not isinstance(layer, nn.BatchNorm2d) or not layer.track_running_stats:
             continue
-        before = norm.args[0]
+        before = behind.args[0]
         convolution = layers.get(str(before.target)) if before.op == "call_module" else None
-        names = {f"{norm.target}.{name}" for name in ("weight", "bias", "running_mean", "running_var")}
+        names = {f"{behind.target}.{name}" for name in ("weight", "bias", "running_mean", "running_var")}
         if type(convolution) is not nn.Conv2d or len(before.users) > 1 or not names.isdisjoint(kept):
             continue
         if convolution.padding_mode != "zeros" or convolution.bias is not None:
             continue
-        _fold(part, before, norm, convolution, layer, f"folded{folded}")
+        _fold(part, before, behind, convolution, layer, f"folded{folded}")
         folded += 1
     part.graph.eliminate_dead_code()
     part.recompile()
@@ -60,7 +60,7 @@ def fold_norms(part: fx.GraphModule, kept: Collection[str] = ()) -> fx.GraphModu
 
 
 def _fold(
-    part: fx.GraphModule, before: fx.Node, norm: fx.Node, convolution: nn.Conv2d, layer: nn.BatchNorm2d, name: str
+    part: fx.GraphModule, before: fx.Node, behind: fx.Node, convolution: nn.Conv2d, layer: nn.BatchNorm2d, name: str
 ) -> None:
     mean, variance = layer.running_mean, layer.running_var
     assert mean is not None
@@ -74,15 +74,17 @@ def _fold(
     # Beside the convolution, not in it: that belongs to the network, which is called without this graph too.
     part.register_buffer(f"{name}_factor", factor[:, None, None, None], persistent=False)
     part.register_buffer(f"{name}_shift", shift, persistent=False)
-    with part.graph.inserting_before(norm):
+    with part.graph.inserting_before(behind):
         tensors = [part.graph.get_attr(path) for path in (f"{before.target}.weight", f"{name}_factor", f"{name}_shift")]
         how = (convolution.stride, convolution.padding, convolution.dilation, convolution.groups)
         result = part.graph.call_function(_convolve, (before.args[0], *tensors, *how))
         for inside in ("drop", "act"):  # timm's norm layers have these behind the norm
             if isinstance(getattr(layer, inside, None), nn.Module):
-                result = part.graph.call_module(_apart(part, f"{norm.target}.{inside}", f"{name}_{inside}"), (result,))
-    norm.replace_all_uses_with(result)
-    part.graph.erase_node(norm)
+                result = part.graph.call_module(
+                    _apart(part, f"{behind.target}.{inside}", f"{name}_{inside}"), (result,)
+                )
+    behind.replace_all_uses_with(result)
+    part.graph.erase_node(behind)
     part.graph.erase_node(before)
 
 
