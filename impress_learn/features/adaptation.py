@@ -16,7 +16,7 @@ from torch import Tensor
 from impress_format.bank_files.adaptation import StoredAdaptation
 from impress_format.records.fields import ValueBits
 from impress_format.records.network import LayerSpec
-from impress_learn.features.features import AT_ONCE
+from impress_learn.features.features import AT_ONCE, in_parts
 from impress_learn.features.trainable_suffix import CachedActivations, cache_activations, cut_off
 from impress_learn.masks.quantise import codes_of, levels_of
 from impress_learn.network.backbone import Backbone
@@ -125,7 +125,7 @@ def _features(
     with torch.no_grad():
         for part in some.split(AT_ONCE):
             activations, row_labels = joined.batch(part)
-            values.append(features(weights, activations))
+            values.append(in_parts(lambda part: features(weights, part), activations))
             labels.append(row_labels)
     return Rows(torch.cat(values), torch.cat(labels))
 

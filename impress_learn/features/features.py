@@ -13,7 +13,10 @@ from impress_learn.network.folding import channels_last
 from impress_learn.streams.images import Images
 
 AT_ONCE = 250
-"""Images that go through the network together."""
+"""Images that are read, and augmented, together."""
+_AT_ONCE_ON_CPU = 32
+"""Images that go through a network together on a CPU, where activations of more cost more time to hold than to compute
+(docs/results.md)."""
 
 
 def classifiers(backbone: Backbone) -> tuple[str, ...]:
@@ -55,7 +58,16 @@ def features(backbone: Backbone, effective: Mapping[str, Tensor], images: Tensor
 
 def frozen_features(backbone: Backbone, images: Tensor) -> Tensor:
     """Features (batch, W) of normalised images under the network's own weights."""
-    return _before_classifier(backbone, backbone.frozen, lambda: backbone.frozen(channels_last(images)))
+    return in_parts(
+        lambda part: _before_classifier(backbone, backbone.frozen, lambda: backbone.frozen(channels_last(part))), images
+    )
+
+
+def in_parts(network: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """What a network that nothing is trained in gives for images (batch, ...), as many at a time as are fastest."""
+    if images.device.type != "cpu" or len(images) <= _AT_ONCE_ON_CPU:
+        return network(images)
+    return torch.cat([network(part) for part in images.split(_AT_ONCE_ON_CPU)])
 
 
 def _before_classifier(backbone: Backbone, module: nn.Module, answer: Callable[[], object]) -> Tensor:

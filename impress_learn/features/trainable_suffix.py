@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx, nn
 
-from impress_learn.features.features import AT_ONCE, features, require_classifier
+from impress_learn.features.features import AT_ONCE, features, in_parts, require_classifier
 from impress_learn.network.backbone import Backbone
 from impress_learn.network.folding import channels_last, fold_norms, trace
 from impress_learn.network.functional import functional_call, places_of
@@ -88,7 +88,7 @@ def cut_off(backbone: Backbone, layers: Collection[str]) -> TrainableSuffix:
         return found
 
     places = places_of(rest)
-    return TrainableSuffix(lambda images: prefix(channels_last(images)), features_of)
+    return TrainableSuffix(lambda images: in_parts(lambda part: prefix(channels_last(part)), images), features_of)
 
 
 def cache_activations(

@@ -191,7 +191,9 @@ def task_steps(request: TaskRequest) -> int:
     images = count_training(request.reference.data_set, request.fit.holdout, request.fit.shots)
     steps = request.fit.epochs * steps_per_epoch(images, request.fit.batch_size)
     if request.parts.reads_out and request.parts.changes_features:
-        steps += residual_epochs(request.fit.epochs) * steps_per_epoch(images, request.fit.batch_size)
+        batch_size = request.fit.batch_size
+        epochs = residual_epochs(request.fit.epochs, images, batch_size)
+        steps += epochs * steps_per_epoch(images, batch_size)
     return steps if request.instead is None else 2 * steps + task_steps(request.instead)
 
 
@@ -228,9 +230,17 @@ def task_record(bank: Bank, request: TaskRequest, accuracy: float | None, train_
     )
 
 
-def residual_epochs(epochs: int) -> int:
-    """Of those that a head is learned for, how many a residual is learned for with it after that."""
-    return -(-epochs // 2)
+_MANY, _ENOUGH = 1_000, 100
+"""Images from which on a residual beside a head is learned in no more than so many steps."""
+
+
+def residual_epochs(epochs: int, images: int, batch_size: int) -> int:
+    """Of those that a head is learned for, how many a residual is learned for with it after that.
+
+    Half of them. Where images are many, no more than make _ENOUGH steps: more gained nothing (docs/results.md).
+    """
+    half = -(-epochs // 2)
+    return half if images < _MANY else min(half, -(-_ENOUGH // steps_per_epoch(images, batch_size)))
 
 
 def still_to_add(bank: Bank, requests: Sequence[TaskRequest]) -> list[TaskRequest]:

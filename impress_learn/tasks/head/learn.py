@@ -11,7 +11,7 @@ from torch import Tensor
 from impress_format.parts.head import HEAD, StoredHead
 from impress_format.records.fields import ValueBits
 from impress_format.weights import substream_seed
-from impress_learn.features.features import AT_ONCE, features_of
+from impress_learn.features.features import AT_ONCE, features_of, in_parts
 from impress_learn.features.projected import projected_features
 from impress_learn.features.projection import Projection
 from impress_learn.features.trainable_suffix import CachedActivations, cache_activations, cut_off
@@ -88,7 +88,7 @@ def learn_head(
         projection,
         [*trainables.values()],
         head,
-        replace(fit, epochs=residual_epochs(fit.epochs)),
+        replace(fit, epochs=residual_epochs(fit.epochs, len(train), fit.batch_size)),
         bits=parts.head_bits,
         on_step=on_step,
     )
@@ -98,10 +98,12 @@ def learn_head(
     effective = lay(ground, {name: values[name] for name in trainables}, weights)
 
     def share(rows: CachedActivations) -> float:
+        def part(images: Tensor) -> Tensor:
+            return projection.project(suffix.features(effective, images))
+
         with torch.no_grad():
             projected = [
-                projection.project(suffix.features(effective, rows.batch(slice(first, first + AT_ONCE))[0]))
-                for first in range(0, len(rows), AT_ONCE)
+                in_parts(part, rows.batch(slice(first, first + AT_ONCE))[0]) for first in range(0, len(rows), AT_ONCE)
             ]
         return _accuracy(restored, Rows(torch.cat(projected), rows.images.labels))
 
