@@ -18,7 +18,6 @@ from impress_format.records.network import BackboneSpec
 from impress_format.tasks.file import StoredTask
 from impress_format.versions import require_version
 from impress_learn.parts.part import Array, Beginning, Ground, TaskPart, Trainable, Weights
-from impress_learn.parts.residual import usual_layers
 from impress_learn.training.config import require
 
 if TYPE_CHECKING:
@@ -27,6 +26,8 @@ if TYPE_CHECKING:
     from impress_learn.network.backbone import Backbone
     from impress_learn.parts.table import Parts
 
+_SUFFIX = 0.25
+"""Beside a head alone, of the weights before the classifier: what the last layers hold whose norm layers are moved."""
 RATE = 1.0
 """What the values move by, for each step of a coefficient, chosen on held-out images (docs/results.md, Norm)."""
 BESIDE_READ_OUT = 0.03
@@ -157,7 +158,7 @@ def _settle(bank: Bank, parts: Parts) -> Parts:
     )
     suffix = None
     if parts.reads_out:
-        suffix = parts.residual_layers or usual_layers(spec)
+        suffix = parts.residual_layers or spec.last_layers_holding(_SUFFIX)
     return replace(parts, norm_layers=parts.norm_layers or max(1, _usual_layers(spec, suffix)))
 
 

@@ -35,7 +35,7 @@ class Parts:
         residual: bits, in all, of values that all weights share (method.md), 0 for none.
         residual_bits: of these for each value.
         residual_layers: beside a head, the last layers before the classifier that the residual is of; None for as many
-            as hold a quarter of the weights.
+            as hold 92 % of the weights.
         head: dimensions of a head over pretrained weights, in place of coefficients; None for 128 where the bank has
             such weights and `alpha` is not asked for.
         head_bits: of a value of the head.
@@ -87,7 +87,7 @@ class Parts:
         metadata={
             "metavar": "N",
             "help": "Beside a head, the last layers before the classifier that the residual is of. Default: as many as "
-            "hold a quarter of the weights; more gain more, and take longer.",
+            "hold 92 % of the weights; fewer gain less, and take less time.",
         },
     )
     head: int | None = field(
