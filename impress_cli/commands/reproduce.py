@@ -33,7 +33,7 @@ def reproduce(
         ScaleChoice,
         typer.Option(
             "--scale",
-            help="tiny: embedded digits, three minutes. small: MNIST and CIFAR-100, under an hour on two cores. paper: "
+            help="tiny: embedded digits, a minute. small: MNIST and CIFAR-100, under an hour on two cores. paper: "
             "with the paper's densities, masks and epochs, days.",
         ),
     ] = ScaleChoice.tiny,

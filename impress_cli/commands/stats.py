@@ -26,8 +26,8 @@ _WAYS = (
 _TABLE2 = (
     *("data set", "model", "weights", "M", "layers", "alpha", "T"),
     *("paper: mask", "phi", "ratio", "here: phi", "ratio", "to a bitmap"),
+    *("T run", "ratio then"),
 )
-_AS_RUN = ("T run", "ratio then")
 _TABLE2_READS = (
     "KiB; phi = M masks / T + the coefficients of a task. Paper: by its formula, 16 bits for each of 12.5 % of the "
     "weights, four bytes a coefficient. Here: masks at the entropy of independent bits, one byte a coefficient, tasks "
@@ -105,8 +105,7 @@ def _table2(tasks: int | None, *, as_json: bool) -> None:
         )
         for row in rows
     ]
-    columns = (*_TABLE2, *_AS_RUN)
-    render.print_table("Table 2: a basis and its tasks, beside a mask for each task", columns, table, text_columns=2)
+    render.print_table("Table 2: a basis and its tasks, beside a mask for each task", _TABLE2, table, text_columns=2)
     render.print_line(_TABLE2_READS)
     if tasks is not None:
         return

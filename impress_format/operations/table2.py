@@ -81,7 +81,20 @@ class _Setting:
     remark: str | None = None
 
 
-_IMAGENET_TASKS, _IMAGENET_RUN = 2_100, 100
+def _imagenet(model: str, params: int, layers: int, remark: str) -> _Setting:
+    """100 masks for 2,100 tasks, where ImageNet has 100."""
+    return _Setting(
+        dataset="SplitImageNet",
+        model=model,
+        params=params,
+        layers=layers,
+        masks=100,
+        tasks=2_100,
+        run=100,
+        remark=remark,
+    )
+
+
 _PLAIN = "printed as wide, but so many weights has the plain one"
 _SETTINGS = (
     _Setting(
@@ -111,56 +124,11 @@ _SETTINGS = (
         tasks=20,
         remark="printed as 1.99 x; a bitmap of each mask is half of what is counted",
     ),
-    _Setting(
-        dataset="SplitImageNet",
-        model="ResNet-18",
-        params=11_678_912,
-        layers=21,
-        masks=100,
-        tasks=_IMAGENET_TASKS,
-        run=_IMAGENET_RUN,
-        remark=_PLAIN,
-    ),
-    _Setting(
-        dataset="SplitImageNet",
-        model="ResNet-34",
-        params=21_779_648,
-        layers=37,
-        masks=100,
-        tasks=_IMAGENET_TASKS,
-        run=_IMAGENET_RUN,
-        remark=_PLAIN,
-    ),
-    _Setting(
-        dataset="SplitImageNet",
-        model="ResNet-50",
-        params=25_502_912,
-        layers=54,
-        masks=100,
-        tasks=_IMAGENET_TASKS,
-        run=_IMAGENET_RUN,
-        remark="printed without its classifier, with 53 layers",
-    ),
-    _Setting(
-        dataset="SplitImageNet",
-        model="ResNet-101",
-        params=44_442_816,
-        layers=105,
-        masks=100,
-        tasks=_IMAGENET_TASKS,
-        run=_IMAGENET_RUN,
-        remark="printed without its classifier, with 104 layers",
-    ),
-    _Setting(
-        dataset="SplitImageNet",
-        model="pre-ResNet-200",
-        params=64_500_000,
-        layers=204,
-        masks=100,
-        tasks=_IMAGENET_TASKS,
-        run=_IMAGENET_RUN,
-        remark="the printed phi and savings are those of 75 masks",
-    ),
+    _imagenet("ResNet-18", 11_678_912, 21, _PLAIN),
+    _imagenet("ResNet-34", 21_779_648, 37, _PLAIN),
+    _imagenet("ResNet-50", 25_502_912, 54, "printed without its classifier, with 53 layers"),
+    _imagenet("ResNet-101", 44_442_816, 105, "printed without its classifier, with 104 layers"),
+    _imagenet("pre-ResNet-200", 64_500_000, 204, "the printed phi and savings are those of 75 masks"),
 )
 
 

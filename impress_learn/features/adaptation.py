@@ -125,7 +125,7 @@ def _features(
     with torch.no_grad():
         for part in some.split(AT_ONCE):
             activations, row_labels = joined.batch(part)
-            values.append(in_parts(lambda part: features(weights, part), activations))
+            values.append(in_parts(lambda batch: features(weights, batch), activations))
             labels.append(row_labels)
     return Rows(torch.cat(values), torch.cat(labels))
 

@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 
 from impress_learn.features.features import AT_ONCE, features, in_parts, require_classifier
 from impress_learn.network.backbone import Backbone
-from impress_learn.network.folding import channels_last, fold_norms, trace
+from impress_learn.network.folding import channels_last, fold_norms, trace_or_none
 from impress_learn.network.functional import functional_call, places_of
 from impress_learn.streams.images import Images
 
@@ -67,9 +67,8 @@ def cut_off(backbone: Backbone, layers: Collection[str]) -> TrainableSuffix:
     """The tail that begins at the last place before all of these layers (by the names of their weights) that a single
     tensor goes through. Of a network that cannot be traced, all of it.
     """
-    try:
-        graph = trace(backbone.module)
-    except Exception:  # whatever a network's own code raises when it is given no numbers
+    graph = trace_or_none(backbone.module)
+    if graph is None:
         return TrainableSuffix(lambda images: images, lambda effective, images: features(backbone, effective, images))
     path = require_classifier(backbone)
     nodes = list(graph.nodes)

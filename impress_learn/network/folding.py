@@ -26,6 +26,14 @@ def trace(module: nn.Module) -> fx.Graph:
     return _Tracer().trace(module)
 
 
+def trace_or_none(module: nn.Module) -> fx.Graph | None:
+    """The same; None for a module that cannot be traced."""
+    try:
+        return trace(module)
+    except Exception:  # whatever a network's own code raises when it is given no numbers
+        return None
+
+
 def fold_norms(part: fx.GraphModule, kept: Collection[str] = ()) -> fx.GraphModule:
     """Let each convolution do what the BatchNorm behind it does, where nothing else sees what lies between.
 
@@ -45,7 +53,9 @@ def fold_norms(part: fx.GraphModule, kept: Collection[str] = ()) -> fx.GraphModu
         layer = layers.get(str(behind.target)) if behind.op == "call_module" else None
         if not isinstance(layer, nn.BatchNorm2d) or not layer.track_running_stats:
             continue
-        before = behind.args[0]
+        before = behind.args[0] if behind.args else None
+        if not isinstance(before, fx.Node):  # given by its name
+            continue
         convolution = layers.get(str(before.target)) if before.op == "call_module" else None
         names = {f"{behind.target}.{name}" for name in ("weight", "bias", "running_mean", "running_var")}
         if type(convolution) is not nn.Conv2d or len(before.users) > 1 or not names.isdisjoint(kept):
@@ -104,10 +114,8 @@ def _apart(part: fx.GraphModule, path: str, name: str) -> str:
 
 def freeze(module: nn.Module) -> nn.Module:
     """The same network for weights that stay as they are; itself where it cannot be traced."""
-    try:
-        return fold_norms(fx.GraphModule(module, trace(module)))
-    except Exception:  # whatever a network's own code raises when it is given no numbers
-        return module
+    graph = trace_or_none(module)
+    return module if graph is None else fold_norms(fx.GraphModule(module, graph))
 
 
 def channels_last(images: Tensor) -> Tensor:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from impress_format.bank import Bank
+from impress_format.bank import Bank, open_bank
+from impress_format.bank_files.folder import MANIFEST
 from impress_format.disk.files import make_folder, write_atomically
 from impress_format.operations.prefix import first_masks
 from impress_learn.jobs.create import create_bank
@@ -129,6 +130,10 @@ class Bench:
 
     def first_path(self, cell: Cell, count: int) -> Path:
         return self.folder / "banks" / f"{cell.name}-{count}"
+
+    def there(self, path: Path) -> Bank | None:
+        """The bank in a folder, if one was begun."""
+        return open_bank(path) if (path / MANIFEST).exists() else None
 
     def kept(self, name: str, measure: Callable[[], Iterable[Row]]) -> list[Row]:
         """What was measured under this name before, or what is measured now."""

@@ -101,8 +101,8 @@ def _combined_load(bench: Bench, cell: Cell) -> Load:
 
 
 def _stored_tasks(bench: Bench, cell: Cell, count: int) -> int:
-    folder = bench.first_path(cell, count) / "tasks"
-    return len(list(folder.glob("*.safetensors")))
+    bank = bench.there(bench.first_path(cell, count))
+    return 0 if bank is None else len(bank.task_names())
 
 
 def _controls_name(cell: Cell, count: int) -> str:

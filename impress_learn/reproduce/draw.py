@@ -36,7 +36,7 @@ def draw(title: str, rows: Sequence[Row], path: Path) -> list[Path]:
     for axes, (name, some) in zip(drawn[0], panels.items(), strict=True):
         if boxes:
             _draw_boxes(axes, some)
-        elif len({row.masks for row in some if row.what not in _LEVELS}) > 1:
+        elif _over_masks(some):
             _draw_lines(axes, some)
         else:
             _draw_bars(axes, some)
@@ -47,13 +47,18 @@ def draw(title: str, rows: Sequence[Row], path: Path) -> list[Path]:
     figure.suptitle(title, fontsize=11)
     drawn[0][0].set_ylabel("accuracy on test images, %")
     least = min(100 * row.accuracy for row in rows)
-    lines = boxes or len({row.masks for row in rows if row.what not in _LEVELS}) > 1
-    drawn[0][0].set_ylim(5 * floor(least / 5) - 5 if lines and least > 60 else 0, 100)
+    bars = not boxes and not _over_masks(rows)
+    drawn[0][0].set_ylim(5 * floor(least / 5) - 5 if least > 60 and not bars else 0, 100)
     written = [path.with_suffix(".svg"), path.with_suffix(".png")]
     figure.savefig(written[0], metadata={"Date": None})
     figure.savefig(written[1], dpi=150, metadata={"Software": None})
     pyplot.close(figure)
     return written
+
+
+def _over_masks(rows: Sequence[Row]) -> bool:
+    """Whether several numbers of masks were measured, which a line can go through."""
+    return len({row.masks for row in rows if row.what not in _LEVELS}) > 1
 
 
 def _panels(rows: Sequence[Row], *, by_kind: bool) -> dict[str, list[Row]]:

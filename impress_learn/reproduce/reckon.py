@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from impress_format.bank import Bank, open_bank
-from impress_format.bank_files.folder import MANIFEST
+from impress_format.bank import Bank
 from impress_format.container.codec import entropy_bytes
 from impress_format.disk.files import file_size
 from impress_format.operations.prefix import first_masks
@@ -117,14 +116,14 @@ def _banks(bench: Bench, work: Sequence[tuple[Measurement, Cell]]) -> dict[Path,
 def _reckon(bench: Bench, stream: Stream, work: Sequence[tuple[Measurement, Cell]]) -> Reckoning:
     setting = bench.scale.settings[stream]
     banks = _banks(bench, work)
-    masks = sum(_missing(path, one.size) for path, one in banks.items() if one.trained)
+    masks = sum(_missing(bench.there(path), one.size) for path, one in banks.items() if one.trained)
     loads = [(measurement.alone, measurement.load(bench, cell)) for measurement, cell in work]
     alone = [count for by_one, load in loads if by_one for count in load.fits]
     fits = [count for by_one, load in loads if not by_one for count in load.fits]
     passes = sum(load.passes for _, load in loads)
     if not masks and not fits and not alone and not passes:
         return Reckoning(0, 0, 0.0, 0.0)
-    missing = [one for path, one in banks.items() if not (path / MANIFEST).exists()]
+    missing = [one for path, one in banks.items() if bench.there(path) is None]
     workers = (bench.device.count or 1) if isinstance(bench.device, Workers) else 1
     with TemporaryDirectory() as folder:
         timed = _time(bench, work[0][1], Path(folder), fits + alone)
@@ -231,6 +230,6 @@ def _timed(job: Callable[[Progress], None]) -> _Steps:
     return _Steps(seconds, totals[-1] if totals else 0)
 
 
-def _missing(path: Path, size: int) -> int:
+def _missing(bank: Bank | None, size: int) -> int:
     """Masks that are not trained yet."""
-    return len(open_bank(path).missing_masks()) if (path / MANIFEST).exists() else size
+    return size if bank is None else len(bank.missing_masks())
