@@ -97,7 +97,8 @@ def _image_words(bank: Bank) -> list[str]:
     view = bank.manifest.preprocess
     if view is None or (view.mode, view.size, view.crop) == ("L", (28, 28), None):
         return []
-    return ["--image-size", str(view.size[0]), "--image-mode", view.mode]
+    mirrored = ["--mirror"] if view.mirror else []
+    return ["--image-size", str(view.size[0]), "--image-mode", view.mode, *mirrored]
 
 
 def _settings(plan: MaskPlan) -> tuple[object, ...]:

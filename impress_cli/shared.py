@@ -277,6 +277,8 @@ def _option(name: str, kind: Any, default: object, words: Mapping[str, Any]) -> 
         settings["show_default"] = False
     if bool in (kind, *get_args(kind)) and default is not False:
         flag = f"{flag}/--no-{flag.removeprefix('--')}"
+    if "parser" in settings:  # which gives what Typer has no type for
+        kind = str | None
     if get_origin(kind) is Literal and not isinstance(default, str | None):  # numbers, which the library checks
         kind, settings["metavar"] = int, f"[{'|'.join(map(str, get_args(kind)))}]"
     return Annotated[kind, typer.Option(flag, **settings)]

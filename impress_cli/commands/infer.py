@@ -38,6 +38,15 @@ def infer(
         bool, typer.Option("--one-task", help="The images share one task: it is inferred from all of them at once.")
     ] = False,
     method: Annotated[MethodChoice, typer.Option("--method", help="How the task is inferred.")] = MethodChoice.auto,
+    mirror: Annotated[
+        bool | None,
+        typer.Option(
+            "--mirror/--no-mirror",
+            help="Ask for each image's mirror image too, and answer by the mean, in twice the time. Default: as "
+            "the bank was created.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Task and class of your own images, which are converted and resized as the bank says.
 
@@ -57,6 +66,7 @@ def infer(
             task=task,
             one_task=one_task,
             method=method.value,
+            mirror=mirror,
             stdin=sys.stdin.buffer.read,
             device=compute.name_or_choose(),
             progress=progress,

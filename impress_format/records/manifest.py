@@ -27,7 +27,8 @@ class Preprocess(Record, frozen=True, omit_defaults=True):
 
     Without `crop` an image is resized to `size` whatever its shape; with it, resized in proportion until it just covers
     `size` / `crop`, and the centre is cut out. Values of images of more than 8 bits become pixels by `span`: its first
-    is 0, its second 255.
+    is 0, its second 255. With `mirror` the network is asked for the image and for its mirror image, and answers by the
+    mean.
     """
 
     mode: Literal["L", "RGB"]
@@ -37,6 +38,7 @@ class Preprocess(Record, frozen=True, omit_defaults=True):
     std: tuple[Deviation, ...]
     crop: Annotated[float, Meta(gt=0.0, le=1.0)] | None = None
     span: tuple[Bound, Bound] | None = None
+    mirror: bool = False
 
 
 class BankManifest(Record, frozen=True):

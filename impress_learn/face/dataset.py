@@ -215,7 +215,7 @@ def dataset_accuracy(loaded: RunningBank, task: str, dataset: OwnDataset, classe
     if names is not None:
         images = _numbered_as(images, names, stored, name)
     images = images.to(loaded.basis.device)
-    answers = predictions(loaded.backbone.answering(stored.count), loaded.task_weights(name), images)
+    answers = predictions(loaded.answering(stored.count), loaded.task_weights(name), images)
     return int((answers == images.labels).sum()) / len(images)
 
 

@@ -27,6 +27,7 @@ class LoadedBank(RunningBank):
         backbone: the frozen network.
         basis: the masks.
         calibration: normalised images (n, C, H, W) that norm statistics come from; None for a network that needs none.
+        mirror: whether each image's mirror image is asked for too; None for as the bank says.
 
     Example:
         >>> import impress_learn

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,7 +11,14 @@ from torch import Tensor, nn
 
 from impress_learn.network.backbone import Vote, each_tensor, members_of
 from impress_learn.network.plain_check import check_module
-from impress_learn.network.plain_network import VotingNetworks, loading, logits_in_float64, of_classes, plain_state
+from impress_learn.network.plain_network import (
+    MirroredNetwork,
+    VotingNetworks,
+    loading,
+    logits_in_float64,
+    of_classes,
+    plain_state,
+)
 from impress_learn.network.probe import probe_images
 from impress_learn.streams.classes import stored_classes
 
@@ -35,13 +43,15 @@ def task_module(loaded: RunningBank, task: str) -> nn.Module:
         for weights in members_of(effective):
             networks.append(plain.make())
             plain.fill(networks[-1], of_classes(backbone, classes.count, plain_state(backbone, weights)))
+    if loaded.mirrored:
+        networks = [MirroredNetwork(one) for one in networks]
     net = VotingNetworks(networks, effective.shares) if isinstance(effective, Vote) else networks[0]
     images = probe_images(backbone.spec)[:_CHECKED]
     with torch.no_grad():
-        expected = backbone.answering(classes.count)(effective, images)
+        expected = replace(backbone.answering(classes.count), mirrored=loaded.mirrored)(effective, images)
 
     def exact() -> Tensor:
-        return logits_in_float64(backbone, effective, classes.count, images)
+        return logits_in_float64(replace(backbone, mirrored=loaded.mirrored), effective, classes.count, images)
 
     check_module(net, images, expected, exact)
     net.classes = tuple(map(classes.label, range(classes.count)))  # type: ignore[assignment]

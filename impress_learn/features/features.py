@@ -58,9 +58,11 @@ def features(backbone: Backbone, effective: Mapping[str, Tensor], images: Tensor
 
 def frozen_features(backbone: Backbone, images: Tensor) -> Tensor:
     """Features (batch, W) of normalised images under the network's own weights."""
-    return in_parts(
-        lambda part: _before_classifier(backbone, backbone.frozen, lambda: backbone.frozen(channels_last(part))), images
-    )
+
+    def network(part: Tensor) -> Tensor:
+        return _before_classifier(backbone, backbone.frozen, lambda: backbone.frozen(channels_last(part)))
+
+    return backbone.with_mirror(lambda seen: in_parts(network, seen), images)
 
 
 def in_parts(network: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ def projected_features(backbone: Backbone, projection: Projection, images: Image
     Raises:
         StorageError: this user has no folder for a cache.
     """
-    path = cache_folder() / _FOLDER / f"{_key(projection, images)}.safetensors"
+    path = cache_folder() / _FOLDER / f"{_key(projection, images, mirrored=backbone.mirrored)}.safetensors"
     with contextlib.suppress(OSError, SafetensorError, KeyError):
         found = safetensors.torch.load_file(path)[_NAME]
         if found.shape == (len(images), projection.dimensions):
@@ -48,8 +48,9 @@ def projected_features(backbone: Backbone, projection: Projection, images: Image
     return projected.float()
 
 
-def _key(projection: Projection, images: Images) -> str:
-    digest = hashlib.sha256(_LAYOUT + projection.digest.encode() + repr((images.mean, images.std)).encode())
+def _key(projection: Projection, images: Images, *, mirrored: bool) -> str:
+    seen = b"mirrored" if mirrored else b""
+    digest = hashlib.sha256(_LAYOUT + seen + projection.digest.encode() + repr((images.mean, images.std)).encode())
     for start in range(0, len(images), AT_ONCE):
         pixels: Tensor = images.pixels_of(slice(start, start + AT_ONCE))
         if pixels.dtype != torch.uint8:  # normalised by whoever gave them

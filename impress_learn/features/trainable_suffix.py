@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, fx, nn
@@ -65,11 +65,12 @@ class CachedActivations:
 
 def cut_off(backbone: Backbone, layers: Collection[str]) -> TrainableSuffix:
     """The tail that begins at the last place before all of these layers (by the names of their weights) that a single
-    tensor goes through. Of a network that cannot be traced, all of it.
+    tensor goes through. Of a network that cannot be traced, all of it. It sees images as they are, mirrored or not.
     """
     graph = trace_or_none(backbone.module)
     if graph is None:
-        return TrainableSuffix(lambda images: images, lambda effective, images: features(backbone, effective, images))
+        plain = replace(backbone, mirrored=False)
+        return TrainableSuffix(lambda images: images, lambda effective, images: features(plain, effective, images))
     path = require_classifier(backbone)
     nodes = list(graph.nodes)
     classifier = next(node for node in nodes if node.op == "call_module" and node.target == path)

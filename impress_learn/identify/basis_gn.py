@@ -103,7 +103,7 @@ def fit_basis_tasks(
             BasisGN(
                 task=item.task,
                 name=item.name,
-                dedicated=accuracy(backbone, loaded.mask_weights(item.mask), measured),
+                dedicated=accuracy(loaded.answering(item.classes.count), loaded.mask_weights(item.mask), measured),
                 inferred=inferred,
                 plain=plain,
                 with_l1=with_l1,
@@ -134,6 +134,8 @@ def _learn(
     )
     effective = effective_weights(loaded.basis, alpha.to(loaded.basis.device))
     return Fitted(
-        accuracy=accuracy(backbone, with_statistics(backbone, effective, loaded.calibration), measured),
+        accuracy=accuracy(
+            loaded.answering(backbone.answers), with_statistics(backbone, effective, loaded.calibration), measured
+        ),
         right=int(alpha.abs().mean(1).argmax()) == mask,
     )

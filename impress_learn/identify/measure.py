@@ -150,7 +150,7 @@ def _infer(
 def _right(candidates: Candidates, task: int, images: Images, classes: TaskClasses) -> Tensor:
     """Whether a candidate gives images of these classes the right one, bool (N,)."""
     own = candidates.classes(task)
-    answers = predictions(candidates.loaded.backbone.answering(own.count), candidates.weights(task), images)
+    answers = predictions(candidates.loaded.answering(own.count), candidates.weights(task), images)
     if own.names is None or classes.names is None:
         return answers == images.labels
     numbers = torch.tensor(renumbered(classes.names, own.names), device=answers.device)

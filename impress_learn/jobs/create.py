@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,10 +27,14 @@ from impress_learn.progress import SILENT, Progress
 from impress_learn.running.device import Device, choose_device, in_threads, settle_workers
 from impress_learn.streams.classes import mask_classes
 from impress_learn.streams.reference import Reference, parse_references
+from impress_learn.streams.view import view_shape
 from impress_learn.training.config import MaskTraining, check_number, require
 
 if TYPE_CHECKING:
+    import torch
+
     from impress_format.records.manifest import Preprocess
+    from impress_learn.network.backbone import Backbone
 
 
 def create_bank(
@@ -74,9 +78,15 @@ def create_bank(
     path = Path(path)
     check_number("adapt", network.adapt, least=0, most=MAX_SIDE)
     require(not network.adapt or network.weights is not None, "`adapt` moves what others trained: give `weights`")
+    require(
+        network.image_size != "auto" or network.weights is not None,
+        "`image_size` auto tries what heads come to over weights that others trained: give `weights`, or a number",
+    )
     tasks = parse_references(references)
     plans = plan_masks(tasks, fit.for_network(network.backbone), masks)
     check_can_create(path)
+
+    from msgspec.structs import replace as replace_fields
 
     from impress_learn.features.features import classifier_name
     from impress_learn.jobs.making import (
@@ -88,7 +98,6 @@ def create_bank(
     )
     from impress_learn.network.build import build_backbone, usual_side
     from impress_learn.network.pretrained import load_weights
-    from impress_learn.streams.view import view_shape
 
     workers = settle_workers(device)
     existing = open_bank(path) if is_there(path / MANIFEST) else None
@@ -96,23 +105,36 @@ def create_bank(
     where = choose_device(workers.device)
     arch, weights = network.backbone, network.weights
     side = usual_side(arch)
-    view = choose_view(tasks, size=network.image_size, mode=network.image_mode, photo_size=side)
+    asked = None if network.image_size == "auto" else network.image_size
+    view = choose_view(tasks, size=asked, mode=network.image_mode, photo_size=side)
+    view = replace_fields(view, mirror=network.mirror)
     pretrained = None
     if weights is not None:
         require(arch.startswith("timm:"), f"`weights` {weights}: `backbone` {arch} has none: use timm:NAME")
         require(network.image_mode != "L", "`image_mode` L: networks that others trained take RGB")
         pretrained = load_weights(weights, arch, None if existing is None else existing.backbone.pretrained)
-        view = pretrained_view(view, size=network.image_size or side, mean=pretrained.mean, std=pretrained.std)
-    backbone = build_backbone(
-        arch,
-        init=network.init,
-        seed=fit.seed,
-        input_shape=view_shape(view),
-        classes=count_classes(tasks),
-        weights=pretrained,
-        existing=None if existing is None else existing.manifest,
-        remark=progress.remark,
-    )
+        view = pretrained_view(view, size=asked or side, mean=pretrained.mean, std=pretrained.std)
+
+    def build(shape: tuple[int, int, int], remark: Callable[[str], None]) -> Backbone:
+        return build_backbone(
+            arch,
+            init=network.init,
+            seed=fit.seed,
+            input_shape=shape,
+            classes=count_classes(tasks),
+            weights=pretrained,
+            existing=None if existing is None else existing.manifest,
+            remark=remark,
+        )
+
+    if network.image_size == "auto":
+        if existing is not None and existing.manifest.preprocess is not None:  # a run that is resumed has settled it
+            size = existing.manifest.preprocess.size
+        else:
+            with in_threads(fit.threads):
+                size = _tried_size(tasks, view, build, where, data_dir, fit.holdout, progress)
+        view = replace_fields(view, size=size)
+    backbone = build(view_shape(view), progress.remark)
     heads = pretrained is not None and classifier_name(backbone) is not None
     with in_threads(fit.threads):  # a mean is a sum, too
         view = _settle_view(
@@ -196,6 +218,43 @@ def _settle_view(
     if kept is not None:
         return replace_fields(view, mean=kept.mean, std=kept.std)
     return measured_view(tasks[0], view, data_dir=data_dir, holdout=holdout)
+
+
+def _tried_size(
+    tasks: Sequence[Reference],
+    view: Preprocess,
+    build: Callable[[tuple[int, int, int], Callable[[str], None]], Backbone],
+    device: torch.device,
+    data_dir: Path | None,
+    holdout: float,
+    progress: Progress,
+) -> tuple[int, int]:
+    """The height and width that are worth their time, which is told.
+
+    Args:
+        view: of images of the size that the network is made for.
+        build: the network for images of a shape.
+
+    Raises:
+        UsageError: the network takes none of the sizes that are tried.
+        DataError: the data are missing.
+    """
+    from impress_learn.features.image_size import choose_size, in_words, sides_for, try_sizes
+    from impress_learn.streams.load import load_task, spanned_view
+
+    progress.describe("trying image sizes")
+    view = spanned_view(tasks, view, data_dir=data_dir)
+    data = [load_task(task, data_dir=data_dir, view=view, holdout=holdout, device=device) for task in tasks]
+    channels, _, usual = view_shape(view)
+    tried = try_sizes(
+        lambda side: build((channels, side, side), lambda _: None).to(device),
+        data,
+        sides_for(usual),
+        mirrored=view.mirror,
+    )
+    chosen = choose_size(tried)
+    progress.remark(in_words(tried, chosen))
+    return chosen.side, chosen.side
 
 
 def _needs_data(bank: Bank, *, heads: bool) -> bool:

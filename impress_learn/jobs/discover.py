@@ -140,7 +140,7 @@ def discover_tasks(
             measured = None
             if share_classes(classes, classes_of_data(reference, data_dir)):
                 test = loaded.stored_data(reference, name, classes, data_dir=data_dir, remark=progress.remark).test
-                known = loaded.backbone.answering(classes.count)
+                known = loaded.answering(classes.count)
                 measured = accuracy(known, candidates.weights(group.place), test) if len(test) else None
         results.append(
             Discovered(task=task, name=name, new=group.place is None, taken=dict(group.taken), accuracy=measured)

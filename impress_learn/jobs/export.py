@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -26,6 +26,10 @@ METADATA = "impress"
 
 _CHECKED = 3
 """Seeded images by which a written network is held to the bank."""
+
+_MIRROR_LINE = (
+    "# the bank answers by the mean of an image and its mirror image: (net(images) + net(images.flip(3))) / 2"
+)
 
 ExportFormat = Literal["safetensors", "onnx"]
 
@@ -135,7 +139,7 @@ def export_weights(
         "name": name,
     }
     written = write_network(
-        loaded.backbone,
+        loaded.answering(None),
         loaded.task_weights(name),
         classes,
         file,
@@ -157,6 +161,7 @@ def write_network(
     """Write a network under effective weights, if what was written answers as it does.
 
     Args:
+        backbone: of `LoadedBank.answering`: a graph of one that is mirrored asks twice, weights do not.
         effective: of `LoadedBank.task_weights`, BatchNorm statistics included.
         classes: that it tells apart under these.
         metadata: text that the file carries.
@@ -183,6 +188,9 @@ def write_network(
     effective = each_tensor(effective, torch.Tensor.cpu)
     states = [of_classes(backbone, classes, plain_state(backbone, one)) for one in members_of(effective)]
     shares = effective.shares if isinstance(effective, Vote) else None
+    mirrored = backbone.mirrored
+    if file_format == "safetensors":
+        backbone = replace(backbone, mirrored=False)  # whoever loads the weights asks twice: the lines say so
     images = probe_images(backbone.spec)[:_CHECKED]
     with torch.no_grad():
         expected = backbone.answering(classes)(effective, images)
@@ -209,4 +217,6 @@ def write_network(
     except FileExistsError as error:
         raise refuse_taken(file) from error
     lines = graph_lines(file) if plain is None else plain.lines(file)
+    if plain is not None and mirrored:
+        lines += f"\n{_MIRROR_LINE}"
     return PlainFile(bytes=len(content), tensors=sum(map(len, states)), load=lines, apart=apart)

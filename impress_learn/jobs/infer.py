@@ -8,7 +8,7 @@ for answer in infer("digits.impress", ["seven.png"]).answers:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,6 +81,7 @@ def infer(
     task: str | None = None,
     one_task: bool = False,
     method: MethodName = "auto",
+    mirror: bool | None = None,
     stdin: Callable[[], bytes] | None = None,
     device: Device = None,
     progress: Progress = SILENT,
@@ -94,6 +95,8 @@ def infer(
             task alone, to answer under that and to remark on it.
         one_task: the images share one task, which is inferred from all of them.
         method: how tasks are told apart (docs/method.md, Which task); `auto` for signatures where all tasks have one.
+        mirror: whether each image's mirror image is asked for too, and the mean answers, in twice the time; None for as
+            the bank says (`preprocess.mirror`), by which its accuracy was measured.
         stdin: reads the image `-`; None where there is none.
         device: what to compute on: a torch device, its name (`cpu`, `cuda`, `mps`), or a function that gives one and is
             called once the settings are found in order; None for the CPU.
@@ -115,7 +118,15 @@ def infer(
         '7'
     """
     begun = begin_inference(
-        path, images, task=task, one_task=one_task, method=method, stdin=stdin, device=device, progress=progress
+        path,
+        images,
+        task=task,
+        one_task=one_task,
+        method=method,
+        mirror=mirror,
+        stdin=stdin,
+        device=device,
+        progress=progress,
     )
     parts = list(begun.parts)
     return Answers(
@@ -132,6 +143,7 @@ def begin_inference(
     task: str | None = None,
     one_task: bool = False,
     method: MethodName = "auto",
+    mirror: bool | None = None,
     stdin: Callable[[], bytes] | None = None,
     device: Device = None,
     progress: Progress = SILENT,
@@ -168,7 +180,7 @@ def begin_inference(
     remarks = []
     if name is None and (name := only_task(bank)) is not None:
         remarks.append(one_task_remark(bank, name))
-    answering = _answering(bank, find_candidates(bank) if name is None else None, method, device)
+    answering = _answering(bank, find_candidates(bank) if name is None else None, method, mirror, device)
     reader = PartReader(preprocess, sources, again=one_task, stdin=stdin, on_image=progress.step)
 
     def parts() -> Iterator[Answers]:
@@ -203,9 +215,9 @@ def begin_inference(
     return Inference(images=len(sources), parts=parts())
 
 
-def _answering(bank: Bank, found: Found | None, method: MethodName, device: Device) -> Answering:
+def _answering(bank: Bank, found: Found | None, method: MethodName, mirror: bool | None, device: Device) -> Answering:
     """What answers: NumPy where it can and no other device is asked for, as torch takes longer to start than that."""
-    if device in (None, "cpu", "auto"):
+    if not mirror and device in (None, "cpu", "auto"):
         from impress_learn.face.in_numpy import answering_in_numpy
 
         if (in_numpy := answering_in_numpy(bank, found, method)) is not None:
@@ -214,7 +226,7 @@ def _answering(bank: Bank, found: Found | None, method: MethodName, device: Devi
     from impress_learn.identify.candidates import Candidates
     from impress_learn.running.loaded import load_running
 
-    loaded = load_running(bank, choose_device(device))
+    loaded = replace(load_running(bank, choose_device(device)), mirror=mirror)
     return WithTorch(loaded, None if found is None else Candidates(loaded, found), method)
 
 

@@ -68,17 +68,20 @@ class Backbone:
         module: the structure; parameters hold the random weights and never change.
         weights: the maskable weights by name, in module order, float32.
         answers: how many of the outputs, the first, are those of a task with fewer classes; None for all.
+        mirrored: whether it is asked for each image and its mirror image, and gives the mean: where it answers, not
+            where weights are learned.
     """
 
     spec: BackboneSpec
     module: nn.Module
     weights: dict[str, Tensor]
     answers: int | None = None
+    mirrored: bool = False
 
     def __call__(self, effective: Effective, images: Tensor) -> Tensor:
         """Logits (batch, classes) of normalised images (batch, *input_shape) under effective weights.
 
-        Those of a vote are `count_votes` of its members.
+        Those of a vote are `count_votes` of its members; of a network that is `mirrored`, the mean of two.
         BatchNorm takes the statistics that stand beside the weights (`with_statistics`), else those of the batch.
         """
         if isinstance(effective, Vote):
@@ -89,8 +92,15 @@ class Backbone:
                 self.module.get_submodule(path).train(not calibrated)
         if images.is_cuda or self.spec.pretrained is not None:
             images = channels_last(images)
-        logits: Tensor = functional_call(self.module, dict(effective), (images,), self.places)
+        laid = dict(effective)
+        logits = self.with_mirror(lambda seen: functional_call(self.module, laid, (seen,), self.places), images)
         return logits if self.answers is None else logits[:, : self.answers]
+
+    def with_mirror(self, network: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+        """What a network gives for images (batch, C, H, W); where this one is `mirrored`, the mean of that and of what
+        it gives for their mirror images.
+        """
+        return (network(images) + network(images.flip(3))) / 2 if self.mirrored else network(images)
 
     def answering(self, classes: int | None) -> Backbone:
         """The same network, whose logits are those of a task of so many classes alone; None for all outputs."""
@@ -123,13 +133,14 @@ class Backbone:
         parameters = dict(module.named_parameters())
         for name, weight in weights.items():
             parameters[name].data = weight
-        return replace(bind(self.spec, module), answers=self.answers)
+        return replace(bind(self.spec, module), answers=self.answers, mirrored=self.mirrored)
 
     def to(self, device: torch.device) -> Backbone:
         """The same network on `device`; this one stays where it is."""
         if all(weight.device == device for weight in self.weights.values()):
             return self
-        return replace(bind(self.spec, copy.deepcopy(self.module).to(device)), answers=self.answers)
+        moved = bind(self.spec, copy.deepcopy(self.module).to(device))
+        return replace(moved, answers=self.answers, mirrored=self.mirrored)
 
 
 def bind(spec: BackboneSpec, module: nn.Module) -> Backbone:

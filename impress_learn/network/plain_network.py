@@ -7,7 +7,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -58,7 +58,8 @@ def of_classes(backbone: Backbone, classes: int, state: Mapping[str, Tensor]) ->
 
 def logits_in_float64(backbone: Backbone, effective: Effective, classes: int, images: Tensor) -> Tensor:
     """Logits (batch, classes) of normalised images under effective weights, all computed in float64, on the CPU."""
-    precise = bind(backbone.spec, copy.deepcopy(backbone.module).cpu().double()).answering(classes)
+    bound = bind(backbone.spec, copy.deepcopy(backbone.module).cpu().double()).answering(classes)
+    precise = replace(bound, mirrored=backbone.mirrored)
     doubled = each_tensor(effective, lambda one: one.cpu().double() if one.is_floating_point() else one.cpu())
     with torch.no_grad():
         return precise(doubled, images.double())
@@ -74,6 +75,19 @@ class VotingNetworks(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Logits (batch, classes) of normalised images."""
         return count_votes([network(images) for network in self.networks], self.shares)
+
+
+class MirroredNetwork(nn.Module):
+    """A plain network that is asked for an image and its mirror image, and answers by the mean."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (batch, classes) of normalised images."""
+        logits: Tensor = (self.network(images) + self.network(images.flip(3))) / 2
+        return logits
 
 
 @dataclass(frozen=True)
@@ -171,6 +185,8 @@ def onnx_graph(
     networks = [_with_outputs(backbone, classes) for _ in states]
     for network, state in zip(networks, states, strict=True):
         network.load_state_dict(state)
+    if backbone.mirrored:
+        networks = [MirroredNetwork(network) for network in networks]
     module = networks[0] if shares is None else VotingNetworks(networks, shares)
     for own in map(vars, module.modules()):
         if "fused_attn" in own:  # of timm: the exporter takes it of four dimensions alone; NesT and Hiera have five

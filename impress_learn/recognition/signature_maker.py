@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
@@ -118,6 +118,8 @@ def load_signature_maker(bank: Bank, backbone: Backbone, device: torch.device) -
     """
     if bank.signature_kind == "features":
         projection = load_projection(bank, device)
-        return ByFeatures(adapted(backbone, projection.weight_delta), projection)
+        view = bank.manifest.preprocess
+        moved = adapted(backbone, projection.weight_delta)
+        return ByFeatures(replace(moved, mirrored=view is not None and view.mirror), projection)
     task_classifier = load_task_classifier(bank, device)
     return None if task_classifier is None else ByPixels(task_classifier)

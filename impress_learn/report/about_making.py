@@ -61,7 +61,8 @@ def _made(facts: Facts) -> list[tuple[str, str]]:
     if (view := manifest.preprocess) is not None:
         height, width = view.size
         cut = "" if view.crop is None else f", central {percent(view.crop)}"
-        rows.append(("images", f"{view.mode}, {height} × {width}, {view.interpolation}{cut}"))
+        both = ", each with its mirror image" if view.mirror else ""
+        rows.append(("images", f"{view.mode}, {height} × {width}, {view.interpolation}{cut}{both}"))
     if manifest.class_names is not None:
         rows.append(("classes", _listed(manifest.class_names)))
     rows += [("masks trained by", words) for words in _trainings(facts)]

@@ -41,7 +41,7 @@ def take_examples(
         images = data.measured(holdout=0.0)
         asked = images.subset(evenly_spread(len(images), _MOST_ASKED).to(images.device))
         weights: Effective = loaded.task_weights(item.name)
-        answers = predictions(loaded.backbone.answering(item.classes.count), weights, asked)
+        answers = predictions(loaded.answering(item.classes.count), weights, asked)
         spread = evenly_spread(len(asked), SPREAD).tolist()
         wrong = [place for place in (answers != asked.labels).nonzero().flatten().tolist() if place not in spread]
         chosen = spread + wrong[:WRONG]

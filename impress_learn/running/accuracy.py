@@ -129,7 +129,7 @@ def measure(
         images = data.measured(holdout=holdout)
         if not len(images):
             raise DataError(f"{item.name}: there is no {_WORDS[measured_on(holdout)][:-1]} of a class that it knows")
-        backbone = loaded.backbone.answering(item.classes.count)
+        backbone = loaded.answering(item.classes.count)
         answers = torch.stack([predictions(backbone, weights, images) for weights in weights_of(item)])
         judged = _judged(item, answers, images, measured_on(holdout))
         results.append(

@@ -41,7 +41,7 @@ def best_mask_of(loaded: RunningBank) -> BestMaskOf:
     def best(item: Item, train: Images, measured: Images) -> BestMask:
         few = train.subset(evenly_spread(len(train), _MOST_IMAGES).to(train.device))
         others = [index for index in range(len(loaded.basis)) if index != item.mask]
-        backbone = loaded.backbone.answering(item.classes.count)
+        backbone = loaded.answering(item.classes.count)
 
         def share(index: int, images: Images) -> float:
             return accuracy(backbone, loaded.mask_weights(index), images)

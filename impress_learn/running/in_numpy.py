@@ -134,12 +134,14 @@ class NumpyBank:
 
 
 def load_in_numpy(bank: Bank) -> NumpyBank | None:
-    """A bank of the built-in network; None of another.
+    """A bank of the built-in network; None of another, and of one that asks for mirror images too.
 
     Raises:
         BackboneMismatch: its weights come out otherwise than those that it was made with.
     """
-    spec = bank.backbone
+    spec, view = bank.backbone, bank.manifest.preprocess
+    if view is not None and view.mirror:
+        return None
     sizes = [prod(spec.input_shape), 300, 100, spec.classes]
     shapes = [(out, fan_in) for fan_in, out in pairwise(sizes)]
     if spec.arch != LENET or [layer.shape for layer in spec.layers] != shapes or spec.masked_layers != spec.layers:

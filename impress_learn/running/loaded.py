@@ -43,12 +43,14 @@ class RunningBank:
         backbone: the frozen network.
         basis: the masks.
         calibration: normalised images (n, C, H, W) that norm statistics come from; None for a network that needs none.
+        mirror: whether each image's mirror image is asked for too; None for as the bank says.
     """
 
     bank: Bank
     backbone: Backbone
     basis: Basis
     calibration: Tensor | None
+    mirror: bool | None = None
 
     @cached_property
     def task_classifier(self) -> TaskClassifier | None:
@@ -78,7 +80,21 @@ class RunningBank:
         Raises:
             FormatError: as projection.
         """
-        return adapted(self.backbone, self.projection.weight_delta)
+        return replace(adapted(self.backbone, self.projection.weight_delta), mirrored=self.mirrored)
+
+    @property
+    def mirrored(self) -> bool:
+        """Whether each image's mirror image is asked for too."""
+        view = self.bank.manifest.preprocess
+        return (view is not None and view.mirror) if self.mirror is None else self.mirror
+
+    def answering(self, classes: int | None) -> Backbone:
+        """The network as a task of this bank is asked by it, not as weights are learned: mirrored where that is wanted.
+
+        Args:
+            classes: how many the task has; None for all outputs of the network.
+        """
+        return replace(self.backbone.answering(classes), mirrored=self.mirrored)
 
     def task_data(self, reference: Reference, *, data_dir: Path | None, holdout: float = 0.0) -> TaskData:
         """A task's images as this bank wants them, on its device; labels are numbers of the classes that they have.
@@ -134,7 +150,7 @@ class RunningBank:
             tensor([7])
         """
         with torch.no_grad():
-            return self.backbone.answering(classes)(effective, images)
+            return self.answering(classes)(effective, images)
 
     def mask_weights(self, index: int) -> Mapping[str, Tensor]:
         """Effective weights under one mask alone, and the norm statistics under them.

@@ -161,7 +161,9 @@ def _by_products(loaded: RunningBank, images: Tensor, batches: Sequence[tuple[in
         count = of_groups.shape[2]
         coefficients = of_groups if count == 1 else of_groups[:, :, group_of_channel(shape[0], count, images.device)]
         weights[name] = _Mixture.of(coefficients, masks, shape)
-    logits: Tensor = functional_call(loaded.backbone.module, weights, (images,))
+    logits = loaded.answering(None).with_mirror(
+        lambda seen: functional_call(loaded.backbone.module, weights, (seen,)), images
+    )
     if bool(logits.isnan().any()):
         raise UsageError(
             f"{loaded.bank.backbone.arch} does not use its weights as linear and convolutional layers do: ask for one "

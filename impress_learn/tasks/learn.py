@@ -203,7 +203,8 @@ def _learn_weights(
         begun_from = next((one.begun_from for one in learning if one.begun_from is not None), None)
     with naming(request):
         effective = loaded.lay(restore(loaded.bank, request, tensors), settings_of(loaded.bank, request))
-    return tensors, lambda images: accuracy(backbone, effective, images), begun_from
+    answering = loaded.answering(request.classes.count)
+    return tensors, lambda images: accuracy(answering, effective, images), begun_from
 
 
 def _ground(loaded: RunningBank, request: TaskRequest) -> Ground:

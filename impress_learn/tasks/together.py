@@ -136,7 +136,7 @@ def _measured(loaded: RunningBank, one: _Ready, alpha: Tensor, progress: Progres
         tensors = {ALPHA.name: store_coefficients(alpha, kind)}
         values = restore(loaded.bank, request, tensors)
     effective = loaded.lay(values, settings_of(loaded.bank, request))
-    backbone = loaded.backbone.answering(request.classes.count)
+    backbone = loaded.answering(request.classes.count)
     measured = one.data.measured(holdout=request.fit.holdout)
     remark_uneven(request, one.train, measured, progress)
     return Learned(tensors, accuracy(backbone, effective, measured), accuracy(backbone, effective, one.sample))
@@ -144,5 +144,5 @@ def _measured(loaded: RunningBank, one: _Ready, alpha: Tensor, progress: Progres
 
 def _accuracy(loaded: RunningBank, one: _Ready, alpha: Tensor) -> float:
     weights = effective_weights(loaded.basis, alpha.to(loaded.basis.device), one.request.parts.granularity)
-    backbone = loaded.backbone.answering(one.request.classes.count)
+    backbone = loaded.answering(one.request.classes.count)
     return accuracy(backbone, with_statistics(loaded.backbone, weights, loaded.calibration), one.sample)

@@ -133,7 +133,7 @@ def _by_tasks(loaded: RunningBank, images: Images) -> Tensor | None:
 
 def _likely(loaded: RunningBank, images: Images, classes: int) -> Tensor:
     """How likely each mask finds each class of each image, as logarithm (K, n, classes)."""
-    backbone, found = loaded.backbone.answering(classes), list[Tensor]()
+    backbone, found = loaded.answering(classes), list[Tensor]()
     with torch.no_grad():
         for index in range(len(loaded.basis)):
             weights = loaded.mask_weights(index)

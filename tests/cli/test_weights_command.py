@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
 from commandline import Impress
+from PIL import Image
 
 
 @pytest.fixture
@@ -86,3 +88,27 @@ def test_a_bank_for_heads_alone_shows_what_they_read(
     assert impress("task", "add", "a.impress", "rotated-digits/15", "--epochs", "1").code == 0
     assert "a last layer each, float32" in impress("stats", "a.impress").out
     assert "float_head" in impress("stats", "a.impress", "--json").json["savings"]
+
+
+def test_an_image_size_is_tried_and_mirror_images_are_asked_for(
+    impress: Impress, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IMPRESS_WEIGHTS", str(tmp_path / "here"))
+    impress("weights", "convert", checkpoint.name, "theirs.safetensors", "--like", "timm:test_resnet")
+    common = ("rotated-digits/0", "--backbone", "timm:test_resnet", "--masks-per-task", "0", "--image-size")
+    refused = impress("bank", "create", "a.impress", *common, "large")
+    assert refused.code == 2
+    assert "'large': expected a number of pixels, or auto" in " ".join(refused.err.replace("│", " ").split())
+    assert "give --weights, or a number" in impress("bank", "create", "a.impress", *common, "auto").err
+    made = impress("bank", "create", "a.impress", *common, "auto", "--weights", "theirs.safetensors", "--mirror")
+    assert made.code == 0
+    shown = impress("bank", "show", "a.impress", "--json").json
+    side = shown["preprocess"]["size"][0]
+    assert f"Takes {side}: twice the time has to gain a point" in " ".join(made.err.split())
+    assert shown["preprocess"]["mirror"] is True
+    assert "asked for each image with its mirror image" in " ".join(impress("bank", "show", "a.impress").out.split())
+    assert impress("task", "add", "a.impress", "rotated-digits/15", "--epochs", "1").code == 0
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)).save(tmp_path / "one.png")
+    asked = ("infer", "a.impress", "one.png", "--task", "rotated-digits/15", "--json")
+    usual, both, one = (impress(*asked, *flag).json["images"] for flag in ((), ("--mirror",), ("--no-mirror",)))
+    assert usual == both != one

@@ -112,7 +112,7 @@ SIGNATURES = {
     "parse_reference": "(text)",
     "update_task": "(path, task, reference, *, fit=, device=, data_dir=, progress=)",
     "evaluate": "(path, tasks=, *, basis=, wrong_mask=, holdout=, device=, data_dir=, progress=)",
-    "infer": "(path, images, *, task=, one_task=, method=, stdin=, device=, progress=)",
+    "infer": "(path, images, *, task=, one_task=, method=, mirror=, stdin=, device=, progress=)",
     "report_bank": "(path, file, *, measure=, device=, data_dir=, progress=)",
     "export_weights": "(path, task, file, *, file_format=, device=)",
     "LoadedBank.accuracy": "(self, task, dataset, classes=)",

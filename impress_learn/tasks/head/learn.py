@@ -98,13 +98,16 @@ def learn_head(
     effective = lay(ground, {name: values[name] for name in trainables}, weights)
 
     def share(rows: CachedActivations) -> float:
-        def part(images: Tensor) -> Tensor:
-            return projection.project(suffix.features(effective, images))
+        def placed(taken: Tensor) -> Tensor:
+            return in_parts(lambda part: projection.project(suffix.features(effective, part)), taken)
 
+        projected = []
         with torch.no_grad():
-            projected = [
-                in_parts(part, rows.batch(slice(first, first + AT_ONCE))[0]) for first in range(0, len(rows), AT_ONCE)
-            ]
+            for some in (slice(first, first + AT_ONCE) for first in range(0, len(rows), AT_ONCE)):
+                projected.append(placed(rows.batch(some)[0]))
+                if backbone.mirrored:
+                    mirrored = suffix.prefix(rows.images.batch(some)[0].flip(3))
+                    projected[-1] = (projected[-1] + placed(mirrored)) / 2
         return _accuracy(restored, Rows(torch.cat(projected), rows.images.labels))
 
     return tensors, share(cache_activations(suffix, measured)), share(activations)
