@@ -143,9 +143,22 @@ class Compute:
             rich_help_panel=_EVERYWHERE,
         ),
     ] = False
+    reproducible: Annotated[
+        bool,
+        typer.Option(
+            "--reproducible",
+            help="On a CPU: compute with what every x86-64 machine with AVX2 has, so that the same releases give the "
+            "same bits on all of them. A bank that is created so says so; what is added to it is computed likewise.",
+            rich_help_panel=_EVERYWHERE,
+        ),
+    ] = False
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
+        if self.reproducible:
+            from impress_learn.running.same_bits import pin_instructions
+
+            pin_instructions()
 
     def name_or_choose(self) -> str | Callable[[], torch.device]:
         """The device, for a job that may do without torch where that is all the same."""

@@ -48,6 +48,7 @@ def create(
             masks=masks,
             fit=replace(fit, seed=compute.seed),
             device=compute.on(spread),
+            reproducible=compute.reproducible,
             data_dir=data.data_dir,
             progress=progress,
         )

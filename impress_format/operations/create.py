@@ -129,6 +129,9 @@ def _require_same(bank: Bank, planned: BankManifest) -> None:
     there, wanted = (one.preprocess is not None and one.preprocess.mirror for one in (found, planned))
     if there != wanted:
         differences.append("it asks for mirror images too" if there else "it asks for no mirror images")
+    there, wanted = (one.made_with is not None and one.made_with.instructions is not None for one in (found, planned))
+    if wanted and not there:
+        differences.append("its masks are those of one machine, not `reproducible`")
     if not differences and found.masks != planned.masks:
         differences.append(_first_difference(found.masks, planned.masks))
     if differences:

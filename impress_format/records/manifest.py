@@ -12,14 +12,22 @@ from impress_format.records.fields import Bound, Deviation, Digest, Mean, Record
 from impress_format.records.masks import MaskPlan
 from impress_format.records.network import BackboneSpec
 
+Instructions = Literal["avx2"]
+"""Of a processor, that a bank was computed with on whatever machine."""
 
-class MadeWith(Record, frozen=True):
-    """The releases that a bank was made with: what to install where its network comes out otherwise."""
+
+class MadeWith(Record, frozen=True, omit_defaults=True):
+    """The releases that a bank was made with: what to install where its network comes out otherwise.
+
+    `instructions` are those of the processor, where all libraries were held to them: every x86-64 machine that has them
+    gives the same bits with these releases.
+    """
 
     impress: Release
     torch: Release
     timm: Release
     numpy: Release
+    instructions: Instructions | None = None
 
 
 class Preprocess(Record, frozen=True, omit_defaults=True):

@@ -14,9 +14,11 @@ from impress_learn.streams.images import Images
 
 AT_ONCE = 250
 """Images that are read, and augmented, together."""
-_AT_ONCE_ON_CPU = 32
-"""Images that go through a network together on a CPU, where activations of more cost more time to hold than to compute
-(docs/results.md)."""
+_LEAST_ON_CPU = 16
+"""Images that go through a network together on a CPU: activations of more take longer to be given memory than to be
+computed, and 1 x 1 convolutions of fewer are computed without oneDNN on one thread (docs/results.md)."""
+_LARGE = 3 * 64 * 64
+"""Values of an image from which on this is so."""
 
 
 def classifiers(backbone: Backbone) -> tuple[str, ...]:
@@ -67,9 +69,15 @@ def frozen_features(backbone: Backbone, images: Tensor) -> Tensor:
 
 def in_parts(network: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     """What a network that nothing is trained in gives for images (batch, ...), as many at a time as are fastest."""
-    if images.device.type != "cpu" or len(images) <= _AT_ONCE_ON_CPU:
+    parts = len(images) // _LEAST_ON_CPU
+    if images.device.type != "cpu" or parts < 2:
         return network(images)
-    return torch.cat([network(part) for part in images.split(_AT_ONCE_ON_CPU)])
+    return torch.cat([network(part) for part in images.tensor_split(parts)])
+
+
+def answers_in_parts(network: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """As in_parts, of networks of any size: small images go through together."""
+    return in_parts(network, images) if images.shape[1:].numel() >= _LARGE else network(images)
 
 
 def _before_classifier(backbone: Backbone, module: nn.Module, answer: Callable[[], object]) -> Tensor:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from impress_format.bank import open_bank
 from impress_learn.engines.scatter import check_engine, is_scattered, scatter
 from impress_learn.engines.work import TorchSettings
 from impress_learn.jobs.requests import learn_requests
@@ -17,6 +16,7 @@ from impress_learn.plan.few import may_look_at_stored_tasks
 from impress_learn.plan.tasks import still_to_add
 from impress_learn.progress import SILENT, Progress
 from impress_learn.running.device import Device, choose_device, settle_workers
+from impress_learn.running.same_bits import open_to_learn
 from impress_learn.streams.reference import Reference
 from impress_learn.training.config import TaskTraining
 
@@ -64,7 +64,7 @@ def add_tasks(
         >>> added.name, added.facts["coefficients"]
         ('rotated-digits-45', 9)
     """
-    bank = open_bank(path)
+    bank = open_to_learn(path, progress)
     workers = settle_workers(device)
     where_data = None if data_dir is None else data_dir.absolute()
     asked = AskedTasks(tuple(references), fit, name, parts, warm_start, where_data)

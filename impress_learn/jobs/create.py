@@ -25,6 +25,7 @@ from impress_learn.plan.bank import (
 )
 from impress_learn.progress import SILENT, Progress
 from impress_learn.running.device import Device, choose_device, in_threads, settle_workers
+from impress_learn.running.same_bits import check_instructions, choose_instructions
 from impress_learn.streams.classes import mask_classes
 from impress_learn.streams.reference import Reference, parse_references
 from impress_learn.streams.view import view_shape
@@ -45,6 +46,7 @@ def create_bank(
     masks: Masks = Masks(),  # noqa: B008  frozen
     fit: MaskTraining = MaskTraining(),  # noqa: B008  frozen
     device: Device = None,
+    reproducible: bool = False,
     data_dir: Path | None = None,
     progress: Progress = SILENT,
 ) -> Bank:
@@ -58,6 +60,9 @@ def create_bank(
         fit: how masks are trained.
         device: what to compute on: a torch device, its name (`cpu`, `cuda`, `mps`), or a function that gives one and is
             called once the settings are found in order; None for the CPU. `Workers` for several processes.
+        reproducible: compute with instructions that every x86-64 machine with AVX2 has, so that the same releases give
+            the same bits on all of them; the bank says so, and what is added later is computed likewise. To be asked
+            for before torch is imported, or with its variables set (running/same_bits.py).
         data_dir: the folder that data sets are in; None for $IMPRESS_DATA, or one in the user's cache.
         progress: is told how it goes.
 
@@ -76,15 +81,12 @@ def create_bank(
         3
     """
     path = Path(path)
-    check_number("adapt", network.adapt, least=0, most=MAX_SIDE)
-    require(not network.adapt or network.weights is not None, "`adapt` moves what others trained: give `weights`")
-    require(
-        network.image_size != "auto" or network.weights is not None,
-        "`image_size` auto tries what heads come to over weights that others trained: give `weights`, or a number",
-    )
+    _check_asked(network)
     tasks = parse_references(references)
     plans = plan_masks(tasks, fit.for_network(network.backbone), masks)
     check_can_create(path)
+    existing = open_bank(path) if is_there(path / MANIFEST) else None
+    instructions = choose_instructions(existing, reproducible=reproducible)
 
     from msgspec.structs import replace as replace_fields
 
@@ -100,9 +102,9 @@ def create_bank(
     from impress_learn.network.pretrained import load_weights
 
     workers = settle_workers(device)
-    existing = open_bank(path) if is_there(path / MANIFEST) else None
     check_engine(workers, existing, tasks, fit.threads)
     where = choose_device(workers.device)
+    check_instructions(instructions, workers, where)
     arch, weights = network.backbone, network.weights
     side = usual_side(arch)
     asked = None if network.image_size == "auto" else network.image_size
@@ -160,6 +162,7 @@ def create_bank(
             calibration=backbone.has_batch_norm,
             # Features tell photos apart, pixels do not (docs/results.md, Which task).
             task_classifier=not heads,
+            instructions=instructions,
         )
         bank = write_plan(path, planned)
         ensure_calibration_images(bank, tasks, data_dir=data_dir, holdout=fit.holdout)
@@ -176,6 +179,16 @@ def create_bank(
         )
         train_planned(bank, data_dir, where, progress, workers)
     return bank
+
+
+def _check_asked(network: Network) -> None:
+    """Raises UsageError for what is of pretrained networks alone, and weights are not given."""
+    check_number("adapt", network.adapt, least=0, most=MAX_SIDE)
+    require(not network.adapt or network.weights is not None, "`adapt` moves what others trained: give `weights`")
+    require(
+        network.image_size != "auto" or network.weights is not None,
+        "`image_size` auto tries what heads come to over weights that others trained: give `weights`, or a number",
+    )
 
 
 def _settle_view(

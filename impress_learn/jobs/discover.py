@@ -9,7 +9,6 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from impress_format.bank import open_bank
 from impress_format.tasks.file import check_task_name
 from impress_learn.identify.discovery import Discovery
 from impress_learn.parts.head import usual_head
@@ -17,6 +16,7 @@ from impress_learn.parts.table import Parts, for_classes, settle
 from impress_learn.plan.tasks import TaskRequest, check_fits_bank, check_training_is_kept
 from impress_learn.progress import SILENT, Progress
 from impress_learn.running.device import Device, choose_device, in_threads
+from impress_learn.running.same_bits import open_to_learn
 from impress_learn.streams.held_out import check_same_split
 from impress_learn.streams.reference import Reference, parse_reference, parse_references
 from impress_learn.training.config import TaskTraining, check_number, check_training, require
@@ -82,7 +82,7 @@ def discover_tasks(
     """
     check_training(fit)
     require(fit.holdout == 0 and fit.shots is None, "a stream has no `holdout` and no `shots`")
-    bank = open_bank(path)
+    bank = open_to_learn(path, progress)
     _check(discovery, bank, fit)
     chunk, images = discovery.chunk, discovery.images
     parsed = [one for text in references for one in parse_references([text])]  # each may return

@@ -16,6 +16,7 @@ from impress_learn.plan.bank import plan_masks, require_room
 from impress_learn.plan.tasks import check_fits_bank
 from impress_learn.progress import SILENT, Progress
 from impress_learn.running.device import Device, choose_device, in_threads, settle_workers
+from impress_learn.running.same_bits import open_to_learn
 from impress_learn.streams.classes import mask_classes
 from impress_learn.streams.held_out import check_same_split
 from impress_learn.streams.reference import parse_references
@@ -56,7 +57,7 @@ def extend_bank(
         >>> bank.manifest.masks[-1].task
         'rotated-digits/60'
     """
-    bank = open_bank(path)
+    bank = open_to_learn(path, progress)
     tasks = parse_references(references)
     check_fits_bank(tasks, bank.backbone)
     for task in tasks:

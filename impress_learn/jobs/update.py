@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from impress_format.bank import open_bank
 from impress_format.disk.files import remove_abandoned
 from impress_format.disk.locks import hold
 from impress_format.tasks.store import TASKS
@@ -14,6 +13,7 @@ from impress_learn.plan.tasks import check_same_classes, check_training_is_kept,
 from impress_learn.plan.unlabelled import WITHOUT_LABELS, check_labelled
 from impress_learn.progress import SILENT, Progress
 from impress_learn.running.device import Device, choose_device
+from impress_learn.running.same_bits import open_to_learn
 from impress_learn.streams.held_out import check_basis_held_out, check_held_out, check_same_split
 from impress_learn.streams.reference import parse_one, without_labels
 from impress_learn.training.config import UPDATE_TRAINING, TaskTraining
@@ -56,7 +56,7 @@ def update_task(
         >>> update_task("build/demo.impress", "rotated-digits-15", "rotated-digits/20", fit=fit).task
         'rotated-digits/20'
     """
-    bank = open_bank(path)
+    bank = open_to_learn(path, progress)
     data = parse_one(without_labels([reference])[0] if fit.unlabelled else reference)
     check_labelled([data], fit)
     if fit.unlabelled:

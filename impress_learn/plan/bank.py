@@ -13,7 +13,7 @@ import msgspec
 
 from impress_format import __version__
 from impress_format.limits import MAX_MASKS, MAX_PIXELS
-from impress_format.records.manifest import BankManifest, MadeWith, Preprocess
+from impress_format.records.manifest import BankManifest, Instructions, MadeWith, Preprocess
 from impress_format.records.masks import MaskPlan
 from impress_format.records.network import BackboneSpec
 from impress_format.versions import FORMAT_VERSION
@@ -117,6 +117,7 @@ def plan_bank(
     seed: int,
     calibration: bool,
     task_classifier: bool,
+    instructions: Instructions | None = None,
 ) -> BankManifest:
     """The manifest of a new bank.
 
@@ -124,13 +125,16 @@ def plan_bank(
         view: how its images are made.
         class_names: of all its tasks, or None where they differ.
         mask_classes: of its tasks by reference, where the reference does not tell.
+        instructions: that it is computed with on every machine; None for those of this one.
     """
     learned = {mask.task for mask in masks}
     own = {task: names for task, names in mask_classes.items() if task in learned and names != class_names}
     return BankManifest(
         format_version=FORMAT_VERSION,
         made_with=MadeWith(
-            impress=__version__, **{name: metadata.version(name) for name in ("torch", "timm", "numpy")}
+            impress=__version__,
+            **{name: metadata.version(name) for name in ("torch", "timm", "numpy")},
+            instructions=instructions,
         ),
         seed=seed,
         preprocess=view,

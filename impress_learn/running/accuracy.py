@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from impress_format.bank import Bank
 from impress_format.errors import BankMismatch, DataError, OutOfMemory, listed
+from impress_learn.features.features import answers_in_parts
 from impress_learn.network.backbone import Backbone, Effective
 from impress_learn.progress import Progress
 from impress_learn.running.loaded import RunningBank
@@ -263,7 +265,8 @@ def predictions(backbone: Backbone, effective: Effective, images: Images) -> Ten
                 torch.no_grad(),
             ):
                 batch, _ = images.batch(slice(start, start + size))
-                answers[start : start + size] = backbone(effective, batch).argmax(1)
+                logits = answers_in_parts(partial(backbone, effective), batch)
+                answers[start : start + size] = logits.argmax(1)
         except OutOfMemory:
             if size == 1:
                 raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from impress_format.parts.table import Settings, beside
 from impress_format.parts.vote import VOTE
 from impress_format.tasks.file import StoredTask
 from impress_learn.features.adaptation import adapted
+from impress_learn.features.features import answers_in_parts
 from impress_learn.features.projection import Projection, load_projection
 from impress_learn.masks.basis import Basis, keep_masks, make_basis
 from impress_learn.network.backbone import Backbone, Effective, Vote
@@ -150,7 +151,7 @@ class RunningBank:
             tensor([7])
         """
         with torch.no_grad():
-            return self.answering(classes)(effective, images)
+            return answers_in_parts(partial(self.answering(classes), effective), images)
 
     def mask_weights(self, index: int) -> Mapping[str, Tensor]:
         """Effective weights under one mask alone, and the norm statistics under them.

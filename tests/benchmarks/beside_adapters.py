@@ -1,13 +1,14 @@
 """What a user of a pretrained network would store for a task instead: bytes on disk, accuracy, seconds, in one run.
 
     pip install peft
-    python tests/benchmarks/beside_adapters.py BANK TASK... --data-dir DIR [--shots N] [--seed S]   # docs/images.md
+    python tests/benchmarks/beside_adapters.py BANK TASK... --data-dir DIR [--shots N] [--seed S] [--ways PART...]
 
 A float head on the network's features and class means of these; LoRA of rank 4 in every 1 x 1 convolution with a head,
-and VeRA, from peft; all weights fine-tuned; and this project's tasks of two sizes. All learn from the same images,
-augmented where the network itself is trained, and are measured on the test images. Bytes are those of what each
-writes: a safetensors file of what is its own, or (impress) its row in a pack. Settings are those of their documentation
-or usual ones; none is chosen on these tasks.
+VeRA and Uni-LoRA, from peft; BitFit, biases and a head; all weights fine-tuned, from the network as it is and as the
+bank moved it; and this project's tasks of three sizes. All learn from the same images, augmented where the network
+itself is trained, and are measured on the test images, with mirror images where the bank asks for these. Bytes are
+those of what each writes: a safetensors file of what is its own, or (impress) its row in a pack. Settings are those of
+their documentation or usual ones; none is chosen on these tasks.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, VeraConfig, get_peft_model
+from peft import LoraConfig, PeftConfig, UniLoraConfig, VeraConfig, get_peft_model
 from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -53,13 +54,13 @@ class Result:
 
 
 def of_features(
-    loaded: LoadedBank, train: Images, test: Images, learn: Callable[[Tensor, Tensor], Mapping[str, Tensor]]
+    backbone: Backbone, train: Images, test: Images, learn: Callable[[Tensor, Tensor], Mapping[str, Tensor]]
 ) -> Result:
     """A linear layer on features."""
     started = time.perf_counter()
-    layer = learn(features_of(loaded.backbone, train), train.labels)
+    layer = learn(features_of(backbone, train), train.labels)
     seconds = time.perf_counter() - started
-    logits = features_of(loaded.backbone, test) @ layer["weight"].T + layer["bias"]
+    logits = features_of(backbone, test) @ layer["weight"].T + layer["bias"]
     share = (logits.argmax(1) == test.labels).float().mean().item()
     return Result(len(save({name: one.contiguous() for name, one in layer.items()})), share, seconds)
 
@@ -114,27 +115,41 @@ def train(network: nn.Module, images: Images, rate: float, seed: int) -> float:
     return time.perf_counter() - started
 
 
-def measured(network: nn.Module, test: Images) -> float:
+def measured(network: nn.Module, test: Images, backbone: Backbone) -> float:
+    batches = (test.batch(slice(at, at + 250))[0] for at in range(0, len(test), 250))
     with torch.no_grad():
-        found = torch.cat([network(test.batch(slice(at, at + 250))[0]).argmax(1) for at in range(0, len(test), 250)])
+        found = torch.cat([backbone.with_mirror(network, batch).argmax(1) for batch in batches])
     return (found == test.labels).float().mean().item()
 
 
-def adapted(
-    backbone: Backbone, images: Images, test: Images, config: LoraConfig | VeraConfig, *, rate: float, seed: int
-) -> Result:
+def adapted(backbone: Backbone, images: Images, test: Images, config: PeftConfig, *, rate: float, seed: int) -> Result:
     network = get_peft_model(plain_network(backbone, int(images.labels.max()) + 1, seed), config)
     seconds = train(network, images, rate, seed)
     with tempfile.TemporaryDirectory() as folder:
         network.save_pretrained(folder)
         size = (Path(folder) / "adapter_model.safetensors").stat().st_size
-    return Result(size, measured(network, test), seconds)
+    return Result(size, measured(network, test, backbone), seconds)
+
+
+def bit_fit(backbone: Backbone, images: Images, test: Images, seed: int) -> Result:
+    """Biases, of norm layers too, and a head."""
+    network = plain_network(backbone, int(images.labels.max()) + 1, seed).requires_grad_(False)
+    own = {
+        name: one
+        for name, one in network.named_parameters()
+        if name.endswith(".bias") or name.startswith(require_classifier(backbone))
+    }
+    for one in own.values():
+        one.requires_grad_()
+    seconds = train(network, images, 1e-3, seed)
+    size = len(save({name: one.detach().contiguous() for name, one in own.items()}))
+    return Result(size, measured(network, test, backbone), seconds)
 
 
 def fine_tuned(backbone: Backbone, images: Images, test: Images, seed: int) -> Result:
     network = plain_network(backbone, int(images.labels.max()) + 1, seed).requires_grad_()
     seconds = train(network, images, 3e-4, seed)
-    return Result(len(save(network.state_dict())), measured(network, test), seconds)
+    return Result(len(save(network.state_dict())), measured(network, test, backbone), seconds)
 
 
 def of_impress(path: Path, reference: str, fit: TaskTraining, data_dir: Path, **parts: Any) -> Result:
@@ -152,7 +167,7 @@ def ways_of(
     loaded: LoadedBank, path: Path, reference: Reference, fit: TaskTraining, data_dir: Path
 ) -> Mapping[str, Callable[[], Result]]:
     """What there is to compare, of one task."""
-    backbone, head = loaded.backbone, require_classifier(loaded.backbone)
+    backbone, head = loaded.answering(None), require_classifier(loaded.backbone)
     convolutions = [
         name
         for name, one in backbone.module.named_modules()
@@ -162,14 +177,21 @@ def ways_of(
     images, test = training_images(data, fit.shots, fit.seed), data.test
     lora = LoraConfig(r=4, lora_alpha=8, target_modules=convolutions, modules_to_save=[head])
     vera = VeraConfig(r=256, target_modules=[head], save_projection=False)  # drawn from its seed
+    uni = UniLoraConfig(r=4, target_modules=[head], theta_d_length=256)
     return {
-        "float head": lambda: of_features(loaded, images, test, float_head),
-        "class means, float": lambda: of_features(loaded, images, test, class_means),
+        "float head": lambda: of_features(backbone, images, test, float_head),
+        "class means, float": lambda: of_features(backbone, images, test, class_means),
         "LoRA, rank 4, and head": lambda: adapted(backbone, images, test, lora, rate=1e-3, seed=fit.seed),
         "VeRA of the classifier": lambda: adapted(backbone, images, test, vera, rate=1e-2, seed=fit.seed),
+        "Uni-LoRA of the classifier": lambda: adapted(backbone, images, test, uni, rate=1e-2, seed=fit.seed),
+        "BitFit and head": lambda: bit_fit(backbone, images, test, fit.seed),
         "fine-tuned": lambda: fine_tuned(backbone, images, test, fit.seed),
-        "impress: head": lambda: of_impress(path, str(reference), fit, data_dir, head=108),
-        "impress: head and residual": lambda: of_impress(path, str(reference), fit, data_dir, head=128, residual=3600),
+        "moved by the bank, float head": lambda: of_features(loaded.adapted, images, test, float_head),
+        "moved by the bank, fine-tuned": lambda: fine_tuned(loaded.adapted, images, test, fit.seed),
+        "impress: head": lambda: of_impress(path, str(reference), fit, data_dir, head=128),
+        "impress: 3,600 bits": lambda: of_impress(path, str(reference), fit, data_dir, head=128, residual=3600),
+        "impress: 6,000 bits": lambda: of_impress(path, str(reference), fit, data_dir, head=128, residual=6000),
+        "impress: 32,000 bits": lambda: of_impress(path, str(reference), fit, data_dir, head=128, residual=32000),
     }
 
 
@@ -180,6 +202,7 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--shots", type=int)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--ways", nargs="+", default=[""], help="those whose names begin with one of these")
     chosen = parser.parse_args()
     results: dict[str, list[Result]] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -189,6 +212,8 @@ def main() -> None:
         for reference in parse_references(chosen.tasks):
             ways = ways_of(loaded, path, reference, TaskTraining(shots=chosen.shots, seed=chosen.seed), chosen.data_dir)
             for what, way in ways.items():
+                if not what.startswith(tuple(chosen.ways)):
+                    continue
                 results.setdefault(what, []).append(one := way())
                 print(
                     f"{reference} {what}: {one.bytes:,} B, {100 * one.accuracy:.1f} %, {one.seconds:.0f} s", flush=True

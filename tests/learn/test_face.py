@@ -103,7 +103,7 @@ def test_no_public_name_is_that_of_a_module_which_an_import_would_put_in_its_pla
 SIGNATURES = {
     "add_dataset": "(path, name, dataset, *, fit=, parts=, warm_start=, device=, progress=)",
     "add_tasks": "(path, references, *, fit=, name=, parts=, warm_start=, device=, data_dir=, progress=)",
-    "create_bank": "(path, references, *, network=, masks=, fit=, device=, data_dir=, progress=)",
+    "create_bank": "(path, references, *, network=, masks=, fit=, device=, reproducible=, data_dir=, progress=)",
     "discover_tasks": "(path, references, *, discovery=, fit=, device=, data_dir=, progress=)",
     "extend_bank": "(path, references, *, masks=, fit=, device=, data_dir=, progress=)",
     "group_references": "(references, groups)",
