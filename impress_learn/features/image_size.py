@@ -20,7 +20,7 @@ from impress_learn.streams.view import fitted
 
 SIDES = (96, 128, 160)
 """Pixels that are tried beside what the network is made for."""
-_TASKS, _IMAGES = 5, 1_500
+MOST_TASKS, _IMAGES = 5, 1_500
 """Of the tasks, and of the images of all of them, what is tried at most: half a minute on one core."""
 _WORTH = 0.01
 """Accuracy that a doubling of time has to gain."""
@@ -55,13 +55,12 @@ def try_sizes(
 
     Args:
         build: the network for images of a size.
-        tasks: whose training images are tried, read at the largest size.
+        tasks: whose training images are tried, read at the largest size; MOST_TASKS are enough.
         mirrored: whether the network is asked for mirror images too.
 
     Raises:
         UsageError: the network takes none of them, or has no classifier that a head could stand for.
     """
-    some = tasks[:_TASKS]
     tried, refused = list[TriedSize](), UsageError("no size was given")
     for side in sides:
         try:
@@ -71,10 +70,10 @@ def try_sizes(
             continue
         require_classifier(backbone)
         started, shares = time.perf_counter(), list[float]()
-        for task in some:
-            found, labels = _features(backbone, task, _IMAGES // len(some))
+        for task in tasks:
+            found, labels = _features(backbone, task, _IMAGES // len(tasks))
             shares.append(left_out_accuracy(found, labels))
-        images = sum(min(len(task.source_train), _IMAGES // len(some)) for task in some)
+        images = sum(min(len(task.source_train), _IMAGES // len(tasks)) for task in tasks)
         seconds = (time.perf_counter() - started) / images
         tried.append(TriedSize(side=side, accuracy=sum(shares) / len(shares), seconds=seconds))
     if not tried:

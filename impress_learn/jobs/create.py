@@ -252,12 +252,14 @@ def _tried_size(
         UsageError: the network takes none of the sizes that are tried.
         DataError: the data are missing.
     """
-    from impress_learn.features.image_size import choose_size, in_words, sides_for, try_sizes
+    from impress_learn.features.image_size import MOST_TASKS, choose_size, in_words, sides_for, try_sizes
     from impress_learn.streams.load import load_task, spanned_view
 
     progress.describe("trying image sizes")
     view = spanned_view(tasks, view, data_dir=data_dir)
-    data = [load_task(task, data_dir=data_dir, view=view, holdout=holdout, device=device) for task in tasks]
+    data = [
+        load_task(task, data_dir=data_dir, view=view, holdout=holdout, device=device) for task in tasks[:MOST_TASKS]
+    ]
     channels, _, usual = view_shape(view)
     tried = try_sizes(
         lambda side: build((channels, side, side), lambda _: None).to(device),
