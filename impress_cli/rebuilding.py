@@ -89,7 +89,7 @@ def _backbone_words(bank: Bank) -> list[str]:
         words += ["--weights", spec.pretrained.address.removeprefix("file:")]
     if bank.has_projection and (epochs := bank.projection_record.epochs):
         words += ["--adapt", str(epochs)]
-    if bank.manifest.made_with is not None and bank.manifest.made_with.instructions is not None:
+    if bank.manifest.instructions is not None:
         words.append("--reproducible")
     return words
 

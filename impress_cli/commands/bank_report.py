@@ -87,8 +87,7 @@ def _print_text(bank: Bank, records: Mapping[int, MaskRecord], sizes: Mapping[in
         licence = f", {spec.pretrained.licence}" if spec.pretrained.licence else ""
         frozen = f"{frozen}, on {spec.pretrained.address} (id {spec.pretrained.identity[:12]}{licence})"
     held_out = any(plan.fit and plan.fit.holdout for plan in bank.manifest.masks)
-    view = bank.manifest.preprocess
-    if view is not None and view.mirror:
+    if bank.manifest.mirrored:
         frozen += ", asked for each image with its mirror image"
     title = f"{bank.path}: {spec.arch}, {frozen}, digest {spec.digest[:12]}"
     stored = f"{render.count(len(bank.task_names()), 'task')} stored"

@@ -126,11 +126,9 @@ def _require_same(bank: Bank, planned: BankManifest) -> None:
         existing, asked = getattr(found.backbone, name), getattr(planned.backbone, name)
         if existing != asked:
             differences.append(f"backbone {name} {existing} there, {asked} asked")
-    there, wanted = (one.preprocess is not None and one.preprocess.mirror for one in (found, planned))
-    if there != wanted:
-        differences.append("it asks for mirror images too" if there else "it asks for no mirror images")
-    there, wanted = (one.made_with is not None and one.made_with.instructions is not None for one in (found, planned))
-    if wanted and not there:
+    if found.mirrored != planned.mirrored:
+        differences.append("it asks for mirror images too" if found.mirrored else "it asks for no mirror images")
+    if planned.instructions is not None and found.instructions is None:
         differences.append("its masks are those of one machine, not `reproducible`")
     if not differences and found.masks != planned.masks:
         differences.append(_first_difference(found.masks, planned.masks))

@@ -74,6 +74,16 @@ class BankManifest(Record, frozen=True):
     ) = msgspec.UNSET
     digest: Digest = ""
 
+    @property
+    def mirrored(self) -> bool:
+        """Whether the network is asked for each image's mirror image too."""
+        return self.preprocess is not None and self.preprocess.mirror
+
+    @property
+    def instructions(self) -> Instructions | None:
+        """What it was computed with on whatever machine; None where each machine has its own."""
+        return None if self.made_with is None else self.made_with.instructions
+
     def classes_of_mask(self, task: str) -> tuple[str, ...]:
         """What the classes of a mask's task are called, by its reference; empty where the manifest does not say."""
         return () if isinstance(self.mask_classes, msgspec.UnsetType) else self.mask_classes.get(task, ())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -34,7 +33,7 @@ def task_module(loaded: RunningBank, task: str) -> nn.Module:
     name = loaded.bank.find_task(task)
     record = loaded.bank.read_task_record(name)
     classes = stored_classes(loaded.bank, record.task, record)
-    backbone = loaded.backbone.to(torch.device("cpu"))
+    backbone = loaded.answering(None).to(torch.device("cpu"))
     effective = each_tensor(loaded.task_weights(name), Tensor.cpu)
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():  # timm draws weights that are replaced
         warnings.simplefilter("ignore")
@@ -43,15 +42,15 @@ def task_module(loaded: RunningBank, task: str) -> nn.Module:
         for weights in members_of(effective):
             networks.append(plain.make())
             plain.fill(networks[-1], of_classes(backbone, classes.count, plain_state(backbone, weights)))
-    if loaded.mirrored:
+    if backbone.mirrored:
         networks = [MirroredNetwork(one) for one in networks]
     net = VotingNetworks(networks, effective.shares) if isinstance(effective, Vote) else networks[0]
     images = probe_images(backbone.spec)[:_CHECKED]
     with torch.no_grad():
-        expected = replace(backbone.answering(classes.count), mirrored=loaded.mirrored)(effective, images)
+        expected = backbone.answering(classes.count)(effective, images)
 
     def exact() -> Tensor:
-        return logits_in_float64(replace(backbone, mirrored=loaded.mirrored), effective, classes.count, images)
+        return logits_in_float64(backbone, effective, classes.count, images)
 
     check_module(net, images, expected, exact)
     net.classes = tuple(map(classes.label, range(classes.count)))  # type: ignore[assignment]

@@ -11,12 +11,11 @@ import torch
 from torch import Tensor
 
 from impress_format.errors import UsageError
-from impress_format.records.manifest import Preprocess
 from impress_learn.features.features import AT_ONCE, frozen_features, require_classifier
 from impress_learn.network.backbone import Backbone
 from impress_learn.streams.images import evenly_spread, normalise
 from impress_learn.streams.load import TaskData
-from impress_learn.streams.view import fitted
+from impress_learn.streams.view import changed_view, fitted
 
 SIDES = (96, 128, 160)
 """Pixels that are tried beside what the network is made for."""
@@ -120,7 +119,7 @@ def left_out_accuracy(features: Tensor, labels: Tensor) -> float:
 def _features(backbone: Backbone, task: TaskData, most: int) -> tuple[Tensor, Tensor]:
     """Features (n, W) of up to `most` training images, made the size that the network takes, and their labels."""
     images = task.source_train.subset(evenly_spread(len(task.source_train), most))
-    view = _of_size(task.view, backbone.spec.input_shape[1])
+    view = changed_view(task.view, size=backbone.spec.input_shape[1], mode=None)
     found = []
     with torch.no_grad():
         for start in range(0, len(images), AT_ONCE):
@@ -128,9 +127,3 @@ def _features(backbone: Backbone, task: TaskData, most: int) -> tuple[Tensor, Te
             transformed = task.reference.stream.transform(pixels, task.reference.key)
             found.append(frozen_features(backbone, normalise(transformed, view.mean, view.std)))
     return torch.cat(found), images.labels
-
-
-def _of_size(view: Preprocess, side: int) -> Preprocess:
-    import msgspec
-
-    return msgspec.structs.replace(view, size=(side, side))

@@ -212,8 +212,7 @@ def ensure_projection(
         progress.describe("moving the network towards these tasks")
         progress.begin(epochs * steps_per_epoch(sum(len(one) for one, _ in learning), TaskTraining().batch_size))
         weight_delta = adapt(backbone, learning, epochs, bank.backbone.seed, on_step=progress.step)
-    view = bank.manifest.preprocess
-    backbone = replace(adapted(backbone, weight_delta), mirrored=view is not None and view.mirror)
+    backbone = replace(adapted(backbone, weight_delta), mirrored=bank.manifest.mirrored)
     rows, classes = [], []
     for number, reference in enumerate(distinct):
         train = images(reference, -(-PROJECTED_IMAGES // len(distinct)))
@@ -277,9 +276,8 @@ def _train_one(
         except TrainingDiverged as error:
             raise TrainingDiverged(f"mask {index} ({plan.task}): {error}") from error
         effective = {name: weight * masks[name].to(device) for name, weight in backbone.weights.items()}
-        view = bank.manifest.preprocess
         measured = accuracy(
-            replace(backbone, mirrored=view is not None and view.mirror),
+            replace(backbone, mirrored=bank.manifest.mirrored),
             with_statistics(backbone, effective, calibration),
             data.measured(holdout=plan.fit.holdout),
         )

@@ -118,8 +118,7 @@ def load_signature_maker(bank: Bank, backbone: Backbone, device: torch.device) -
     """
     if bank.signature_kind == "features":
         projection = load_projection(bank, device)
-        view = bank.manifest.preprocess
         moved = adapted(backbone, projection.weight_delta)
-        return ByFeatures(replace(moved, mirrored=view is not None and view.mirror), projection)
+        return ByFeatures(replace(moved, mirrored=bank.manifest.mirrored), projection)
     task_classifier = load_task_classifier(bank, device)
     return None if task_classifier is None else ByPixels(task_classifier)

@@ -139,8 +139,8 @@ def load_in_numpy(bank: Bank) -> NumpyBank | None:
     Raises:
         BackboneMismatch: its weights come out otherwise than those that it was made with.
     """
-    spec, view = bank.backbone, bank.manifest.preprocess
-    if view is not None and view.mirror:
+    spec = bank.backbone
+    if bank.manifest.mirrored:
         return None
     sizes = [prod(spec.input_shape), 300, 100, spec.classes]
     shapes = [(out, fan_in) for fan_in, out in pairwise(sizes)]

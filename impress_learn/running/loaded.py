@@ -86,8 +86,7 @@ class RunningBank:
     @property
     def mirrored(self) -> bool:
         """Whether each image's mirror image is asked for too."""
-        view = self.bank.manifest.preprocess
-        return (view is not None and view.mirror) if self.mirror is None else self.mirror
+        return self.bank.manifest.mirrored if self.mirror is None else self.mirror
 
     def answering(self, classes: int | None) -> Backbone:
         """The network as a task of this bank is asked by it, not as weights are learned: mirrored where that is wanted.

@@ -91,8 +91,7 @@ def check_instructions(chosen: Instructions | None, workers: Workers, device: to
 
 def is_reproducible(bank: Bank) -> bool:
     """Whether a bank was made with the same instructions as on every machine."""
-    made = bank.manifest.made_with
-    return made is not None and made.instructions == INSTRUCTIONS
+    return bank.manifest.instructions == INSTRUCTIONS
 
 
 def open_to_learn(path: Path | str, progress: Progress) -> Bank:
