@@ -126,9 +126,10 @@ def _task_lines(bank: Bank, tasks: Sequence[TaskRecord], name: str) -> list[str]
     names = {task.digest: task.name for task in tasks if _is_made(task, by_digest)}
     told = [_why_not(task, by_digest) for task in tasks if task.digest not in names]
     groups: dict[tuple[str, ...], list[str]] = {}
-    for task in sorted(tasks, key=lambda task: task.fit.start is not None):  # what others begin from comes first
+    # What others begin from comes first.
+    for task in sorted(tasks, key=lambda task: task.fit is not None and task.fit.start is not None):
         fit = task.fit
-        if task.digest not in names:
+        if fit is None or task.digest not in names:
             continue
         words = _training_words(fit, "adam")
         words += ["--l1", f"{fit.l1:g}"] if fit.l1 else []
@@ -152,20 +153,22 @@ def _task_lines(bank: Bank, tasks: Sequence[TaskRecord], name: str) -> list[str]
 def _may_be_few(task: TaskRecord) -> bool:
     """Whether a task may have been learned from so few images that masks could vote instead."""
     data = fixed_data_set(task.task)
-    return data is None or count_training(data, task.fit.holdout, task.fit.shots) < FEW
+    return data is None or task.fit is None or count_training(data, task.holdout, task.fit.shots) < FEW
 
 
 def _is_made(task: TaskRecord, by_digest: Mapping[str, TaskRecord]) -> bool:
     """Whether commands make a task again: it and those that it begins from, which the bank has, are of data that
     commands find.
     """
-    if task.task.startswith(_IN_MEMORY):
+    if task.fit is None or task.task.startswith(_IN_MEMORY):
         return False
     start = task.fit.start
     return start is None or (start in by_digest and _is_made(by_digest[start], by_digest))
 
 
 def _why_not(task: TaskRecord, by_digest: Mapping[str, TaskRecord]) -> str:
+    if task.fit is None:
+        return f"# {task.name} came as a packet (task import), which does not say how it was learned"
     if task.task.startswith(_IN_MEMORY):
         return f"# {task.name} was learned from a torch Dataset in Python (add_dataset), whose images are not stored"
     if task.fit.start is not None and task.fit.start in by_digest:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -54,9 +55,9 @@ def show(path: options.BankPath, task: options.Task, output: Output) -> None:
     alpha = matrix_of(stored, record.settings.alpha, bank.backbone)
     summary = bank.summarise_task(name)
     if output.json:
-        from msgspec.structs import asdict
+        from msgspec.structs import asdict as fields_of
 
-        fit, kind = asdict(record.fit), found and found.type
+        fit, kind = record.fit and fields_of(record.fit), found and found.type
         votes = None if shares is None else [round(float(share), 6) for share in shares]
         render.print_json({**summary.flat(), "fit": fit, "alpha_dtype": kind, "alpha": alpha.tolist(), "votes": votes})
         return
@@ -108,11 +109,23 @@ def export(
     task: options.Task,
     file: Annotated[Path, typer.Argument(metavar="FILE", parser=options.user_path, help="File to write.")],
     output: Output,
+    packet: Annotated[
+        int | None,
+        typer.Option(
+            "--packet",
+            metavar="N",
+            help="Write a packet of at most N bytes: the task's numbers and a tag, no names and no record. For links "
+            "like LoRaWAN (51, 115, 222), SMS (140) and BLE (244).",
+        ),
+    ] = None,
 ) -> None:
     """Write one task to a file of its own, for `impress task import` into another bank with the same masks.
 
     Example: impress task export digits.impress rotated-digits/15 fifteen.safetensors
     """
+    if packet is not None:
+        _export_packet(path, task, file, packet, output)
+        return
     from impress_format.bank import open_bank
     from impress_format.operations.exchange import export_task
 
@@ -132,20 +145,52 @@ def import_tasks(
         typer.Argument(metavar="FILE...", parser=options.user_path, help="Files that `impress task export` wrote."),
     ],
     output: Output,
-    name: Annotated[str | None, typer.Option("--name", help="Name of a single task. Default: the one it has.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Option("--name", help="Name of a single task. Default: the one it has; of a packet, its file's."),
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            "--reference",
+            metavar="REF",
+            help="Of packets, which do not say it: STREAM/KEY that they were learned from. It tells names of classes.",
+        ),
+    ] = None,
+    class_names: Annotated[
+        str | None,
+        typer.Option(
+            "--class-names",
+            metavar="A,B,...",
+            help="Of packets: what their classes are called, in the order of the outputs; or a file with a name a "
+            "line. Default: as the reference or the bank tells. A packet of classes with other names is refused.",
+        ),
+    ] = None,
 ) -> None:
     """Store tasks from files. If one does not belong to this bank, none is stored; no data are needed.
 
     Example: impress task import digits.impress fifteen.safetensors
     """
-    from impress_format.bank import open_bank
-    from impress_format.operations.exchange import import_tasks as store
+    from impress_learn.jobs.packets import Told, import_tasks, names_in
 
-    stored = store(open_bank(path), files, name)
+    told = Told(reference=reference, class_names=() if class_names is None else names_in(class_names))
+    stored = import_tasks(path, files, name=name, told=told)
     if output.json:
         render.print_json({"tasks": [task.flat() for task in stored]})
         return
     _print_tasks(f"{path}: {render.count(len(stored), 'task')} imported", stored)
+
+
+def _export_packet(path: Path, task: str, file: Path, size: int, output: Output) -> None:
+    from impress_learn.jobs.packets import export_packet
+
+    written = export_packet(path, task, file, size)
+    if output.json:
+        render.print_json({"file": str(file), **asdict(written)})
+        return
+    render.print_line(f"{file}: {written.name}, a packet of {written.bytes:,} B: {' and '.join(written.parts)}")
+    if not written.signed and written.signature:
+        render.print_line("Its signature does not fit: where it arrives, images are not told to be of this task.")
 
 
 _MOST_COLUMNS = 12

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from impress_format.bank import Bank
@@ -27,19 +27,35 @@ def export_task(bank: Bank, name_or_reference: str, path: Path) -> TaskSummary:
     name = bank.find_task(name_or_reference)
     bank.read_task(name)  # all of it is checked: what is damaged does not travel
     content = bank.task_bytes(name)
+    write_exported(bank, path, content)
+    return summarise_task(path, content, bank.manifest, len(content))
+
+
+def write_exported(bank: Bank, path: Path, content: bytes) -> None:
+    """Write what a bank gives away to `path`, unless it is there already.
+
+    Raises:
+        StorageError: there is another file, or it cannot be written.
+    """
     try:
         write_atomically(path, content, replace=False)
     except FileExistsError as error:
         if not path.is_file() or read_limited(path, most_bytes(bank.manifest)) != content:
             raise refuse_taken(path) from error
-    return summarise_task(path, content, bank.manifest, len(content))
 
 
-def import_tasks(bank: Bank, paths: Sequence[Path], name: str | None = None) -> list[TaskSummary]:
+def import_tasks(
+    bank: Bank,
+    paths: Sequence[Path],
+    name: str | None = None,
+    *,
+    opened: Callable[[Path, bytes], bytes] = lambda _, content: content,
+) -> list[TaskSummary]:
     """Store tasks from files. All are checked before the first is stored; one that is there, byte for byte, stays.
 
     Args:
         name: what a single task is to be called; default the name it has.
+        opened: path and content of a file -> the file of the task in it.
 
     Raises:
         UsageError: no task may have this name, or it is one name for several files.
@@ -54,7 +70,7 @@ def import_tasks(bank: Bank, paths: Sequence[Path], name: str | None = None) -> 
     remove_abandoned(bank.path / TASKS)
     arrived: dict[str, bytes] = {}
     for path in paths:
-        own_name, content = _read(bank, path, name)
+        own_name, content = _read(bank, path, opened(path, read_limited(path, most_bytes(bank.manifest))), name)
         present = bank.task_bytes(own_name) if bank.tasks.has(own_name) else content
         if arrived.setdefault(own_name, content) != content or present != content:
             raise task_exists(bank.path, [own_name])
@@ -67,9 +83,8 @@ def import_tasks(bank: Bank, paths: Sequence[Path], name: str | None = None) -> 
     return [bank.summarise_task(own_name) for own_name in arrived]
 
 
-def _read(bank: Bank, path: Path, name: str | None) -> tuple[str, bytes]:
+def _read(bank: Bank, path: Path, content: bytes, name: str | None) -> tuple[str, bytes]:
     """Name and file of a task that belongs to this bank: over its first masks, signed with its task classifier."""
-    content = read_limited(path, most_bytes(bank.manifest))
     own_name = record_of_task(path, content, parse_task(path, content)).name
     read_task(path, content, own_name, bank.manifest, bank.identity)
     if name is None or name == own_name:

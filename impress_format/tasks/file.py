@@ -214,7 +214,7 @@ def _seal_version_1(record: TaskRecord, tensors: Tensors, manifest: BankManifest
         raise UsageError(
             "a bank of format version 1 stores alpha alone, and none as int8: run `impress bank upgrade` first"
         ) from error
-    if not record.fit.is_of_version_1:
+    if record.fit is None or not record.fit.is_of_version_1:
         raise UsageError("a bank of format version 1 stores tasks learned by plain Adam alone")
     return seal_version_1(record, tensors)
 

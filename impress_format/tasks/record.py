@@ -14,9 +14,9 @@ Images = Literal["test", "held-out"]
 """What an accuracy was measured on."""
 
 
-def images_of(fit: TaskTrainingRecord) -> Images:
+def images_of(fit: TaskTrainingRecord | None) -> Images:
     """What the accuracies of a task that was learned so were measured on."""
-    return "held-out" if fit.holdout else "test"
+    return "held-out" if fit is not None and fit.holdout else "test"
 
 
 class TaskRecord(Record, frozen=True):
@@ -24,9 +24,9 @@ class TaskRecord(Record, frozen=True):
 
     `basis` is the digest of the masks that alpha weighs, the first rows of the bank; so an alpha stays valid when masks
     are added, and is refused beside other masks. Version 2 stores its first half, and a record read from it has zeros
-    for the rest. Accuracies are None where the images have no labels to measure by. `settings` are those of its parts.
-    `class_names` are those of its own classes in the order of the outputs, none where its reference or the bank tells
-    them.
+    for the rest. `fit` is None of a task that came as a packet, which does not say how it was learned. Accuracies are
+    None there, and where the images have no labels to measure by. `settings` are those of its parts. `class_names` are
+    those of its own classes in the order of the outputs, none where its reference or the bank tells them.
     """
 
     name: TaskName
@@ -34,7 +34,7 @@ class TaskRecord(Record, frozen=True):
     basis: Digest
     accuracy: Share | None
     train_accuracy: Share | None
-    fit: TaskTrainingRecord
+    fit: TaskTrainingRecord | None
     settings: Settings = Settings()
     class_names: tuple[Text, ...] = ()
     digest: Digest = ""
@@ -43,6 +43,11 @@ class TaskRecord(Record, frozen=True):
     def images(self) -> Images:
         """What `accuracy` was measured on."""
         return images_of(self.fit)
+
+    @property
+    def holdout(self) -> float:
+        """Share of the training images that was held out; 0 where that is not known."""
+        return 0.0 if self.fit is None else self.fit.holdout
 
 
 class TaskRecordV1(Record, frozen=True, omit_defaults=True):
@@ -75,6 +80,7 @@ class TaskRecordV1(Record, frozen=True, omit_defaults=True):
 
 def version_1(record: TaskRecord) -> TaskRecordV1:
     """A record as version 1 writes it; what it does not know must have been looked for before."""
+    assert record.fit is not None
     assert record.accuracy is not None
     assert record.train_accuracy is not None
     return TaskRecordV1(

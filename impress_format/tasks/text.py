@@ -63,7 +63,7 @@ _Training = _array(
         for field in _TRAINING
     ],
 )
-_SHARED: list[tuple[Any, ...]] = [("basis", BasisId), ("fit", _Training), *_SETTINGS]
+_SHARED: list[tuple[Any, ...]] = [("basis", BasisId), ("fit", _Training | None), *_SETTINGS]
 _Given = str | tuple[str | None, ...] | None
 # What is in it is checked in `_named`: with a pattern in such a union, msgspec 0.22 frees memory twice.
 _SharedHeader = _array("_SharedHeader", _SHARED)
@@ -89,7 +89,7 @@ class SharedHeader:
     """What tasks that were learned alike have in common (TaskRecord); of the basis digest the first half."""
 
     basis: str
-    fit: TaskTrainingRecord
+    fit: TaskTrainingRecord | None
     settings: Settings
 
     @property
@@ -142,11 +142,11 @@ def write_own(name: str, task: str, accuracy: _Accuracy, train: _Accuracy, class
     return _inside([task, *shares, named])
 
 
-def write_shared(basis: str, fit: TaskTrainingRecord, settings: Settings) -> bytes:
+def write_shared(basis: str, fit: TaskTrainingRecord | None, settings: Settings) -> bytes:
     """The half that tasks share."""
-    trained = [getattr(fit, field.name) for field in _TRAINING]
+    trained = None if fit is None else _trimmed([getattr(fit, field.name) for field in _TRAINING], _TRAINING_DEFAULTS)
     values = [getattr(getattr(settings, part), name) for part, name in PLACES]
-    shared = [basis[:BASIS_DIGITS], _trimmed(trained, _TRAINING_DEFAULTS), *values]
+    shared = [basis[:BASIS_DIGITS], trained, *values]
     return _inside(_trimmed(shared, _SETTING_DEFAULTS))
 
 
@@ -261,7 +261,7 @@ def _record(path: Path, line: Any) -> TaskRecord:
     except msgspec.ValidationError as error:
         raise FormatError(path, str(error)) from error
     fit = _training_record(line.fit)
-    if None in (line.accuracy, line.train_accuracy) and not fit.unlabelled:
+    if None in (line.accuracy, line.train_accuracy) and fit is not None and not fit.unlabelled:
         raise FormatError(path, "holds no valid TaskRecord (no accuracy, though labels were looked at)")
     return TaskRecord(
         name=name,
@@ -283,8 +283,8 @@ def _settings(line: Any) -> Settings:
     return Settings(**{part: _GROUPS[part](**fields) for part, fields in declared.items()})
 
 
-def _training_record(line: Any) -> TaskTrainingRecord:
-    return TaskTrainingRecord(**{field.name: getattr(line, field.name) for field in _TRAINING})
+def _training_record(line: Any) -> TaskTrainingRecord | None:
+    return None if line is None else TaskTrainingRecord(**{one.name: getattr(line, one.name) for one in _TRAINING})
 
 
 def _trimmed(values: Sequence[object], defaults: Sequence[object]) -> list[object]:

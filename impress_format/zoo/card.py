@@ -180,8 +180,12 @@ def _accuracy(tasks: Sequence[TaskRecord]) -> str:
         return "## Accuracy\n\nNo task is stored yet."
     known = [task.accuracy for task in tasks if task.accuracy is not None]
     mean = sum(known) / len(known) if known else None
-    unknown = f"; {len(tasks) - len(known)} were made of images without labels" if len(known) < len(tasks) else ""
-    held_out = any(task.fit.holdout > 0 for task in tasks)
+    unknown = (
+        f"; {len(tasks) - len(known)} were made of images without labels, or came as packets"
+        if len(known) < len(tasks)
+        else ""
+    )
+    held_out = any(task.holdout > 0 for task in tasks)
     images = "held-out training images where the task was learned with some held out, else on test images"
     rows = [(_as_text(task.name), _as_text(task.task), _percent(task.accuracy)) for task in tasks[:50]]
     more = f"\n\nand {len(tasks) - 50} more." if len(tasks) > 50 else ""

@@ -163,6 +163,6 @@ def _index_of(bank: Bank, found: Sequence[Candidate], task: str) -> int:
 def _held_out(bank: Bank, candidate: Candidate) -> float:
     """The share of training images that a candidate was not trained on."""
     if candidate.mask is None:
-        return bank.read_task_record(candidate.name).fit.holdout
+        return bank.read_task_record(candidate.name).holdout
     fit = bank.manifest.masks[candidate.mask].fit
     return fit.holdout if fit else 0.0

@@ -157,7 +157,7 @@ def _check_asked_for(bank: Bank, asked: TaskRequest, content: bytes) -> None:
     """Raises FormatError for the file of a task of other data, learned otherwise, or of classes that differ."""
     path = bank.task_path(asked.name)
     record = read_task_record(path, content, bank.manifest)
-    fit = msgspec.structs.replace(record.fit, steps=0, elsewhere=None)
+    fit = None if record.fit is None else msgspec.structs.replace(record.fit, steps=0, elsewhere=None)
     if record.task != str(asked.reference) or fit not in [one.fit for one in asked.choices()]:
         raise FormatError(path, "is another task than was asked for")
     if record.class_names != names_to_store(bank, asked.reference, asked.classes):

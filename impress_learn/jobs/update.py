@@ -78,7 +78,7 @@ def update_task(
 
             progress.remark("updated with these settings already: give another `seed` to update it once more")
             return stored_task(bank, name)
-        check_held_out(name, stored.task, stored.fit.holdout, fit.holdout)
+        check_held_out(name, stored.task, stored.holdout, fit.holdout)
         check_same_split(bank, str(data), stored.task)
         check_basis_held_out(bank, str(data), fit.holdout)
         return learn_requests(bank, [request], choose_device(device), data_dir, progress)[name]

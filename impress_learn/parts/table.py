@@ -48,6 +48,7 @@ class Parts:
         signature: also store what images of the task are recognised by; banks that nothing was made for it have none.
         bytes: of the file: the best task that it holds, everything included. What it is made of is chosen then: of the
             rest only `alpha`, whether there is a head, and `signature` may be said. None to choose it oneself.
+        packet: likewise, of the task as a packet, which has no names and no record; a signature is not counted.
 
     Example:
         >>> Parts(granularity=4, residual=4096).values
@@ -139,6 +140,14 @@ class Parts:
             "some 100 fewer.",
         },
     )
+    packet: int | None = field(
+        default=None,
+        metadata={
+            "metavar": "N",
+            "help": "The best task in a packet of N bytes, as `impress task export` writes them: LoRaWAN carries 51 to "
+            "222, an SMS 140, BLE 244. A signature is not counted.",
+        },
+    )
 
     @property
     def reads_out(self) -> bool:
@@ -180,14 +189,16 @@ def settle(bank: Bank, asked: Parts) -> Parts:
         BankMismatch: the bank has nothing that a part stands on.
         FormatError: the bank's projection is damaged.
     """
-    if asked.bytes is not None:
-        return _settle_family(bank, replace(asked, bytes=None))
+    require(asked.bytes is None or asked.packet is None, "`bytes` and `packet` are two sizes of a task: give one")
+    if asked.bytes is not None or asked.packet is not None:
+        size = "bytes" if asked.packet is None else "packet"
+        return _settle_family(bank, replace(asked, bytes=None, packet=None), size)
     for part in all_parts():
         asked = part.settle(bank, asked)
     return asked
 
 
-def _settle_family(bank: Bank, asked: Parts) -> Parts:
+def _settle_family(bank: Bank, asked: Parts, size: str) -> Parts:
     """Only whether the task has a head, and a signature: what is asked for beside a number of bytes.
 
     Raises:
@@ -203,7 +214,7 @@ def _settle_family(bank: Bank, asked: Parts) -> Parts:
     )
     require(
         asked == chosen and asked.alpha is not False,
-        "`bytes` chooses the parts: leave out `granularity`, `residual`, `hybrid`, `vote` and the like",
+        f"`{size}` chooses the parts: leave out `granularity`, `residual`, `hybrid`, `vote` and the like",
     )
     from impress_learn.parts.head import settle_head
     from impress_learn.parts.signature import settle_signature

@@ -9,7 +9,7 @@ from pathlib import Path
 from impress_format.bank import Bank
 from impress_format.tasks.file import StoredTask
 from impress_learn.parts.table import Parts, check_start, in_words, settle
-from impress_learn.plan.budget import parts_within
+from impress_learn.plan.budget import Room, parts_within
 from impress_learn.plan.few import check_voters, or_vote
 from impress_learn.plan.tasks import (
     TaskRequest,
@@ -62,7 +62,7 @@ def plan_requests(bank: Bank, asked: AskedTasks, progress: Progress) -> list[Tas
     tasks = parse_references(without_labels(asked.references) if fit.unlabelled else asked.references)
     check_labelled(tasks, fit)
     parts = settle(bank, given)
-    size = given.bytes
+    room = Room.of(given)
     if not parts.reads_out:
         check_fits_bank(tasks, bank.backbone)
     start = None if asked.warm_start is None else bank.read_stored(bank.find_task(asked.warm_start))
@@ -79,12 +79,12 @@ def plan_requests(bank: Bank, asked: AskedTasks, progress: Progress) -> list[Tas
         if start is not None:
             check_start_held_out(start.record, str(task), fit.holdout)
         check_basis_held_out(bank, str(task), fit.holdout)
-    if size is not None:
-        choices = [parts_within(bank, one, size) for one in requests]
+    if room is not None:
+        choices = [parts_within(bank, one, room) for one in requests]
         requests = [_choose(one, fit, parts, start) for one, parts in zip(requests, choices, strict=True)]
         held = ", or ".join(in_words(one, masks) for one in choices[0])
         trial = ": which, the images say" if len(choices[0]) > 1 else ""
-        progress.remark(f"{size:,} bytes hold {held}{trial}")
+        progress.remark(f"{room} {held}{trial}")
     else:
         requests = [or_vote(bank, one, given) for one in requests]
     if start is not None:

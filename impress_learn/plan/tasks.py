@@ -105,8 +105,9 @@ def request_update(bank: Bank, name: str, reference: Reference, asked: TaskTrain
     stored = bank.read_stored(name)
     record = stored.record
     # A process killed after the write is given the same command again: without this it would learn once more.
-    done = msgspec.structs.replace(asked, start=record.fit.start)
-    if record.fit.start is not None and (record.task, record.fit) == (str(reference), done):
+    start = None if record.fit is None else record.fit.start
+    done = msgspec.structs.replace(asked, start=start)
+    if start is not None and (record.task, record.fit) == (str(reference), done):
         return None
     parts = parts_of(stored)
     require(
@@ -261,7 +262,7 @@ def still_to_add(bank: Bank, requests: Sequence[TaskRequest]) -> list[TaskReques
 def _is_stored(bank: Bank, request: TaskRequest) -> bool:
     stored = bank.read_stored(request.name)
     asked = (str(request.reference), request.fit, request.parts)
-    fit = msgspec.structs.replace(stored.record.fit, steps=0, elsewhere=None)  # how and where nobody asks
+    fit = stored.record.fit and msgspec.structs.replace(stored.record.fit, steps=0, elsewhere=None)  # how, where
     if (stored.record.task, fit, parts_of(stored)) == asked:
         classes = stored_classes(bank, stored.record.task, stored.record)
         if classes.names is not None and request.classes.names not in (None, classes.names):

@@ -209,8 +209,7 @@ def task_items(bank: Bank, names: Sequence[str]) -> list[Item]:
     """Stored tasks, to be measured."""
     records = [bank.read_task_record(name) for name in names]
     return [
-        Item(record.name, record.task, record.fit.holdout, stored_classes(bank, record.task, record))
-        for record in records
+        Item(record.name, record.task, record.holdout, stored_classes(bank, record.task, record)) for record in records
     ]
 
 

@@ -11,8 +11,8 @@ from impress_learn.streams.stream import DataSet, Key, Stream
 def _refuse(name: Key) -> DataSet:
     """Raises DataError: a reference is all that is stored, and it cannot be read."""
     raise DataError(
-        f"dataset:{name} was learned from a torch Dataset in Python, whose images are not stored: measure it there, by "
-        "`load_bank(BANK).accuracy(TASK, dataset)`, and name the other tasks here"
+        f"dataset:{name} was learned from a torch Dataset in Python, or came as a packet: its images are not stored. "
+        "Measure it there, by `load_bank(BANK).accuracy(TASK, dataset)`, and name the other tasks here"
     )
 
 

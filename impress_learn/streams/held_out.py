@@ -89,7 +89,7 @@ def check_start_held_out(start: TaskRecord, task: str, holdout: float) -> None:
         UsageError: it held out fewer.
     """
     if share_images(start.task, task):
-        check_held_out(start.name, start.task, start.fit.holdout, holdout)
+        check_held_out(start.name, start.task, start.holdout, holdout)
 
 
 def _require_held_out(what: str, made_of: str, trained: float, task: str, holdout: float) -> None:

@@ -62,7 +62,8 @@ def main() -> None:
             learn("together", together, [f"{stream}/{key}" for key in names])
             learn("alone", alone, [f"{stream}/{key}" for key in names if key % chosen.every == 0])
             print(f"{len(found['together'])} of {len(requests)}", flush=True)
-        steps = [open_bank(together).read_task_record(one.name).fit.steps for one in found["together"]]
+        fits = [open_bank(together).read_task_record(one.name).fit for one in found["together"]]
+        steps = [fit.steps for fit in fits if fit is not None]
     by_task = {one.task: one.accuracy for one in found["together"]}
     same = [by_task[one.task] for one in found["alone"]]
     each = {way: spent[way] / len(found[way]) for way in spent}

@@ -28,10 +28,10 @@ def own(bank: Path) -> Path:
         (
             ("eval", "a.impress"),
             1,
-            "dataset:mine was learned from a torch Dataset in Python, whose images are not stored",
+            "dataset:mine was learned from a torch Dataset in Python, or came as a packet: its images are not stored",
         ),
-        (("eval", "a.impress", "mine"), 1, "measure it there"),
-        (("eval", "a.impress", "mine", "--gn"), 1, "measure it there"),
+        (("eval", "a.impress", "mine"), 1, "Measure it there"),
+        (("eval", "a.impress", "mine", "--gn"), 1, "Measure it there"),
         (("task", "add", "a.impress", "dataset:other"), 2, "impress_learn.add_dataset"),
         (("task", "update", "a.impress", "mine", "dataset:mine"), 2, "impress_learn.add_dataset"),
         (("bank", "extend", "a.impress", "dataset:mine"), 2, "impress_learn.add_dataset"),

@@ -35,9 +35,10 @@ COMMANDS: Mapping[str, Mapping[str, Sequence[object]]] = {
         **FIT, "--granularity": (0, (1 << 24) + 1, HUGE), "--residual": (-1, 3, BEYOND, HUGE),
         "--residual-layers": (0, 1, HUGE), "--residual-bits": (0, 3), "--head": (-1,), "--head-bits": (3,),
         "--norm": (-4, 3, HUGE), "--norm-layers": (0, -1, HUGE),
-        "--bytes": (0, 1), "--shots": (0, BEYOND, HUGE),
+        "--bytes": (0, 1), "--packet": (0, 1), "--shots": (0, BEYOND, HUGE),
         "--l1": (-1, "nan", "inf"), **SPREAD,
     },
+    "task export BANK rotated-digits-60 new.packet": {"--packet": (0, -1, 7)},
     "task update BANK rotated-digits-60 rotated-digits/65": {**FIT, "--shots": (0, BEYOND, HUGE), "--l1": (-1,)},
     "task discover BANK rotated-digits/30": {
         "--lr": (0, "nan"),

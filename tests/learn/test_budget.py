@@ -13,6 +13,7 @@ from impress_format.errors import BankMismatch, UsageError
 from impress_format.parts.alpha import ALPHA
 from impress_format.parts.signature import SIGNATURE
 from impress_learn.jobs import add_tasks, create_bank
+from impress_learn.jobs.packets import export_packet
 from impress_learn.parts.table import Parts
 from impress_learn.plan.asked import Masks
 from impress_learn.progress import Progress
@@ -145,3 +146,13 @@ def test_a_large_residual_is_learned_twice_as_long(bank: Path) -> None:
     assert (small, large) == (3, 6)
     add_tasks(bank, ["rotated-digits/20"], parts=Parts(bytes=1000), fit=TaskTraining(batch_size=8))
     assert open_bank(bank).read_task_record("rotated-digits-20").fit.epochs == 6
+
+
+@pytest.mark.parametrize(
+    ("size", "parts"), [(20, ("residual",)), (51, ("alpha", "residual")), (222, ("alpha", "residual"))]
+)
+def test_a_packet_is_filled(bank: Path, tmp_path: Path, size: int, parts: tuple[str, ...]) -> None:
+    (added,) = add_tasks(bank, ["permuted-digits/12345"], parts=Parts(packet=size, vote=False), fit=QUICK)
+    sent = export_packet(bank, added.name, tmp_path / "packet", size)
+    assert (sent.bytes, sent.signed) == (size, False)
+    assert sent.parts == parts

@@ -244,7 +244,10 @@ def test_accuracy_refuses_images_of_classes_that_the_task_does_not_know(bank: Ba
 def test_a_command_that_asks_for_its_data_says_that_there_are_none(bank: Bank) -> None:
     add_tasks(bank.path, ["rotated-digits/60"], fit=FAST)
     add_dataset(bank.path, "mine", OwnData(Digits("train"), classes=NAMES), fit=FAST)
-    words = r"dataset:mine was learned from a torch Dataset in Python, whose images are not stored: measure it there"
+    words = (
+        r"dataset:mine was learned from a torch Dataset in Python, or came as a packet: its images are not stored. "
+        "Measure it there"
+    )
     with pytest.raises(DataError, match=words):
         evaluate(bank.path)
     with pytest.raises(DataError, match=words):

@@ -237,7 +237,7 @@ def test_a_dataset_of_ones_own_has_no_images_for_a_command() -> None:
     with pytest.raises(InvalidReference, match="'dataset/3': a torch Dataset of your own"):
         parse_references(["dataset/3"])
     with pytest.raises(
-        DataError, match=r"dataset:cats was learned from a torch Dataset .* not stored: measure it there"
+        DataError, match=r"dataset:cats was learned from a torch Dataset .* not stored. Measure it there"
     ):
         parse_reference("dataset:cats").data_set  # noqa: B018
     assert not share_images("dataset:cats", "dataset:dogs")
