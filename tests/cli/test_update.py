@@ -22,6 +22,7 @@ def test_the_task_keeps_its_name_and_gets_the_new_reference(impress: Impress, ba
     (updated,) = impress(*UPDATE, "--json").json["tasks"]
     record, after = open_bank(bank).read_task(TASK)
     assert (updated["name"], updated["task"], updated["coefficients"]) == (TASK, NEXT, alpha.size)
+    assert record.fit is not None
     assert (record.task, record.accuracy, record.fit.start) == (NEXT, updated["accuracy"], before.digest)
     assert alpha.shape == after.shape
     assert impress("bank", "verify", bank).code == 0
@@ -31,6 +32,7 @@ def test_it_starts_from_the_coefficients_the_task_has(impress: Impress, bank: Pa
     before, alpha = open_bank(bank).read_task(TASK)
     assert impress(*UPDATE, "--lr", 1e-7).code == 0
     after, same = open_bank(bank).read_task(TASK)
+    assert after.fit is not None
     assert after.fit.start == before.digest
     assert np.array_equal(alpha, same)  # less than half a step of int8
 
