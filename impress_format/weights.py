@@ -30,9 +30,14 @@ def random_words(seed: int, label: str, count: int) -> npt.NDArray[np.uint64]:
     return _philox(seed, label).random_raw(count)
 
 
-def _philox(seed: int, label: str) -> np.random.Philox:
+def substream_key(seed: int, label: str) -> npt.NDArray[np.uint64]:
+    """The key, two words, of the Philox stream that is the substream (`seed`, `label`)."""
     key = hashlib.sha256(f"impress/{seed}/{label}".encode()).digest()[:16]
-    return np.random.Philox(key=np.frombuffer(key, dtype="<u8").astype(np.uint64))
+    return np.frombuffer(key, dtype="<u8").astype(np.uint64)
+
+
+def _philox(seed: int, label: str) -> np.random.Philox:
+    return np.random.Philox(key=substream_key(seed, label))
 
 
 def substream_seed(seed: int, label: str) -> int:
@@ -56,6 +61,11 @@ def layer_weights(seed: int, init: Init, layer: LayerSpec) -> FloatArray:
     return weights.reshape(layer.shape)
 
 
+def layer_scale(layer: LayerSpec) -> float:
+    """Standard deviation of a layer's weights."""
+    return math.sqrt(2.0 / layer.fan_in) if layer.masked else _UNMASKED_SCALE
+
+
 def backbone_digest(seed: int, init: Init, layers: Iterable[LayerSpec]) -> str:
     """Digest of the backbone that `seed` gives, without building it, in constant memory."""
     return _digest((layer, _blocks(seed, init, layer)) for layer in layers)
@@ -77,8 +87,7 @@ def _digest(weights: Iterable[tuple[LayerSpec, Iterable[FloatArray]]]) -> str:
 
 def _blocks(seed: int, init: Init, layer: LayerSpec) -> Iterator[FloatArray]:
     """One layer's weights in C order, `_BLOCK` at a time: the same stream as if drawn at once."""
-    words = _philox(seed, layer.name)
-    scale = math.sqrt(2.0 / layer.fan_in) if layer.masked else _UNMASKED_SCALE
+    words, scale = _philox(seed, layer.name), layer_scale(layer)
     for start in range(0, layer.size, _BLOCK):
         count = min(_BLOCK, layer.size - start)
         if init == "signed-constant" or not layer.masked:

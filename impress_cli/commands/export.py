@@ -22,8 +22,13 @@ def export(
     compute: Compute,
     output: Output,
     file_format: Annotated[
-        Literal["safetensors", "onnx"],
-        typer.Option("--format", help="Weights for timm or torch, or a graph for any runtime of ONNX."),
+        Literal["safetensors", "onnx", "onnx-drawn"],
+        typer.Option(
+            "--format",
+            help="Weights for timm or torch; a graph for any runtime of ONNX; or a graph of a few kB that draws the "
+            "weights from the bank's seed while it is loaded (a residual is in it as it is, a mask in 2 bits a one and "
+            "a logarithm).",
+        ),
     ] = "safetensors",
 ) -> None:
     """Write one task as a plain network: merged weights that timm or torch load without impress, or an ONNX graph.

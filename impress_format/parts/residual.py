@@ -65,9 +65,14 @@ def split_values(layers: Sequence[LayerSpec], count: int) -> tuple[int, ...]:
     return tuple(sizes)
 
 
+def hash_label(layer: LayerSpec) -> str:
+    """The substream of words that a layer's hashes are."""
+    return f"residual/{layer.name}"
+
+
 def hash_places(seed: int, layer: LayerSpec, size: int) -> npt.NDArray[np.int64]:
     """Which of a layer's `size` values each of its weights has, in C order."""
-    words = random_words(seed, f"residual/{layer.name}", -(-layer.size // 2)).astype("<u8").view("<u4")
+    words = random_words(seed, hash_label(layer), -(-layer.size // 2)).astype("<u8").view("<u4")
     return (words[: layer.size].astype(np.uint64) * np.uint64(size) >> np.uint64(32)).astype(np.int64)
 
 
@@ -92,13 +97,18 @@ def restore_residual(stored: npt.NDArray[np.generic], bits: int, layers: Sequenc
         NumbersError: of another type or size, or with a scale that no writer stores.
     """
     check_residuals(stored[np.newaxis], bits, layers)
-    count = count_values(len(stored), bits, len(layers))
-    content = np.ascontiguousarray(stored).view(np.uint8)
-    codes = unpack_codes(content[: count * bits // 8], count, bits)
-    scales = read_scales(content[count * bits // 8 :])
+    packed, scales = split_residual(stored, bits, len(layers))
+    count = len(packed) * 8 // bits
     each: FloatArray = np.repeat(scales, split_values(layers, count))
-    values: FloatArray = levels_of(codes, bits) * each
+    values: FloatArray = levels_of(unpack_codes(packed, count, bits), bits) * each
     return values
+
+
+def split_residual(stored: npt.NDArray[np.generic], bits: int, layers: int) -> tuple[npt.NDArray[np.uint8], FloatArray]:
+    """The packed codes of a stored residual, and the scale of each layer, float32."""
+    content = np.ascontiguousarray(stored).view(np.uint8)
+    end = count_values(len(stored), bits, layers) * bits // 8
+    return content[:end], read_scales(content[end:])
 
 
 def check_residuals(stored: npt.NDArray[np.generic], bits: int, layers: Sequence[LayerSpec]) -> None:

@@ -9,6 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 from impress_format.bank import open_bank
 from impress_format.disk.files import is_there, refuse_taken, write_atomically
 from impress_format.parts.vote import VOTE
@@ -19,7 +21,9 @@ from impress_learn.training.config import require
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from impress_format.bank import Bank
     from impress_learn.network.backbone import Backbone, Effective
+    from impress_learn.network.drawn_graph import DrawnTask
 
 METADATA = "impress"
 """The one key of the file's metadata: safetensors writes several in varying order."""
@@ -31,7 +35,7 @@ _MIRROR_LINE = (
     "# the bank answers by the mean of an image and its mirror image: (net(images) + net(images.flip(3))) / 2"
 )
 
-ExportFormat = Literal["safetensors", "onnx"]
+ExportFormat = Literal["safetensors", "onnx", "onnx-drawn"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +88,9 @@ def export_weights(
         path: the bank's folder.
         task: the stored task, by name or reference.
         file: what to write; there must be none.
-        file_format: `safetensors`, or `onnx` for a graph, which needs the packages onnx and onnxscript.
+        file_format: `safetensors`; `onnx` for a graph, which needs the packages onnx and onnxscript; `onnx-drawn` for
+            one that holds no weights, but draws them from the bank's seed while it is loaded, and has of the task its
+            parts alone.
         device: what to compute on: a torch device, its name (`cpu`, `cuda`, `mps`), or a function that gives one and is
             called once the settings are found in order; None for the CPU.
 
@@ -94,7 +100,9 @@ def export_weights(
     Raises:
         TaskNotFound, AmbiguousTask: there is no such task, or several.
         StorageError: there is a file at `file` already, or it cannot be written.
-        UsageError: onnx or onnxscript is not installed; safetensors of a task whose masks vote.
+        UsageError: onnx or onnxscript is not installed; safetensors of a task whose masks vote; a drawn graph over
+            weights that are not drawn as signed constants, or of a task that has other parts than alpha, a residual and
+            a mask.
         ExportFailed: there is no such graph, or the logits of what was written are not the bank's.
         FormatError, BackboneMismatch, OutOfMemory.
 
@@ -115,11 +123,12 @@ def export_weights(
     bank.complete_masks()
     if is_there(file):
         raise refuse_taken(file)
-    if file_format == "onnx":
+    if file_format != "safetensors":
         require(
             all(find_spec(package) for package in ("onnx", "onnxscript")),
-            "`file_format` onnx needs the packages onnx and onnxscript: pip install 'impresslearn[onnx]'",
+            f"`file_format` {file_format} needs the packages onnx and onnxscript: pip install 'impresslearn[onnx]'",
         )
+    drawn = drawn_task(bank, name) if file_format == "onnx-drawn" else None
 
     from msgspec import to_builtins
 
@@ -145,8 +154,49 @@ def export_weights(
         file,
         file_format=file_format,
         metadata={METADATA: json.dumps(described)},
+        drawn=drawn,
     )
     return Exported(task=record.task, name=name, format=file_format, **asdict(written))
+
+
+def drawn_task(bank: Bank, name: str) -> DrawnTask:
+    """What a stored task adds to weights that are drawn from the bank's seed.
+
+    Raises:
+        UsageError: they are drawn otherwise than as signed constants, or the task has other parts.
+    """
+    from impress_format.container.header import read_tensors
+    from impress_format.parts.alpha import ALPHA
+    from impress_format.parts.own_mask import OWN_MASK
+    from impress_format.parts.residual import RESIDUAL, split_residual
+    from impress_format.parts.table import BY_NAME
+    from impress_format.tasks.short import parse_task
+    from impress_learn.network.drawn_graph import DrawnTask
+
+    spec, stored = bank.backbone, bank.read_stored(name)
+    require(
+        spec.init == "signed-constant" and spec.pretrained is None,
+        "`file_format` onnx-drawn is for weights that are drawn from the seed as signed constants; use onnx",
+    )
+    able = {ALPHA.name, RESIDUAL.name, OWN_MASK.name}
+    others = [part for part in stored.values if part not in able and BY_NAME[part].kind != "label"]
+    has = " and a ".join(others)
+    require(not others, f"`file_format` onnx-drawn: {name} has a {has}, which is not drawn; use onnx")
+    content, settings = bank.task_bytes(name), stored.record.settings
+    parts = read_tensors(content, parse_task(bank.task_path(name), content))
+    layers, alpha, codes, scales = spec.masked_layers, ALPHA.of(stored), None, np.zeros(0, dtype=np.float32)
+    if RESIDUAL.name in parts:
+        codes, scales = split_residual(parts[RESIDUAL.name], settings.residual.bits, len(layers))
+    weighed = 0 if alpha is None else len(alpha.values)
+    return DrawnTask(
+        alpha=None if alpha is None else alpha.values,
+        granularity=settings.alpha.granularity,
+        masks=[bank.read_mask(index)[1] for index in range(weighed)],
+        own=OWN_MASK.of(stored),
+        codes=codes,
+        bits=settings.residual.bits,
+        scales=scales,
+    )
 
 
 def write_network(
@@ -157,6 +207,7 @@ def write_network(
     *,
     file_format: ExportFormat,
     metadata: Mapping[str, str],
+    drawn: DrawnTask | None = None,
 ) -> PlainFile:
     """Write a network under effective weights, if what was written answers as it does.
 
@@ -165,6 +216,7 @@ def write_network(
         effective: of `LoadedBank.task_weights`, BatchNorm statistics included.
         classes: that it tells apart under these.
         metadata: text that the file carries.
+        drawn: what the task adds to weights that a graph draws itself; None to write the weights.
 
     Raises:
         StorageError, ExportFailed: as export_weights.
@@ -173,6 +225,7 @@ def write_network(
     from safetensors.torch import save
 
     from impress_learn.network.backbone import Vote, each_tensor, members_of
+    from impress_learn.network.drawn_graph import drawn_graph
     from impress_learn.network.plain_check import check_graph, check_loaded
     from impress_learn.network.plain_network import (
         graph_lines,
@@ -194,9 +247,11 @@ def write_network(
     images = probe_images(backbone.spec)[:_CHECKED]
     with torch.no_grad():
         expected = backbone.answering(classes)(effective, images)
-    plain = None if file_format == "onnx" else loading(backbone, classes)
+    plain = loading(backbone, classes) if file_format == "safetensors" else None
     if plain is None:
         content = onnx_graph(backbone, classes, states, shares, metadata)
+        if drawn is not None:
+            content = drawn_graph(content, backbone.spec, drawn, {name: one.numpy() for name, one in states[0].items()})
     else:
         content = save(states[0], metadata=dict(metadata))
 
