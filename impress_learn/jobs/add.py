@@ -15,8 +15,8 @@ from impress_learn.plan.asked_tasks import AskedTasks, plan_requests
 from impress_learn.plan.few import may_look_at_stored_tasks
 from impress_learn.plan.tasks import still_to_add
 from impress_learn.progress import SILENT, Progress
-from impress_learn.running.device import Device, choose_device, settle_workers
-from impress_learn.running.same_bits import open_to_learn
+from impress_learn.running.device import Device, settle_workers
+from impress_learn.running.same_bits import choose_learning_device, open_to_learn
 from impress_learn.streams.reference import Reference
 from impress_learn.training.config import TaskTraining
 
@@ -74,7 +74,9 @@ def add_tasks(
         progress.remark(f"{len(requests) - len(missing)} of {len(requests)} tasks are there already")
     if missing:
         check_engine(workers, bank, [one.reference for one in missing], fit.threads)
-    where = choose_device(workers.device) if missing else None
+    where = None
+    if missing:
+        where = choose_learning_device(bank, workers.device, progress, engine=workers.engine)
 
     def scattered(items: Sequence[tuple[str, ...]]) -> Iterator[Mapping[str, AddedTask]]:
         assert where is not None

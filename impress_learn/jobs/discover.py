@@ -15,8 +15,8 @@ from impress_learn.parts.head import usual_head
 from impress_learn.parts.table import Parts, for_classes, settle
 from impress_learn.plan.tasks import TaskRequest, check_fits_bank, check_training_is_kept
 from impress_learn.progress import SILENT, Progress
-from impress_learn.running.device import Device, choose_device, in_threads
-from impress_learn.running.same_bits import open_to_learn
+from impress_learn.running.device import Device, in_threads
+from impress_learn.running.same_bits import choose_learning_device, open_to_learn
 from impress_learn.streams.held_out import check_same_split
 from impress_learn.streams.reference import Reference, parse_reference, parse_references
 from impress_learn.training.config import TaskTraining, check_number, check_training, require
@@ -108,7 +108,7 @@ def discover_tasks(
 
     view = bank.manifest.preprocess
     check_data(parsed, data_dir=data_dir, view=view, progress=progress)
-    candidates = Candidates(load_running(bank, choose_device(device)), find_candidates(bank))
+    candidates = Candidates(load_running(bank, choose_learning_device(bank, device, progress)), find_candidates(bank))
     loaded = candidates.loaded
     progress.begin(count_chunks(parsed, size=chunk, images=images))
     stream = chunks_of(

@@ -15,8 +15,8 @@ from impress_learn.plan.asked import Masks
 from impress_learn.plan.bank import plan_masks, require_room
 from impress_learn.plan.tasks import check_fits_bank
 from impress_learn.progress import SILENT, Progress
-from impress_learn.running.device import Device, choose_device, in_threads, settle_workers
-from impress_learn.running.same_bits import open_to_learn
+from impress_learn.running.device import Device, in_threads, settle_workers
+from impress_learn.running.same_bits import choose_learning_device, open_to_learn
 from impress_learn.streams.classes import mask_classes
 from impress_learn.streams.held_out import check_same_split
 from impress_learn.streams.reference import parse_references
@@ -80,7 +80,7 @@ def extend_bank(
 
     workers = settle_workers(device)
     check_engine(workers, bank, tasks, fit.threads)
-    where = choose_device(workers.device)
+    where = choose_learning_device(bank, workers.device, progress, engine=workers.engine)
     check_data(tasks, data_dir=data_dir, view=bank.manifest.preprocess, progress=progress)
     with sole_trainer(bank.path), in_threads(fit.threads):
         check_writable(bank.path, max(mask_bytes(bank.backbone, plan.type) for plan in plans) if plans else 0)

@@ -12,8 +12,8 @@ from impress_learn.jobs.requests import learn_requests
 from impress_learn.plan.tasks import check_same_classes, check_training_is_kept, request_update, settle_training
 from impress_learn.plan.unlabelled import WITHOUT_LABELS, check_labelled
 from impress_learn.progress import SILENT, Progress
-from impress_learn.running.device import Device, choose_device
-from impress_learn.running.same_bits import open_to_learn
+from impress_learn.running.device import Device
+from impress_learn.running.same_bits import choose_learning_device, open_to_learn
 from impress_learn.streams.held_out import check_basis_held_out, check_held_out, check_same_split
 from impress_learn.streams.reference import parse_one, without_labels
 from impress_learn.training.config import UPDATE_TRAINING, TaskTraining
@@ -81,4 +81,5 @@ def update_task(
         check_held_out(name, stored.task, stored.holdout, fit.holdout)
         check_same_split(bank, str(data), stored.task)
         check_basis_held_out(bank, str(data), fit.holdout)
-        return learn_requests(bank, [request], choose_device(device), data_dir, progress)[name]
+        where = choose_learning_device(bank, device, progress)
+        return learn_requests(bank, [request], where, data_dir, progress)[name]

@@ -12,13 +12,13 @@ import platform
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from impress_format.bank import Bank, open_bank
 from impress_format.errors import UsageError
 from impress_format.records.manifest import Instructions
 from impress_learn.progress import Progress
-from impress_learn.running.device import Workers
+from impress_learn.running.device import Device, Workers, choose_device
 from impress_learn.training.config import require
 
 if TYPE_CHECKING:
@@ -111,3 +111,21 @@ def open_to_learn(path: Path | str, progress: Progress) -> Bank:
             f"{str(error)[1:]}"
         )
     return bank
+
+
+def choose_learning_device(
+    bank: Bank, device: Device, progress: Progress, *, engine: Literal["local", "ray"] = "local"
+) -> torch.device:
+    """The device that is meant. A remark says where what is learned there may differ between machines.
+
+    Args:
+        engine: whose workers learn: those of a cluster import torch by themselves.
+
+    Raises:
+        UsageError: as choose_device.
+    """
+    chosen = choose_device(device)
+    if is_reproducible(bank) and (chosen.type != "cpu" or engine != "local"):
+        where = f"on {chosen.type}" if engine == "local" else "by workers of a cluster"
+        progress.remark(f"{bank.path} came out the same on every machine, and what is learned {where} need not")
+    return chosen

@@ -7,8 +7,11 @@ import platform
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
+import msgspec
 import pytest
 import torch
 
@@ -18,7 +21,7 @@ from impress_learn.jobs import add_tasks, create_bank
 from impress_learn.plan.asked import Masks
 from impress_learn.progress import Progress
 from impress_learn.running.device import Workers
-from impress_learn.running.same_bits import VARIABLES, check_instructions, pin_instructions
+from impress_learn.running.same_bits import VARIABLES, check_instructions, choose_learning_device, pin_instructions
 from impress_learn.training.config import MaskTraining, TaskTraining
 
 GOLDEN_MASK = "c6789122d54bbbfaf77cad40d8a6256a"
@@ -121,3 +124,25 @@ def test_a_bank_of_one_machine_does_not_become_one_of_all(tmp_path: Path, monkey
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
     with pytest.raises(BankMismatch, match="those of one machine"):
         create_bank(path, ["rotated-digits/0"], fit=MaskTraining(epochs=1), reproducible=True)
+
+
+@pytest.mark.parametrize(
+    ("device", "engine", "said"),
+    [
+        ("cpu", "local", None),
+        ("meta", "local", "learned on meta need not"),
+        ("cpu", "ray", "learned by workers of a cluster need not"),
+    ],
+)
+def test_what_is_learned_elsewhere_is_told(
+    tmp_path: Path, device: str, engine: Literal["local", "ray"], said: str | None
+) -> None:
+    bank = create_bank(tmp_path / "a.impress", ["rotated-digits/0"], masks=Masks(masks_per_task=0, random_masks=1))
+    told: list[str] = []
+    choose_learning_device(bank, device, Progress(remark=told.append), engine=engine)
+    assert told == []
+    made_with = msgspec.structs.replace(bank.manifest.made_with, instructions="avx2")
+    held = replace(bank, manifest=msgspec.structs.replace(bank.manifest, made_with=made_with))
+    chosen = choose_learning_device(held, device, Progress(remark=told.append), engine=engine)
+    assert chosen == torch.device(device)
+    assert [one.endswith(said or "") for one in told] == ([] if said is None else [True])
