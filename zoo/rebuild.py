@@ -2,8 +2,9 @@
 
     python zoo/rebuild.py digits-rotated
 
-Exit status 1 if a file differs. On the machine that trained a bank, or one with the same CPU and torch, the bytes are
-equal; elsewhere sums of floats may round in another order, and the report says how far the results are from each other.
+Exit status 1 if a file differs. A bank that was created with `--reproducible` (all but photos-cifar100) has equal bytes
+on every x86-64 machine with AVX2. Another bank has them on the machine that trained it; elsewhere sums of floats may
+round in another order, and the report says how far the results are from each other.
 """
 
 from __future__ import annotations

@@ -17,8 +17,8 @@ from impress_format.parts.signature import SIGNATURE
 from impress_format.parts.table import (
     beside,
     check_present,
-    check_settings,
     count_masks,
+    facts_of,
     reads_out,
     restore_parts,
     tensor_of,
@@ -65,12 +65,13 @@ def task_of_packet(bank: Bank, path: Path, content: bytes, record: TaskRecord, c
     require_version(bank.path, bank.manifest.format_version, "which has no packets")
     packet = read_packet(path, content)
     check_present(path, packet.parts, bank.manifest.format_version)
-    check_settings(path, packet.parts, packet.settings, bank.manifest)
+    shapes = {name: tensor_of(tensor) for name, tensor in packet.parts.items()}
     try:
+        facts_of(path, shapes, packet.settings, bank.manifest)  # before a name is made for each class that it claims
         around = beside(bank.manifest, packet.settings, packet.parts)
         check_number_of_names(len(record.class_names), packet.settings.classes, around)
     except NumbersError as error:
-        raise FormatError(path, str(error)) from error
+        raise FormatError(path, f"is a packet of no task: {error}") from error
     whole = msgspec.structs.replace(record, settings=packet.settings)
     basis = _basis(bank, path, whole, packet.parts)
     whole = msgspec.structs.replace(whole, basis=basis)

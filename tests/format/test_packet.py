@@ -151,6 +151,16 @@ def test_another_bank_and_other_class_names_are_refused(bank: Bank, tmp_path: Pa
         task_of_packet(bank, HERE, packet, arrived(bank), lambda _: ("dog", "cat", "eel"))
 
 
+def test_a_claim_of_many_classes_is_refused_before_they_are_named(bank: Bank) -> None:
+    said, parts = settings(head_bits=2, classes=1 << 24), {"head": np.zeros(60, dtype=np.uint8)}
+
+    def never(_: TaskRecord) -> tuple[str, ...]:
+        raise AssertionError
+
+    with pytest.raises(FormatError, match="no rows of 2 bits a value for 16777216 classes"):
+        task_of_packet(bank, HERE, b"1234" + packet_body(said, parts), arrived(bank), never)
+
+
 def test_a_task_of_unknown_making_is_packed_and_comes_back(bank: Bank) -> None:
     from impress_format.operations.pack import pack_tasks
 
