@@ -40,6 +40,9 @@ Groups = Annotated[
     ),
 ]
 
+FIRST = ("bytes", "residual", "shots", "backbone", "weights", "image_size")
+"""Fields whose options a command's help has above all others: most commands that say anything say one of these."""
+
 TRAINING_OPTIONS = {
     "epochs": typer.Option(
         "--epochs", help="Passes over the data. Default: 3 (tasks with a large residual: 6), more where images are few."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 from collections.abc import Callable, Mapping
@@ -12,10 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin,
 
 import typer
 
-from impress_cli.options import TRAINING_OPTIONS, Groups, user_path
+from impress_cli.options import FIRST, TRAINING_OPTIONS, Groups, user_path
 from impress_format.errors import UsageError
+from impress_learn.parts.table import Parts
+from impress_learn.plan.asked import Masks, Network
 from impress_learn.running.device import Workers, choose_device, compute_deterministically
-from impress_learn.training.config import check_seed
+from impress_learn.training.config import MaskTraining, TaskTraining, check_seed
 
 if TYPE_CHECKING:
     import torch
@@ -32,6 +35,15 @@ class DeviceChoice(str, Enum):
 
 _EVERYWHERE = "Everywhere"
 _WORKERS = "Several processes, or a cluster"
+_PANELS: Mapping[type, str] = {
+    MaskTraining: "How it is learned",
+    TaskTraining: "How it is learned",
+    Parts: "What a task is made of",
+    Network: "The network",
+    Masks: "The masks",
+}
+"""Where options stand in a command's help, by the record that they are fields of. Options of a record without a panel,
+and those that help finds first (options.FIRST), stand above all panels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,6 +251,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             (everywhere if kind in _EVERY_COMMAND else own).extend(options)
         else:
             own.append(parameter.replace(annotation=kind, kind=inspect.Parameter.KEYWORD_ONLY))
+    own.sort(key=lambda one: FIRST.index(one.name) if one.name in FIRST else len(FIRST))
 
     @functools.wraps(function)
     def run(**given: Any) -> None:
@@ -266,24 +279,27 @@ def _options(record: type, start: Any) -> list[inspect.Parameter]:
     for field in fields(record):
         kind = types[field.name]
         value = field.default if start is None else getattr(start, field.name)
+        panel = None if field.name in FIRST else _PANELS.get(record)
         if field.metadata:
-            kind = _option(field.name, kind, value, field.metadata)
+            kind = _option(field.name, kind, value, field.metadata, panel)
         elif get_origin(kind) is not Annotated:
             if field.name not in TRAINING_OPTIONS:
                 continue
-            kind = Annotated[kind, TRAINING_OPTIONS[field.name]]
+            option = copy.copy(TRAINING_OPTIONS[field.name])
+            option.rich_help_panel = panel
+            kind = Annotated[kind, option]
         value = inspect.Parameter.empty if value is MISSING else value
         options.append(inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=value, annotation=kind))
     return options
 
 
-def _option(name: str, kind: Any, default: object, words: Mapping[str, Any]) -> Any:
+def _option(name: str, kind: Any, default: object, words: Mapping[str, Any], panel: str | None) -> Any:
     """A field as an option, by its help: `help_open` where nothing is the default and it has that.
 
     One that may be yes, no or neither has its opposite.
     """
     flag = f"--{name.replace('_', '-')}"
-    settings: dict[str, Any] = dict(words)
+    settings: dict[str, Any] = {**words, "rich_help_panel": panel}
     open_help = settings.pop("help_open", None)
     if default is None:
         settings["help"] = open_help or settings["help"]

@@ -10,7 +10,7 @@ MAX_CALIBRATION_BYTES = 64 * MIB
 """256 images of 3 x 292 x 292."""
 MAX_TASK_CLASSIFIER_BYTES = 4 * MIB
 MAX_PROJECTION_BYTES = 64 * MIB
-"""Of 1,024 directions of 2^14 features 20 MB."""
+"""A projection of 1,024 directions of 2^14 features takes 20 MB."""
 MAX_DIRECTIONS = 1_024
 MAX_PACK_BYTES = 1024 * MIB
 MAX_PACKED = 1 << 20

@@ -73,6 +73,8 @@ def extend(
 
     A mask the bank has (same task, settings and seed) is not added twice: for more masks of one task raise
     --masks-per-task or give another --seed. Interrupted? The same command resumes where it stopped.
+
+    Example: impress bank extend digits.impress rotated-digits/18:360:36
     """
     started = time.perf_counter()
     from impress_learn.jobs import extend_bank
@@ -94,7 +96,10 @@ def extend(
 @app.command()
 @command
 def show(path: options.BankPath, output: Output) -> None:
-    """What a bank is: its backbone, its masks, and what heads of tasks read."""
+    """What a bank is: its backbone, its masks, and what heads of tasks read.
+
+    Example: impress bank show digits.impress
+    """
     started = time.perf_counter()
     from impress_format.bank import open_bank
 
@@ -153,7 +158,10 @@ def upgrade(path: options.BankPath, output: Output) -> None:
 @app.command()
 @command
 def verify(path: options.BankPath, output: Output) -> None:
-    """Check every byte of a bank. Exit status 1 if anything is wrong."""
+    """Check every byte of a bank. Exit status 1 if anything is wrong.
+
+    Example: impress bank verify digits.impress
+    """
     from impress_format.operations.verify import verify_bank
 
     outcome = verify_bank(path)

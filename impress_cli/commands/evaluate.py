@@ -59,7 +59,7 @@ class Setting:
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """Of which images it is measured, and how the task of a group of them is found."""
+    """The images that GN is measured on, and how the task of a group of them is found."""
 
     holdout: Annotated[float, options.TRAINING_OPTIONS["holdout"]] = 0.0
     method: Annotated[

@@ -37,7 +37,7 @@ def export(
 
     The metadata say how an image becomes an input. (`impress task export` writes the few bytes of the task itself.)
 
-    Example: impress export digits.impress rotated-digits/15 fifteen.safetensors
+    Example: impress export digits.impress rotated-digits/15 fifteen-lenet.safetensors
     """
     from impress_learn.jobs.export import export_weights
 

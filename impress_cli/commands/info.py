@@ -17,7 +17,10 @@ _KEYS = {"folder": "PATH", "dataset": "NAME"}
 
 @command
 def streams(output: Output) -> None:
-    """The streams of tasks there are, and the keys each takes."""
+    """The streams of tasks there are, and the keys each takes.
+
+    Example: impress streams
+    """
     if output.json:
         rows = [
             {
@@ -50,7 +53,10 @@ def streams(output: Output) -> None:
 
 @command
 def doctor(data: Data, output: Output) -> None:
-    """What this installation has: versions, devices, data. For bug reports."""
+    """What this installation has: versions, devices, data. For bug reports.
+
+    Example: impress doctor
+    """
     import torch
 
     facts = {

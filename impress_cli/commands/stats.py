@@ -62,7 +62,10 @@ def stats(
         ),
     ] = False,
 ) -> None:
-    """What the bank costs on disk, beside SupSup and beside a model for each task."""
+    """What the bank costs on disk, beside SupSup and beside a model for each task.
+
+    Example: impress stats digits.impress --total-tasks 1000
+    """
     if paper == (path is not None):
         raise UsageError("give a bank, or --table2 for the paper's" + (": not both" if paper else ""))
     if path is None:

@@ -28,7 +28,10 @@ app.command()(discover.discover)
 @app.command("list")
 @command
 def list_tasks(path: options.BankPath, output: Output) -> None:
-    """The tasks stored in a bank."""
+    """The tasks stored in a bank.
+
+    Example: impress task list digits.impress
+    """
     from impress_format.bank import open_bank
 
     bank = open_bank(path)
@@ -42,7 +45,10 @@ def list_tasks(path: options.BankPath, output: Output) -> None:
 @app.command()
 @command
 def show(path: options.BankPath, task: options.Task, output: Output) -> None:
-    """One task: how it was learned, and its coefficients (masks down, layers or groups across), or the masks' votes."""
+    """One task: how it was learned, and its coefficients (masks down, layers or groups across), or the masks' votes.
+
+    Example: impress task show digits.impress rotated-digits-15
+    """
     from impress_format.bank import open_bank
     from impress_format.parts.alpha import ALPHA, matrix_of
     from impress_format.parts.own_mask import OWN_MASK
@@ -90,7 +96,10 @@ def remove(
     tasks: Annotated[list[str], typer.Argument(metavar="TASK...", help="Names or references of stored tasks.")],
     output: Output,
 ) -> None:
-    """Delete tasks. If one is not there, none is removed."""
+    """Delete tasks. If one is not there, none is removed.
+
+    Example: impress task remove digits.impress rotated-digits-15 rotated-digits-75
+    """
     from impress_format.bank import open_bank
 
     bank = open_bank(path)

@@ -31,7 +31,10 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the bank in t
 @app.command("list")
 @command
 def list_banks(output: Output, zoo: Zoo = None) -> None:
-    """The banks of a zoo."""
+    """The banks of a zoo.
+
+    Example: impress zoo list --zoo zoo
+    """
     from impress_format.zoo.sources import open_source, read_index
 
     source = open_source(zoo)
@@ -64,7 +67,10 @@ def show(
     name: Name,
     zoo: Zoo = None,
 ) -> None:
-    """One bank of a zoo: its entry and its model card."""
+    """One bank of a zoo: its entry and its model card.
+
+    Example: impress zoo show digits-rotated
+    """
     from impress_format.zoo.index import find_bank
     from impress_format.zoo.sources import open_source, read_card_text, read_index
 
@@ -202,7 +208,10 @@ def verify(
     ] = None,
     zoo: Zoo = None,
 ) -> None:
-    """Check a zoo: its index, every byte of every bank, the cards. Exit status 1 if anything is wrong."""
+    """Check a zoo: its index, every byte of every bank, the cards. Exit status 1 if anything is wrong.
+
+    Example: impress zoo verify --zoo zoo
+    """
     from impress_format.zoo.audit import verify_zoo
     from impress_format.zoo.sources import open_source
 

@@ -22,7 +22,7 @@ _WAIT_S = 0.02
 _UNFINISHED_AFTER_S = 10
 """A claim without text belongs to a process that was killed between creating and writing it."""
 _FOREIGN_AFTER_S = 24 * 3600
-"""Of another machine's claim: whether its process runs cannot be asked."""
+"""Age at which another machine's claim counts as abandoned: its process cannot be asked."""
 
 
 @contextlib.contextmanager

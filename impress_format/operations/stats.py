@@ -17,7 +17,7 @@ from impress_format.tasks.sizes import Measured, measure_tasks
 
 _FLOAT = 4
 _USUAL_DENSITY = 0.1
-"""Of the masks that a bank without any is compared with."""
+"""Density of the masks that a bank without masks is compared with."""
 
 
 @dataclass(frozen=True, kw_only=True)

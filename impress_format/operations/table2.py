@@ -13,7 +13,7 @@ from impress_format.errors import UsageError
 from impress_format.limits import MAX_INTEGER
 
 DENSITY = 0.125
-"""Of all masks in the table."""
+"""Density of all masks in the table."""
 _INDEX_BITS = 16
 _FLOAT = 4
 _KIB = 1024

@@ -21,7 +21,7 @@ from impress_format.records.fields import SIGNATURE_BYTES, TAG_BYTES
 
 BITS: Final = 4
 _START = TAG_BYTES + 6
-"""Of a signature, before its weights: tag, their scale, bias, deviation."""
+"""Bytes of a signature before its weights: tag, scale, bias, deviation."""
 _LARGEST = float(np.finfo(np.float16).max)
 MOST_WEIGHTS = 8 * (SIGNATURE_BYTES - _START) // BITS
 

@@ -43,7 +43,7 @@ Bound = Annotated[float, Meta(ge=-4e38, le=4e38)]
 
 SIGNATURE_BYTES = 64
 TAG_BYTES = 2
-"""Of the digest of the task classifier or projection that a signature was made with, which it begins with."""
+"""Bytes at the start of a signature: from the digest of the task classifier or projection that made it."""
 SignatureText = Annotated[str, Meta(pattern=rf"\A[0-9a-f]{{{2 * SIGNATURE_BYTES}}}\Z")]
 
 ValueBits = Literal[0, 1, 2, 4, 8]

@@ -13,7 +13,7 @@ from impress_format.records.masks import MaskPlan
 from impress_format.records.network import BackboneSpec
 
 Instructions = Literal["avx2"]
-"""Of a processor, that a bank was computed with on whatever machine."""
+"""Processor instructions that a bank was computed with on every machine."""
 
 
 class MadeWith(Record, frozen=True, omit_defaults=True):

@@ -95,7 +95,7 @@ class BackboneSpec(Record, frozen=True, omit_defaults=True):
         return tuple(layer for layer in self.layers if layer.masked)
 
     def adapted_layers(self, count: int) -> tuple[LayerSpec, ...]:
-        """Of the last `count` masked layers before the last one those whose outputs see more than one input."""
+        """The last `count` masked layers before the classifier, without those whose outputs see a single input."""
         layers = self.masked_layers
         return tuple(layer for layer in layers[len(layers) - 1 - count : -1] if layer.fans[1] > 1)
 

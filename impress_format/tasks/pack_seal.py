@@ -25,7 +25,7 @@ from impress_format.tasks.pack import (
 from impress_format.tasks.text import TaskText, is_nameless
 
 NAME_DIGITS = 16
-"""Of a pack's digest, which are its file's name."""
+"""Hex digits of a pack's digest that name its file."""
 
 
 def check_seal(pack: Pack) -> None:

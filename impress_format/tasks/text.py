@@ -29,7 +29,7 @@ _Accuracy = float | None
 OwnText = tuple[str, str, _Accuracy, _Accuracy]
 _LEAST_CLASSES = 2
 BASIS_DIGITS = 16
-"""Of a basis digest, as version 2 stores it."""
+"""Hex digits of a basis digest that version 2 stores."""
 DIGITS = 32
 START = b'["'
 """The digest follows."""
@@ -38,7 +38,7 @@ _TRAINING = msgspec.structs.fields(TaskTrainingRecord)
 _TRAINING_DEFAULTS = [field.default for field in _TRAINING if field.default is not msgspec.NODEFAULT]
 
 _GROUPS = {field.name: field.type for field in msgspec.structs.fields(Settings)}
-"""Of settings, by part."""
+"""Types of settings, by part."""
 
 
 def _setting(part: str, name: str) -> tuple[str, Any, object]:

@@ -146,7 +146,7 @@ def _answers(
 
 
 def _read_tasks(inferred: Recognised) -> list[FoundTask]:
-    """Of each group."""
+    """The task found for each group."""
     shares = inferred.probability
     found, unknown = inferred.scores.argmax(1).tolist(), inferred.unknown.tolist()
     return list(map(FoundTask, found, unknown, [None] * len(found) if shares is None else shares.tolist()))

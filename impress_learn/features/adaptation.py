@@ -25,11 +25,11 @@ from impress_learn.training.config import TaskTraining, steps_per_epoch
 from impress_learn.training.loop import Rows, minimise
 
 BITS: ValueBits = 4
-"""Of what a weight moved by: with two, heads lost half a point."""
+"""Bits of a weight delta. With two bits heads lost half a point."""
 RATE = 1e-4
 """Adam's, chosen on held-out images: with three times that a head of few images lost what others gained."""
 _SHARE = 0.95
-"""Of the weights before the classifier, what the layers hold that are moved. Those before take as long again."""
+"""Share of the weights before the classifier that is fine-tuned. The layers before would take as long again."""
 _PROBED, _PROBE_STEPS, _PROBE_RATE = 10_000, 1_000, 1e-3
 """Images, steps and rate with which the classifier is learned that begins beside them."""
 _CLASSIFIER = 10.0

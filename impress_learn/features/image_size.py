@@ -20,11 +20,11 @@ from impress_learn.streams.view import changed_view, fitted
 SIDES = (96, 128, 160)
 """Pixels that are tried beside what the network is made for."""
 MOST_TASKS, _IMAGES = 5, 1_500
-"""Of the tasks, and of the images of all of them, what is tried at most: half a minute on one core."""
+"""Most tasks that are tried, and most images of all of them: half a minute on one core."""
 _WORTH = 0.01
 """Accuracy that a doubling of time has to gain."""
 _RIDGE = 0.1
-"""Of the mean square of features, what holds a head of few images near zero."""
+"""Ridge of a head, relative to the mean square of features."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ from impress_format.parts.numbers import restore, store
 MOST_DIRECTIONS = 256
 """More gain nothing: heads of all 1,280 features are half a point better than of 256 directions."""
 _LEAST = 1e-6
-"""Of the variance in the first direction: what varies less is rounding, or the images were too few."""
+"""Least variance of a direction, relative to the first. Less is rounding, or the images were too few."""
 _FIRST = 3.0
 """Deviation of projected images in the first direction: with it one ridge and one learning rate serve all networks."""
 

@@ -15,7 +15,7 @@ from impress_learn.network.functional import functional_call, places_of
 from impress_learn.streams.images import Images
 
 MOST_BYTES = 2 << 30
-"""Of what is kept of a task's images; of more, it is computed anew for every batch."""
+"""Most bytes of cached activations of a task's images. Beyond them, activations are computed for every batch."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -33,7 +33,7 @@ from impress_learn.training.config import TaskTraining, task_training
 Rule = Literal["signature", "supsup"]
 
 EPSILON = 0.125
-"""Of SupSup's rule (Wortsman et al. 2020, Sec. 3.4), as in its published code."""
+"""Threshold of SupSup's rule (Wortsman et al. 2020, Sec. 3.4), as in its published code."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,7 +23,7 @@ from impress_learn.network.parameters import is_recurrent
 from impress_learn.running.loaded import RunningBank
 
 _STEPS = 10
-"""Of `gradient`."""
+"""Steps of the method `gradient`."""
 _MOST_WEIGHTS = 1 << 24
 """Effective weights in memory at once in `task_logits`: 64 MiB."""
 _BATCH = 512

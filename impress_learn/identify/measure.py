@@ -22,7 +22,7 @@ from impress_learn.streams.reference import parse_reference
 MOST_GROUPS = 100
 """Groups of one task that are asked about unless told otherwise."""
 _MOST_NUMBERS = 1 << 27
-"""Of images in memory at once, as floats: 512 MiB."""
+"""Floats of images in memory at once: 512 MiB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +131,7 @@ def _groups(images: Images, task: str, samples: int, groups: int) -> Tensor:
 def _infer(
     candidates: Candidates, method: MethodName, images: Images, samples: int
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Of groups of so many images: the likeliest candidate (g,), whether they are of none of them, bool, and how
+    """For each group of `samples` images: the likeliest candidate (g,), whether it is of none of them, bool, and how
     probable that candidate is.
     """
     first, _ = images.batch(slice(0, 1))

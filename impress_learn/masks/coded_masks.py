@@ -61,7 +61,7 @@ class CodedMasks:
         return combine_summed(coefficients, self)
 
     def sums(self, coefficients: Tensor) -> Tensor:
-        """Of T tasks (T, K, groups of channels): (sum_k c_k M_k) * W of each (T, out_channels, fan_in)."""
+        """(sum_k c_k M_k) * W of T tasks, (T, out_channels, fan_in), from coefficients (T, K, groups of channels)."""
         total = coefficients.new_empty(len(coefficients), self.weight.numel())
         one = coefficients.new_empty(self.weight.numel())
         first, *others = self._places(coefficients.shape[2])

@@ -46,7 +46,7 @@ class StackedMasks:
         return torch.einsum("ko,koi->oi", channels, self.stack)
 
     def sums(self, coefficients: Tensor) -> Tensor:
-        """Of T tasks (T, K, groups of channels): (sum_k c_k M_k) * W of each (T, out_channels, fan_in)."""
+        """(sum_k c_k M_k) * W of T tasks, (T, out_channels, fan_in), from coefficients (T, K, groups of channels)."""
         groups, out = coefficients.shape[2], self.stack.shape[1]
         if groups == 1:
             return (coefficients[:, :, 0] @ self.stack.flatten(1)).reshape(len(coefficients), out, -1)
@@ -96,7 +96,7 @@ class PackedMasks:
         return combine_summed(coefficients, self)
 
     def sums(self, coefficients: Tensor) -> Tensor:
-        """Of T tasks (T, K, groups of channels): (sum_k c_k M_k) * W of each (T, out_channels, fan_in)."""
+        """(sum_k c_k M_k) * W of T tasks, (T, out_channels, fan_in), from coefficients (T, K, groups of channels)."""
         tasks, _, groups = coefficients.shape
         total = coefficients.new_zeros(tasks, *self.weight.shape)
         group = group_of_channel(len(self.weight), groups, self.device)

@@ -36,8 +36,8 @@ from impress_learn.network.weights_file import Weights
 from impress_learn.streams.view import DEFAULT_SIDE
 
 _APART = 0.01
-"""Of the largest logit, how far training may be from answering: rounding gave 2e-4 on 64 networks, rows of other
-images half of it and more."""
+"""Tolerance between logits in training and in answering, relative to the largest. Rounding gave 2e-4 on 64 networks,
+rows of other images half of the largest logit and more."""
 
 
 def build_backbone(
@@ -191,7 +191,7 @@ def _fill(
 
 
 def _digest(module: nn.Module, layers: tuple[LayerSpec, ...]) -> str:
-    """Of the weights that are in the module."""
+    """Digest of the weights in the module."""
     parameters = dict(module.named_parameters())
     return weights_digest((layer, parameters[layer.name].numpy()) for layer in layers)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 PHILOX_FACTORS = (0xD2E7470EE14C6C93, 0xCA5A826395121157)
 PHILOX_BUMPS = (0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B)
 PHILOX_ROUNDS = 10
-"""Of Philox-4x64-10 (Salmon et al. 2011)."""
+"""Constants of Philox-4x64-10 (Salmon et al. 2011)."""
 DOMAIN = "impress"
 LEAST_OPSET = 18
 """The first that has operations on bits."""

@@ -16,7 +16,7 @@ from impress_learn.network.functional import functional_call
 from impress_learn.network.probe import probe_images
 
 BESIDE = 32
-"""Of the bank's images, as many are sent through the network beside each batch of training: 64 gave nothing more."""
+"""Images of the bank that go through the network beside each training batch. 64 gained nothing more."""
 
 _LARGE = 4_000_000
 """Weights from which on a GPU gains by bfloat16; of smaller networks it waits for kernels (docs/results.md)."""

@@ -37,7 +37,7 @@ class Trial:
 
     @property
     def share(self) -> float:
-        """Of the pixels, those that are seen."""
+        """Share of the pixels that the network sees."""
         return float(self.seen.double().mean())
 
     @property

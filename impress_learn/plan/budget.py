@@ -22,7 +22,7 @@ from impress_learn.streams.held_out import count_training
 LEAST_RESIDUAL = 16
 """Bytes of a residual below which it is left out beside alpha, and beside a head."""
 HEAD_BITS: Bits = 2
-"""Of a value of a head: of one or four it is worse in the same bytes (docs/results.md, Heads)."""
+"""Bits of a value of a head. With one or four bits a head is worse in the same bytes (docs/results.md, Heads)."""
 FEW_IMAGES, SOME_IMAGES = 100, FEW
 """From fewer than these there is no residual beside alpha, from fewer than those a trial decides: at 50 images one of
 800 bits cost 5 points, at 200 half a point; at 494 images of 26 classes one of 3,200 bits won 15."""

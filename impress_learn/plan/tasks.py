@@ -236,7 +236,7 @@ _MANY, _ENOUGH = 1_000, 100
 
 
 def residual_epochs(epochs: int, images: int, batch_size: int) -> int:
-    """Of those that a head is learned for, how many a residual is learned for with it after that.
+    """Epochs that a residual is learned for beside a head, after the head alone.
 
     Half of them. Where images are many, no more than make _ENOUGH steps: more gained nothing (docs/results.md).
     """

@@ -11,11 +11,11 @@ SIGN_MEAN = math.sqrt(2 / math.pi)
 SIGN_SPREAD = 1 - 2 / math.pi
 """Its variance when the sign is known."""
 DRIFT = 0.02
-"""Of the variance of single images, how far the mean of any number of images may lie from the signature: other writers,
-other light. Chosen on held-out MNIST, as the next two (docs/results.md, Which task)."""
+"""Distance that the mean of any number of images may lie from the signature, relative to the variance of single images:
+other writers, other light. Chosen on held-out MNIST, as the next two (docs/results.md, Which task)."""
 SLACK = 0.15
 """How much further than a task's training images its other images may lie, of their mean squared distance."""
 DEVIATIONS = 3.5
-"""Of squared distances, beyond which images are of none of these tasks."""
+"""Deviations of squared distances beyond which images are of none of these tasks."""
 MOST_WHOLE = 4096
 """Tasks that are all compared; of more a shortlist is made for each group of images."""

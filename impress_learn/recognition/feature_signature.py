@@ -32,7 +32,7 @@ from impress_learn.masks.quantise import codes_of, levels_of
 from impress_learn.recognition.pixel_signature import Recognised
 
 SHARE = 0.4
-"""Of the linear discriminant between the task and others, beside a head: its logits are drawn to 0 by a ridge.
+"""Weight of the linear discriminant between the task and others beside a head, whose logits a ridge draws to 0.
 Chosen on held-out images (docs/results.md, Which task), as all numbers here."""
 _WITHIN = 0.1
 """Added to the covariance of images of a class, of its mean variance."""

@@ -26,7 +26,7 @@ class Points:
     projections: FloatArray
 
     def mean(self) -> Points:
-        """Of all of them, one."""
+        """The mean of all points, as one."""
         return Points(self.positions.mean(0, keepdims=True), self.projections.mean(0, keepdims=True))
 
     def one(self, place: int) -> Points:
@@ -52,13 +52,13 @@ class KnownTasks:
     varies: FloatArray
 
     def likely(self, points: Points) -> tuple[int, bool, float]:
-        """Of images that share a task: the likeliest, whether they are of none, and how likely that task is."""
+        """For images that share a task: the likeliest task, whether they are of none, and how likely that task is."""
         scores = self._log_likelihoods(points.mean(), len(points.positions))
         task = int(scores.argmax())
         return task, self._is_unknown(task, points), float(1 / np.exp(scores - scores[task]).sum())
 
     def _log_likelihoods(self, mean: Points, images: int) -> FloatArray:
-        """Of the mean of so many images, (T,)."""
+        """Log-likelihoods (T,) of the mean of `images` images."""
         m, signs = mean.positions.shape[1], mean.projections.shape[1]
         share = 1 / images + 1 / self.images
         noise = self.spread * share

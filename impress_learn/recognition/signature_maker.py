@@ -49,7 +49,7 @@ class SignatureMaker(Protocol):
     """What makes signatures, 64 bytes each, and tells by them which task images are of."""
 
     def chosen(self, images: Images) -> Images:
-        """Of a task's training images those that its signature is made of."""
+        """Those of a task's training images that its signature is made of."""
 
     def make_signature(self, images: Images, head: StoredHead | None, seed: int) -> bytes:
         """The signature of a task of these images, and of this head if it has one."""

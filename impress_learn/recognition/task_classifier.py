@@ -40,16 +40,16 @@ _TRAINING = TaskTraining(lr=2e-3, batch_size=512)
 _PASSES = 5
 _LEAST_STEPS = 300
 _BATCHES, _LEAST_BATCH = 64, 32
-"""Of few images there are at least so many batches in a pass, of at least so many images."""
+"""Fewest batches in a pass, and fewest images in a batch, where images are few."""
 _LEVEL = 0.4
 """Step of the 15 levels of a weight, in root mean squares of its column: as good as float."""
 _MOST_LEVEL = 7
 _RIDGE = 1e-3
 _NEARLY_CONSTANT = 0.05
-"""Of the mean deviation, added to each: a pixel at the rim must not outweigh the others."""
+"""Added to each deviation, relative to their mean: a pixel at the rim must not outweigh the others."""
 _AT_ONCE = 8192
 _SIGN_POWER = 1.5
-"""Of the share of independent ones among the signs, chosen on held-out MNIST (docs/results.md, Which task)."""
+"""Exponent of the share of independent signs. Chosen on held-out MNIST (docs/results.md, Which task)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +68,7 @@ class TaskClassifier:
 
     tag: bytes
     shape: tuple[int, int, int]
-    """Of what it sees (feature_shape)."""
+    """Shape of its input (feature_shape)."""
     center: Tensor
     scale: Tensor
     hidden: Tensor

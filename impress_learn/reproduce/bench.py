@@ -93,7 +93,7 @@ class Bench:
 
     @property
     def quiet(self) -> Progress:
-        """Of steps alone: what is there already is asked for many times."""
+        """Progress that counts steps and drops remarks: finished cells are asked for many times."""
         return replace(self.progress, remark=lambda _: None)
 
     def setting(self, cell: Cell) -> Setting:

@@ -9,7 +9,7 @@ from statistics import mean
 from impress_learn.reproduce.bench import Row
 
 _CLOSE = 0.03
-"""Of accuracy: what is less is close."""
+"""Accuracies that differ by less are close."""
 _CLAIMED: Mapping[str, str] = {
     "heterogeneous": "combinations of few masks of other tasks come close to a mask of the task's own",
     "homogeneous": "combinations of many masks of one task come close to it too",

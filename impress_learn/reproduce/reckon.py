@@ -26,9 +26,9 @@ _WARM, _TIMED = 4, 12
 _MOST_MASKS = 100
 """A step over more masks is reckoned from one over so many."""
 _FORWARD = 1 / 3
-"""Of a step's time, where nothing is trained."""
+"""Time of a forward pass, relative to a training step."""
 _TESTED = 1 / 7
-"""Of all images of a task, those that it is tested on."""
+"""Share of the images of a task that it is tested on."""
 _START = 6.0
 """Seconds until workers are there, for each bank that is made; they import torch."""
 _TASK_BYTES = 400

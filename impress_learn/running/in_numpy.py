@@ -32,7 +32,7 @@ PARTS = frozenset(part.name for part in (ALPHA, CLASSES, OWN_MASK, RESIDUAL, SIG
 """That a task may have here: laid over the network, or labels beside it."""
 
 Weights = list[FloatArray]
-"""Of each layer, (out, in)."""
+"""A weight matrix (out, in) for each layer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +154,7 @@ def load_in_numpy(bank: Bank) -> NumpyBank | None:
 
 
 def _logits(weights: Sequence[FloatArray], rows: FloatArray) -> FloatArray:
-    """Of rows (n, inputs), through layers with ReLU between them."""
+    """Logits of rows (n, inputs), through layers with ReLU between them."""
     *hidden, last = weights
     for weight in hidden:
         rows = np.maximum(rows @ weight.T, 0)

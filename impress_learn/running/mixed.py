@@ -184,7 +184,7 @@ class _Mixture(torch.Tensor):
 
     @staticmethod
     def of(coefficients: Tensor, masks: LayerMasks, shape: torch.Size) -> _Mixture:
-        """Of coefficients (B, K, output channels), or (B, K, 1) where all channels have the same."""
+        """A mixture by coefficients (B, K, output channels), or (B, K, 1) where all channels have the same."""
         values = torch.full((1,), torch.nan, device=coefficients.device).expand(shape)
         made: _Mixture = values.as_subclass(_Mixture)
         made.coefficients, made.masks, made.kernel = coefficients, masks, shape

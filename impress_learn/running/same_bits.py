@@ -31,7 +31,7 @@ VARIABLES: Mapping[str, str] = {
     "MKL_CBWR": "COMPATIBLE",
     "ONEDNN_MAX_CPU_ISA": "AVX2",
 }
-"""Of the environment, and read once: by torch when it is imported, by the libraries when they are first called."""
+"""Environment variables. torch reads its own when it is imported, the libraries theirs when they are first called."""
 
 
 def pin_instructions() -> None:

@@ -118,8 +118,8 @@ def stored_classes(bank: Bank, task: str, record: TaskRecord | None) -> TaskClas
 
 
 def masks_that_may_answer(bank: Bank, classes: TaskClasses) -> list[bool]:
-    """Of each mask whether its outputs stand for these classes, as far as names tell: a mask answers by its own task's
-    classes, in their order.
+    """For each mask, whether its outputs stand for these classes, as far as names tell. A mask answers by the classes
+    of its own task, in their order.
     """
     tasks = [plan.task for plan in bank.manifest.masks]
     of_masks = [None if task is None else stored_classes(bank, task, None).names for task in tasks]

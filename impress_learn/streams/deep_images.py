@@ -96,7 +96,7 @@ def read_deep(image: Image.Image, again: Callable[[], Image.Image]) -> DeepImage
 
 
 def _grey(image: Image.Image) -> DeepImage:
-    """Of one channel."""
+    """An image of one channel."""
     tags = getattr(image, "tag_v2", {})
     unsigned = tags.get(_FORMAT, (1,))[0] != _SIGNED
     wide = image.mode == "I" and tags.get(_BITS, (0,))[0] == 32 and unsigned
@@ -113,13 +113,13 @@ def _grey(image: Image.Image) -> DeepImage:
 
 
 def _colours(upper: npt.NDArray[np.uint8], lower: npt.NDArray[np.uint8]) -> DeepImage:
-    """Of RGB, or RGBA."""
+    """An image of RGB or RGBA."""
     values = upper.astype(np.float64) * 256 + lower
     return DeepImage(values[..., :3], values[..., 3] / 65535 if values.shape[-1] == 4 else None, True)
 
 
 def _grey_opacity(channels: npt.NDArray[np.uint8]) -> DeepImage:
-    """Of two upper and two lower bytes a pixel."""
+    """An image of two upper and two lower bytes a pixel."""
     wide = channels.astype(np.float64)
     return DeepImage(wide[..., 0] * 256 + wide[..., 1], (wide[..., 2] * 256 + wide[..., 3]) / 65535, True)
 

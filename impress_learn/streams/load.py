@@ -79,7 +79,7 @@ class TaskData:
 
 _MEASURED = 2000
 _LEAST_STD = 0.05
-"""Of images that are nearly of one shade: to divide by less would blow up noise."""
+"""Least deviation of images that are nearly of one shade: to divide by less would blow up noise."""
 
 
 def measured_view(reference: Reference, view: Preprocess, *, data_dir: Path | None, holdout: float) -> Preprocess:

@@ -33,8 +33,8 @@ Pixels = npt.NDArray[np.uint8]
 """An image (C, H, W)."""
 
 Notice = Literal["squeezed", "unscaled", "off"]
-"""Of an image: it loses its proportions; it has more than 8 bits, and the bank does not say which value is white,
-or says what does not go with its values."""
+"""What may make answers to an image wrong: it loses its proportions; it has more than 8 bits and the bank does not say
+which value is white; or the bank says what does not go with its values."""
 
 
 def decode_image(

@@ -83,7 +83,7 @@ def set_apart(members: Sequence[Member], sets: Iterable[Sequence[int]]) -> froze
 
 
 def _digest(members: Sequence[Member]) -> bytes:
-    """Of a set's name: that of its group, or of its first image."""
+    """Digest of a set's name: that of its group, or of its first image."""
     groups = [member.group for member in members if member.group is not None]
     name = min(groups) if groups else min(member.name for member in members)
     return hashlib.sha256(os.fsencode(name)).digest()

@@ -11,7 +11,7 @@ _FULL_OF_FRACTIONS = (1.0, 255.0, 65535.0)
 _FILLED = 0.25
 """The share of a full scale from which on images are taken to be on it: at the least 64 of 256 shades are left."""
 _LOST = 0.125
-"""Of a span: what may lie beyond it; and what images have to cover, or they are nearly of one shade."""
+"""Share of a span that values may lie beyond it, and least share that images must cover to be more than one shade."""
 
 
 def choose_span(low: float, high: float, *, whole: bool) -> Span:

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from impress_learn.streams.stream import DataSet
 
 PHOTO_MEAN, PHOTO_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of ImageNet, as everywhere."""
+"""Mean and deviation of ImageNet, as everywhere."""
 _LUMA = (0.299, 0.587, 0.114)
-"""Of ITU-R 601, as Pillow has it."""
+"""Weights of ITU-R 601, as Pillow has them."""
 DEFAULT_SIDE = 32
 """Pixels that an image of any size is made wide, where nothing says how many."""
 

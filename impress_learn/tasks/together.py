@@ -31,8 +31,8 @@ from impress_learn.training.config import task_training
 _SAMPLE = 5_000
 """Training images that accuracy in training is measured on."""
 _SHARE, _FASTER = 0.2, 2.0
-"""Of the steps of a task that is learned alone, how many may be enough, and how much faster coefficients then move:
-chosen on held-out images (docs/results.md, Many tasks)."""
+"""Share of the steps of a task learned alone that may be enough, and how much faster coefficients then move. Chosen
+on held-out images (docs/results.md, Many tasks)."""
 _ENOUGH = 0.002
 """By how much the mean accuracy of the pilots may be less than in all steps."""
 

@@ -14,14 +14,13 @@ from impress_learn.streams.images import Images
 from impress_learn.streams.load import split_order
 
 _HELD_OUT = 0.2
-"""Of the images, what a trial is judged on."""
+"""Share of the images that a trial is judged on."""
 
 
 def best_in_trial(
     request: TaskRequest, train: Images, share: Callable[[TaskRequest, Images, Images], float]
 ) -> TaskRequest:
-    """Of the request and those instead of it, one after the other, the first that no later one beats; where masks may
-    vote, they still may, instead of that.
+    """The first of the request and its alternatives that no later one beats. Where masks may vote, they still may.
 
     One beats another if it is better on a fifth of the images, held out from both, by more than chance: more than a
     standard error of a share of so many images.

@@ -28,9 +28,9 @@ _BY_LABELS, _ROUNDS = 0.7, 5
 """How much the labels count beside the task classifier, and how often answers stand for labels: chosen on held-out
 images; after three rounds shares hardly move."""
 _LEAST_SURE = 0.6
-"""Of `sure`: below, it is doubtful that the bank has a mask for these images (docs/results.md, Votes)."""
+"""Threshold of `sure`: below it the bank may have no mask for these images (docs/results.md, Votes)."""
 _LEAST = 1 / 16
-"""Of the largest share: a mask with less is not asked."""
+"""Least share of a mask that votes, relative to the largest."""
 _OPTIMISM = 0.6
 """Over the root of the number of images: by how much coefficients are more accurate on images that they were learned
 from than on others. Measured; such as a ridge holds near a mask that fits are less so (docs/results.md, Votes)."""

@@ -204,3 +204,17 @@ def test_defaults_that_are_records_are_shown_by_what_differs(make_api: ModuleTyp
     assert "fit: TaskTraining = TaskTraining(lr=0.003)" in make_api.entry("update_task")
     assert "fit: MaskTraining = MaskTraining()" in make_api.entry("create_bank")
     assert "progress: Progress = Progress()" in make_api.entry("create_bank")
+
+
+# Style
+
+
+def test_no_docstring_begins_with_of() -> None:
+    """A constant's docstring says what the constant is (design/style.md)."""
+    root = DOCS.parent
+    sources = [
+        path
+        for package in ("impress_cli", "impress_format", "impress_learn")
+        for path in (root / package).rglob("*.py")
+    ]
+    assert [path for path in sources if re.search(r'"""Of [a-z]', path.read_text(encoding="utf-8"))] == []

@@ -19,7 +19,7 @@ from impress_learn.training.loop import Rows
 LEAST_WITHIN, LEAST_BETWEEN = 0.1, 0.1
 """What is added to the covariance of images, of its mean variance, and to that of classes, of that of images."""
 _JITTER = 1e-4
-"""Of its mean variance, what is added to a covariance that may be singular, before its root is taken."""
+"""Added to a covariance that may be singular before its root is taken, relative to its mean variance."""
 _ROWS = 256
 
 
