@@ -183,7 +183,8 @@ def import_tasks(
     from impress_learn.jobs.packets import Told, import_tasks, names_in
 
     told = Told(reference=reference, class_names=() if class_names is None else names_in(class_names))
-    stored = import_tasks(path, files, name=name, told=told)
+    with render.show_progress("files", quiet=output.quiet) as progress:
+        stored = import_tasks(path, files, name=name, told=told, progress=progress)
     if output.json:
         render.print_json({"tasks": [task.flat() for task in stored]})
         return
@@ -199,7 +200,7 @@ def _export_packet(path: Path, task: str, file: Path, size: int, output: Output)
         return
     render.print_line(f"{file}: {written.name}, a packet of {written.bytes:,} B: {' and '.join(written.parts)}")
     if not written.signed and written.signature:
-        render.print_line("Its signature does not fit: where it arrives, images are not told to be of this task.")
+        render.print_line("Its signature does not fit: where it arrives, tasks of images are found by entropy.")
 
 
 _MOST_COLUMNS = 12

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from impress_format.bank import Bank
+from impress_format.bank_files.calibration import CALIBRATION
 from impress_format.container.header import read_tensors
 from impress_format.errors import FormatError, UsageError
 from impress_format.parts.class_names import check_number_of_names
@@ -49,14 +50,17 @@ def packets_of_task(bank: Bank, name: str, classes_of: ClassesOf) -> list[bytes]
     kinds = [parts, {part: tensor for part, tensor in parts.items() if part != SIGNATURE.name}]
     basis, names = _basis(bank, path, record, parts), classes_of(record)
     bodies = [packet_body(record.settings, one) for one in kinds if one is parts or len(one) < len(parts)]
-    return [tag_of(basis, names, body) + body for body in bodies]
+    return [tag_of(basis, _seen(bank), names, body) + body for body in bodies]
 
 
-def task_of_packet(bank: Bank, path: Path, content: bytes, record: TaskRecord, classes_of: ClassesOf) -> bytes:
-    """The file of the task that a packet holds.
+def task_of_packet(
+    bank: Bank, path: Path, content: bytes, record: TaskRecord, classes_of: ClassesOf, *, told: bool = False
+) -> bytes:
+    """The file of the task that a packet holds. It keeps the names of its classes, wherever it goes from here.
 
     Args:
         record: what is said of it here: name, reference, names of classes; the rest is the packet's.
+        told: whether its reference tells the names, so that the file need not.
 
     Raises:
         FormatError: it is damaged, of another bank, or of classes that are called otherwise.
@@ -76,18 +80,26 @@ def task_of_packet(bank: Bank, path: Path, content: bytes, record: TaskRecord, c
     basis = _basis(bank, path, whole, packet.parts)
     whole = msgspec.structs.replace(whole, basis=basis)
     names = classes_of(whole)
-    if tag_of(basis, names, packet.body) != packet.tag:
+    if tag_of(basis, _seen(bank), names, packet.body) != packet.tag:
         raise FormatError(
             path,
             "is a packet that was damaged, belongs to another bank, or is of classes that have other names than "
             f"{', '.join(names[:3])}{', …' if len(names) > 3 else ''}: say what they are called (`class_names`), or "
             "which task it is (`reference`)",
         )
+    if not told and list(names) != [str(number) for number in range(len(names))]:
+        whole = msgspec.structs.replace(whole, class_names=tuple(names))
     restore_parts(path, packet.parts, packet.settings, bank.manifest, bank.identity)
     try:
         return seal_task(whole, packet.parts, bank.manifest)
     except UsageError as error:
         raise FormatError(path, f"is a packet of no task: {error}") from error
+
+
+def _seen(bank: Bank) -> str:
+    """How the bank's network sees images: what a task's answers depend on beside its basis."""
+    seen = msgspec.json.encode(bank.manifest.preprocess).decode()
+    return f"{seen}\n{bank.files.known(CALIBRATION).record.digest}" if bank.manifest.calibration else seen
 
 
 def _basis(bank: Bank, path: Path, record: TaskRecord, parts: Mapping[str, Array]) -> str:

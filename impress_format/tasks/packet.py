@@ -27,6 +27,7 @@ from impress_format.parts.table import PARTS, Settings, settings_of
 TAG_BYTES = 4
 _SALT = "impress packet 1"
 _LONGEST_NUMBER = 5
+_NEITHER = "is neither a task's own file nor a packet"
 _TYPES = (np.dtype(np.uint8), np.dtype("<f2"), np.dtype("<f4"))
 
 
@@ -52,14 +53,15 @@ def is_packet(content: bytes) -> bool:
     return len(content) > TAG_BYTES and content[TAG_BYTES] != 0
 
 
-def tag_of(basis: str, names: Sequence[str], body: bytes) -> bytes:
+def tag_of(basis: str, seen: str, names: Sequence[str], body: bytes) -> bytes:
     """The tag of a packet.
 
     Args:
         basis: the whole digest that the task's record begins with.
+        seen: how the bank's network sees images: `preprocess` as JSON, and the digest of the calibration.
         names: of its classes in the order of the outputs, those that have none by their numbers.
     """
-    told = "\n".join([_SALT, basis, *names]).encode()
+    told = "\n".join([_SALT, basis, seen, *names]).encode()
     return hashlib.sha256(hashlib.sha256(told).digest() + body).digest()[:TAG_BYTES]
 
 
@@ -101,7 +103,7 @@ def read_packet(path: Path, content: bytes) -> Packet:
         kinds[part.name] = (kind, reader.number() if kind else 0)
     sent = [part for part in present if part is not CLASSES]
     if not sent:
-        raise FormatError(path, "is a packet without a part of a task")
+        raise FormatError(path, f"{_NEITHER}: no part of a task is in it")
     lengths = [reader.number() for _ in sent[:-1]]
     lengths.append(len(content) - reader.at - sum(lengths))
     parts = {
@@ -110,7 +112,9 @@ def read_packet(path: Path, content: bytes) -> Packet:
     try:
         settings = msgspec.convert(declared, Settings)
     except msgspec.ValidationError as error:
-        raise FormatError(path, f"is a packet with settings that no task has ({error})") from error
+        raise FormatError(path, f"{_NEITHER}: no task has such settings ({error})") from error
+    if packet_body(settings, parts) != body:
+        raise FormatError(path, f"{_NEITHER}: it is not written as a writer writes what it says")
     return Packet(content[:TAG_BYTES], body, settings, parts)
 
 
@@ -184,18 +188,18 @@ class _Reader:
                 if byte == 0 and index:
                     break
                 return value
-        raise FormatError(self.path, f"is a packet with no valid number before byte {self.at}")
+        raise FormatError(self.path, f"{_NEITHER}: no valid number ends at byte {self.at}")
 
     def part(self, size: int, kind: int, rows: int) -> npt.NDArray[np.generic]:
         if size < 1 or self.at + size > len(self.content):
-            raise FormatError(self.path, f"is a packet with a part of {size:,} bytes at byte {self.at}")
+            raise FormatError(self.path, f"{_NEITHER}: a part of {size:,} bytes at byte {self.at}")
         stored = self.content[self.at : self.at + size]
         self.at += size
         dtype = _TYPES[kind]
         if not kind:
             return np.frombuffer(stored, dtype=dtype)
         if rows < 1 or size % (rows * dtype.itemsize):
-            raise FormatError(self.path, f"is a packet with a part of {size:,} bytes in {rows:,} rows of {dtype}")
+            raise FormatError(self.path, f"{_NEITHER}: a part of {size:,} bytes in {rows:,} rows of {dtype}")
         return np.frombuffer(stored, dtype=dtype).reshape(rows, -1)
 
 

@@ -45,6 +45,11 @@ class TaskRecord(Record, frozen=True):
         return images_of(self.fit)
 
     @property
+    def unlabelled(self) -> bool:
+        """Whether it was learned from images without labels, by which nothing can be measured."""
+        return self.fit is not None and self.fit.unlabelled
+
+    @property
     def holdout(self) -> float:
         """Share of the training images that was held out; 0 where that is not known."""
         return 0.0 if self.fit is None else self.fit.holdout

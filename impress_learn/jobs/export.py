@@ -43,7 +43,7 @@ class Exported:
     """What was written.
 
     Attributes:
-        tensors: how many.
+        tensors: how many; 0 of a graph that draws them.
         load: lines of Python that load the file into the plain network, `net`, ready to be asked.
         apart: how far its logits, when it was loaded again, were from the bank's, of the largest.
         format: of the file.
@@ -274,4 +274,6 @@ def write_network(
     lines = graph_lines(file) if plain is None else plain.lines(file)
     if plain is not None and mirrored:
         lines += f"\n{_MIRROR_LINE}"
-    return PlainFile(bytes=len(content), tensors=sum(map(len, states)), load=lines, apart=apart)
+    return PlainFile(
+        bytes=len(content), tensors=0 if drawn is not None else sum(map(len, states)), load=lines, apart=apart
+    )

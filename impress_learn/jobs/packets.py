@@ -8,7 +8,7 @@ from pathlib import Path
 
 from impress_format.bank import Bank, open_bank
 from impress_format.disk.files import read_limited
-from impress_format.errors import FormatError, UsageError
+from impress_format.errors import FormatError, UsageError, listed
 from impress_format.limits import MAX_STORED_NAMES
 from impress_format.operations import exchange
 from impress_format.operations.packets import packets_of_task, task_of_packet
@@ -17,12 +17,13 @@ from impress_format.parts.signature import SIGNATURE
 from impress_format.tasks.file import TaskSummary, check_task_name
 from impress_format.tasks.packet import is_packet, read_packet
 from impress_format.tasks.record import TaskRecord
+from impress_learn.progress import SILENT, Progress
 from impress_learn.streams.classes import stored_classes
+from impress_learn.streams.dataset import DATASET
 from impress_learn.streams.reference import parse_reference
 from impress_learn.training.config import require
 
-_NOWHERE = "dataset:"
-"""How references begin whose images nobody finds by them."""
+_MOST_NAMED = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,8 +84,8 @@ def export_packet(path: Path | str, task: str, file: Path, size: int) -> SentPac
     if fitting is None:
         least = min(map(len, packets))
         raise UsageError(
-            f"`packet` {size}: {name} takes {least:,} bytes as a packet: add it again with `packet` {size}, which "
-            "chooses parts that fit"
+            f"`packet` {size}: {name} takes {least:,} bytes as a packet; if any parts fit, to add it again with "
+            f"`packet` {size} chooses them"
         )
     exchange.write_exported(bank, file, fitting)
     parts = tuple(read_packet(file, fitting).parts)
@@ -99,7 +100,12 @@ def export_packet(path: Path | str, task: str, file: Path, size: int) -> SentPac
 
 
 def import_tasks(
-    path: Path | str, files: Sequence[Path], *, name: str | None = None, told: Told = Told()
+    path: Path | str,
+    files: Sequence[Path],
+    *,
+    name: str | None = None,
+    told: Told = Told(),
+    progress: Progress = SILENT,
 ) -> list[TaskSummary]:
     """Store tasks from files, or packets. All are checked before the first is stored; one that is there stays.
 
@@ -108,7 +114,8 @@ def import_tasks(
         files: that `impress task export` wrote.
         name: what a single task is to be called; default the name it has, or, of a packet, what its reference makes, or
             the name of its file.
-        told: what is said of packets; of a task's own file, which says it all, nothing is taken.
+        told: what is said of packets. A task's own file says it itself, and is refused beside it.
+        progress: is told what to know of them.
 
     Raises:
         UsageError: no task may have this name, or it is one name for several files; something is told of no packet; a
@@ -132,16 +139,24 @@ def import_tasks(
         own_name = check_task_name(name or usual or file.stem)
         record = TaskRecord(
             name=own_name,
-            task=reference or f"{_NOWHERE}{own_name}",
+            task=reference or f"{DATASET.name}:{own_name}",
             basis="0" * 32,
             accuracy=None,
             train_accuracy=None,
             fit=None,
             class_names=told.class_names,
         )
-        return task_of_packet(bank, file, content, record, lambda whole: _names(bank, whole))
+        known = asked is not None and not told.class_names and not asked.stream.names_by_data
+        return task_of_packet(bank, file, content, record, lambda whole: _names(bank, whole), told=known)
 
-    return exchange.import_tasks(bank, files, name, opened=opened)
+    stored = exchange.import_tasks(bank, files, name, opened=opened)
+    unsigned = [one.name for one in stored if SIGNATURE.of(bank.read_stored(one.name)) is None]
+    if unsigned and bank.signature_kind is not None:
+        progress.remark(
+            f"{listed(unsigned, _MOST_NAMED)}: no signature came along. As long as a task without one is here, tasks "
+            "of images are found by entropy, which is worse and calls no image unknown"
+        )
+    return stored
 
 
 def names_in(text: str) -> tuple[str, ...]:

@@ -229,7 +229,7 @@ def _masks(to: Nodes, spec: BackboneSpec, task: DrawnTask, sizes: Mapping[str, i
     ends = [0, *accumulate(sizes[layer.name] for layer in weighed)]
     columns = alpha_columns(weighed, task.granularity)
     firsts = [0, *accumulate(columns)]
-    for mask, alpha in zip(task.masks, () if task.alpha is None else task.alpha, strict=True):
+    for mask, alpha in zip(task.masks, () if task.alpha is None or not weighed else task.alpha, strict=bool(weighed)):
         row = _mask(to, np.concatenate([mask[layer.name].reshape(-1)[: sizes[layer.name]] for layer in weighed]))
         for layer, start, end, first, some in zip(weighed, ends, ends[1:], firsts, columns, strict=False):
             coefficients = to.array(alpha[first : first + some])
@@ -243,11 +243,13 @@ def _masks(to: Nodes, spec: BackboneSpec, task: DrawnTask, sizes: Mapping[str, i
 
 def _shaped(to: Nodes, row: str, layer: LayerSpec, size: int) -> str:
     """The first `size` of a layer's weights as rows."""
-    return to.node("Reshape", row, to.whole([-1, layer.size // layer.shape[0]])) if size else row
+    return to.node("Reshape", row, to.whole([size * layer.shape[0] // layer.size, layer.size // layer.shape[0]]))
 
 
 def _mask(to: Nodes, mask: npt.NDArray[Any]) -> str:
     """A mask in a row, float32."""
+    if not mask.any():  # its ones are in rows that do not answer
+        return to.node("Expand", to.array(np.float32(0)), to.whole([len(mask)]))
     coded = elias_fano(np.flatnonzero(mask), len(mask))
     if mask.dtype == np.bool_ and coded.size >= -(-len(mask) // 8):
         bits = to.call("Bits", to.array(np.packbits(mask, bitorder="little")), to.whole([len(mask)]))

@@ -19,6 +19,7 @@ from impress_learn.progress import Progress
 from impress_learn.running.loaded import RunningBank
 from impress_learn.running.memory import explain_memory
 from impress_learn.streams.classes import TaskClasses, stored_classes, uneven_remark
+from impress_learn.streams.dataset import DATASET
 from impress_learn.streams.images import Images
 from impress_learn.streams.reference import Reference, parse_reference
 
@@ -144,17 +145,22 @@ def measure(
 
 
 def measurable(bank: Bank, names: Sequence[str], progress: Progress) -> list[str]:
-    """Those of the tasks whose images have labels; the others are told.
+    """Those of the tasks whose images have labels, as far as a packet said which they are; the others are told.
 
     Raises:
         DataError: there are some, and none has.
     """
-    without = [name for name in names if bank.read_task_record(name).accuracy is None]
+    records = [bank.read_task_record(name) for name in names]
+    without = [one.name for one in records if one.unlabelled]
+    unsaid = [one.name for one in records if one.fit is None and one.task.startswith(f"{DATASET.name}:")]
     if without:
         progress.remark(f"{listed(without, _MOST_NAMED)}: made of images without labels: not measured")
-    if len(without) == len(names):
-        raise DataError(f"{bank.path} has no task whose images have labels: nothing to measure by")
-    return [name for name in names if name not in set(without)]
+    if unsaid:
+        progress.remark(f"{listed(unsaid, _MOST_NAMED)}: came as packets without a reference: not measured")
+    left = [name for name in names if name not in {*without, *unsaid}]
+    if not left:
+        raise DataError(f"{bank.path} has no task whose images have labels and are known: nothing to measure by")
+    return left
 
 
 def check_labelled(name: str, reference: Reference) -> None:

@@ -73,6 +73,8 @@ def test_a_packet_carries_a_task_to_a_bank_that_never_saw_its_data(
     assert impress("task", "export", bank, "fifty", large, "--packet", 140, "--json").json["signed"]
     (stored,) = impress("task", "import", other, packet, "--reference", "rotated-digits/50", "--json").json["tasks"]
     assert (stored["name"], stored["task"], stored["accuracy"]) == ("rotated-digits-50", "rotated-digits/50", None)
+    assert "no signature came along" in impress("task", "import", other, packet, "--name", "again").err
+    assert impress("task", "remove", other, "again").code == 0
     (nameless,) = impress("task", "import", other, large, "--json").json["tasks"]
     assert (nameless["name"], nameless["task"]) == ("signed", "dataset:signed")
     same = [
@@ -83,6 +85,9 @@ def test_a_packet_carries_a_task_to_a_bank_that_never_saw_its_data(
     assert impress("bank", "verify", other).code == 0
     assert impress("task", "show", other, "signed", "--json").json["fit"] is None
     assert "or came as a packet" in impress("eval", other, "signed").err
+    measured = impress("eval", other, "--json")
+    assert [one["name"] for one in measured.json["tasks"]].count("rotated-digits-50") == 1
+    assert "signed: came as packets without a reference: not measured" in measured.err
     shown = impress("zoo", "push", other, "--zoo", tmp_path / "zoo", "--title", "t", "--description", "d")
     assert shown.code == 0, shown.err
     card = (tmp_path / "zoo" / "other.md").read_text()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -50,7 +51,8 @@ def test_a_packet_is_the_bytes_that_the_specification_says(bank: Bank) -> None:
     bank.write_task(task_record(bank, "eight", "rotated-digits/8"), stored_parts(alpha=alpha))
     (packet,) = packets_of_task(bank, "eight", named)
     body = bytes([0b0000_0001, 1 * 3 + 0]) + alpha.tobytes()
-    told = "\n".join(["impress packet 1", bank.basis_digest(2), *NAMES]).encode()
+    preprocess = '{"mode":"L","size":[1,7],"interpolation":"bilinear","mean":[0.25],"std":[0.5]}'
+    told = "\n".join(["impress packet 1", bank.basis_digest(2), preprocess, *NAMES]).encode()
     assert packet == hashlib.sha256(hashlib.sha256(told).digest() + body).digest()[:4] + body
     assert len(packet) == 14
 
@@ -147,6 +149,10 @@ def test_another_bank_and_other_class_names_are_refused(bank: Bank, tmp_path: Pa
     elsewhere = make(tmp_path / "b.impress", seed=1, task_classifier=True)
     with pytest.raises(FormatError, match="belongs to another bank"):
         task_of_packet(elsewhere, HERE, packet, arrived(elsewhere), named)
+    seen = msgspec.structs.replace(bank.manifest.preprocess, mean=(0.5,))
+    other = replace(bank, manifest=msgspec.structs.replace(bank.manifest, preprocess=seen))
+    with pytest.raises(FormatError, match="belongs to another bank"):
+        task_of_packet(other, HERE, packet, arrived(bank), named)
     with pytest.raises(FormatError, match="other names than dog, cat, eel"):
         task_of_packet(bank, HERE, packet, arrived(bank), lambda _: ("dog", "cat", "eel"))
 
@@ -180,4 +186,27 @@ def test_version_1_has_no_packets(tmp_path: Path) -> None:
     with pytest.raises(BankMismatch, match="format version 1, which has no packets"):
         packets_of_task(old, old.task_names()[0], named)
     with pytest.raises(BankMismatch, match="which has no packets"):
-        task_of_packet(old, HERE, tag_of("0" * 32, (), b"\1") + b"\1", arrived(old), named)
+        task_of_packet(old, HERE, tag_of("0" * 32, "", (), b"\1") + b"\1", arrived(old), named)
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_names_that_the_bank_gave_stay_with_the_task(bank: Bank, told: bool) -> None:
+    """It may travel on, to a bank that calls its classes otherwise."""
+    packet = packets_of_task(bank, "one", named)[-1]
+    file = bank.path.parent / "came.safetensors"
+    file.write_bytes(task_of_packet(bank, HERE, packet, arrived(bank), named, told=told))
+    import_tasks(bank, [file])
+    assert bank.read_task_record("came").class_names == (() if told else NAMES)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        bytes([0b0001_0000, 7 * 3]) + bytes(40),  # a head of the bits that stand eighth among five
+        bytes([0b0101_0000, 2 * 3, 0]) + bytes(40),  # a number of classes, and it is 0
+        bytes([0b0000_0010, 0x80, 0x00]) + bytes(40),  # a number in more bytes than it needs
+    ],
+)
+def test_what_no_writer_writes_is_refused(body: bytes) -> None:
+    with pytest.raises(FormatError, match="neither a task's own file nor a packet"):
+        read_packet(HERE, b"1234" + body)

@@ -19,9 +19,10 @@ from impress_format.weights import random_words, substream_key
 from impress_learn import load_bank
 from impress_learn.jobs import add_tasks, create_bank
 from impress_learn.jobs.export import export_weights
-from impress_learn.network.drawn_graph import _factors
+from impress_learn.network.drawn_graph import _factors, _mask
 from impress_learn.network.elias_fano import elias_fano
 from impress_learn.network.graph_functions import DOMAIN, LEAST_OPSET, functions
+from impress_learn.network.graph_nodes import Nodes
 from impress_learn.network.probe import probe_images
 from impress_learn.parts.table import Parts
 from impress_learn.plan.asked import Masks, Network
@@ -186,3 +187,9 @@ def test_what_the_exporter_did_to_weights_is_seen() -> None:
     for other in (weights.T.copy(), weights + 1):
         with pytest.raises(ExportFailed, match="otherwise than as they are"):
             _factors(other, weights)
+
+
+def test_a_mask_whose_ones_are_in_rows_that_do_not_answer_is_drawn_as_nothing() -> None:
+    to = Nodes()
+    _mask(to, np.zeros(40, dtype=np.bool_))
+    assert [node.op_type for node in to.nodes] == ["Expand"]
