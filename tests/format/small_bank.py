@@ -59,6 +59,12 @@ def changed(record: TaskRecord, **changes: Any) -> TaskRecord:
     return msgspec.structs.replace(record, **changes, **({"settings": settings(**declared)} if declared else {}))
 
 
+def known(fit: TaskTrainingRecord | None) -> TaskTrainingRecord:
+    """How a task was learned, of one that did not come as a packet."""
+    assert fit is not None
+    return fit
+
+
 def alpha_type(stored: StoredTask) -> NumberType | None:
     """What a task's alpha is stored in."""
     alpha = ALPHA_PART.of(stored)

@@ -132,6 +132,7 @@ def test_a_record_comes_back_from_its_text(record: TaskRecord, made: bool) -> No
     own, shared, parts, body = row[24:].tobytes().split(b"\n", 3)
     assert row[:24].tobytes().hex() == found.digest + record.basis[:16]
     assert json.loads(b"[%s]" % own)[0] == record.task
+    assert record.fit is not None
     assert json.loads(b"[%s]" % shared)[0][0] == record.fit.epochs
     assert (parts, body) == (b"a1x2f", np.ones((1, 2), np.float32).tobytes())
 

@@ -149,6 +149,7 @@ def test_another_bank_and_other_class_names_are_refused(bank: Bank, tmp_path: Pa
     elsewhere = make(tmp_path / "b.impress", seed=1, task_classifier=True)
     with pytest.raises(FormatError, match="belongs to another bank"):
         task_of_packet(elsewhere, HERE, packet, arrived(elsewhere), named)
+    assert bank.manifest.preprocess is not None
     seen = msgspec.structs.replace(bank.manifest.preprocess, mean=(0.5,))
     other = replace(bank, manifest=msgspec.structs.replace(bank.manifest, preprocess=seen))
     with pytest.raises(FormatError, match="belongs to another bank"):

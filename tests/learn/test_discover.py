@@ -72,7 +72,7 @@ def test_known_tasks_are_recognised_and_new_ones_opened_learned_and_stored(bank:
     assert stored.task_names() == ["discovered-1", "discovered-2", "rotated-digits-30"]
     assert small_bank.signature_of(stored, "discovered-1") is not None
     record = stored.read_task_record("discovered-1")
-    assert (record.task, record.fit.epochs) == ("rotated-digits/60", 2)
+    assert (record.task, small_bank.known(record.fit).epochs) == ("rotated-digits/60", 2)
     assert record.accuracy == pytest.approx(next(one.accuracy for one in found if one.name == "discovered-1"), abs=1e-4)
     assert {name: (bank / "tasks" / name).read_bytes() for name in before} == before
 

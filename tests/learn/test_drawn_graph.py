@@ -130,8 +130,8 @@ def called(name: str, inputs: dict[str, np.ndarray], outputs: list[str]) -> list
     graph = onnx.helper.make_graph([node], "g", values, made)
     model = onnx.helper.make_model(graph, functions=functions(LEAST_OPSET, [name]), opset_imports=opsets)
     with np.errstate(all="ignore"):
-        found: list[np.ndarray] = ReferenceEvaluator(model).run(None, inputs)
-    return found
+        found = ReferenceEvaluator(model).run(None, inputs)
+    return [np.asarray(one) for one in found]
 
 
 @given(st.lists(st.tuples(st.integers(0, 1 << 40), st.integers(1, 40)), min_size=1, max_size=4))
@@ -173,7 +173,7 @@ def test_what_is_not_drawn_is_refused(tmp_path: Path) -> None:
         ({}, Network(init="kaiming-normal"), "signed constants"),
         ({"vote": True}, None, "has a vote, which is not drawn"),
     ):
-        bank = made(tmp_path / f"{len(said)}.impress", network=network, **parts)
+        bank = made(tmp_path / f"{len(said)}.impress", network=network, **dict[str, Any](parts))
         with pytest.raises(UsageError, match=said):
             export_weights(bank, TASK, tmp_path / "a.onnx", file_format="onnx-drawn")
     assert not (tmp_path / "a.onnx").exists()
@@ -183,7 +183,9 @@ def test_what_the_exporter_did_to_weights_is_seen() -> None:
     weights = np.arange(1, 13, dtype=np.float32).reshape(3, 4)
     factors = np.array([2.0, -0.5, 3.0], dtype=np.float32)
     assert _factors(weights, weights) is None
-    assert np.allclose(_factors(weights * factors[:, np.newaxis], weights), factors)
+    found = _factors(weights * factors[:, np.newaxis], weights)
+    assert found is not None
+    assert np.allclose(found, factors)
     for other in (weights.T.copy(), weights + 1):
         with pytest.raises(ExportFailed, match="otherwise than as they are"):
             _factors(other, weights)

@@ -141,6 +141,7 @@ def test_what_is_learned_elsewhere_is_told(
     told: list[str] = []
     choose_learning_device(bank, device, Progress(remark=told.append), engine=engine)
     assert told == []
+    assert bank.manifest.made_with is not None
     made_with = msgspec.structs.replace(bank.manifest.made_with, instructions="avx2")
     held = replace(bank, manifest=msgspec.structs.replace(bank.manifest, made_with=made_with))
     chosen = choose_learning_device(held, device, Progress(remark=told.append), engine=engine)

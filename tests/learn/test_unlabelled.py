@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from small_bank import known
 
 from impress_cli.rebuilding import rebuilding_commands
 from impress_format import open_bank, verify_bank
@@ -118,7 +119,7 @@ def test_what_is_stored_says_so_in_a_file_in_a_pack_and_in_a_list(bank: Path, ph
     pack_tasks(open_bank(bank))
     opened = open_bank(bank)
     record = opened.read_stored("mine").record
-    assert (record.accuracy, record.fit.unlabelled) == (None, True)
+    assert (record.accuracy, known(record.fit).unlabelled) == (None, True)
     assert [(one.name, one.accuracy) for one in opened.summarise_tasks()] == [("mine", None)]
     assert verify_bank(bank).ok
     opened.remove_task("mine")

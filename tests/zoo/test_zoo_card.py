@@ -96,7 +96,7 @@ def test_the_command_is_the_one_given_or_one_derived(bank: Path) -> None:
 def test_the_derived_commands_name_every_part_of_a_task(bank: Path) -> None:
     opened = open_bank(bank)
     start = opened.read_task_record("one")
-    fit = msgspec.structs.replace(start.fit, start=start.digest)
+    fit = msgspec.structs.replace(small_bank.known(start.fit), start=start.digest)
     record = msgspec.structs.replace(start, name="a-first-name", task="rotated-digits/3", fit=fit)
     own = store_own_mask(np.ones(small_bank.LAYERS[-1].shape, dtype=np.bool_))
     opened.write_task(record, stored_parts(alpha=small_bank.ALPHA[:, :1], mask=own))
@@ -113,7 +113,7 @@ def test_no_command_is_derived_for_a_dataset_in_memory_or_what_begins_from_one(b
     alpha = stored_parts(alpha=small_bank.ALPHA)
     opened.write_task(first, alpha)
     for name, start in (("next", "mine"), ("last", "next")):
-        fit = msgspec.structs.replace(first.fit, start=opened.read_task_record(start).digest)
+        fit = msgspec.structs.replace(small_bank.known(first.fit), start=opened.read_task_record(start).digest)
         opened.write_task(msgspec.structs.replace(first, name=name, task=f"rotated-digits/{len(name)}", fit=fit), alpha)
     lines = _card(bank).splitlines()
     assert "# mine was learned from a torch Dataset in Python (add_dataset), whose images are not stored" in lines
