@@ -21,7 +21,6 @@ from impress_format.parts.table import (
     count_masks,
     facts_of,
     reads_out,
-    restore_parts,
     tensor_of,
 )
 from impress_format.tasks.file import read_task_record, seal_task
@@ -56,7 +55,8 @@ def packets_of_task(bank: Bank, name: str, classes_of: ClassesOf) -> list[bytes]
 def task_of_packet(
     bank: Bank, path: Path, content: bytes, record: TaskRecord, classes_of: ClassesOf, *, told: bool = False
 ) -> bytes:
-    """The file of the task that a packet holds. It keeps the names of its classes, wherever it goes from here.
+    """The file of the task that a packet holds, whose parts are for `read_task` to check. It keeps the names of its
+    classes, wherever it goes from here.
 
     Args:
         record: what is said of it here: name, reference, names of classes; the rest is the packet's.
@@ -89,7 +89,6 @@ def task_of_packet(
         )
     if not told and list(names) != [str(number) for number in range(len(names))]:
         whole = msgspec.structs.replace(whole, class_names=tuple(names))
-    restore_parts(path, packet.parts, packet.settings, bank.manifest, bank.identity)
     try:
         return seal_task(whole, packet.parts, bank.manifest)
     except UsageError as error:

@@ -106,11 +106,6 @@ class _Place:
     values: FloatArray
     turned: bool = False
 
-    @property
-    def rows(self) -> int:
-        shape: tuple[int, ...] = self.values.shape
-        return shape[1 if self.turned else 0]
-
 
 def _find(
     spec: BackboneSpec, constants: Mapping[str, FloatArray], state: Mapping[str, FloatArray]
@@ -150,14 +145,13 @@ def _draw(
     levels = None if task.codes is None else _levels(to, task.codes, task.bits)
     for layer in spec.layers:
         place, size = places[layer.name], sizes[layer.name]
-        rows = to.whole([place.rows, size // place.rows])
         weights = to.node("Mul", streams.signs(layer), to.array(np.float32(layer_scale(layer))))
-        weights = to.node("Reshape", weights, rows)
+        weights = _shaped(to, weights, layer, size)
         if layer.masked:
             terms = masks[layer.name]
             if levels is not None:
                 added = _residual(to, spec, task, layer, levels, streams.hashes(layer))
-                terms = [*terms, to.node("Reshape", added, rows)]
+                terms = [*terms, _shaped(to, added, layer, size)]
             weights = to.node("Mul", terms[0] if len(terms) == 1 else to.node("Sum", *terms), weights)
         if place.turned:
             to.node("Transpose", weights, output=place.name)
@@ -229,7 +223,9 @@ def _masks(to: Nodes, spec: BackboneSpec, task: DrawnTask, sizes: Mapping[str, i
     ends = [0, *accumulate(sizes[layer.name] for layer in weighed)]
     columns = alpha_columns(weighed, task.granularity)
     firsts = [0, *accumulate(columns)]
-    for mask, alpha in zip(task.masks, () if task.alpha is None or not weighed else task.alpha, strict=bool(weighed)):
+    if task.alpha is None or not weighed:
+        return terms
+    for mask, alpha in zip(task.masks, task.alpha, strict=True):
         row = _mask(to, np.concatenate([mask[layer.name].reshape(-1)[: sizes[layer.name]] for layer in weighed]))
         for layer, start, end, first, some in zip(weighed, ends, ends[1:], firsts, columns, strict=False):
             coefficients = to.array(alpha[first : first + some])

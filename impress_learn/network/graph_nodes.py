@@ -36,7 +36,7 @@ class Nodes:
         key = (array.dtype.str, array.shape, array.tobytes())
         if key not in self._known:
             self._known[key] = self._name()
-            tensor = onnx.numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), self._known[key])
+            tensor = onnx.numpy_helper.from_array(array, self._known[key])
             self.tensors.append(tensor)
         return self._known[key]
 
