@@ -8,8 +8,9 @@ from pathlib import Path
 from impress_format.bank import Bank
 from impress_format.disk.files import read_limited, refuse_taken, remove_abandoned, write_atomically
 from impress_format.errors import UsageError
+from impress_format.limits import MAX_TASK_BYTES
 from impress_format.masks.mask_file import check_mask, place_mask
-from impress_format.tasks.file import TaskSummary, check_task_name, most_bytes, read_task, rename_task, summarise_task
+from impress_format.tasks.file import TaskSummary, check_task_name, read_task, rename_task, summarise_task
 from impress_format.tasks.names import task_exists
 from impress_format.tasks.seal import record_of_task
 from impress_format.tasks.short import parse_task
@@ -27,11 +28,11 @@ def export_task(bank: Bank, name_or_reference: str, path: Path) -> TaskSummary:
     name = bank.find_task(name_or_reference)
     bank.read_task(name)  # all of it is checked: what is damaged does not travel
     content = bank.task_bytes(name)
-    write_exported(bank, path, content)
+    write_exported(path, content)
     return summarise_task(path, content, bank.manifest, len(content))
 
 
-def write_exported(bank: Bank, path: Path, content: bytes) -> None:
+def write_exported(path: Path, content: bytes) -> None:
     """Write what a bank gives away to `path`, unless it is there already.
 
     Raises:
@@ -40,7 +41,7 @@ def write_exported(bank: Bank, path: Path, content: bytes) -> None:
     try:
         write_atomically(path, content, replace=False)
     except FileExistsError as error:
-        if not path.is_file() or read_limited(path, most_bytes(bank.manifest)) != content:
+        if not path.is_file() or read_limited(path, MAX_TASK_BYTES) != content:
             raise refuse_taken(path) from error
 
 
@@ -70,7 +71,7 @@ def import_tasks(
     remove_abandoned(bank.path / TASKS)
     arrived: dict[str, bytes] = {}
     for path in paths:
-        own_name, content = _read(bank, path, opened(path, read_limited(path, most_bytes(bank.manifest))), name)
+        own_name, content = _read(bank, path, opened(path, read_limited(path, MAX_TASK_BYTES)), name)
         present = bank.task_bytes(own_name) if bank.tasks.has(own_name) else content
         if arrived.setdefault(own_name, content) != content or present != content:
             raise task_exists(bank.path, [own_name])

@@ -51,6 +51,17 @@ def _check(stored: Array, _: None, beside: Beside, __: BankIdentity) -> None:
     check_own_masks(stored, beside.backbone.masked_layers[-1])
 
 
+def _check_settings(_: None, beside: Beside, present: bool) -> None:
+    if present and len(beside.backbone.masked_layers) < 2:
+        raise NumbersError("has a mask of the last layer, and the network has no layer before it")
+
+
 OWN_MASK: Part[None, BoolArray] = Part(
-    name="mask", letter="m", kind="weights", restore=_restore, check=_check, takes_last_layer=True
+    name="mask",
+    letter="m",
+    kind="weights",
+    restore=_restore,
+    check=_check,
+    check_settings=_check_settings,
+    takes_last_layer=True,
 )

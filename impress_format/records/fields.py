@@ -15,6 +15,7 @@ _UNSEEN = r"\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff
 TASK_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 
 TEXT = rf"\A[^{_UNSEEN}]{{1,{MAX_TEXT}}}\Z"
+TEXT_OR_NONE = rf"\A[^{_UNSEEN}]*\Z"
 Text = Annotated[str, Meta(pattern=TEXT)]
 TaskName = Annotated[str, Meta(pattern=rf"\A{TASK_NAME}\Z")]
 LayerName = Annotated[str, Meta(pattern=r"\A[!#-\[\]-~]{1,200}\Z")]

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from impress_format.records.fields import (
+    TEXT_OR_NONE,
     Count,
     Digest,
     Holdout,
@@ -36,7 +37,7 @@ class Elsewhere(Record, frozen=True):
     numpy: Release
     pillow: Release
     cpu: Text
-    gpu: Annotated[str, Meta(max_length=100)]
+    gpu: Annotated[str, Meta(pattern=TEXT_OR_NONE, max_length=100)]
 
 
 class MaskTrainingRecord(Record, frozen=True, omit_defaults=True):

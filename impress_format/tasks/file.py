@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from impress_format.container.header import Header, in_file_order, read_tensors
 from impress_format.errors import FormatError, UsageError
-from impress_format.limits import MAX_HEADER_BYTES, MAX_TASK_BYTES
 from impress_format.manifest import check_file_version
 from impress_format.parts.class_names import (
     CLASSES,
@@ -250,12 +249,6 @@ def check_task_name(name: str) -> str:
     if not is_task_name(name):
         raise UsageError(f"invalid task name {name!r}: up to 100 of A-Z a-z 0-9 . _ - starting with a letter or digit")
     return name
-
-
-def most_bytes(manifest: BankManifest) -> int:
-    """Bytes of the largest task file: a float32 for each output channel and mask, header."""
-    channels = sum(layer.shape[0] for layer in manifest.backbone.masked_layers)
-    return min(MAX_TASK_BYTES, MAX_HEADER_BYTES + 4 * channels * len(manifest.masks))
 
 
 def _record(path: Path, content: bytes, header: Header, manifest: BankManifest) -> TaskRecord:

@@ -30,12 +30,12 @@ from impress_format.disk.files import (
 )
 from impress_format.disk.locks import hold
 from impress_format.errors import FormatError, StorageError
+from impress_format.limits import MAX_TASK_BYTES
 from impress_format.records.fields import is_task_name
 from impress_format.records.manifest import BankManifest
 from impress_format.tasks.file import (
     TaskSummary,
     check_task_name,
-    most_bytes,
     read_task_record,
     summarise_task,
 )
@@ -244,7 +244,7 @@ class TaskStore:
     def read_loose(self, path: Path) -> bytes | None:
         """The bytes of a loose file; None where there is none."""
         try:
-            return read_limited(path, most_bytes(self.manifest))
+            return read_limited(path, MAX_TASK_BYTES)
         except FormatError as error:
             if isinstance(error.__cause__, GONE):  # not looked for again: it may have come meanwhile
                 return None

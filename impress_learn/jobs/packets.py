@@ -87,7 +87,7 @@ def export_packet(path: Path | str, task: str, file: Path, size: int) -> SentPac
             f"`packet` {size}: {name} takes {least:,} bytes as a packet; if any parts fit, to add it again with "
             f"`packet` {size} chooses them"
         )
-    exchange.write_exported(bank, file, fitting)
+    exchange.write_exported(file, fitting)
     parts = tuple(read_packet(file, fitting).parts)
     return SentPacket(
         task=bank.read_task_record(name).task,
