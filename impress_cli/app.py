@@ -56,7 +56,7 @@ def main() -> None:
     """Run the command line and exit."""
     debug = "--debug" in sys.argv
     # Before torch is imported: threads that spin while they wait make training several times slower as soon as
-    # another process wants a core; letting them sleep costs about a tenth on an idle machine (docs/results.md).
+    # another process wants a core; letting them sleep costs 15 to 20 % on an idle machine (docs/results/speed.md).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     prepare_streams()
     try:

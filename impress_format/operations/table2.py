@@ -18,7 +18,7 @@ _INDEX_BITS = 16
 _FLOAT = 4
 _KIB = 1024
 _TASK_RECORD = 66
-"""Bytes of a task in a large pack beside its coefficients: names, accuracies, digest (docs/results.md, Packs)."""
+"""Bytes of a task in a large pack beside its coefficients: names, accuracies, digest (docs/results/scale.md)."""
 _SCALE = 2
 """Bytes of a layer's int8 coefficients beside the coefficients."""
 

@@ -16,7 +16,7 @@ from impress_format.parts.part import Array, BankIdentity, Beside, Part, Tensor
 
 VOTE_TEMPERATURE = 3.0
 """What logits are divided by before answers are averaged (docs/format.md, Vote): a mask that is sure of a wrong class
-counts for less; chosen on held-out images (docs/results.md, Votes)."""
+counts for less; chosen on held-out images (docs/trials.md, Votes)."""
 _MOST = 255
 
 

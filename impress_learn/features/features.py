@@ -16,7 +16,7 @@ AT_ONCE = 250
 """Images that are read, and augmented, together."""
 _LEAST_ON_CPU = 16
 """Images that go through a network together on a CPU: activations of more take longer to be given memory than to be
-computed, and 1 x 1 convolutions of fewer are computed without oneDNN on one thread (docs/results.md)."""
+computed, and 1 x 1 convolutions of fewer are computed without oneDNN on one thread (docs/results/speed.md)."""
 _LARGE = 3 * 64 * 64
 """Values of an image from which on this is so."""
 

@@ -1,7 +1,7 @@
 """The projection that heads stand on: principal directions of features of other tasks (docs/method.md, Heads).
 
 It is made once, of the tasks that a bank is created with, and stored. Unwhitened: a head is learned with a ridge, to
-which the spread of a direction says how far it is to be trusted (docs/results.md).
+which the spread of a direction says how far it is to be trusted (docs/trials.md).
 """
 
 from __future__ import annotations

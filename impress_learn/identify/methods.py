@@ -19,7 +19,7 @@ def infer_groups(candidates: Candidates, method: MethodName, groups: Tensor) -> 
     """Scores of all candidates for groups of images, normalised (g, n, *input_shape), those of a group of one task.
 
     `auto` is `signature` where every task has one, else `exhaustive`: the best, and the best of the others, on held-out
-    images (docs/results.md, Which task). Only signatures tell that images are of none of the tasks.
+    images (docs/results/which-task.md). Only signatures tell that images are of none of the tasks.
 
     Raises:
         BankMismatch: `signature` is asked for, and a task has none.

@@ -160,7 +160,7 @@ def create_bank(
             mask_classes(tasks, data_dir),
             seed=fit.seed,
             calibration=backbone.has_batch_norm,
-            # Features tell photos apart, pixels do not (docs/results.md, Which task).
+            # Features tell photos apart, pixels do not (docs/results/which-task.md).
             task_classifier=not heads,
             instructions=instructions,
         )

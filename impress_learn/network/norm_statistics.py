@@ -19,7 +19,7 @@ BESIDE = 32
 """Images of the bank that go through the network beside each training batch. 64 gained nothing more."""
 
 _LARGE = 4_000_000
-"""Weights from which on a GPU gains by bfloat16; of smaller networks it waits for kernels (docs/results.md)."""
+"""Weights from which on a GPU gains by bfloat16; of smaller networks it waits for kernels (docs/results, On a GPU)."""
 
 Forward = Callable[[Mapping[str, Tensor], Tensor], Tensor]
 """Effective weights and normalised images (batch, *input_shape) -> logits (batch, classes)."""
@@ -75,7 +75,7 @@ def logits_beside(backbone: Backbone, effective: Mapping[str, Tensor], images: T
     """Logits of `images` under the statistics of `calibration`, differentiable through both.
 
     As `with_statistics` and then the network, in one pass: what trains under the statistics of its own batch is off by
-    points under others, and gradients that do not flow through the statistics do not mend it (docs/results.md).
+    points under others, and gradients that do not flow through the statistics do not mend it (docs/results).
     """
     identity = {
         f"{path}.{kind}": value

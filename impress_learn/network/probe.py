@@ -21,7 +21,7 @@ _DIGITS = 6
 """Significant digits that are stored."""
 TOLERANCE = 1e-3
 """Tolerance relative to the largest logit: ten times what other kernels and float64 gave on ten networks, a twentieth
-of the least that a changed padding did (docs/results.md, Rebuilt networks). GELU by tanh or a tenfold epsilon may
+of the least that a changed padding did (docs/results, Rebuilt networks). GELU by tanh or a tenfold epsilon may
 pass: they change little."""
 
 

@@ -151,7 +151,7 @@ def _settle(bank: Bank, parts: Parts) -> Parts:
 
 
 def _choose_type(bank: Bank, asked: NumberType | None) -> NumberType:
-    """The type alpha is stored in. int8 by default: it moves no accuracy (docs/results.md, Types of alpha).
+    """The type alpha is stored in. int8 by default: it moves no accuracy (docs/results/alpha.md, Types of alpha).
 
     Raises:
         BankMismatch: a bank of format version 1 has no int8.

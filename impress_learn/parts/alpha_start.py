@@ -18,7 +18,7 @@ _LOSS_SCALE, _LEAST_SHARE = 10.0, 0.1
 """What the summed loss is divided by in a mask's share, and what is added to each share where the ridge is weighed."""
 _FIRM, _LOOSE, _MOST_LOOSE = 3.0, 2.5, 0.05
 """Ridge of the likeliest mask's coefficient times the images, where the start fits them; likewise where it is no better
-than guessing, and its most. All these were chosen on held-out images (docs/results.md, Votes)."""
+than guessing, and its most. All these were chosen on held-out images (docs/trials.md, Votes)."""
 
 
 @dataclass(frozen=True, eq=False)

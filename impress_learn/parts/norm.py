@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _SUFFIX = 0.25
 """Beside a head alone, of the weights before the classifier: what the last layers hold whose norm layers are moved."""
 RATE = 1.0
-"""What the values move by, for each step of a coefficient, chosen on held-out images (docs/results.md, Norm)."""
+"""What the values move by, for each step of a coefficient, chosen on held-out images (docs/trials.md, Norm)."""
 BESIDE_READ_OUT = 0.03
 """The same beside a read-out, chosen likewise."""
 

@@ -39,7 +39,7 @@ _START_BESIDE_ALPHA, _START_ALONE, _START_BESIDE_READ_OUT = 0.1, 0.5, 0.02
 """Deviation of the values before training: from zeros the scale would be zero, and nothing would move."""
 _TAIL = 0.92
 """Default for `residual_layers` beside a head: as many last layers as hold this share of the weights before the
-classifier: 25 of EfficientNet-Lite0's 49. In fewer it gains less (docs/results.md, Heads)."""
+classifier: 25 of EfficientNet-Lite0's 49. In fewer it gains less (docs/trials.md, Heads)."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,7 +22,7 @@ from impress_learn.streams.held_out import count_training
 LEAST_RESIDUAL = 16
 """Bytes of a residual below which it is left out beside alpha, and beside a head."""
 HEAD_BITS: Bits = 2
-"""Bits of a value of a head. With one or four bits a head is worse in the same bytes (docs/results.md, Heads)."""
+"""Bits of a value of a head. With one or four bits a head is worse in the same bytes (docs/trials.md, Heads)."""
 FEW_IMAGES, SOME_IMAGES = 100, FEW
 """From fewer than these there is no residual beside alpha, from fewer than those a trial decides: at 50 images one of
 800 bits cost 5 points, at 200 half a point; at 494 images of 26 classes one of 3,200 bits won 15."""
@@ -57,7 +57,7 @@ def parts_within(bank: Bank, request: TaskRequest, room: Room) -> tuple[Parts, .
 
     Alpha with one coefficient a mask and layer comes first: no other bytes do as much where tasks are related, and few
     are lost where they are not. All that is left goes to a residual of one bit a value: measured, it beats more channel
-    groups and more bits a value at every size (docs/results.md, Byte budget). From few images it is left out: it learns
+    groups and more bits a value at every size (docs/trials.md, Byte budget). From few images it is left out: it learns
     them by heart. From somewhat more, whether it does depends on the task.
 
     Over pretrained weights a head comes first, of up to 128 dimensions, and all that is left goes to a residual; from

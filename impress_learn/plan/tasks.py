@@ -238,7 +238,7 @@ _MANY, _ENOUGH = 1_000, 100
 def residual_epochs(epochs: int, images: int, batch_size: int) -> int:
     """Epochs that a residual is learned for beside a head, after the head alone.
 
-    Half of them. Where images are many, no more than make _ENOUGH steps: more gained nothing (docs/results.md).
+    Half of them. Where images are many, no more than make _ENOUGH steps: more gained nothing (docs/trials.md).
     """
     half = -(-epochs // 2)
     return half if images < _MANY else min(half, -(-_ENOUGH // steps_per_epoch(images, batch_size)))

@@ -13,7 +13,7 @@ from impress_learn.training.config import TaskTraining, require
 
 WITHOUT_LABELS = (
     "no label is looked at: masks vote by what the images look like. Of digits turned by angles that no mask has such "
-    "tasks had 94.5 % from 50 images, coefficients from all labels 92.6, the best mask 90.4 (docs/results.md, Votes)"
+    "tasks had 94.5 % from 50 images, coefficients from all labels 92.6, the best mask 90.4 (docs/results, Votes)"
 )
 """What is said of every such task."""
 

@@ -12,7 +12,7 @@ SIGN_SPREAD = 1 - 2 / math.pi
 """Its variance when the sign is known."""
 DRIFT = 0.02
 """Distance that the mean of any number of images may lie from the signature, relative to the variance of single images:
-other writers, other light. Chosen on held-out MNIST, as the next two (docs/results.md, Which task)."""
+other writers, other light. Chosen on held-out MNIST, as the next two (docs/trials.md, By signature)."""
 SLACK = 0.15
 """How much further than a task's training images its other images may lie, of their mean squared distance."""
 DEVIATIONS = 3.5

@@ -33,7 +33,7 @@ from impress_learn.recognition.pixel_signature import Recognised
 
 SHARE = 0.4
 """Weight of the linear discriminant between the task and others beside a head, whose logits a ridge draws to 0.
-Chosen on held-out images (docs/results.md, Which task), as all numbers here."""
+Chosen on held-out images (docs/trials.md, By features of a pretrained network), as all numbers here."""
 _WITHIN = 0.1
 """Added to the covariance of images of a class, of its mean variance."""
 _OTHERS = 4096

@@ -3,7 +3,7 @@
 It is trained once, on images of the tasks that the bank's masks are of, to say which task an image is of. Its outputs,
 turned by a linear discriminant so that images of one task spread by 1 in each, are the positions of an image; a task
 that is new lies between those it knows. It sees pixels: of random features, and of a frozen random network's, both
-worse were measured (docs/results.md).
+worse were measured (docs/trials.md).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _NEARLY_CONSTANT = 0.05
 """Added to each deviation, relative to their mean: a pixel at the rim must not outweigh the others."""
 _AT_ONCE = 8192
 _SIGN_POWER = 1.5
-"""Exponent of the share of independent signs. Chosen on held-out MNIST (docs/results.md, Which task)."""
+"""Exponent of the share of independent signs. Chosen on held-out MNIST (docs/trials.md, By signature)."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,7 @@
 
 ATen, MKL and oneDNN choose instructions by the processor, so that sums end in other last bits on another one; a bank is
 trained on these for thousands of steps. Held to AVX2 all three, and MKL to the order of sums that it calls compatible,
-Intel's and AMD's processors gave one mask (docs/results.md, The same bits on every machine).
+Intel's and AMD's processors gave one mask (docs/results/machines.md, The same bits on every machine).
 """
 
 from __future__ import annotations

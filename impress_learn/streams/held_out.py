@@ -41,7 +41,7 @@ def check_basis_held_out(bank: Bank, task: str, holdout: float) -> None:
     """Refuse to hold out images of `task` that what a bank's tasks stand on, its masks and the projection of features,
     was made of, however they were turned there.
 
-    Measured: a basis that saw the images gives 96.4 % "held out" where the test images give 89.5 (docs/results.md).
+    Measured: a basis that saw the images gives 96.4 % "held out" where the test images give 89.5 (docs/trials.md).
 
     Raises:
         UsageError: naming the first such mask, or the projection.

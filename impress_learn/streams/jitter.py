@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _DEGREES, _SCALE, _SHIFT = 12.0, 0.12, 1 / 14
-"""At most: turned by, larger or smaller by, and moved by, of a side. Chosen in trials (docs/results.md, Few images)."""
+"""At most: turned by, larger or smaller by, and moved by, of a side. Chosen in trials (docs/trials.md, Few images)."""
 
 
 def jitter(images: Tensor, generator: torch.Generator) -> Tensor:

@@ -32,7 +32,7 @@ _SAMPLE = 5_000
 """Training images that accuracy in training is measured on."""
 _SHARE, _FASTER = 0.2, 2.0
 """Share of the steps of a task learned alone that may be enough, and how much faster coefficients then move. Chosen
-on held-out images (docs/results.md, Many tasks)."""
+on held-out images (docs/trials.md, Many tasks)."""
 _ENOUGH = 0.002
 """By how much the mean accuracy of the pilots may be less than in all steps."""
 

@@ -23,17 +23,17 @@ from impress_learn.streams.images import Images, evenly_spread
 from impress_learn.tasks.few import evidence_of_masks
 
 _SCALE = 4.0
-"""What the task classifier's log-likelihood of an image is divided by: it is too sure (docs/results.md, Votes)."""
+"""What the task classifier's log-likelihood of an image is divided by: it is too sure (docs/trials.md, Votes)."""
 _BY_LABELS, _ROUNDS = 0.7, 5
 """How much the labels count beside the task classifier, and how often answers stand for labels: chosen on held-out
 images; after three rounds shares hardly move."""
 _LEAST_SURE = 0.6
-"""Threshold of `sure`: below it the bank may have no mask for these images (docs/results.md, Votes)."""
+"""Threshold of `sure`: below it the bank may have no mask for these images (docs/trials.md, Votes)."""
 _LEAST = 1 / 16
 """Least share of a mask that votes, relative to the largest."""
 _OPTIMISM = 0.6
 """Over the root of the number of images: by how much coefficients are more accurate on images that they were learned
-from than on others. Measured; such as a ridge holds near a mask that fits are less so (docs/results.md, Votes)."""
+from than on others. Measured; such as a ridge holds near a mask that fits are less so (docs/trials.md, Votes)."""
 _NEVER = -1e9
 """Log-likelihood under a mask that may not answer: of infinities differences would be none."""
 _MOST_IMAGES, _AT_ONCE = 1_000, 500

@@ -16,7 +16,7 @@ _MASK_RATES = {"sgd": 4.0, "adam": 0.001, "rmsprop": 0.001}
 _USUAL: Literal["sgd"] = "sgd"
 _TRAINED_BY_SGD = ("lenet-300-100",)
 _LARGE_RESIDUAL = 2048
-"""Values from which on six epochs are better than three; of 464 they were worse (docs/results.md, Byte budget)."""
+"""Values from which on six epochs are better than three; of 464 they were worse (docs/trials.md, Byte budget)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ class MaskTraining:
         return _MASK_RATES[self.optimizer or _USUAL] if self.lr is None else self.lr
 
     def for_network(self, arch: str) -> MaskTraining:
-        """The same, with the optimiser settled: SGD for the built-in LeNet, Adam for all others (docs/results.md)."""
+        """The same, with the optimiser settled: SGD for the built-in LeNet, Adam for all others (docs/trials.md)."""
         return replace(self, optimizer=self.optimizer or (_USUAL if arch in _TRAINED_BY_SGD else "adam"))
 
     def record(self, images: int) -> MaskTrainingRecord:

@@ -1,4 +1,4 @@
-"""What a training step takes on a GPU, in time and in memory (docs/results.md).
+"""What a training step takes on a GPU, in time and in memory (docs/results/speed.md).
 
     python tests/benchmarks/gpu.py [--device cpu --small]
 

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/inference.py
 
-Ten random masks of LeNet-300-100, random coefficients; medians of several rounds. For docs/results.md, "Which task".
+Ten random masks of LeNet-300-100, random coefficients; medians of several rounds. For docs/results/which-task.md.
 """
 
 from __future__ import annotations

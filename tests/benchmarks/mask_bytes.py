@@ -1,4 +1,4 @@
-"""Bytes of trained masks: the format's coding beside other ways and beside bounds. For docs/results.md, "Mask bytes".
+"""Bytes of trained masks: the format's coding beside other ways and beside bounds. For docs/results, "Mask bytes".
 
     python tests/benchmarks/mask_bytes.py BANK...
 

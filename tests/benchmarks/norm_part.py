@@ -1,4 +1,4 @@
-"""What moving scale and shift of norm layers buys a byte, beside a residual of as many bytes (docs/results.md, Norm).
+"""What moving scale and shift of norm layers buys a byte, beside a residual of as many bytes (docs/results, Norm).
 
     python tests/benchmarks/norm_part.py FOLDER                       # of test images
     python tests/benchmarks/norm_part.py FOLDER --rates               # of held-out images: what the rate was chosen by

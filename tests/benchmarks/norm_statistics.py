@@ -1,4 +1,4 @@
-"""Whose statistics BatchNorm is trained under, and judged under: accuracy on test images (docs/results.md).
+"""Whose statistics BatchNorm is trained under, and judged under: accuracy on test images (docs/results).
 
     python tests/benchmarks/norm_statistics.py
 

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/rebuilt_networks.py
 
-For docs/results.md, "Rebuilt networks": the tolerance of impress_learn/network/probe.py. Numbers are the greatest
+For docs/results, "Rebuilt networks": the tolerance of impress_learn/network/probe.py. Numbers are the greatest
 difference over the largest logit.
 """
 

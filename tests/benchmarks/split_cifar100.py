@@ -1,4 +1,4 @@
-"""Split CIFAR-100 as in the paper: banks of M masks, new tasks beside a mask of their own (docs/results.md).
+"""Split CIFAR-100 as in the paper: banks of M masks, new tasks beside a mask of their own (docs/results).
 
     python tests/benchmarks/split_cifar100.py masks FOLDER --data-dir DIR [--upto 10] [OPTIONS]
     python tests/benchmarks/split_cifar100.py tasks FOLDER --data-dir DIR [OPTIONS]

@@ -230,20 +230,27 @@ def page(rows: Sequence[Row]) -> str:
     ]
     works, exported, onnx = (sum(is_yes(row) for row in rows) for is_yes in _COUNTS)
     here = f"timm {timm.__version__}, under torch {torch.__version__.partition('+')[0]}"
-    text = f"""# What works of timm
+    text = f"""# timm models that work
 
-The smallest model of each of the {len(rows)} modules of {here}: {works} can be built as a
-backbone, {exported} exported as weights, {onnx} as ONNX graphs. Each exported file was loaded again and gave the
-logits of the backbone under a random mask. Made by `python tests/benchmarks/timm_models.py`, as [timm.csv](timm.csv)
-too; `make test-slow` makes it again and compares.
+The table has the smallest model of each of the {len(rows)} modules of {here}.
 
-- sizes: of {", ".join(map(str, SIZES))} pixels those that it takes, or else the one that timm made it for. The rest was
-  tried at the first of them.
-- maskable: share of its parameters that carry masks.
+- {works} can be built as a backbone.
+- {exported} can be exported as weights.
+- {onnx} can be exported as ONNX graphs.
+
+Each exported file was loaded again and gave the logits of the backbone under a random mask.
+`python tests/benchmarks/timm_models.py` makes this page and [timm.csv](timm.csv). `make test-slow` makes the table
+again and compares.
+
+The columns:
+
+- sizes: the image sizes that the model takes, of {", ".join(map(str, SIZES))} pixels, or else the size that timm made
+  it for. The columns after it were measured at the first of them.
+- maskable: share of the model's parameters that carry masks.
 - sees: share of the pixels that the logits depend on.
-- norms: BatchNorm layers, which take statistics of the bank's images.
-- export: written as weights, loaded by the printed lines, compared with the bank's logits.
-- ONNX: likewise, by the reference evaluator of the package onnx.
+- norms: number of BatchNorm layers. They take statistics of the bank's images.
+- export: the weights were written, loaded by the printed lines, and compared with the bank's logits.
+- ONNX: the same for the graph, run by the reference evaluator of the package onnx.
 
 | module | model | million parameters | made for | sizes | maskable | sees | norms | export | ONNX |
 |---|---|---|---|---|---|---|---|---|---|

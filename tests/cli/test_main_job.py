@@ -31,7 +31,7 @@ def test_a_new_angle_is_learned_from_masks_of_its_neighbours(impress: Impress, m
 
 @pytest.mark.slow
 def test_six_other_angles_from_ten_masks(impress: Impress, mnist_dir: Path) -> None:
-    """docs/results.md: at least 94 % with 30 coefficients a task, 95 % with a mask of its own."""
+    """docs/results/alpha.md: at least 94 % with 30 coefficients a task, 95 % with a mask of its own."""
     data = ("--data-dir", mnist_dir)
     create = ("bank", "create", "--density", 0.2, *data, "--json")
     impress(*create, "m.impress", "rotated-mnist/0:360:36")

@@ -58,7 +58,7 @@ def learn_head(
     assert projection is not None
     rows = Rows(projected_features(backbone, projection, train), train.labels)
     # A part of the weights is learned with the head afterwards, by these images alone: what a head gains by others that
-    # are imagined is lost then, and more (docs/results.md, Beside what a user would store instead).
+    # are imagined is lost then, and more (docs/results/photos.md, Beside what a user would store instead).
     few = len(train) < FEW and beginning.start is None and not parts.changes_features
     head = fit_head(
         rows,
