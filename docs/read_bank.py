@@ -21,7 +21,7 @@ import safetensors.numpy
 import zstandard
 
 SHORT = b'{"__metadata__":{"impress":"2"}'
-PARTS = ("alpha", "residual", "mask", "norm", "head", "classes", "signature")
+PARTS = ("alpha", "residual", "mask", "norm", "head", "vote", "classes", "signature")
 
 
 def checked(content: bytes, start: int) -> bytes:
@@ -200,6 +200,11 @@ def logits(bank: Path, name: str, x: np.ndarray) -> np.ndarray:
         weight, bias = head(parts["head"], said[10], said[12] or backbone["classes"])
         return projected(bank, x)[:, : weight.shape[1]] @ weight.T + bias
     assert backbone["init"] == "signed-constant"
+    kinds = [plan.get("type", "binary") for plan in manifest["masks"]]
+    if "vote" in parts:
+        shares = parts["vote"] / parts["vote"].sum()
+        each = [answer(backbone, x, masked(bank, backbone, k, kinds[k])) for k in np.flatnonzero(shares)]
+        return voted(shares[shares > 0], np.stack(each)[:, :, : said[12] or backbone["classes"]])
     granularity = record.get("granularity", 1) if isinstance(record, dict) else [*record, 1][8]
     bits = 0 if isinstance(record, dict) else ([*record, 0] if len(record) == 9 else [*record, 1, 0])[9]
     own = parts.get("mask")
@@ -208,8 +213,7 @@ def logits(bank: Path, name: str, x: np.ndarray) -> np.ndarray:
     alpha = numbers(parts["alpha"], columns) if "alpha" in parts else np.zeros((0, columns), np.float32)
     added = residual(parts["residual"], bits, backbone["seed"], backbone["layers"]) if bits else {}
     masks = [sealed((bank / "masks" / f"{k:05d}.safetensors").read_bytes())[1] for k in range(len(alpha))]
-    kinds = [plan.get("type", "binary") for plan in manifest["masks"]]
-    column = 0
+    column, combinations = 0, {}
     for layer in backbone["layers"]:
         out = layer["shape"][0]
         groups = min(granularity, out)
@@ -223,11 +227,31 @@ def logits(bank: Path, name: str, x: np.ndarray) -> np.ndarray:
         else:
             bits = np.unpackbits(own, bitorder="little")[: math.prod(layer["shape"])]
             combined = combined + bits.reshape(layer["shape"])
-        x = x @ (weights(backbone["seed"], layer) * combined).T
+        combinations[layer["name"]] = combined
         column += groups
+    return answer(backbone, x, combinations)[:, : said[12] or backbone["classes"]]
+
+
+def masked(bank: Path, backbone: dict, index: int, kind: str) -> dict[str, np.ndarray]:
+    """What one mask leaves of each layer."""
+    frames = sealed((bank / "masks" / f"{index:05d}.safetensors").read_bytes())[1]
+    return {layer["name"]: mask(frames[layer["name"]], layer["shape"], kind) for layer in backbone["layers"]}
+
+
+def answer(backbone: dict, x: np.ndarray, combinations: dict[str, np.ndarray]) -> np.ndarray:
+    """Logits of LeNet under effective weights that are the frozen ones times these."""
+    for layer in backbone["layers"]:
+        x = x @ (weights(backbone["seed"], layer) * combinations[layer["name"]]).T
         if layer is not backbone["layers"][-1]:
             x = np.maximum(x, 0)
-    return x[:, : said[12] or backbone["classes"]]
+    return x
+
+
+def voted(shares: np.ndarray, logits: np.ndarray) -> np.ndarray:
+    """What masks (K) that answer with logits (K, N, classes) come to."""
+    exponentials = np.exp((logits - logits.max(2, keepdims=True)) / 3)
+    softmax = exponentials / exponentials.sum(2, keepdims=True)
+    return 3 * np.log(np.tensordot(shares, softmax, 1))
 
 
 if __name__ == "__main__":

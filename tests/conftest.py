@@ -56,6 +56,12 @@ def reader() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def golden_maker() -> ModuleType:
+    """tests/golden/make.py, which made the banks of 0.1.0 and says what is in them."""
+    return _module_at(Path(__file__).parent / "golden" / "make.py")
+
+
+@pytest.fixture(scope="session")
 def rebuild() -> ModuleType:
     """zoo/rebuild.py, which makes banks of the zoo by the commands of their cards."""
     return _module_at(Path(__file__).parents[1] / "zoo" / "rebuild.py")
@@ -77,12 +83,6 @@ def _cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("IMPRESS_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--regenerate-golden", action="store_true", help="make tests/golden of the current format version anew"
-    )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

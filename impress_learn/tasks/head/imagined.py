@@ -61,11 +61,11 @@ def imagine(means: ClassMeans, projection: Projection, seed: int) -> Callable[[]
     classes, count = means.likeliest.shape
     within, spread = projection.within[:count, :count], spread_of_classes(projection, count)
     eye = torch.eye(count, device=within.device)
-    roots = torch.linalg.cholesky(within + LEAST_WITHIN * within.diagonal().mean() * eye)
+    roots = _root(within + LEAST_WITHIN * within.diagonal().mean() * eye)
     open_to = spread - spread @ torch.linalg.solve(spread + within / means.images[:, None, None], spread[None])
     open_to = (open_to + open_to.transpose(1, 2)) / 2
     scale = open_to.diagonal(dim1=1, dim2=2).mean(1)[:, None, None]
-    roots_of_means = torch.linalg.cholesky(open_to + _JITTER * scale * eye)
+    roots_of_means = _root(open_to + _JITTER * scale * eye)
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(_ROWS, device=within.device) % classes
 
@@ -75,3 +75,12 @@ def imagine(means: ClassMeans, projection: Projection, seed: int) -> Callable[[]
         return Rows(drawn[labels] + noise[classes:] @ roots.T, labels)
 
     return draw
+
+
+def _root(covariances: Tensor) -> Tensor:
+    """R (..., D, D) with R Rᵀ the covariances: by Cholesky, or by eigenvalues where rounding left one below 0."""
+    roots, failed = torch.linalg.cholesky_ex(covariances)
+    if not failed.any():
+        return roots
+    values, vectors = torch.linalg.eigh(covariances)
+    return vectors * values.clamp(min=0).sqrt()[..., None, :]
