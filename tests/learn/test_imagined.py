@@ -74,3 +74,21 @@ def test_heads_of_two_bits_from_few_images_are_better_for_them(images: int) -> N
             right = head.logits(test.values, 2).argmax(1) == test.labels
             shares[imagined].append(float(right.float().mean()))
     assert np.mean(shares[True]) > np.mean(shares[False]) + 0.01
+
+
+@pytest.mark.parametrize("within", [1e-2, 1e-6, 0.0])
+@pytest.mark.parametrize("images", [1, 5])
+def test_classes_that_hardly_spread_within_are_imagined_too(within: float, images: int) -> None:
+    """Rounding then leaves covariances with eigenvalues below 0: Cholesky raises, the root is by eigenvalues."""
+    generator = torch.Generator().manual_seed(0)
+    far = torch.randn(64, 3, generator=generator)
+    degenerate = projection(within * torch.eye(64), (far @ far.T).half().float())
+    labels = torch.arange(5).repeat(images)
+    rows = Rows(torch.randn(5 * images, 3, generator=generator) @ far.T, labels)
+    means = class_means(rows, degenerate, 5)
+    drawn = imagine(means, degenerate, 0)().values
+    assert drawn.isfinite().all()
+    inside = torch.linalg.lstsq(far, drawn.T).solution.T @ far.T
+    assert (drawn - inside).abs().max() < 0.05 * drawn.abs().max() + 8 * within**0.5, (
+        "they leave the classes' directions"
+    )
