@@ -2,8 +2,8 @@
 
     python tests/benchmarks/alpha_settings.py DATA_DIR FOLDER
 
-Prints the tables of docs/trials.md, "Settings of alpha", and of "Drift" (docs/results). FOLDER keeps the bank: it is trained
-once.
+Prints the tables of docs/trials.md, "Settings of alpha", and of "Drift" (docs/results). FOLDER keeps the bank, which is
+trained once.
 """
 
 from __future__ import annotations
