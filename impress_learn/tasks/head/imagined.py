@@ -79,8 +79,9 @@ def imagine(means: ClassMeans, projection: Projection, seed: int) -> Callable[[]
 
 def _root(covariances: Tensor) -> Tensor:
     """R (..., D, D) with R Rᵀ the covariances: by Cholesky, or by eigenvalues where rounding left one below 0."""
+    roots: Tensor
     roots, failed = torch.linalg.cholesky_ex(covariances)
-    if not failed.any():
-        return roots
-    values, vectors = torch.linalg.eigh(covariances)
-    return vectors * values.clamp(min=0).sqrt()[..., None, :]
+    if failed.any():
+        values, vectors = torch.linalg.eigh(covariances)
+        roots = vectors * values.clamp(min=0).sqrt()[..., None, :]
+    return roots
