@@ -8,7 +8,7 @@ RUNS ?= 1000000
 TYPED_TESTS := benchmarks cli faults format fuzz learn packaging zoo
 export MYPYPATH := tests/cli:tests/faults:tests/format:tests/fuzz:tests/zoo
 
-.PHONY: install demo test test-slow bench fuzz check package zoo-verify clean
+.PHONY: install demo test test-slow bench fuzz check docs package release zoo-verify clean
 
 install: .venv/installed
 
@@ -61,6 +61,10 @@ check: .venv/installed
 	$(BIN)/mypy
 	@# One folder at a time: each has its own conftest.py and helpers.
 	for folder in $(TYPED_TESTS); do $(BIN)/mypy tests/$$folder/*.py || exit 1; done
+
+# The site of the documentation, in build/site: open build/site/index.html.
+docs: .venv/installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict --config-file .mkdocs.yml
 
 # Wheel and sdist, installed into an empty environment and used there. TRY=python3.12 for another Python.
 package: .venv/installed

@@ -17,7 +17,7 @@ class Progress:
         again: with a number of steps that were lost, and are done again.
         remark: with what may make a result other than it was meant, for people.
 
-    Example:
+    Examples:
         >>> Progress(remark=print).remark("2 tasks are there already")
         2 tasks are there already
     """

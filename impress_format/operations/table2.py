@@ -141,7 +141,7 @@ def table2(tasks: int | None = None) -> Sequence[Table2Row]:
     Raises:
         UsageError: fewer than one task, or too many.
 
-    Example:
+    Examples:
         >>> row = table2()[2]
         >>> row.dataset, round(row.paper.phi_kb), round(row.paper.savings, 1)
         ('SplitCIFAR-100', 758, 2.0)

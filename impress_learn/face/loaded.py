@@ -29,7 +29,7 @@ class LoadedBank(RunningBank):
         calibration: normalised images (n, C, H, W) that norm statistics come from; None for a network that needs none.
         mirror: whether each image's mirror image is asked for too; None for as the bank says.
 
-    Example:
+    Examples:
         >>> import impress_learn
         >>> loaded = impress_learn.load_bank("build/demo.impress")
         >>> loaded.predict("seven.png", "rotated-digits-15").label
@@ -60,7 +60,7 @@ class LoadedBank(RunningBank):
             DataError: an image that cannot be read; nothing is answered then.
             FormatError: a file of the bank is damaged.
 
-        Example:
+        Examples:
             >>> loaded.predict("seven.png", "rotated-digits-15").label
             '7'
             >>> [one.nearest for one in loaded.predict(["seven.png", "two.png"])]
@@ -90,7 +90,7 @@ class LoadedBank(RunningBank):
             DataError: none of these, another shape, or an image that cannot be decoded.
             BankMismatch: the bank has format version 1, which does not say what an image is to be like.
 
-        Example:
+        Examples:
             >>> batch = loaded.transform("seven.png")[None]
             >>> loaded.module("rotated-digits-15")(batch).argmax(1)
             tensor([7])
@@ -122,7 +122,7 @@ class LoadedBank(RunningBank):
             ExportFailed: the network does not answer as the bank does.
             FormatError: a file of the bank is damaged.
 
-        Example:
+        Examples:
             >>> net = loaded.module("rotated-digits-15")
             >>> net(loaded.transform("seven.png")[None]).shape
             torch.Size([1, 10])
@@ -154,7 +154,7 @@ class LoadedBank(RunningBank):
             FormatError: a file of the bank is damaged.
             OutOfMemory: the images do not fit.
 
-        Example:
+        Examples:
             >>> from torchvision.datasets import ImageFolder
             >>> loaded.accuracy("pets", ImageFolder("pets/test"))
             0...
@@ -183,7 +183,7 @@ def load_bank(bank: Bank | Path | str, device: Device = None) -> LoadedBank:
         FormatError: a file is damaged.
         OutOfMemory: the masks do not fit.
 
-    Example:
+    Examples:
         >>> import impress_learn
         >>> loaded = impress_learn.load_bank("build/demo.impress")
     """

@@ -27,7 +27,7 @@ class Prediction:
         index: its number: the place of its logit.
         probability: softmax of the class's logit under the task, 0 to 1.
 
-    Example:
+    Examples:
         >>> import impress_learn
         >>> loaded = impress_learn.load_bank("build/demo.impress")
         >>> loaded.predict("seven.png", "rotated-digits-15")

@@ -16,7 +16,7 @@ class Discovery:
         images: of each reference at most; None for all.
         prefix: of the names of new tasks, which are numbered from the first free number on.
 
-    Example:
+    Examples:
         >>> Discovery(chunk=64).rule
         'signature'
     """

@@ -58,7 +58,7 @@ def add_tasks(
         UsageError, DataError, StorageError: nothing was started.
         TrainingDiverged, OutOfMemory: tasks finished before stay stored.
 
-    Example:
+    Examples:
         >>> from impress_learn import TaskTraining, add_tasks
         >>> (added,) = add_tasks("build/demo.impress", ["rotated-digits/45"], fit=TaskTraining(epochs=1))
         >>> added.name, added.facts["coefficients"]

@@ -43,7 +43,7 @@ class OwnData:
             has it.
         augment: whether images are shifted in training, as those of a folder are.
 
-    Example:
+    Examples:
         >>> OwnData([("rose.jpg", 0), ("tulip.jpg", 1)], classes=["rose", "tulip"]).augment
         True
     """
@@ -99,7 +99,7 @@ def add_dataset(
         DataError: an item cannot be read, a label is out of range, a class has no item.
         StorageError, FormatError, BackboneMismatch, TrainingDiverged, OutOfMemory: as add_tasks.
 
-    Example:
+    Examples:
         >>> from impress_learn import add_dataset
         >>> from torchvision.datasets import ImageFolder
         >>> added = add_dataset("build/demo.impress", "pets", ImageFolder("pets/train"))

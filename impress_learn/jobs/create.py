@@ -74,7 +74,7 @@ def create_bank(
         DataError: data are missing; nothing is written.
         TrainingDiverged, StorageError, OutOfMemory: masks finished before stay stored.
 
-    Example:
+    Examples:
         >>> from impress_learn import MaskTraining, create_bank
         >>> bank = create_bank("three.impress", ["rotated-digits/0:360:120"], fit=MaskTraining(epochs=1))
         >>> len(bank.manifest.masks)

@@ -74,7 +74,7 @@ def discover_tasks(
         BankMismatch: the bank has fewer than two tasks, or `rule` signature and a task that has none.
         DataError, FormatError, TrainingDiverged, StorageError, OutOfMemory: new tasks stored before stay.
 
-    Example:
+    Examples:
         >>> from impress_learn import discover_tasks
         >>> stream = ["rotated-digits/0", "rotated-digits/180", "rotated-digits/0"]
         >>> [(one.name, one.new) for one in discover_tasks("build/demo.impress", stream)]

@@ -50,7 +50,7 @@ def evaluate(
         DataError: data are missing, or a task was learned from a Dataset in memory.
         FormatError, BackboneMismatch, OutOfMemory.
 
-    Example:
+    Examples:
         >>> from impress_learn import evaluate
         >>> [(one.name, one.accuracy) for one in evaluate("build/demo.impress")]
         [('rotated-digits-15', 0...), ('rotated-digits-75', 0...)]

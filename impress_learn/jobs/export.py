@@ -104,9 +104,11 @@ def export_weights(
             weights that are not drawn as signed constants, or of a task that has other parts than alpha, a residual and
             a mask.
         ExportFailed: there is no such graph, or the logits of what was written are not the bank's.
-        FormatError, BackboneMismatch, OutOfMemory.
+        FormatError: a file of the bank is damaged.
+        BackboneMismatch: the rebuilt backbone has another digest.
+        OutOfMemory: the network or the masks do not fit.
 
-    Example:
+    Examples:
         >>> from pathlib import Path
         >>> from impress_learn import export_weights
         >>> export_weights("build/demo.impress", "rotated-digits-15", Path("digits.safetensors")).tensors

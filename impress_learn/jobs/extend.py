@@ -49,9 +49,11 @@ def extend_bank(
         The bank, opened again.
 
     Raises:
-        As create_bank.
+        UsageError, BankMismatch: settings that do not fit the bank; nothing is written.
+        DataError: data are missing; nothing is written.
+        TrainingDiverged, StorageError, OutOfMemory: masks finished before stay stored.
 
-    Example:
+    Examples:
         >>> from impress_learn import MaskTraining, extend_bank
         >>> bank = extend_bank("build/demo.impress", ["rotated-digits/60"], fit=MaskTraining(epochs=1))
         >>> bank.manifest.masks[-1].task

@@ -112,7 +112,7 @@ def infer(
         DataError: a folder without images.
         FormatError, BackboneMismatch, OutOfMemory.
 
-    Example:
+    Examples:
         >>> from impress_learn import infer
         >>> infer("build/demo.impress", ["seven.png"], task="rotated-digits-15").answers[0].label
         '7'

@@ -76,9 +76,10 @@ def report_bank(
         FormatError: a file of the bank is damaged.
         DataError: with `measure`, data are missing.
         UsageError: `file` would lie in the bank's folder.
-        BackboneMismatch, OutOfMemory.
+        BackboneMismatch: with `measure`, the rebuilt backbone has another digest.
+        OutOfMemory: with `measure`, the network or the masks do not fit.
 
-    Example:
+    Examples:
         >>> from impress_learn import report_bank
         >>> report_bank("build/demo.impress", "demo.html").measured
         0

@@ -48,9 +48,12 @@ def update_task(
         What was stored, its accuracies on the data of `reference`.
 
     Raises:
-        As add_tasks. TaskNotFound, AmbiguousTask. StorageError also where another process is updating this task.
+        TaskNotFound, AmbiguousTask: there is no such task, or several.
+        StorageError: another process is updating this task, or the disk said no.
+        UsageError, DataError, BankMismatch: nothing was started.
+        TrainingDiverged, OutOfMemory: the stored task stays as it was.
 
-    Example:
+    Examples:
         >>> from impress_learn import TaskTraining, update_task
         >>> fit = TaskTraining(lr=0.003, shots=5)
         >>> update_task("build/demo.impress", "rotated-digits-15", "rotated-digits/20", fit=fit).task

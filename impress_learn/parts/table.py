@@ -50,7 +50,7 @@ class Parts:
             rest only `alpha`, whether there is a head, and `signature` may be said. None to choose it oneself.
         packet: likewise, of the task as a packet, which has no names and no record; a signature is not counted.
 
-    Example:
+    Examples:
         >>> Parts(granularity=4, residual=4096).values
         4096
     """

@@ -38,7 +38,7 @@ class Network:
         adapt: passes over the tasks' images in which a pretrained network is first moved towards them, for all heads
             that will stand on it; kept in the bank, four bits a weight.
 
-    Example:
+    Examples:
         >>> Network(backbone="resnet-18-nf20", image_size=32).init
         'signed-constant'
     """
@@ -105,7 +105,7 @@ class Masks:
         allocation: whether all layers have this density, or small ones more (Erdős–Rényi); None for that of the bank's
             first mask, or uniform.
 
-    Example:
+    Examples:
         >>> Masks(random_masks=3).masks_per_task
         1
     """

@@ -81,7 +81,7 @@ def reproduce(
         DataError: data are missing.
         StorageError, TrainingDiverged, OutOfMemory, WorkerLost, ClusterError: what was measured before stays.
 
-    Example:
+    Examples:
         >>> from impress_learn.reproduce.run import reproduce
         >>> (figure,) = reproduce(["figure-2"], "paper")
         >>> figure.claims[0].verdict

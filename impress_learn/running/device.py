@@ -41,7 +41,7 @@ class Workers:
         mixed: have workers train too that have other releases of torch, timm, numpy or Pillow, or another processor or
             GPU, and record these in what they make. Else they are refused: results would differ in their last bits.
 
-    Example:
+    Examples:
         >>> from impress_learn import Workers, create_bank
         >>> bank = create_bank("two.impress", ["rotated-digits/0", "rotated-digits/90"], device=Workers(2))
         >>> len(bank.manifest.masks)

@@ -144,7 +144,7 @@ class RunningBank:
         Returns:
             float32 (batch, classes).
 
-        Example:
+        Examples:
             >>> weights = loaded.task_weights("rotated-digits-15")
             >>> loaded.logits(weights, loaded.transform("seven.png")[None]).argmax(1)
             tensor([7])
@@ -161,7 +161,7 @@ class RunningBank:
         Returns:
             Tensors on the bank's device, by the names of the network's parameters and buffers.
 
-        Example:
+        Examples:
             >>> loaded.logits(loaded.mask_weights(0), loaded.transform("seven.png")[None]).shape
             torch.Size([1, 10])
         """
@@ -181,7 +181,7 @@ class RunningBank:
             TaskNotFound: there is no such task.
             FormatError: a file of the bank is damaged.
 
-        Example:
+        Examples:
             >>> {key: tuple(tensor.shape) for key, tensor in loaded.task_weights("rotated-digits-15").items()}
             {'fc1.weight': (300, 784), 'fc2.weight': (100, 300), 'fc3.weight': (10, 100)}
         """

@@ -35,7 +35,7 @@ class Reference:
         remark: what to say of how it was read, for people.
         given: the images that it is made from, where whoever made it had them; None for those that its stream finds.
 
-    Example:
+    Examples:
         >>> str(parse_reference("rotated-digits/30"))
         'rotated-digits/30'
     """
@@ -91,7 +91,7 @@ def parse_reference(text: str) -> Reference:
     Raises:
         InvalidReference: an unknown stream, a key outside its range, a malformed text, or a slice of several tasks.
 
-    Example:
+    Examples:
         >>> parse_reference("rotated-digits/30").default_name
         'rotated-digits-30'
     """
@@ -133,7 +133,7 @@ def group_references(references: Iterable[str], groups: str | None) -> list[str]
     Raises:
         InvalidReference: a pattern without a place for what names the group, or references of which none is a folder.
 
-    Example:
+    Examples:
         >>> group_references(["folder:clinic"], "{}_*")
         ['folder:clinic::groups={}_*']
     """

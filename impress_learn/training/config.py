@@ -34,7 +34,7 @@ class MaskTraining:
         seed: what all randomness is drawn from.
         threads: that a CPU computes in; a result depends on how many, by its last bits.
 
-    Example:
+    Examples:
         >>> MaskTraining(epochs=3).rate
         4.0
     """
@@ -92,7 +92,7 @@ class TaskTraining:
             images; of `folder:PATH` all images below, whatever folders are called.
         threads: that a CPU computes in; a result depends on how many, by its last bits.
 
-    Example:
+    Examples:
         >>> TaskTraining(epochs=20, shots=5).lr
         0.03
     """

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import doctest
-import importlib.util
 import inspect
 import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 
+import impress_format
 import impress_learn
 from impress_learn import MaskTraining, TaskTraining, add_tasks, create_bank, load_bank
 from impress_learn.parts.table import Parts
@@ -143,7 +142,7 @@ def test_the_example_runs(name: str, stage: Path, tmp_path: Path, monkeypatch: p
         from torchvision.datasets import ImageFolder
 
         impress_learn.add_dataset("build/demo.impress", "pets", ImageFolder("pets/train"), fit=TaskTraining(epochs=2))
-    text = section(PUBLIC[name], "Example")
+    text = section(PUBLIC[name], "Examples")
     test = doctest.DocTestParser().get_doctest(text, names, name, None, 0)
     assert test.examples
     told: list[str] = []
@@ -177,44 +176,8 @@ def test_the_python_of_the_page_runs(
 # The page
 
 
-@pytest.fixture
-def make_api() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_api", DOCS / "make_api.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_api_page_says_what_the_docstrings_say(make_api: ModuleType) -> None:
-    assert (DOCS / "api.md").read_text() == make_api.page(), "give `python docs/make_api.py`"
-    assert sorted(name for names in make_api.GROUPS.values() for name in names) == sorted(PUBLIC)
-
-
-def test_the_page_changes_with_a_docstring(make_api: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = make_api.entry("load_bank")
-    assert "load_bank(bank: Bank | Path | str, device: Device = None) -> LoadedBank" in before
-    assert "- `bank`: an opened bank, or its folder." in before
-    monkeypatch.setattr(load_bank, "__doc__", "Other words.\n\nArgs:\n    bank: any.\n        More of it.\n")
-    assert make_api.entry("load_bank").endswith("Other words.\n\n**Args**\n\n- `bank`: any. More of it.\n")
-
-
-def test_defaults_that_are_records_are_shown_by_what_differs(make_api: ModuleType) -> None:
-    assert "fit: TaskTraining = TaskTraining(lr=0.003)" in make_api.entry("update_task")
-    assert "fit: MaskTraining = MaskTraining()" in make_api.entry("create_bank")
-    assert "progress: Progress = Progress()" in make_api.entry("create_bank")
-
-
-# Style
-
-
-def test_no_docstring_begins_with_of() -> None:
-    """A constant's docstring says what the constant is (design/style.md)."""
-    root = DOCS.parent
-    sources = [
-        path
-        for package in ("impress_cli", "impress_format", "impress_learn")
-        for path in (root / package).rglob("*.py")
-    ]
-    assert [path for path in sources if re.search(r'"""Of [a-z]', path.read_text(encoding="utf-8"))] == []
+def test_the_api_page_has_every_public_name() -> None:
+    listed = re.findall(r"^::: impress_learn\.([\w.]+)$", (DOCS / "api.md").read_text(), flags=re.MULTILINE)
+    assert sorted(listed) == sorted(PUBLIC)
+    listed = re.findall(r"^::: impress_format\.(\w+)$", (DOCS / "api.md").read_text(), flags=re.MULTILINE)
+    assert sorted(listed) == impress_format.__all__
