@@ -70,5 +70,10 @@ docs: .venv/installed
 package: .venv/installed
 	$(BIN)/python tests/packaging/try_package.py $(TRY)
 
+# Wheel and sdist in dist/, tried under every Python found, with the newest and the oldest releases of what they need; then
+# the changelog's version and a local tag. Nothing is uploaded. PYTHONS="python3.11 /path/to/python3.12" for others.
+release: .venv/installed
+	$(BIN)/python tests/packaging/release.py $(PYTHONS)
+
 clean:
-	rm -rf build .venv
+	rm -rf build dist .venv

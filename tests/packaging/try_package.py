@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -30,30 +31,48 @@ JOB = (
 
 
 def main(python: str) -> None:
-    started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        here = Path(folder)
-        run(sys.executable, "-m", "build", "--outdir", here / "dist", ROOT, cwd=here)
-        (wheel,) = (here / "dist").glob("*.whl")
-        (sdist,) = (here / "dist").glob("*.tar.gz")
+        wheel, _ = build(Path(folder) / "dist")
+        print(use(python, wheel))
+
+
+def build(folder: Path) -> tuple[Path, Path]:
+    """Wheel and sdist in a folder, which hold the same files and all that are needed."""
+    run(sys.executable, "-m", "build", "--outdir", folder, ROOT, cwd=ROOT)
+    (wheel,) = folder.glob("*.whl")
+    (sdist,) = folder.glob("*.tar.gz")
+    with tempfile.TemporaryDirectory() as name:
+        here = Path(name)
         run(sys.executable, "-m", "build", "--wheel", "--outdir", here / "again", unpacked(sdist, here), cwd=here)
         (again,) = (here / "again").glob("*.whl")
         files = names(wheel)
         assert files == names(again), files ^ names(again)
-        assert files >= set(NEEDED), set(NEEDED) - files
-        assert not any(file.startswith("tests") for file in files)
+    assert files >= set(NEEDED), set(NEEDED) - files
+    assert not any(file.startswith("tests") for file in files)
+    return wheel, sdist
 
+
+def use(python: str, wheel: Path, releases: Sequence[str] = ()) -> str:
+    """Install the wheel into an empty environment, run commands there, and say what they ran on.
+
+    Args:
+        releases: of what it needs, as `torch==2.6.0`; none for the newest.
+    """
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        here = Path(folder)
         run(python, "-m", "venv", here / "venv", cwd=here)
         environment = here / "venv" / "bin"
         run(environment / "python", "-m", "pip", "install", "--quiet", "--no-compile",
-            "--disable-pip-version-check", wheel, cwd=here)  # fmt: skip
-        print(run(environment / "impress", "--version", cwd=here).strip(), f"from {wheel.name}")
+            "--disable-pip-version-check", wheel, *releases, cwd=here)  # fmt: skip
+        told = run(environment / "impress", "--version", cwd=here).strip()
         for command in JOB:
             json.loads(run(environment / "impress", *command, cwd=here))
         where = run(environment / "python", "-c", "import impress_learn; print(impress_learn.__file__)", cwd=here)
         assert where.startswith(str(here)), where
+        torch = run(environment / "python", "-c", "import torch; print(torch.__version__)", cwd=here).strip()
     version = run(python, "--version", cwd=ROOT).strip()
-    print(f"{version}: {len(JOB)} commands OK, {time.monotonic() - started:.0f} s")
+    return f"{version}, torch {torch}: {told}, {len(JOB)} commands OK, {time.monotonic() - started:.0f} s"
 
 
 def unpacked(sdist: Path, folder: Path) -> Path:
