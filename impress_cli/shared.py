@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, is_dataclass, replace
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -227,7 +227,8 @@ _EVERY_COMMAND = (Compute, Data, Output)
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
     """A command; parameters that are records (those above, training configs, parts) become their fields' options."""
-    hints = get_type_hints(function, include_extras=True)
+    # get_type_hints of Python 3.10 puts Optional around what has None by default; Typer sees no option in that.
+    hints = inspect.get_annotations(function, eval_str=True)
     own: list[inspect.Parameter] = []
     everywhere: list[inspect.Parameter] = []
     records: dict[str, tuple[Callable[..., Any], list[inspect.Parameter]]] = {}
